@@ -1,0 +1,24 @@
+"""Mistakes that a user can mend, told in one line."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+
+class UserError(Exception):
+    """A mistake of the user's. Its text is one line: the field, the value, what is allowed."""
+
+
+def one_line(error: ValidationError) -> str:
+    """The first problem of a pydantic validation as `field=value: what is allowed`."""
+    problem = error.errors(include_url=False)[0]
+    # The tags that pydantic adds for union branches say nothing to the user.
+    field = ".".join(str(part) for part in problem["loc"]) or "parameters"
+    message = problem["msg"].removeprefix("Value error, ")
+    more = error.error_count() - 1
+    tail = f" (and {more} more)" if more else ""
+    if problem["type"] == "missing":
+        return f"{field}: missing{tail}"
+    value = repr(problem["input"])
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return f"{field}={shown}: {message[:1].lower()}{message[1:]}{tail}"

@@ -1,0 +1,230 @@
+"""The embedded mini-LM: a small GPT-NeoX trained here, published like a hub repository.
+
+Text, tokenizer and weights come from this machine alone. Checkpoints are written in the hub's cache
+layout, one revision each, so that the embedded default exercises the code that loads Pythia.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from saetrack.corpus import RowPacker, bos_of
+from saetrack.files import digest, write_atomically
+from saetrack.lm import hub
+from saetrack.lm.catalog import ModelSpec
+from saetrack.progress import Progress
+from saetrack.text import embedded_documents, embedded_text_version, split_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+    from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+RECIPE_VERSION = 1
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an embedded LM is made, beyond its `ModelSpec`. Ends at the last checkpoint's step."""
+
+    n_heads: int
+    vocabulary: int
+    documents: int | None  # None: all of them
+    batch_rows: int
+    learning_rate: float
+    warmup_lm_steps: int
+    seed: int = 0
+
+
+RECIPES = {
+    # A long warm-up spreads the early change over more checkpoints.
+    "mini": Recipe(4, 4096, None, batch_rows=8, learning_rate=4e-3, warmup_lm_steps=384),
+    "nano": Recipe(2, 512, 1200, batch_rows=8, learning_rate=1e-2, warmup_lm_steps=4),
+}
+
+
+def ensure_built(spec: ModelSpec, cache: Path) -> str:
+    """The repository name of an embedded LM, trained and published first if the cache lacks it.
+
+    An interrupted training goes on from its last published checkpoint.
+    """
+    recipe = RECIPES[spec.name]
+    key = digest(
+        [RECIPE_VERSION, asdict(spec), asdict(recipe), embedded_text_version(), torch.__version__]
+    )
+    repo = f"saetrack/{spec.name}-{key[:8]}"
+    if not hub.is_published(cache, repo, "main"):
+        _build(spec, recipe, repo, cache)
+    return repo
+
+
+def _build(spec: ModelSpec, recipe: Recipe, repo: str, cache: Path) -> None:
+    """Train from the first missing checkpoint on, publishing each; `main` last."""
+    training_texts = (text for text in embedded_documents() if split_of(text) == "train")
+    texts = list(itertools.islice(training_texts, recipe.documents))
+    tokenizer = _train_tokenizer(texts, recipe.vocabulary)
+    tokenizer_files = _saved(tokenizer)
+    rows = _rows(texts, tokenizer, spec.max_context)
+    log.info(
+        "building %s: %d layers, d_model %d, %s tokens of text from this Python's library",
+        *(repo, spec.n_layers, spec.d_model, f"{rows.numel():,}"),
+    )
+    model = _new_model(spec, recipe)
+    training = _LMTraining(model, rows, recipe, total_lm_steps=spec.lm_steps[-1])
+    state_path = cache / f"{repo.replace('/', '--')}.training.pt"
+    if state_path.exists():
+        training.load(state_path)
+    progress = Progress(f"training {spec.name}", spec.lm_steps[-1] - training.lm_step, "steps")
+    for index, lm_step in enumerate(spec.lm_steps):
+        if lm_step < training.lm_step:
+            continue
+        training.advance_to(lm_step, progress)
+        files = {**_saved(model), **tokenizer_files}
+        hub.publish(cache, repo, spec.revision(index), files)
+        training.save(state_path)
+    hub.publish(cache, repo, "main", {**_saved(model), **tokenizer_files})
+    state_path.unlink()
+
+
+class _LMTraining:
+    """AdamW with warm-up and cosine decay; the batch of a step is a function of seed and step."""
+
+    def __init__(
+        self,
+        model: GPTNeoXForCausalLM,
+        rows: Int[Tensor, "rows context"],
+        recipe: Recipe,
+        total_lm_steps: int,
+    ) -> None:
+        self.lm_step = 0
+        self._model = model
+        self._rows = rows
+        self._recipe = recipe
+        self._total_lm_steps = total_lm_steps
+        self._optimiser = torch.optim.AdamW(
+            model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.1
+        )
+
+    def advance_to(self, lm_step: int, progress: Progress) -> None:
+        while self.lm_step < lm_step:
+            loss = self._step()
+            progress.advance(1, f"loss {loss:.2f}")
+
+    def save(self, path: Path) -> None:
+        state = {
+            "lm_step": self.lm_step,
+            "model": self._model.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+        }
+        with tempfile.TemporaryFile() as file:
+            torch.save(state, file)
+            file.seek(0)
+            write_atomically(path, file.read())
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.lm_step = state["lm_step"]
+        self._model.load_state_dict(state["model"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        log.info("going on with the LM's training at step %d", self.lm_step)
+
+    def _step(self) -> float:
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe.learning_rate * self._schedule()
+        batch = self._rows[self._batch_rows()]
+        loss = next_token_loss(self._model(batch).logits, batch)
+        self._optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimiser.step()
+        self.lm_step += 1
+        return float(loss.detach())
+
+    def _schedule(self) -> float:
+        warmup = self._recipe.warmup_lm_steps
+        if self.lm_step < warmup:
+            return (self.lm_step + 1) / warmup
+        done = (self.lm_step - warmup) / (self._total_lm_steps - warmup)
+        return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done))
+
+    def _batch_rows(self) -> Int[Tensor, "batch"]:
+        per_pass = len(self._rows) // self._recipe.batch_rows
+        a_pass, place = divmod(self.lm_step, per_pass)
+        shuffler = torch.Generator().manual_seed(self._recipe.seed + a_pass)
+        order = torch.randperm(len(self._rows), generator=shuffler)
+        return order[place * self._recipe.batch_rows :][: self._recipe.batch_rows]
+
+
+def next_token_loss(
+    logits: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy in nats of each next token."""
+    return cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def _train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        texts, vocab_size=vocabulary, special_tokens=[END_OF_TEXT], show_progress=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
+    )
+
+
+def _rows(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, context_size: int
+) -> Int[Tensor, "rows context"]:
+    packer = RowPacker(context_size, bos_of(tokenizer))
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return torch.tensor([row for document in encoded for row in packer.add(document)])
+
+
+def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(recipe.seed)
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=recipe.vocabulary,
+            hidden_size=spec.d_model,
+            num_hidden_layers=spec.n_layers,
+            num_attention_heads=recipe.n_heads,
+            intermediate_size=4 * spec.d_model,
+            max_position_embeddings=spec.max_context,
+            rotary_pct=0.25,
+            initializer_range=math.sqrt(2 / (5 * spec.d_model)),
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
+    # As in Pythia: what writes into the residual stream starts smaller, by depth.
+    for name, weight in model.named_parameters():
+        if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")):
+            torch.nn.init.normal_(weight, std=2 / (spec.n_layers * math.sqrt(spec.d_model)))
+    return model
+
+
+def _saved(thing: Any) -> dict[str, bytes]:
+    """The files that `save_pretrained` writes, by name."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        thing.save_pretrained(folder)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}

@@ -1,0 +1,61 @@
+"""Progress of long work as a log line every few seconds: how far, how fast, how much longer."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """Counts work done and logs it now and then.
+
+    Log lines rather than a redrawn bar: the same text serves a terminal, a worker's log and the
+    orchestrator's page.
+    """
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._started_s = self._shown_s = time.monotonic()
+
+    def advance(self, amount: int, note: str = "") -> None:
+        """Count `amount` more units done; `note` is shown behind the figures."""
+        self._done += amount
+        now_s = time.monotonic()
+        if now_s - self._shown_s >= SECONDS_BETWEEN_LINES:
+            self._shown_s = now_s
+            log.info("%s", self._line(now_s, note))
+
+    @property
+    def rate(self) -> float:
+        """Units per second since the start."""
+        return self._done / max(time.monotonic() - self._started_s, 1e-9)
+
+    def _line(self, now_s: float, note: str) -> str:
+        rate = self._done / (now_s - self._started_s)
+        left_s = max(self._total - self._done, 0) / rate if rate else float("inf")
+        parts = [
+            f"{self._what}: {100 * self._done / self._total:.0f} %",
+            f"{self._done:,} of {self._total:,} {self._unit}",
+            f"{rate:,.0f} {self._unit}/s",
+            f"{duration(left_s)} left",
+        ]
+        return ", ".join(parts + ([note] if note else []))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 8 s, 3 min 20 s, 2 h 05 min."""
+    if seconds == float("inf"):
+        return "unknown time"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,82 @@
+"""How good an SAE is, on tokens that no link trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from saetrack.sae.objective import Objective, losses
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from saetrack.sae.model import SAE
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out metrics of one SAE.
+
+    Attributes:
+        loss: the training objective.
+        mse: squared error, averaged over tokens and dimensions (Eq 13).
+        l1: summed activations per token.
+        explained_variance: 1 - summed squared error / summed squared distance from the mean.
+        explained_variance_per_token: the mean over tokens of 1 - that ratio, the authors' form; a
+            few tokens near the mean dominate it.
+        l0: active features per token.
+        dead: share of features that fire on none of the held-out tokens.
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+    """
+
+    loss: float
+    mse: float
+    l1: float
+    explained_variance: float
+    explained_variance_per_token: float
+    l0: float
+    dead: float
+    feature_density: Float[Tensor, " d_sae"]
+
+    def scalars(self) -> dict[str, float]:
+        """Every number by its name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, float)}
+
+
+@torch.no_grad()
+def evaluate(
+    sae: SAE,
+    held_out: Float[Tensor, "tokens d_in"],
+    objective: Objective,
+    batch_tokens: int = 4096,
+) -> Evaluation:
+    """Measure an SAE on held-out residuals; sums are kept in float64 across batches."""
+    x_mean = held_out.mean(dim=0)
+    sums = dict.fromkeys(("loss", "l1", "error", "spread", "per_token"), 0.0)
+    fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)
+    for x in held_out.split(batch_tokens):
+        feature_acts = sae.encode(x)
+        sae_out = sae.decode(feature_acts)
+        terms = losses(objective, sae, x, feature_acts, sae_out)
+        error = (sae_out - x).square().sum(dim=1).double()
+        spread = (x - x_mean).square().sum(dim=1).double()
+        sums["loss"] += float(terms.loss) * len(x)
+        sums["l1"] += float(terms.l1) * len(x)
+        sums["error"] += float(error.sum())
+        sums["spread"] += float(spread.sum())
+        sums["per_token"] += float((1 - error / spread.clamp_min(1e-12)).sum())
+        fired += (feature_acts > 0).sum(dim=0)
+    tokens = len(held_out)
+    return Evaluation(
+        loss=sums["loss"] / tokens,
+        mse=sums["error"] / held_out.numel(),
+        l1=sums["l1"] / tokens,
+        explained_variance=1 - sums["error"] / sums["spread"],
+        explained_variance_per_token=sums["per_token"] / tokens,
+        l0=float(fired.sum()) / tokens,
+        dead=float((fired == 0).double().mean()),
+        feature_density=(fired.double() / tokens).float().cpu(),
+    )

@@ -1,0 +1,96 @@
+"""The sparse autoencoder: parameters, encode, decode (paper, appendix B)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class SAE(nn.Module):
+    """A one-layer ReLU autoencoder with a dictionary of `d_sae` directions in `d_in` dimensions.
+
+    feature_acts = ReLU((x - b_dec) W_enc + b_enc)      Eq 11, with its constant 1 as in the code
+    sae_out      = feature_acts W_dec + b_dec           Eq 12
+    """
+
+    W_enc: Float[Tensor, "d_in d_sae"]
+    b_enc: Float[Tensor, " d_sae"]
+    W_dec: Float[Tensor, "d_sae d_in"]
+    b_dec: Float[Tensor, " d_in"]
+
+    def __init__(self, d_in: int, d_sae: int) -> None:
+        super().__init__()
+        self.W_enc = nn.Parameter(torch.zeros(d_in, d_sae))
+        self.b_enc = nn.Parameter(torch.zeros(d_sae))
+        self.W_dec = nn.Parameter(torch.zeros(d_sae, d_in))
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+
+    @property
+    def d_in(self) -> int:
+        """Width of the residual stream."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_sae(self) -> int:
+        """Features of the dictionary."""
+        return self.W_enc.shape[1]
+
+    def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        """Feature activations (Eq 11).
+
+        The bias is folded, (x - b) W + e = x W + (e - b W): the same number, without the input
+        gradient that autograd would compute only to sum it into `b_dec`.
+        """
+        return torch.relu(torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc))
+
+    def decode(self, feature_acts: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_in"]:
+        """Reconstruction (Eq 12)."""
+        return torch.addmm(self.b_dec, feature_acts, self.W_dec)
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Give every decoder row norm 1; a zero row stays zero."""
+        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+
+@torch.no_grad()
+def new_sae(d_in: int, d_sae: int, b_dec: Float[Tensor, " d_in"], seed: int) -> SAE:
+    """A fresh SAE as the authors start theirs.
+
+    W_enc and W_dec are independent and Kaiming-uniform (bound sqrt(6 / second dimension)), decoder
+    rows then have norm 1, `b_enc` is zero. Drawn on the CPU, so that every device starts alike.
+    """
+    sae = SAE(d_in, d_sae)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in (sae.W_enc, sae.W_dec):
+        bound = (6 / weight.shape[1]) ** 0.5
+        weight.uniform_(-bound, bound, generator=generator)
+    sae.normalise_decoder()
+    sae.b_dec.copy_(b_dec)
+    return sae
+
+
+@torch.no_grad()
+def geometric_median(
+    points: Float[Tensor, "points d_in"], max_iterations: int = 100, tolerance: float = 1e-6
+) -> Float[Tensor, " d_in"]:
+    """The point with the least summed distance to `points`, by Weiszfeld's iteration from the mean.
+
+    Stops when the summed distance falls by less than `tolerance` of itself.
+    """
+    median = points.mean(dim=0)
+    last = torch.inf
+    for _ in range(max_iterations):
+        distances = (points - median).norm(dim=1).clamp_min(1e-6)
+        total = float(distances.sum())
+        if last - total <= tolerance * total:
+            break
+        last = total
+        weights = 1 / distances
+        median = (weights @ points) / weights.sum()
+    return median

@@ -1,0 +1,53 @@
+"""A remedy for dead features that works in chains: start them anew where the SAE fails.
+
+The authors' ghost gradients wait for 10^11 steps and so never act in a chain. Resampling (Bricken
+et al. 2023, "neuron resampling") is explicit instead: it says which features it replaced.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from saetrack.sae.step import TrainStep
+
+# New encoder columns are weak against living ones, so that they disturb little at first.
+ENCODER_SHARE = 0.2
+
+
+@torch.no_grad()
+def revive(step: TrainStep, x: Float[Tensor, "batch d_in"], window_tokens: int) -> set[int]:
+    """Point each dead feature at one of the worst-reconstructed tokens of the batch.
+
+    The decoder row becomes the token's normalised residual error, the encoder column a small
+    multiple of it, `b_enc` zero, Adam's moments zero. At most one feature per token is revived; the
+    rest wait for the next window.
+
+    Returns:
+        The indices of the revived features.
+    """
+    sae = step.sae
+    dead = (step.tokens_since_fired >= window_tokens).nonzero().flatten()
+    if not len(dead):
+        return set()
+    errors = x - sae.decode(sae.encode(x))
+    worst = errors.norm(dim=1).argsort(descending=True)
+    dead = dead[: len(worst)]
+    directions = errors[worst[: len(dead)]]
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+    alive = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device).index_fill_(0, dead, False)
+    scale = ENCODER_SHARE * sae.W_enc[:, alive].norm(dim=0).mean() if alive.any() else ENCODER_SHARE
+    sae.W_dec[dead] = directions
+    sae.W_enc[:, dead] = scale * directions.T
+    sae.b_enc[dead] = 0
+    for weight, dead_part in ((sae.W_dec, dead), (sae.W_enc, (slice(None), dead)), (sae.b_enc, dead)):
+        for moment in ("exp_avg", "exp_avg_sq"):
+            step.adam.state[weight][moment][dead_part] = 0
+    step.tokens_since_fired[dead] = 0
+    return set(dead.tolist())

@@ -1,0 +1,97 @@
+"""WHERE things live: addresses, folders, the device. Nothing here changes what is computed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlparse
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from saetrack.errors import UserError, one_line
+
+PREFIX = "SAETRACK_"
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+
+
+class Settings(BaseSettings):
+    """Read from `SAETRACK_*` environment variables and `.env`; see `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=False
+    )
+
+    tracking_uri: str = Field(
+        default="sqlite:///mlruns/mlflow.db",
+        description="MLflow tracking server and model registry.",
+    )
+    artifact_dir: Path = Field(
+        default=Path("mlruns/artifacts"),
+        description="Where artifacts of new experiments go; a server address decides for itself.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/saetrack"),
+        description="The mini-LM and tokenised corpora. Safe to delete: it is made again.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto takes a GPU where torch sees one."
+    )
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        address = urlparse(value)
+        if address.scheme.split("+")[0] not in TRACKING_SCHEMES:
+            raise ValueError(f"must be an address that begins with {', '.join(TRACKING_SCHEMES)}")
+        if address.scheme.startswith("http") and not address.hostname:
+            raise ValueError("names no host; for example http://127.0.0.1:5000")
+        return value
+
+    @field_validator("artifact_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _writable(self) -> Self:
+        folders = {"cache_dir": self.cache_dir}
+        if self.tracking_uri.startswith("sqlite:///"):
+            folders["artifact_dir"] = self.artifact_dir
+            folders["tracking_uri"] = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
+        for field, folder in folders.items():
+            _require_writable(field, folder)
+        return self
+
+
+def _require_writable(field: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{PREFIX}{field.upper()}={folder}: cannot be made ({error.strerror}); "
+            "name a folder that can be written"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"{PREFIX}{field.upper()}={folder}: not writable; name a folder that can be written"
+        )
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        UserError: an unknown or impossible setting.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise UserError(
+                f"{name}={os.environ[name]!r}: unknown setting; known are {', '.join(sorted(known))}"
+            )
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise UserError(PREFIX + one_line(error)) from None

@@ -1,0 +1,213 @@
+"""The SAE, its objective and its step against plain formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from saetrack.sae.metrics import evaluate
+from saetrack.sae.model import SAE, geometric_median, new_sae
+from saetrack.sae.objective import Objective, losses, scale_free_error
+from saetrack.sae.revival import revive
+from saetrack.sae.step import TrainStep
+
+D_IN, D_SAE, TOKENS = 12, 40, 64
+
+
+def residuals(seed: int = 0, tokens: int = TOKENS) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(tokens, D_IN, generator=generator) + 3.0
+
+
+def some_sae(seed: int = 0) -> SAE:
+    sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 2.5), seed)
+    with torch.no_grad():
+        sae.b_enc.uniform_(-0.2, 0.2, generator=torch.Generator().manual_seed(seed))
+    return sae
+
+
+def test_encode_and_decode_are_the_papers_formulas() -> None:
+    sae, x = some_sae(), residuals()
+    feature_acts = torch.stack(
+        [((x - sae.b_dec) * sae.W_enc[:, i]).sum(1) + sae.b_enc[i] for i in range(D_SAE)], dim=1
+    ).clamp(min=0)
+    torch.testing.assert_close(sae.encode(x), feature_acts, atol=1e-5, rtol=1e-5)
+    sae_out = sum(feature_acts[:, i : i + 1] * sae.W_dec[i] for i in range(D_SAE)) + sae.b_dec
+    torch.testing.assert_close(sae.decode(feature_acts), sae_out, atol=1e-5, rtol=1e-5)
+
+
+def test_a_new_sae_is_unit_normed_untied_and_seeded() -> None:
+    sae = new_sae(D_IN, D_SAE, torch.zeros(D_IN), seed=3)
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(D_SAE))
+    assert float(sae.W_enc.detach().abs().max()) <= (6 / D_SAE) ** 0.5
+    cosines = torch.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
+    assert float(cosines.abs().mean()) < 0.5
+    again = new_sae(D_IN, D_SAE, torch.zeros(D_IN), seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(sae.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("reconstruction", ["scale_free", "mse"])
+@pytest.mark.parametrize("penalty", ["unit_decoder", "decoder_norm"])
+def test_losses_are_the_plain_formulas(reconstruction: str, penalty: str) -> None:
+    sae, x = some_sae(), residuals()
+    with torch.no_grad():
+        sae.W_dec.mul_(1.7)
+    objective = Objective(l1_coefficient=0.03, reconstruction=reconstruction, penalty=penalty)
+    feature_acts = sae.encode(x)
+    sae_out = sae.decode(feature_acts)
+    terms = losses(objective, sae, x, feature_acts, sae_out)
+    reconstructions, penalties = [], []
+    for n in range(TOKENS):
+        squares = [float((sae_out[n, j] - x[n, j]) ** 2) for j in range(D_IN)]
+        centred = float((x[n] - x.mean(dim=0)).norm())
+        scale = centred if reconstruction == "scale_free" else 1.0
+        reconstructions.append(sum(squares) / D_IN / scale)
+        weights = [1.0 if penalty == "unit_decoder" else 1.7] * D_SAE
+        penalties.append(sum(w * float(h) for w, h in zip(weights, feature_acts[n], strict=True)))
+    expected_l1 = sum(penalties) / TOKENS
+    expected = sum(reconstructions) / TOKENS + 0.03 * expected_l1
+    assert float(terms.l1.detach()) == pytest.approx(expected_l1, rel=1e-4)
+    assert float(terms.loss.detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_default_objective_scales_with_the_residual() -> None:
+    sae, x, scale = some_sae(), residuals(), 7.0
+    objective = Objective(l1_coefficient=0.02)
+    scaled = some_sae()
+    with torch.no_grad():
+        scaled.b_dec.mul_(scale)
+        scaled.b_enc.mul_(scale)
+    acts, scaled_acts = sae.encode(x), scaled.encode(scale * x)
+    before = losses(objective, sae, x, acts, sae.decode(acts))
+    after = losses(objective, scaled, scale * x, scaled_acts, scaled.decode(scaled_acts))
+    torch.testing.assert_close(after.loss, scale * before.loss, rtol=1e-4, atol=0)
+    torch.testing.assert_close(after.l1, scale * before.l1, rtol=1e-4, atol=0)
+
+
+def test_equal_tokens_do_not_divide_by_zero() -> None:
+    x = torch.ones(8, D_IN)
+    assert torch.isfinite(scale_free_error(x, x + 0.1))
+
+
+@pytest.mark.parametrize("penalty", ["unit_decoder", "decoder_norm"])
+def test_decoder_rows_keep_their_norm_only_where_the_penalty_needs_it(penalty: str) -> None:
+    step = TrainStep(some_sae(), Objective(l1_coefficient=0.01, penalty=penalty))
+    for seed in range(5):
+        step(residuals(seed), learning_rate=0.05)
+    norms = step.sae.W_dec.detach().norm(dim=1)
+    assert torch.allclose(norms, torch.ones(D_SAE), atol=1e-5) == (penalty == "unit_decoder")
+
+
+def test_the_decoder_gradient_has_no_part_along_its_row() -> None:
+    sae = some_sae()
+    plain = some_sae()
+    objective = Objective(l1_coefficient=0.01)
+    x = residuals()
+    acts = plain.encode(x)
+    losses(objective, plain, x, acts, plain.decode(acts)).loss.backward()
+    rows = sae.W_dec.detach().clone()
+    TrainStep(sae, objective)(x, learning_rate=0.0)
+    assert sae.W_dec.grad is not None
+    assert plain.W_dec.grad is not None
+    assert float((sae.W_dec.grad * rows).sum(dim=1).abs().max()) < 1e-6
+    along = (plain.W_dec.grad * rows).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(sae.W_dec.grad, plain.W_dec.grad - along * rows)
+    assert float(along.abs().max()) > 1e-4, "nothing was there to project away"
+
+
+def test_the_coefficient_that_is_configured_is_the_one_that_acts() -> None:
+    # In the authors' code a changed coefficient is silently ignored after the first link.
+    weak, strong = (TrainStep(some_sae(), Objective(l1_coefficient=c)) for c in (1e-4, 1.0))
+    for seed in range(40):
+        weak(residuals(seed), 1e-2)
+        strong(residuals(seed), 1e-2)
+    assert strong.sae.encode(residuals(99)).sum() < 0.5 * weak.sae.encode(residuals(99)).sum()
+
+
+def test_carried_moments_continue_exactly() -> None:
+    objective = Objective(l1_coefficient=0.01)
+    whole = TrainStep(some_sae(), objective)
+    for seed in range(6):
+        whole(residuals(seed), 1e-2)
+    first = TrainStep(some_sae(), objective)
+    for seed in range(3):
+        first(residuals(seed), 1e-2)
+    second = TrainStep(first.sae, objective)
+    second.load_moments(first.moments())
+    for seed in range(3, 6):
+        second(residuals(seed), 1e-2)
+    pairs = zip(whole.sae.parameters(), second.sae.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_geometric_median_minimises_summed_distance() -> None:
+    points = torch.cat([torch.randn(200, D_IN), torch.full((20, D_IN), 50.0)])
+    median = geometric_median(points)
+
+    def cost(at: Tensor) -> float:
+        return float((points - at).norm(dim=1).sum())
+
+    assert cost(median) < cost(points.mean(dim=0))
+    for direction in torch.eye(D_IN):
+        assert cost(median) <= cost(median + 0.05 * direction) + 1e-2
+        assert cost(median) <= cost(median - 0.05 * direction) + 1e-2
+
+
+def dead_step(n_dead: int) -> TrainStep:
+    step = TrainStep(some_sae(), Objective(l1_coefficient=0.01))
+    with torch.no_grad():
+        step.sae.b_enc[:n_dead] = -1e3
+    return step
+
+
+def test_dead_features_come_back_to_life() -> None:
+    step = dead_step(5)
+    for seed in range(3):
+        step(residuals(seed), 1e-3)
+    others = step.sae.W_dec.detach()[5:].clone()
+    revived = revive(step, residuals(7), window_tokens=2 * TOKENS)
+    assert revived >= set(range(5))
+    untouched = [i for i in range(5, D_SAE) if i not in revived]
+    assert torch.equal(step.sae.W_dec.detach()[untouched], others[[i - 5 for i in untouched]])
+    for seed in range(10, 40):
+        step(residuals(seed), 1e-2)
+    fires = (step.sae.encode(residuals(99, tokens=512)) > 0).any(dim=0)
+    assert int(fires[:5].sum()) >= 4
+
+
+def test_living_features_are_left_alone() -> None:
+    step = dead_step(0)
+    step(residuals(), 1e-3)
+    assert revive(step, residuals(), window_tokens=10 * TOKENS) == set()
+
+
+def test_metrics_agree_with_an_independent_calculation() -> None:
+    sae, x = some_sae(), residuals(tokens=300)
+    with torch.no_grad():
+        sae.b_enc[:3] = -1e3
+    objective = Objective(l1_coefficient=0.02, reconstruction="mse")
+    result = evaluate(sae, x, objective, batch_tokens=70)  # batches that do not divide the tokens
+    acts = sae.encode(x).detach().double().numpy()
+    out = sae.decode(sae.encode(x)).detach().double().numpy()
+    data = x.double().numpy()
+    errors = ((out - data) ** 2).sum(1)
+    spreads = ((data - data.mean(0)) ** 2).sum(1)
+    assert result.mse == pytest.approx(errors.mean() / D_IN, rel=1e-5)
+    assert result.explained_variance == pytest.approx(1 - errors.sum() / spreads.sum(), rel=1e-5)
+    assert result.explained_variance_per_token == pytest.approx((1 - errors / spreads).mean(), rel=1e-4)
+    assert result.l0 == pytest.approx((acts > 0).sum(1).mean())
+    assert result.l1 == pytest.approx(acts.sum(1).mean(), rel=1e-5)
+    assert result.loss == pytest.approx(result.mse + 0.02 * result.l1, rel=1e-5)
+    assert result.dead == pytest.approx((acts > 0).any(0).__invert__().mean())
+    assert result.dead >= 3 / D_SAE
+    torch.testing.assert_close(
+        result.feature_density, torch.from_numpy((acts > 0).mean(0)).float()
+    )
+
+
+def test_objective_refuses_a_negative_coefficient() -> None:
+    with pytest.raises(ValueError, match="l1_coefficient=-1 must be 0 or more"):
+        replace(Objective(), l1_coefficient=-1)
