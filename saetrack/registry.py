@@ -97,12 +97,12 @@ class Registry:
 
     def record(self, chain: Chain, link: Link) -> LinkRun:
         """Begin the MLflow run of a link; a broken attempt's run is deleted first."""
-        parent = self._chain_run(chain)
-        experiment = parent.info.experiment_id
+        chain_run = self._chain_run(chain)
         tags = {"kind": "link", "chain": chain.name, "identity": link.identity}
-        for broken in self._runs(experiment, **tags):
+        for broken in self._runs(chain_run.info.experiment_id, **tags):
             self._client.delete_run(broken.info.run_id)
-        return LinkRun(self._client, chain, link, parent)
+        parent_version = self.versions(chain).get(link.parent_identity or "")
+        return LinkRun(self._client, chain, link, chain_run, parent_version)
 
     # What people and analyses need
 
@@ -248,7 +248,7 @@ class Registry:
         found = self._runs(experiment_id, kind="chain", chain=chain.name)
         if found:
             return found[0]
-        tags = {"kind": "chain", "chain": chain.name, **_common_tags(chain)}
+        tags = {"kind": "chain", "chain": chain.name, **_as_tags(_common_facts(chain))}
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
         self._client.log_batch(run.info.run_id, params=_params(chain.config.model_dump(mode="json")))
         return run
@@ -264,15 +264,23 @@ class Registry:
 class LinkRun:
     """Records one link as an MLflow run under its chain's run (saetrack.link.Recorder)."""
 
-    def __init__(self, client: MlflowClient, chain: Chain, link: Link, parent: Run) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        chain: Chain,
+        link: Link,
+        chain_run: Run,
+        parent_version: int | None,
+    ) -> None:
         self._client = client
         self._chain = chain
         self._link = link
-        self._tags = {**_common_tags(chain), **_link_tags(chain, link)}
+        self._facts = {**_common_facts(chain), **_link_facts(chain, link, parent_version)}
+        self._tags = _as_tags(self._facts)
         run = client.create_run(
-            parent.info.experiment_id,
+            chain_run.info.experiment_id,
             run_name=chain.label(link),
-            tags={"kind": "link", "mlflow.parentRunId": parent.info.run_id, **self._tags},
+            tags={"kind": "link", "mlflow.parentRunId": chain_run.info.run_id, **self._tags},
         )
         self._run_id = run.info.run_id
         params = {**chain.config.model_dump(mode="json"), "optimiser": asdict(link.optimiser)}
@@ -300,7 +308,7 @@ class LinkRun:
             sha256 = _folder_sha256(folder)
             self._client.log_artifacts(self._run_id, name, SAE_FOLDER)
         with contextlib.suppress(MlflowException):  # it exists from the second link on
-            self._client.create_registered_model(self._chain.name, tags=_common_tags(self._chain))
+            self._client.create_registered_model(self._chain.name, tags=_as_tags(_common_facts(self._chain)))
         version = self._client.create_model_version(
             self._chain.name,
             source=f"runs:/{self._run_id}/{SAE_FOLDER}",
@@ -318,7 +326,7 @@ class LinkRun:
             "d_sae": trained.sae.d_sae,
             "dtype": "float32",
             "apply_b_dec_to_input": True,
-            **self._tags,
+            **self._facts,
             "track": self._chain.config.model_dump(mode="json"),
             "metrics": trained.evaluation.scalars(),
             "revived": trained.revived,
@@ -330,32 +338,37 @@ class LinkRun:
             save_tensors(folder / ADAM_FILE, trained.adam)
 
 
-def _common_tags(chain: Chain) -> dict[str, str]:
+def _common_facts(chain: Chain) -> dict[str, Any]:
     return {
         "lm": chain.config.model,
-        "layer": str(chain.config.layer),
+        "layer": chain.config.layer,
         "hook_name": chain.config.hook_name,
         "direction": "forward",
         "dataset": chain.config.corpus.dataset,
         "corpus": chain.corpus.sha256,
-        "seed": str(chain.config.seed),
+        "seed": chain.config.seed,
     }
 
 
-def _link_tags(chain: Chain, link: Link) -> dict[str, str]:
+def _link_facts(chain: Chain, link: Link, parent_version: int | None) -> dict[str, Any]:
     checkpoint = link.checkpoint
     return {
         "chain": chain.name,
-        "link": str(link.number),
+        "link": link.number,
         "identity": link.identity,
-        "parent_identity": link.parent_identity or "",
-        "tokens": str(link.tokens),
+        "parent_identity": link.parent_identity,
+        "parent_version": parent_version,
+        "tokens": link.tokens,
         "repo": checkpoint.repo,
         "revision": checkpoint.revision,
         "commit": checkpoint.commit,
-        "lm_step": str(checkpoint.lm_step),
-        "checkpoint_index": str(checkpoint.checkpoint_index),
+        "lm_step": checkpoint.lm_step,
+        "checkpoint_index": checkpoint.checkpoint_index,
     }
+
+
+def _as_tags(facts: dict[str, Any]) -> dict[str, str]:
+    return {name: "" if value is None else str(value) for name, value in facts.items()}
 
 
 def _params(values: dict[str, Any]) -> list[Param]:

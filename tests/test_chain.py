@@ -80,8 +80,10 @@ def test_a_chain_that_was_broken_off_goes_on_and_ends_the_same(
     assert run_chain(chain, source, broken, CPU) == 0
 
 
-def identities(source: CheckpointSource, corpus: Corpus, **changes: Any) -> list[str]:
-    config = load_config({**NANO_TRACK, **changes})
+def identities(
+    source: CheckpointSource, corpus: Corpus, changes: dict[str, Any] | None = None
+) -> list[str]:
+    config = load_config({**NANO_TRACK, **(changes or {})})
     return [link.identity for link in plan_chain(config, source, corpus).links]
 
 
@@ -105,7 +107,7 @@ def identities(source: CheckpointSource, corpus: Corpus, **changes: Any) -> list
 def test_what_determines_weights_determines_identity(
     source: CheckpointSource, corpus: Corpus, change: dict[str, Any]
 ) -> None:
-    before, after = identities(source, corpus), identities(source, corpus, **change)
+    before, after = identities(source, corpus), identities(source, corpus, change)
     assert not set(before) & set(after)
 
 
@@ -113,7 +115,7 @@ def test_a_longer_schedule_keeps_the_identity_of_earlier_links(
     source: CheckpointSource, corpus: Corpus
 ) -> None:
     shorter = [*NANO_TRACK["schedule"][:1], {"first": 1, "last": 3, "stride": 2, "tokens": 4_096}]
-    before = identities(source, corpus, schedule=shorter)
+    before = identities(source, corpus, {"schedule": shorter})
     assert identities(source, corpus)[: len(before)] == before
 
 
@@ -123,7 +125,7 @@ def test_a_later_budget_changes_only_later_links(source: CheckpointSource, corpu
         {"first": 1, "last": 3, "stride": 2, "tokens": 4_096},
         {"first": 5, "last": 5, "tokens": 8_192},
     ]
-    before, after = identities(source, corpus), identities(source, corpus, schedule=longer)
+    before, after = identities(source, corpus), identities(source, corpus, {"schedule": longer})
     assert before[:3] == after[:3]
     assert before[3] != after[3]
 
@@ -131,7 +133,7 @@ def test_a_later_budget_changes_only_later_links(source: CheckpointSource, corpu
 def test_learning_rate_of_later_links_leaves_the_first_alone(
     source: CheckpointSource, corpus: Corpus
 ) -> None:
-    after = identities(source, corpus, later_links={"learning_rate": 1e-3})
+    after = identities(source, corpus, {"later_links": {"learning_rate": 1e-3}})
     before = identities(source, corpus)
     assert before[0] == after[0]
     assert not set(before[1:]) & set(after[1:])
@@ -160,7 +162,8 @@ def test_dead_features_are_revived_if_asked(source: CheckpointSource, corpus: Co
     values = {
         **NANO_TRACK,
         "d_sae": 256,
-        "objective": {"l1_coefficient": 2e-2},  # strong enough to kill features
+        "objective": {"l1_coefficient": 2e-2},
+        "first_link": {"learning_rate": 0.3},  # violent enough to kill features
         "schedule": [{"first": 5, "last": 5, "tokens": 12_288}],
     }
     dead = {}
