@@ -69,7 +69,7 @@ class Piece(Frozen):
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
         if self.last < self.first or (self.last - self.first) % self.stride:
-            raise ValueError(f"last={self.last} must be first={self.first} plus a multiple of stride")
+            raise ValueError(f"last={self.last} must be first={self.first} plus a multiple of stride={self.stride}")
         return self
 
     def checkpoint_indices(self) -> range:
@@ -114,9 +114,17 @@ class TrackConfig(Frozen):
         last = max(piece.last for piece in self.schedule)
         if last >= len(spec.lm_steps):
             raise UserError(
-                f"schedule.last={last}: {self.model} has checkpoints 0 to {len(spec.lm_steps) - 1}"
+                f"schedule: checkpoint {last} is beyond {self.model}'s last, "
+                f"{len(spec.lm_steps) - 1}"
             )
         return self
+
+    @property
+    def budgets(self) -> dict[int, int]:
+        """Training tokens of each link, by checkpoint index, in the chain's order."""
+        return {
+            index: piece.tokens for piece in self.schedule for index in piece.checkpoint_indices()
+        }
 
     @model_validator(mode="after")
     def _runs_forward(self) -> Self:

@@ -12,13 +12,14 @@ class UserError(Exception):
 def one_line(error: ValidationError) -> str:
     """The first problem of a pydantic validation as `field=value: what is allowed`."""
     problem = error.errors(include_url=False)[0]
-    # The tags that pydantic adds for union branches say nothing to the user.
     field = ".".join(str(part) for part in problem["loc"]) or "parameters"
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if problem["type"] == "missing":
         return f"{field}: missing{tail}"
+    if problem["type"] == "extra_forbidden":
+        message = "unknown name"
     value = repr(problem["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
     return f"{field}={shown}: {message[:1].lower()}{message[1:]}{tail}"

@@ -56,9 +56,7 @@ def plan_chain(config: TrackConfig, source: CheckpointSource, corpus: Corpus) ->
     Raises:
         UserError: a checkpoint is neither in the cache nor to be had from the hub.
     """
-    budgets = {
-        index: piece.tokens for piece in config.schedule for index in piece.checkpoint_indices()
-    }
+    budgets = config.budgets
     links: list[Link] = []
     for checkpoint in source.resolve(list(budgets)):
         parent = links[-1].identity if links else None

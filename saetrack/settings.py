@@ -94,4 +94,6 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise UserError(PREFIX + one_line(error)) from None
+        field, _, rest = one_line(error).partition("=")
+        variable = PREFIX + field.upper().removeprefix(PREFIX)
+        raise UserError(f"{variable}={rest}") from None

@@ -125,12 +125,6 @@ def is_published(cache: Path, repo: str, revision: str) -> bool:
     return _cached_commit(repo, revision, cache) is not None
 
 
-def blob_names(folder: Path) -> list[str]:
-    """SHA-256 names of the weight files of a snapshot: two revisions that share them are one LM."""
-    files = [file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern)]
-    return sorted(file.resolve().name for file in files)
-
-
 def _repo_folder(repo: str, cache: Path) -> Path:
     return cache / f"models--{repo.replace('/', '--')}"
 

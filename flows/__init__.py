@@ -1,0 +1,1 @@
+"""Orchestration: Prefect flows over the library. No arithmetic here."""

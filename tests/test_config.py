@@ -1,0 +1,126 @@
+"""Bad input is answered in one line that names field, value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saetrack.config import load_config
+from saetrack.errors import UserError
+from saetrack.prepare import prepare
+from saetrack.settings import Settings, load_settings
+from tests.conftest import NANO_TRACK
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"model": "pythia-41m"}, r"model='pythia-41m': not in the catalogue; did you mean"),
+        ({"layer": 2}, r"layer=2: nano has layers 0 to 1"),
+        ({"layer": -1}, r"layer=-1: input should be greater than or equal to 0"),
+        ({"d_sae": 0}, r"d_sae=0: input should be greater than 0"),
+        ({"d_sae": "many"}, r"d_sae='many': input should be a valid integer"),
+        (
+            {"schedule": [{"first": 0, "last": 6, "tokens": 5}]},
+            r"schedule: checkpoint 6 is beyond nano's last, 5",
+        ),
+        (
+            {"schedule": [{"first": 0, "last": 1, "tokens": -5}]},
+            r"schedule.0.tokens=-5: input should be greater than 0",
+        ),
+        (
+            {"schedule": [{"first": 3, "last": 3, "tokens": 5}, {"first": 1, "last": 1, "tokens": 5}]},
+            r"schedule: checkpoint 1 comes after 3; must ascend",
+        ),
+        (
+            {"schedule": [{"first": 0, "last": 4, "stride": 3, "tokens": 5}]},
+            r"schedule.0=.*last=4 must be first=0 plus a multiple of stride=3",
+        ),
+        ({"schedule": []}, r"schedule=\[\]: .*at least 1 item"),
+        (
+            {"corpus": {**NANO_TRACK["corpus"], "dataset": "the-pile"}},
+            r"corpus.dataset='the-pile': unknown dataset; must be mini, pile, openwebtext, or a path",
+        ),
+        (
+            {"corpus": {**NANO_TRACK["corpus"], "context_size": 64}},
+            r"corpus.context_size=64: nano takes at most 32",
+        ),
+        ({"objective": {"l1_coefficient": -1}}, r"objective=.*l1_coefficient=-1.* must be 0 or more"),
+        ({"objective": {"reconstruction": "mae"}}, r"objective.reconstruction='mae': .*'mse'"),
+        ({"first_link": {"learning_rate": 0}}, r"first_link=.*learning_rate=0.* must be more than 0"),
+        ({"convention": "centered"}, r"convention='centered': .*'centred' or 'raw'"),
+        ({"buffer_tokens": 300}, r"buffer_tokens=300: must be at least twice batch_tokens=256"),
+        ({"batchsize": 3}, r"batchsize=3: unknown name"),
+        ({"seed": -1}, r"seed=-1: "),
+    ],
+)
+def test_bad_parameters(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        load_config({**NANO_TRACK, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_parameter() -> None:
+    with pytest.raises(UserError, match="layer: missing"):
+        load_config({name: value for name, value in NANO_TRACK.items() if name != "layer"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("SAETRACK_DEVICE", "tpu", r"SAETRACK_DEVICE='tpu': .*'auto', 'cpu' or 'cuda'"),
+        ("SAETRACK_TRACKING_URI", "mlruns", r"SAETRACK_TRACKING_URI='mlruns': must be an address"),
+        ("SAETRACK_TRACKING_URI", "http://", r"SAETRACK_TRACKING_URI='http://': names no host"),
+        ("SAETRACK_CACHE", "/tmp/x", r"SAETRACK_CACHE='/tmp/x': unknown setting; known are .*CACHE_DIR"),
+        ("SAETRACK_CACHE_DIR", "/proc/none", r"SAETRACK_CACHE_DIR=/proc/none: cannot be made"),
+    ],
+)
+def test_bad_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=line) as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"SAETRACK_CACHE_DIR={tmp_path}/here\nSAETRACK_DEVICE=cpu\n")
+    settings = load_settings()
+    assert settings.cache_dir == tmp_path / "here"
+    assert settings.device == "cpu"
+    (tmp_path / ".env").write_text("SAETRACK_DEVISE=cpu\n")
+    with pytest.raises(UserError, match="^SAETRACK_DEVISE='cpu': unknown name"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tracking_uri": "http://127.0.0.1:9"}, "no MLflow server answers there"),
+        ({"tracking_uri": "sqlite:////dev/null"}, "cannot be used"),
+        ({"device": "cuda"}, "torch sees no GPU here"),
+    ],
+)
+def test_what_is_out_of_reach_is_one_line(
+    settings: Settings, changes: dict[str, str], line: str
+) -> None:
+    if "device" in changes:
+        pytest.importorskip("torch")
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match=line) as caught:
+        prepare(load_config(NANO_TRACK), settings.model_copy(update=changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_neither_cache_nor_hub_has_fails_before_any_work(settings: Settings) -> None:
+    config = load_config({**NANO_TRACK, "model": "pythia-410m-deduped"})
+    with pytest.raises(UserError, match=r"EleutherAI/pythia-410m-deduped at step0 and 4 more"):
+        prepare(config, settings)
