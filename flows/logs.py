@@ -1,15 +1,34 @@
-"""The library's log lines on a terminal."""
+"""The library's log lines on a terminal and on a run's page."""
 
 from __future__ import annotations
 
 import logging
 import sys
 
+from prefect.exceptions import FailedRun
+
 
 def log_to_terminal() -> None:
-    """Print the library's lines, with the time of day; a deployed run sends them to Prefect."""
+    """Print the library's lines, with the time of day."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("saetrack")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.propagate = False  # Prefect's own console would print every line again
+
+
+def tell_failures_in_one_line() -> None:
+    """Keep the engine from printing a traceback of its own around a run that fails in order.
+
+    And let the library's lines through: Prefect attaches its handlers to the logger, but leaves
+    the level at the root's.
+    """
+    logging.getLogger("saetrack").setLevel(logging.INFO)
+    logging.getLogger("prefect.flow_runs").addFilter(_one_line)
+
+
+def _one_line(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, FailedRun):
+        record.msg, record.args, record.exc_info = str(error), (), None
+    return True

@@ -8,9 +8,10 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
-from flows.logs import log_to_terminal
+from flows.logs import log_to_terminal, tell_failures_in_one_line
 from flows.parameters import deployed_parameters, takes_fields_of
 from flows.server import prefect_server
 from saetrack.config import TrackConfig, load_config
@@ -18,6 +19,7 @@ from saetrack.errors import UserError
 from saetrack.settings import load_settings
 
 log = logging.getLogger("saetrack")
+tell_failures_in_one_line()
 
 
 # The config validates itself, in one line; Prefect's own validation would print a page.
@@ -31,7 +33,8 @@ def track(**parameters: Any) -> State:
     try:
         return Completed(message=run_track(load_config(parameters)))
     except UserError as error:
-        return Failed(message=str(error))
+        # In the name as well: `--watch` prints a state's name only.
+        return Failed(name=f"Failed: {error}", message=str(error))
 
 
 def run_track(config: TrackConfig) -> str:
@@ -42,16 +45,19 @@ def run_track(config: TrackConfig) -> str:
     from saetrack.prepare import prepare
     from saetrack.report import report
 
-    ready = task(prepare, cache_policy=NO_CACHE)(config, load_settings())
-    link_task = task(run_link, name="link", cache_policy=NO_CACHE)
+    ready = task(cache_policy=NO_CACHE)(prepare)(config, load_settings())
+    link_task = task(name="link", cache_policy=NO_CACHE)(run_link)
 
     def run(chain: Any, link: Any, *rest: Any) -> int:
-        return link_task.with_options(task_run_name=chain.label(link))(chain, link, *rest)
+        named = link_task.with_options(task_run_name=chain.label(link))
+        version: int = named(chain, link, *rest)
+        return version
 
     trained = run_chain(ready.chain, ready.source, ready.registry, ready.device, run)
     if trained or not ready.registry.is_finished(ready.chain):
         ready.registry.finish(ready.chain)
-    log.info("%s", report(ready.registry.table(ready.chain), ready.chain.name))
+    table = ready.registry.table(ready.chain)
+    log.info("\n%s\n", report(table, ready.chain.name))
     return f"{trained} links trained, {len(ready.chain.links)} registered as {ready.chain.name}"
 
 
@@ -63,13 +69,15 @@ def main(deployment: str) -> int:
         load_config(parameters)
         load_settings()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        log.error("error: %s", error)  # noqa: TRY400  (a traceback is not for the user)
         return 2
     with prefect_server():
         state = track(**parameters, return_state=True)
     if not state.is_completed():
-        print(f"error: {state.message}", file=sys.stderr)
+        log.error("error: %s", state.message)
         return 1
+    log.info("%s", state.message)
+    log.info("look at it: make ui, then MLflow's experiment %r", parameters["model"])
     return 0
 
 

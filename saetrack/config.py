@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from saetrack.catalog import find_model
 from saetrack.errors import UserError, one_line
-from saetrack.lm.catalog import find_model
 from saetrack.sae.objective import Objective
 from saetrack.sae.training import Carry, Optimiser, Revival
 
@@ -69,7 +69,10 @@ class Piece(Frozen):
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
         if self.last < self.first or (self.last - self.first) % self.stride:
-            raise ValueError(f"last={self.last} must be first={self.first} plus a multiple of stride={self.stride}")
+            raise ValueError(
+                f"last={self.last} must be first={self.first} plus a multiple of "
+                f"stride={self.stride}"
+            )
         return self
 
     def checkpoint_indices(self) -> range:
@@ -103,9 +106,7 @@ class TrackConfig(Frozen):
     def _fits_the_model(self) -> Self:
         spec = find_model(self.model)
         if self.layer >= spec.n_layers:
-            raise UserError(
-                f"layer={self.layer}: {self.model} has layers 0 to {spec.n_layers - 1}"
-            )
+            raise UserError(f"layer={self.layer}: {self.model} has layers 0 to {spec.n_layers - 1}")
         if self.corpus.context_size > spec.max_context:
             raise UserError(
                 f"corpus.context_size={self.corpus.context_size}: {self.model} takes at most "
@@ -131,9 +132,7 @@ class TrackConfig(Frozen):
         indices = [index for piece in self.schedule for index in piece.checkpoint_indices()]
         for earlier, later in pairwise(indices):
             if later <= earlier:
-                raise UserError(
-                    f"schedule: checkpoint {later} comes after {earlier}; must ascend"
-                )
+                raise UserError(f"schedule: checkpoint {later} comes after {earlier}; must ascend")
         return self
 
     @model_validator(mode="after")

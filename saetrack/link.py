@@ -156,6 +156,7 @@ class _Watch:
         self._step = step
         self._held_out = held_out
         self._recorder = recorder
+        self._batch_tokens = chain.config.batch_tokens
         self._due_tokens = [share * link.tokens for share in EVALUATION_SHARES]
         self._done_tokens = 0
         self._progress = Progress(chain.label(link), link.tokens, "tokens")
@@ -172,7 +173,9 @@ class _Watch:
     def evaluate(self, done_tokens: int) -> Evaluation:
         """Measure on the held-out tokens, and record it."""
         began_s = time.perf_counter()
-        evaluation = evaluate(self._step.sae, self._held_out, self._step.objective)
+        evaluation = evaluate(
+            self._step.sae, self._held_out, self._step.objective, self._batch_tokens
+        )
         self._recorder.log(evaluation.scalars(), done_tokens)
         self.evaluation_s += time.perf_counter() - began_s
         return evaluation

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from saetrack.catalog import find_model
 from saetrack.config import TrackConfig
 from saetrack.corpus import prepare_corpus
 from saetrack.errors import UserError
-from saetrack.lm.catalog import find_model
 from saetrack.lm.checkpoints import CheckpointSource, open_source
 from saetrack.plan import Chain, plan_chain
 from saetrack.registry import Registry

@@ -134,7 +134,7 @@ class Registry:
         rows = []
         for link in chain.links:
             if version := by_identity.get(link.identity):
-                metrics = self._client.get_run(version.run_id).data.metrics
+                metrics = self._client.get_run(str(version.run_id)).data.metrics
                 rows.append(
                     {
                         "link": link.number,
@@ -168,7 +168,7 @@ class Registry:
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""
-        return self._chain_run(chain).info.status == "FINISHED"
+        return bool(self._chain_run(chain).info.status == "FINISHED")
 
     # Inside
 
@@ -219,7 +219,7 @@ class Registry:
         """
         name = f"{version.name} version {version.version}"
         try:
-            folder = Path(self._client.download_artifacts(version.run_id, SAE_FOLDER))
+            folder = Path(self._client.download_artifacts(str(version.run_id), SAE_FOLDER))
         except (MlflowException, OSError) as error:
             raise UserError(f"{name}: its files cannot be had: {_first_line(error)}") from None
         if _folder_sha256(folder) != version.tags["sha256"]:
@@ -250,7 +250,9 @@ class Registry:
             return found[0]
         tags = {"kind": "chain", "chain": chain.name, **_as_tags(_common_facts(chain))}
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
-        self._client.log_batch(run.info.run_id, params=_params(chain.config.model_dump(mode="json")))
+        self._client.log_batch(
+            run.info.run_id, params=_params(chain.config.model_dump(mode="json"))
+        )
         return run
 
     def _experiment(self, name: str) -> str:
@@ -308,7 +310,9 @@ class LinkRun:
             sha256 = _folder_sha256(folder)
             self._client.log_artifacts(self._run_id, name, SAE_FOLDER)
         with contextlib.suppress(MlflowException):  # it exists from the second link on
-            self._client.create_registered_model(self._chain.name, tags=_as_tags(_common_facts(self._chain)))
+            self._client.create_registered_model(
+                self._chain.name, tags=_as_tags(_common_facts(self._chain))
+            )
         version = self._client.create_model_version(
             self._chain.name,
             source=f"runs:/{self._run_id}/{SAE_FOLDER}",

@@ -89,7 +89,7 @@ def load_settings() -> Settings:
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             raise UserError(
-                f"{name}={os.environ[name]!r}: unknown setting; known are {', '.join(sorted(known))}"
+                f"{name}={os.environ[name]!r}: unknown setting; known: {', '.join(sorted(known))}"
             )
     try:
         return Settings()

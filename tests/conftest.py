@@ -16,40 +16,17 @@ for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
     del os.environ[name]
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from saetrack.catalog import find_model
 from saetrack.config import TrackConfig, load_config
 from saetrack.corpus import Corpus, prepare_corpus
-from saetrack.lm.catalog import find_model
 from saetrack.lm.checkpoints import CheckpointSource, open_source
 from saetrack.plan import Chain, plan_chain
 from saetrack.settings import Settings
-
-# Large enough to learn something, small enough for a second or two a link.
-NANO_TRACK: dict[str, Any] = {
-    "model": "nano",
-    "layer": 1,
-    "d_sae": 64,
-    "corpus": {
-        "dataset": "mini",
-        "context_size": 32,
-        "train_tokens": 16_384,
-        "held_out_tokens": 2_048,
-        "analysis_tokens": 2_048,
-    },
-    "objective": {"l1_coefficient": 1e-3},
-    "schedule": [
-        {"first": 0, "last": 0, "tokens": 8_192},
-        {"first": 1, "last": 5, "stride": 2, "tokens": 4_096},
-    ],
-    "first_link": {"learning_rate": 4e-3, "warmup_steps": 10},
-    "later_links": {"learning_rate": 2e-3, "warmup_steps": 3},
-    "batch_tokens": 256,
-    "buffer_tokens": 2_048,
-}
+from tests.nano import NANO_TRACK
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from transformer_lens.tools.model_registry.checkpoints import (
     STANFORD_CRFM_CHECKPOINTS,
 )
 
+from saetrack.catalog import MODELS, find_model
 from saetrack.errors import UserError
-from saetrack.lm.catalog import MODELS, find_model
 
 
 def test_steps_are_those_of_transformer_lens() -> None:

@@ -15,8 +15,8 @@ from saetrack.link import run_link
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.lm.residual import ResidualLM
 from saetrack.plan import Chain, plan_chain
-from tests.conftest import NANO_TRACK
 from tests.memory_store import MemoryStore
+from tests.nano import NANO_TRACK
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def same_weights(one: MemoryStore, other: MemoryStore) -> bool:
 def test_the_chain_learns(chain: Chain, trained: MemoryStore) -> None:
     for link in chain.links:
         history = trained.metrics[link.identity]
-        assert [tokens for tokens, _ in history][0] == 0
+        assert history[0][0] == 0
         assert history[-1][0] == link.tokens
         assert history[-1][1]["loss"] < history[0][1]["loss"]
     assert trained.links[chain.links[-1].identity].evaluation.explained_variance > 0.5
@@ -139,9 +139,7 @@ def test_learning_rate_of_later_links_leaves_the_first_alone(
     assert not set(before[1:]) & set(after[1:])
 
 
-@pytest.mark.parametrize(
-    "carry", [{"adam": "carried"}, {"b_dec": "median"}], ids=["adam", "b_dec"]
-)
+@pytest.mark.parametrize("carry", [{"adam": "carried"}, {"b_dec": "median"}], ids=["adam", "b_dec"])
 def test_what_is_carried_over_makes_a_difference(
     source: CheckpointSource, corpus: Corpus, trained: MemoryStore, carry: dict[str, str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The registry on a real MLflow store: one version per link, found in every way, never half there."""
+"""The registry on a real MLflow store: one version per link, never half there."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The loader gives what transformers gives, for both conventions, through the hub's cache layout."""
+"""The loader gives what transformers gives, in both conventions, from the hub's cache layout."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,9 +19,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from saetrack.catalog import ModelSpec
 from saetrack.errors import UserError
 from saetrack.lm import hub
-from saetrack.lm.catalog import ModelSpec
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.lm.residual import ResidualLM
 
@@ -70,7 +69,9 @@ def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
     return files
 
 
-@pytest.fixture(scope="module", params=[("gpt_neox", "model.safetensors"), ("gpt2", "pytorch_model.bin")])
+@pytest.fixture(
+    scope="module", params=[("gpt_neox", "model.safetensors"), ("gpt2", "pytorch_model.bin")]
+)
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[CheckpointSource, dict[int, PreTrainedModel]]:
@@ -112,7 +113,7 @@ def test_residuals_equal_those_of_transformers(
 def test_centred_is_what_the_papers_processing_gives(
     published: tuple[CheckpointSource, dict[int, PreTrainedModel]],
 ) -> None:
-    source, models = published
+    source, _ = published
     (checkpoint,) = source.resolve([1])
     folder = source.fetch(checkpoint)
     whole = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()

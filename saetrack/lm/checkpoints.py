@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from saetrack.catalog import ModelSpec
 from saetrack.lm import hub
-from saetrack.lm.catalog import ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -61,10 +61,9 @@ class CheckpointSource:
         from transformers import AutoTokenizer
 
         commit = hub.commits(self.repo, [TOKENIZER_REVISION], self.cache)[TOKENIZER_REVISION]
-        folder = hub.fetch(
-            self.repo, TOKENIZER_REVISION, commit, hub.TOKENIZER_FILES, self.cache
-        )
-        return AutoTokenizer.from_pretrained(folder), f"{self.repo}@{commit}"
+        folder = hub.fetch(self.repo, TOKENIZER_REVISION, commit, hub.TOKENIZER_FILES, self.cache)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        return tokenizer, f"{self.repo}@{commit}"
 
 
 def open_source(spec: ModelSpec, cache_dir: Path) -> CheckpointSource:

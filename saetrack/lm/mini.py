@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from saetrack.catalog import ModelSpec
 from saetrack.corpus import RowPacker, bos_of
 from saetrack.files import digest, write_atomically
 from saetrack.lm import hub
-from saetrack.lm.catalog import ModelSpec
 from saetrack.progress import Progress
 from saetrack.text import embedded_documents, embedded_text_version, split_of
 
@@ -175,15 +175,21 @@ def next_token_loss(
 
 
 def _train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    from tokenizers import ByteLevelBPETokenizer
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(
-        texts, vocab_size=vocabulary, special_tokens=[END_OF_TEXT], show_progress=False
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
+    bpe.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
+        tokenizer_object=bpe, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
     )
 
 
@@ -199,7 +205,7 @@ def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(recipe.seed)
-    model = GPTNeoXForCausalLM(
+    model = GPTNeoXForCausalLM(  # rotary 25 % and untied embeddings are its defaults
         GPTNeoXConfig(
             vocab_size=recipe.vocabulary,
             hidden_size=spec.d_model,
@@ -207,7 +213,6 @@ def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
             num_attention_heads=recipe.n_heads,
             intermediate_size=4 * spec.d_model,
             max_position_embeddings=spec.max_context,
-            rotary_pct=0.25,
             initializer_range=math.sqrt(2 / (5 * spec.d_model)),
             bos_token_id=0,
             eos_token_id=0,

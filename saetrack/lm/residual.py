@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def _load_bridge(
 def _load_truncated(folder: Path, n_blocks: int, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    model, loading = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         num_hidden_layers=n_blocks,
         dtype=dtype,
@@ -94,11 +94,14 @@ def _load_truncated(folder: Path, n_blocks: int, dtype: torch.dtype) -> PreTrain
         attn_implementation="eager",
         output_loading_info=True,
     )
+    model: PreTrainedModel = loaded[0]
+    loading = loaded[1]
     broken = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
     if broken:
         # transformers would go on with random weights in their place.
         raise UserError(
             f"model: {folder.name} lacks usable weights for {len(broken)} tensors, "
-            f"first {sorted(broken)[0]}"
+            f"first {min(broken)}"
         )
-    return model.eval()
+    model.eval()
+    return model

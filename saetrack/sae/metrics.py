@@ -51,9 +51,16 @@ def evaluate(
     sae: SAE,
     held_out: Float[Tensor, "tokens d_in"],
     objective: Objective,
-    batch_tokens: int = 4096,
+    batch_tokens: int,
 ) -> Evaluation:
-    """Measure an SAE on held-out residuals; sums are kept in float64 across batches."""
+    """Measure an SAE on held-out residuals.
+
+    Args:
+        sae: what to measure.
+        held_out: residuals that no link trains on.
+        objective: its `loss`, where scale-free, centres on each batch's mean: give training's size.
+        batch_tokens: residuals at a time; sums across batches are kept in float64.
+    """
     x_mean = held_out.mean(dim=0)
     sums = dict.fromkeys(("loss", "l1", "error", "spread", "per_token"), 0.0)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)

@@ -46,7 +46,11 @@ def revive(step: TrainStep, x: Float[Tensor, "batch d_in"], window_tokens: int) 
     sae.W_dec[dead] = directions
     sae.W_enc[:, dead] = scale * directions.T
     sae.b_enc[dead] = 0
-    for weight, dead_part in ((sae.W_dec, dead), (sae.W_enc, (slice(None), dead)), (sae.b_enc, dead)):
+    for weight, dead_part in (
+        (sae.W_dec, dead),
+        (sae.W_enc, (slice(None), dead)),
+        (sae.b_enc, dead),
+    ):
         for moment in ("exp_avg", "exp_avg_sq"):
             step.adam.state[weight][moment][dead_part] = 0
     step.tokens_since_fired[dead] = 0

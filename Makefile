@@ -1,0 +1,48 @@
+# Everything runs from nothing: the first target that needs it makes .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+NAME ?= mini
+
+.PHONY: help track test lint format deploy ui stop clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME=pythia-410m
+	@$(BIN)/python -m flows.track $(NAME)
+
+test: $(INSTALLED) ## the test suite
+	@$(BIN)/pytest -q -n 2
+
+lint: $(INSTALLED) ## formatting, rules, types, who imports whom
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## rewrite to the house's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+deploy: $(INSTALLED) ## start servers and worker, register the deployments
+	@$(BIN)/python deployments/services.py deploy
+
+ui: $(INSTALLED) ## open the pages of MLflow and Prefect on this machine
+	@$(BIN)/python deployments/services.py ui
+
+stop: $(INSTALLED) ## stop what deploy or ui started
+	@$(BIN)/python deployments/services.py stop
+
+clean: ## remove the environment; mlruns/ and the cache stay
+	rm -rf $(VENV)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@echo "setting up $(VENV): a minute or two"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,208 @@
+"""Start and stop one machine's services: `python deployments/services.py deploy|ui|stop`.
+
+supervisord keeps them alive (deployments/supervisord.conf); this asks it to, and says in one line
+what stands in the way. All state and all logs are in mlruns/.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from supervisor.xmlrpc import SupervisorTransport
+
+from flows.logs import log_to_terminal
+from saetrack.errors import UserError
+from saetrack.settings import Settings, load_settings
+
+ROOT = Path(__file__).resolve().parent.parent
+LOGS = Path("mlruns/logs")
+SOCKET = Path("mlruns/supervisor.sock")
+PIDFILE = Path("mlruns/supervisord.pid")
+BIN = Path(sys.executable).parent
+
+START_S = 90.0  # the first start makes both databases
+STOP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A service with a page to look at."""
+
+    name: str
+    port: int
+    health: str
+
+    @property
+    def address(self) -> str:
+        """Where a person finds it; loopback only."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_healthy(self) -> bool:
+        """Whether it answers."""
+        try:
+            return requests.get(self.address + self.health, timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def is_port_taken(self) -> bool:
+        """Whether anything listens on its port."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", self.port))
+            except OSError:
+                return True
+        return False
+
+
+PREFECT = Server("prefect", 4200, "/api/health")
+MLFLOW = Server("mlflow", 5000, "/health")
+
+
+def deploy() -> None:
+    """Start all services and register every deployment of deployments/prefect.yaml."""
+    daemon = start_servers()
+    _prefect("work-pool", "create", "saetrack", "--type", "process", "--overwrite")
+    _prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
+    if _state(daemon, "worker") != "RUNNING":
+        _crash_lost_runs()
+        daemon.startProcess("worker", False)
+    if not _wait(lambda: _state(daemon, "worker") == "RUNNING", START_S):
+        raise UserError(f"the worker did not start: see {LOGS}/worker.log")
+    ui()
+    say("ready: prefect deployment run track/mini --watch")
+
+
+def ui() -> None:
+    """Start the two servers that have pages, and say where."""
+    start_servers()
+    for server in _servers(load_settings()):
+        say(f"{server.name:8} {server.address}")
+
+
+def stop() -> None:
+    """Stop everything."""
+    daemon = _supervisor()
+    if daemon is None:
+        say("nothing is running")
+        return
+    pid = int(PIDFILE.read_text())
+    # The worker first, while the server can still note that its runs ended with it.
+    if _state(daemon, "worker") == "RUNNING":
+        daemon.stopProcess("worker", True)
+        if PREFECT.is_healthy():
+            _crash_lost_runs()
+    daemon.shutdown()
+    if not _wait(lambda: not Path(f"/proc/{pid}").exists(), STOP_S):
+        raise UserError(f"supervisord ({pid}) did not stop: see {LOGS}/supervisord.log")
+    say("stopped")
+
+
+def start_servers() -> Any:
+    """The running supervisord, with every server healthy.
+
+    Raises:
+        UserError: a port is taken, or a server does not come up.
+    """
+    settings = load_settings()
+    daemon = _supervisor()
+    down = [s for s in _servers(settings) if not daemon or _state(daemon, s.name) != "RUNNING"]
+    for server in down:
+        if server.is_port_taken():
+            raise UserError(
+                f"port {server.port}, which the {server.name} server needs, is taken by another "
+                "program: free it and try again"
+            )
+    daemon = daemon or _start_supervisor(settings)
+    for server in down:
+        daemon.startProcess(server.name, False)
+    for server in down:
+        if not _wait(server.is_healthy, START_S):
+            raise UserError(
+                f"the {server.name} server did not come up: see {LOGS}/{server.name}.log"
+            )
+    return daemon
+
+
+def _servers(settings: Settings) -> list[Server]:
+    """A tracking server elsewhere has its own page."""
+    return [PREFECT] if settings.tracking_uri.startswith("http") else [PREFECT, MLFLOW]
+
+
+def _start_supervisor(settings: Settings) -> Any:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    Path("mlruns/prefect").mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "SAETRACK_BIN": str(BIN),
+        "TRACKING_URI": settings.tracking_uri,
+        "ARTIFACT_DIR": str(settings.artifact_dir),
+    }
+    command = [str(BIN / "supervisord"), "-c", "deployments/supervisord.conf"]
+    subprocess.run(command, env=environment, check=True)
+    if not _wait(lambda: _supervisor() is not None, START_S):
+        raise UserError(f"supervisord did not start: see {LOGS}/supervisord.log")
+    return _supervisor()
+
+
+def _supervisor() -> Any:
+    """The running supervisord, or None."""
+    transport = SupervisorTransport(None, None, f"unix://{SOCKET}")
+    proxy: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport)
+    try:
+        proxy.supervisor.getState()
+    except (OSError, xmlrpc.client.Error):
+        return None
+    return proxy.supervisor
+
+
+def _state(daemon: Any, name: str) -> str:
+    return str(daemon.getProcessInfo(name)["statename"])
+
+
+def _prefect(*arguments: str) -> None:
+    command = [str(BIN / "prefect"), "--no-prompt", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        (LOGS / "deploy.log").write_text(done.stdout + done.stderr)
+        raise UserError(f"`prefect {' '.join(arguments)}` failed: see {LOGS}/deploy.log")
+
+
+def _crash_lost_runs() -> None:
+    # Importing Prefect takes a second, and reads the settings of the current folder.
+    from flows.lost import crash_lost_runs
+
+    crash_lost_runs()
+
+
+def _wait(condition: Callable[[], bool], patience_s: float) -> bool:
+    until_s = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def say(line: str) -> None:
+    """Tell the user."""
+    sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)  # supervisord and Prefect find their files and settings from here
+    log_to_terminal()
+    try:
+        {"deploy": deploy, "ui": ui, "stop": stop}[sys.argv[1]]()
+    except UserError as problem:
+        sys.exit(f"error: {problem}")
