@@ -40,9 +40,9 @@ stop: $(INSTALLED) ## stop what deploy or ui started
 clean: ## remove the environment; mlruns/ and the cache stay
 	rm -rf $(VENV)
 
-$(INSTALLED): pyproject.toml requirements.lock
+$(INSTALLED): pyproject.toml deployments/requirements.lock
 	@echo "setting up $(VENV): a minute or two"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.lock
+	@$(BIN)/pip install -q --disable-pip-version-check -r deployments/requirements.lock
 	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

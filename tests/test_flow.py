@@ -1,0 +1,142 @@
+"""The flow and its deployments: what a user of Prefect sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.testing.utilities import prefect_test_harness
+from prefect.utilities.callables import parameter_schema
+
+from flows.parameters import deployed_parameters
+from flows.track import main, track
+from saetrack.config import TrackConfig, load_config
+from saetrack.plan import Chain
+from saetrack.registry import Registry
+from saetrack.settings import Settings
+from tests.nano import NANO_TRACK
+
+PAPER = {
+    # deployment: (model, layer, d_sae, corpus, links, first and last checkpoint index)
+    "pythia-160m": ("pythia-160m-deduped", 4, 49_152, "pile", 30, 153),
+    "pythia-410m": ("pythia-410m-deduped", 4, 65_536, "pile", 29, 153),
+    "pythia-1.4b": ("pythia-1.4b-deduped", 3, 131_072, "pile", 30, 153),
+    "stanford-gpt2-small-a": ("stanford-gpt2-small-a", 5, 49_152, "openwebtext", 46, 608),
+    "stanford-gpt2-medium-a": ("stanford-gpt2-medium-a", 6, 65_536, "openwebtext", 46, 608),
+}
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
+    monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
+    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(settings.cache_dir))
+    monkeypatch.setenv("SAETRACK_DEVICE", "cpu")
+
+
+def run_flow(parameters: dict[str, Any]) -> State[Any]:
+    state: State[Any] = track(**parameters, return_state=True)
+    return state
+
+
+def runs_of(state: State[Any]) -> tuple[FlowRun, list[TaskRun]]:
+    flow_run_id = state.state_details.flow_run_id
+    assert flow_run_id is not None
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(flow_run_id)
+        wanted = FlowRunFilter.model_validate({"id": {"any_": [flow_run_id]}})
+        return flow_run, client.read_task_runs(flow_run_filter=wanted)
+
+
+@pytest.mark.usefixtures("harness", "environment")
+def test_a_track_is_one_run_and_a_rerun_changes_nothing(settings: Settings, chain: Chain) -> None:
+    state = run_flow(NANO_TRACK)
+    assert state.is_completed()
+    assert state.message == f"4 links trained, 4 registered as {chain.name}"
+    flow_run, _ = runs_of(state)
+    assert flow_run.name == "nano layer 1"
+    registered = Registry(settings).versions(chain)
+    again = run_flow(NANO_TRACK)
+    assert again.message == f"0 links trained, 4 registered as {chain.name}"
+    assert Registry(settings).versions(chain) == registered
+
+
+@pytest.mark.usefixtures("harness", "environment")
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"layer": 9}, "layer=9: nano has layers 0 to 1"),
+        ({"model": "pythia-410m-deduped"}, "EleutherAI/pythia-410m-deduped at step0 and 4 more"),
+    ],
+)
+def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str) -> None:
+    state = run_flow({**NANO_TRACK, **change})
+    assert state.is_failed()
+    assert line in str(state.message)
+    assert "\n" not in str(state.message)
+    assert line in state.name  # what `--watch` prints
+
+
+@pytest.mark.parametrize("deployment", PAPER)
+def test_deployments_are_the_papers(deployment: str) -> None:
+    model, layer, d_sae, dataset, n_links, last = PAPER[deployment]
+    config = load_config(deployed_parameters(deployment))
+    assert (config.model, config.layer, config.d_sae) == (model, layer, d_sae)
+    assert config.corpus.dataset == dataset
+    assert config.corpus.context_size == 128
+    budgets = config.budgets
+    assert len(budgets) == n_links
+    assert (min(budgets), max(budgets)) == (0, last)
+    assert budgets[0] == 300_000_000
+    assert {budgets[index] for index in range(1, 5)} == {5_000_000}
+    assert {tokens for index, tokens in budgets.items() if index > 4} == {15_000_000}
+    assert config.objective.l1_coefficient == 8e-5
+    assert (config.first_link.learning_rate, config.first_link.warmup_steps) == (4e-4, 5000)
+    assert (config.later_links.learning_rate, config.later_links.warmup_steps) == (4e-5, 3)
+    assert (config.batch_tokens, config.buffer_tokens) == (4096, 524_288)
+
+
+def test_the_main_chain_has_the_papers_steps_and_cost() -> None:
+    config = load_config(deployed_parameters("pythia-410m"))
+    expected = [*range(12), *range(13, 32, 2), *range(33, 154, 20)]
+    assert list(config.budgets) == expected
+    assert sum(config.budgets.values()) == 680_000_000
+
+
+def test_the_mini_deployment_tracks_every_checkpoint() -> None:
+    config = load_config(deployed_parameters("mini"))
+    assert list(config.budgets) == list(range(29))
+
+
+def test_prefect_knows_every_field_of_the_config() -> None:
+    schema = parameter_schema(track)
+    assert set(schema.properties) == set(TrackConfig.model_fields)
+    assert set(schema.required) == {"model", "layer", "d_sae", "schedule"}
+    assert schema.properties["d_sae"]["exclusiveMinimum"] == 0
+
+
+def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("pythia-9b") == 2
+    said = capsys.readouterr().out.strip()
+    assert "deployment='pythia-9b': unknown; there are mini, pythia-160m" in said
+    assert "\n" not in said
+
+
+def test_bad_settings_stop_the_track_before_any_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("SAETRACK_DEVICE", "tpu")
+    assert main("mini") == 2
+    assert "SAETRACK_DEVICE='tpu'" in capsys.readouterr().out
