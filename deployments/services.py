@@ -142,17 +142,20 @@ def _servers(settings: Settings) -> list[Server]:
 def _start_supervisor(settings: Settings) -> Any:
     LOGS.mkdir(parents=True, exist_ok=True)
     Path("mlruns/prefect").mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
-        "SAETRACK_BIN": str(BIN),
-        "TRACKING_URI": settings.tracking_uri,
-        "ARTIFACT_DIR": str(settings.artifact_dir),
-    }
     command = [str(BIN / "supervisord"), "-c", "deployments/supervisord.conf"]
-    subprocess.run(command, env=environment, check=True)
+    subprocess.run(command, env={**os.environ, **service_environment(settings)}, check=True)
     if not _wait(lambda: _supervisor() is not None, START_S):
         raise UserError(f"supervisord did not start: see {LOGS}/supervisord.log")
     return _supervisor()
+
+
+def service_environment(settings: Settings) -> dict[str, str]:
+    """What deployments/supervisord.conf reads; runs inherit it, so no name may be a setting's."""
+    return {
+        "VENV_BIN": str(BIN),
+        "TRACKING_URI": settings.tracking_uri,
+        "ARTIFACT_DIR": str(settings.artifact_dir),
+    }
 
 
 def _supervisor() -> Any:
