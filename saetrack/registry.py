@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 SAE_FOLDER = "sae"
 TABLE_METRICS = ("loss", "mse", "explained_variance", "l0", "dead", "tokens_per_s")
 FIRST, FINAL = "first", "final"
+CHAIN_NOTE = (
+    "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
+    "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
+)
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,12 @@ class Registry:
         found = self._runs(experiment_id, kind="chain", chain=chain.name)
         if found:
             return found[0]
-        tags = {"kind": "chain", "chain": chain.name, **_as_tags(_common_facts(chain))}
+        tags = {
+            "kind": "chain",
+            "chain": chain.name,
+            "mlflow.note.content": CHAIN_NOTE,
+            **_as_tags(_common_facts(chain)),
+        }
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
         self._client.log_batch(
             run.info.run_id, params=_params(chain.config.model_dump(mode="json"))
@@ -260,7 +269,9 @@ class Registry:
             return str(found.experiment_id)
         local = self._settings.tracking_uri.startswith("sqlite")
         location = self._settings.artifact_dir.as_uri() if local else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        # Without it MLflow shows the pages that it has for chat models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
 
 
 class LinkRun:
@@ -277,7 +288,8 @@ class LinkRun:
         self._client = client
         self._chain = chain
         self._link = link
-        self._facts = {**_common_facts(chain), **_link_facts(chain, link, parent_version)}
+        # In this order: MLflow's pages cut a long list of tags short.
+        self._facts = {**_link_facts(chain, link, parent_version), **_common_facts(chain)}
         self._tags = _as_tags(self._facts)
         run = client.create_run(
             chain_run.info.experiment_id,
@@ -318,7 +330,7 @@ class LinkRun:
             source=f"runs:/{self._run_id}/{SAE_FOLDER}",
             run_id=self._run_id,
             tags={**self._tags, "sha256": sha256},
-            description=f"SAE of {self._chain.config.model} at {self._link.checkpoint.revision}",
+            description=self._chain.label(self._link),
         )
         self._client.set_terminated(self._run_id)
         return int(version.version)
@@ -357,17 +369,17 @@ def _common_facts(chain: Chain) -> dict[str, Any]:
 def _link_facts(chain: Chain, link: Link, parent_version: int | None) -> dict[str, Any]:
     checkpoint = link.checkpoint
     return {
-        "chain": chain.name,
+        "lm_step": checkpoint.lm_step,
         "link": link.number,
-        "identity": link.identity,
-        "parent_identity": link.parent_identity,
-        "parent_version": parent_version,
         "tokens": link.tokens,
+        "checkpoint_index": checkpoint.checkpoint_index,
         "repo": checkpoint.repo,
         "revision": checkpoint.revision,
         "commit": checkpoint.commit,
-        "lm_step": checkpoint.lm_step,
-        "checkpoint_index": checkpoint.checkpoint_index,
+        "chain": chain.name,
+        "identity": link.identity,
+        "parent_identity": link.parent_identity,
+        "parent_version": parent_version,
     }
 
 

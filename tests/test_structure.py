@@ -24,13 +24,15 @@ def test_imports_keep_their_direction() -> None:
 
 def test_the_sae_and_its_step_need_torch_alone() -> None:
     code = """
+from importlib.machinery import PathFinder
 import sys
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] in {'pydantic', 'safetensors', 'jaxtyping', 'pandas',
-                                  'transformers', 'mlflow', 'prefect', 'matplotlib'}:
-            raise ModuleNotFoundError(f'{name} is not torch')
-sys.meta_path.insert(0, Refuse())
+hidden = {'pydantic', 'safetensors', 'jaxtyping', 'pandas', 'transformers', 'mlflow', 'prefect',
+          'matplotlib'}
+find = PathFinder.find_spec
+# As if they were not installed; torch itself looks for some of them.
+PathFinder.find_spec = staticmethod(
+    lambda name, *rest: None if name.split('.')[0] in hidden else find(name, *rest)
+)
 import warnings; warnings.simplefilter('ignore')
 import torch
 from saetrack.sae.model import new_sae
