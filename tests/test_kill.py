@@ -33,6 +33,8 @@ def start(where: str, settings: Settings, cache_dir: Path) -> subprocess.Popen[s
             "SAETRACK_ARTIFACT_DIR": str(settings.artifact_dir),
             "SAETRACK_CACHE_DIR": str(cache_dir),
             "SAETRACK_DEVICE": "cpu",
+            # No server there: a killed run must not be left behind in the developer's own.
+            "PREFECT_API_URL": "http://127.0.0.1:9/api",
             "PREFECT_HOME": str(settings.artifact_dir.parent / "prefect"),
         },
         stdout=subprocess.PIPE,
