@@ -41,6 +41,7 @@ class Server:
     name: str
     port: int
     health: str
+    page: str = ""  # to look at first
 
     @property
     def address(self) -> str:
@@ -66,7 +67,8 @@ class Server:
 
 
 PREFECT = Server("prefect", 4200, "/api/health")
-MLFLOW = Server("mlflow", 5000, "/health")
+# Without the last words MLflow opens its pages for chat models, where a chain shows no metrics.
+MLFLOW = Server("mlflow", 5000, "/health", "/#/experiments?workflowType=machine_learning")
 
 
 def deploy() -> None:
@@ -87,7 +89,7 @@ def ui() -> None:
     """Start the two servers that have pages, and say where."""
     start_servers()
     for server in _servers(load_settings()):
-        say(f"{server.name:8} {server.address}")
+        say(f"{server.name:8} {server.address}{server.page}")
 
 
 def stop() -> None:

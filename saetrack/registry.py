@@ -269,9 +269,7 @@ class Registry:
             return str(found.experiment_id)
         local = self._settings.tracking_uri.startswith("sqlite")
         location = self._settings.artifact_dir.as_uri() if local else None
-        # Without it MLflow shows the pages that it has for chat models.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
+        return str(self._client.create_experiment(name, artifact_location=location))
 
 
 class LinkRun:
