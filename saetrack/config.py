@@ -21,6 +21,7 @@ HUB_DATASETS = {
 
 Tokens = Annotated[int, Field(gt=0)]
 Index = Annotated[int, Field(ge=0)]
+Direction = Literal["forward", "reverse", "conventional"]
 
 
 class Frozen(BaseModel):
@@ -59,7 +60,10 @@ class CorpusConfig(Frozen):
 
 
 class Piece(Frozen):
-    """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`."""
+    """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
+
+    A `last` before `first` runs backward.
+    """
 
     first: Index
     last: Index
@@ -68,16 +72,17 @@ class Piece(Frozen):
 
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
-        if self.last < self.first or (self.last - self.first) % self.stride:
+        if (self.last - self.first) % self.stride:
             raise ValueError(
                 f"last={self.last} must be first={self.first} plus a multiple of "
-                f"stride={self.stride}"
+                f"stride={self.stride}, or less one"
             )
         return self
 
     def checkpoint_indices(self) -> range:
         """The checkpoints of this piece, in order."""
-        return range(self.first, self.last + 1, self.stride)
+        onward = 1 if self.last >= self.first else -1
+        return range(self.first, self.last + onward, onward * self.stride)
 
 
 class TrackConfig(Frozen):
@@ -112,7 +117,7 @@ class TrackConfig(Frozen):
                 f"corpus.context_size={self.corpus.context_size}: {self.model} takes at most "
                 f"{spec.max_context}"
             )
-        last = max(piece.last for piece in self.schedule)
+        last = max(max(piece.first, piece.last) for piece in self.schedule)
         if last >= len(spec.lm_steps):
             raise UserError(
                 f"schedule: checkpoint {last} is beyond {self.model}'s last, "
@@ -127,12 +132,24 @@ class TrackConfig(Frozen):
             index: piece.tokens for piece in self.schedule for index in piece.checkpoint_indices()
         }
 
+    @property
+    def direction(self) -> Direction:
+        """Through the LM's training, `reverse` as in appendix I.2; one link is `conventional`."""
+        first, last = self.schedule[0].first, self.schedule[-1].last
+        if first == last:
+            return "conventional"
+        return "forward" if first < last else "reverse"
+
     @model_validator(mode="after")
-    def _runs_forward(self) -> Self:
+    def _runs_one_way(self) -> Self:
         indices = [index for piece in self.schedule for index in piece.checkpoint_indices()]
         for earlier, later in pairwise(indices):
-            if later <= earlier:
-                raise UserError(f"schedule: checkpoint {later} comes after {earlier}; must ascend")
+            one_way = later < earlier if self.direction == "reverse" else later > earlier
+            if not one_way:
+                raise UserError(
+                    f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
+                    "or descend throughout"
+                )
         return self
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ def plan_chain(config: TrackConfig, source: CheckpointSource, corpus: Corpus) ->
         identity = _link_identity(config, corpus, checkpoint, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     key = digest([config.model_dump(mode="json"), source.repo, corpus.sha256, WEIGHTS_VERSION])
-    name = f"{config.model}.L{config.layer}.forward.{key[:8]}"
+    name = f"{config.model}.L{config.layer}.{config.direction}.{key[:8]}"
     return Chain(name, config, corpus, tuple(links))
 
 

@@ -357,7 +357,7 @@ def _common_facts(chain: Chain) -> dict[str, Any]:
         "lm": chain.config.model,
         "layer": chain.config.layer,
         "hook_name": chain.config.hook_name,
-        "direction": "forward",
+        "direction": chain.config.direction,
         "dataset": chain.config.corpus.dataset,
         "corpus": chain.corpus.sha256,
         "seed": chain.config.seed,

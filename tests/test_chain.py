@@ -225,3 +225,31 @@ def test_bos_is_left_out_if_asked(
     tokens = corpus.rows("held_out")
     assert kept == tokens.size
     assert left == int((tokens != corpus.bos_token_id).sum()) < kept
+
+
+def test_a_reverse_chain_goes_from_the_last_checkpoint_to_the_first(
+    source: CheckpointSource, corpus: Corpus
+) -> None:
+    schedule = [
+        {"first": 5, "last": 5, "tokens": 8_192},
+        {"first": 3, "last": 1, "stride": 2, "tokens": 4_096},
+    ]
+    reverse = plan_chain(load_config({**NANO_TRACK, "schedule": schedule}), source, corpus)
+    assert [link.checkpoint.checkpoint_index for link in reverse.links] == [5, 3, 1]
+    assert [link.tokens for link in reverse.links] == [8_192, 4_096, 4_096]
+    assert reverse.name.startswith("nano.L1.reverse.")
+    store = MemoryStore()
+    assert run_chain(reverse, source, store, CPU) == 3
+    parent = store.links[reverse.links[0].identity].evaluation.explained_variance
+    warm = store.metrics[reverse.links[1].identity][0][1]["explained_variance"]
+    cold = store.metrics[reverse.links[0].identity][0][1]["explained_variance"]
+    assert abs(warm - parent) < abs(warm - cold)
+
+
+def test_a_conventional_sae_is_the_first_link_of_a_chain_from_its_checkpoint(
+    chain: Chain, source: CheckpointSource, corpus: Corpus
+) -> None:
+    alone = load_config({**NANO_TRACK, "schedule": [{"first": 0, "last": 0, "tokens": 8_192}]})
+    conventional = plan_chain(alone, source, corpus)
+    assert conventional.name.startswith("nano.L1.conventional.")
+    assert conventional.links[0].identity == chain.links[0].identity

@@ -35,9 +35,10 @@ from tests.nano import NANO_TRACK
                 "schedule": [
                     {"first": 3, "last": 3, "tokens": 5},
                     {"first": 1, "last": 1, "tokens": 5},
+                    {"first": 2, "last": 2, "tokens": 5},
                 ]
             },
-            r"schedule: checkpoint 1 comes after 3; must ascend",
+            r"schedule: checkpoint 2 comes after 1; must ascend throughout, or descend throughout",
         ),
         (
             {"schedule": [{"first": 0, "last": 4, "stride": 3, "tokens": 5}]},

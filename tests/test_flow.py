@@ -22,7 +22,7 @@ from saetrack.settings import Settings
 from tests.nano import NANO_TRACK
 
 PAPER = {
-    # deployment: (model, layer, d_sae, corpus, links, first and last checkpoint index)
+    # deployment: (model, layer, d_sae, corpus, links, last checkpoint index)
     "pythia-160m": ("pythia-160m-deduped", 4, 49_152, "pile", 30, 153),
     "pythia-410m": ("pythia-410m-deduped", 4, 65_536, "pile", 29, 153),
     "pythia-1.4b": ("pythia-1.4b-deduped", 3, 131_072, "pile", 30, 153),
@@ -119,6 +119,15 @@ def test_the_mini_deployment_tracks_every_checkpoint() -> None:
     assert list(config.budgets) == list(range(29))
 
 
+@pytest.mark.parametrize("deployment", ["mini", "pythia-410m"])
+def test_reverse_deployments_visit_the_same_checkpoints_backward(deployment: str) -> None:
+    forward = load_config(deployed_parameters(deployment))
+    reverse = load_config(deployed_parameters(f"{deployment}-reverse"))
+    assert (forward.direction, reverse.direction) == ("forward", "reverse")
+    assert list(reverse.budgets) == list(forward.budgets)[::-1]
+    assert next(iter(reverse.budgets.values())) == next(iter(forward.budgets.values()))
+
+
 def test_prefect_knows_every_field_of_the_config() -> None:
     schema = parameter_schema(track)
     assert set(schema.properties) == set(TrackConfig.model_fields)
@@ -129,7 +138,7 @@ def test_prefect_knows_every_field_of_the_config() -> None:
 def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("pythia-9b") == 2
     said = capsys.readouterr().out.strip()
-    assert "deployment='pythia-9b': unknown; there are mini, pythia-160m" in said
+    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, pythia-160m" in said
     assert "\n" not in said
 
 
