@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track test lint format deploy ui stop clean
+.PHONY: help track compare live kills test lint format deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -15,8 +15,18 @@ help: ## this list
 track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME=pythia-410m
 	@$(BIN)/python -m flows.track $(NAME)
 
+compare: $(INSTALLED) ## a chain beside conventional SAEs, three seeds: of the mini-LM, or NAME=pythia-410m
+	@$(BIN)/python -m flows.compare $(NAME)
+
+live: $(INSTALLED) ## a mini-LM trains in one process while a track follows it in another
+	@mkdir -p mlruns/mini-live
+	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/python -m flows.track mini-live
+
 test: $(INSTALLED) ## the test suite
 	@$(BIN)/pytest -q -n 2
+
+kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
+	@$(BIN)/python -m tests.random_kills
 
 lint: $(INSTALLED) ## formatting, rules, types, who imports whom
 	@$(BIN)/ruff format --check .

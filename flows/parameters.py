@@ -30,8 +30,8 @@ def takes_fields_of(config: type[BaseModel]) -> Callable[[Function], Function]:
     return decorate
 
 
-def deployed_parameters(name: str) -> dict[str, Any]:
-    """The parameters of a deployment of `deployments/prefect.yaml`.
+def deployed_parameters(flow: str, name: str) -> dict[str, Any]:
+    """The parameters of a flow's deployment of `deployments/prefect.yaml`.
 
     Raises:
         UserError: there is no deployment of that name.
@@ -39,6 +39,7 @@ def deployed_parameters(name: str) -> dict[str, Any]:
     deployments = {
         deployment["name"]: deployment
         for deployment in yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
+        if deployment["entrypoint"].endswith(f":{flow}")
     }
     if name not in deployments:
         raise UserError(f"deployment={name!r}: unknown; there are {', '.join(deployments)}")

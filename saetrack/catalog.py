@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from saetrack.errors import UserError
 
@@ -33,10 +34,13 @@ class ModelSpec:
 
     Attributes:
         repo: repository on the hub; embedded LMs have none, they are made on this machine.
-        revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it.
+        revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty for a live
+            folder, whose source knows the names.
         lm_steps: training step of each checkpoint; a checkpoint's place here is its
             `checkpoint_index`.
         max_context: longest row of tokens that the LM takes.
+        folder: of a live LM, into which its training run writes checkpoints; such an LM has no
+            repo, and as many `lm_steps` as are there so far.
     """
 
     name: str
@@ -46,10 +50,22 @@ class ModelSpec:
     n_layers: int
     d_model: int
     max_context: int
+    folder: Path | None = None
 
     def revision(self, checkpoint_index: int) -> str:
         """The revision that holds a checkpoint."""
         return self.revision_pattern.format(lm_step=self.lm_steps[checkpoint_index])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One training checkpoint of an LM, pinned to a commit."""
+
+    checkpoint_index: int
+    lm_step: int
+    repo: str
+    revision: str
+    commit: str
 
 
 def _pythia(size: str, n_layers: int, d_model: int) -> list[ModelSpec]:

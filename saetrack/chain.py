@@ -6,51 +6,55 @@ import logging
 import time
 from collections.abc import Callable
 
-import torch
-
-from saetrack.link import LinkStore, run_link
+from saetrack.lm.ahead import Ahead
 from saetrack.lm.checkpoints import CheckpointSource
-from saetrack.plan import Chain, Link
+from saetrack.plan import Chain, Stage, Track
 from saetrack.progress import duration
+from saetrack.stage import Workshop, run_stage
 
 log = logging.getLogger(__name__)
 
-RunLink = Callable[[Chain, Link, CheckpointSource, LinkStore, torch.device], int]
+RunStage = Callable[[Stage, Ahead, Workshop], None]
 
 
-def run_chain(
-    chain: Chain,
-    source: CheckpointSource,
-    store: LinkStore,
-    device: torch.device,
-    run: RunLink = run_link,
+def run_track(
+    track: Track, source: CheckpointSource, workshop: Workshop, run: RunStage = run_stage
 ) -> int:
-    """Train and register, in order, every link that the store lacks.
+    """Train and register, checkpoint by checkpoint, every link that the store lacks.
 
     Args:
-        chain: what to train.
-        source: of its checkpoints.
-        store: where its links are kept.
-        device: where to train.
-        run: does one link; an orchestrator wraps `run_link` in a task of its own.
+        track: what to train.
+        source: of its checkpoints; the next one is fetched while one trains.
+        workshop: the store, the device, the place for states.
+        run: does one stage; an orchestrator wraps `run_stage` in a task of its own.
 
     Returns:
-        How many links were trained.
+        How many links were to be trained.
     """
-    registered = store.versions(chain)
-    missing = [link for link in chain.links if link.identity not in registered]
-    log.info("%s: %d of %d links to train", chain.name, len(missing), len(chain.links))
+    missing = {identity for chain in track.chains for identity in _missing(chain, workshop)}
+    stages = [s for s in track.stages if any(link.identity in missing for _, link in s.links)]
     began_s = time.monotonic()
-    tokens_left = sum(link.tokens for link in missing)
+    tokens_left = sum(stage.links[0][1].tokens for stage in stages)
     tokens_done = 0
-    for link in missing:
-        run(chain, link, source, store, device)
-        tokens_done += link.tokens
-        tokens_left -= link.tokens
-        if tokens_left:
-            left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
-            log.info(
-                "%d of %d links done, about %s left",
-                *(link.number + 1, len(chain.links), duration(left_s)),
-            )
+    with Ahead(source, [stage.checkpoint for stage in stages]) as ahead:
+        for number, stage in enumerate(stages, start=1):
+            run(stage, ahead, workshop)
+            tokens_done += stage.links[0][1].tokens
+            tokens_left -= stage.links[0][1].tokens
+            if tokens_left:
+                left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
+                log.info("%d of %d links done, %s left", number, len(stages), duration(left_s))
     return len(missing)
+
+
+def _missing(chain: Chain, workshop: Workshop) -> list[str]:
+    """Identities of the links to train; what another chain has trained already is adopted."""
+    registered = workshop.store.versions(chain)
+    missing = [link for link in chain.links if link.identity not in registered]
+    adopted = 0
+    while missing and workshop.store.adopt(chain, missing[0]) is not None:
+        del missing[0]
+        adopted += 1
+    note = f", {adopted} taken over from other chains" if adopted else ""
+    log.info("%s: %d of %d links to train%s", chain.name, len(missing), len(chain.links), note)
+    return [link.identity for link in missing]

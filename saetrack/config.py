@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from saetrack.catalog import find_model
+from saetrack.catalog import ModelSpec
 from saetrack.errors import UserError, one_line
+from saetrack.live import find_spec
 from saetrack.sae.objective import Objective
-from saetrack.sae.training import Carry, Optimiser, Revival
+from saetrack.sae.training import Optimiser, Revival
+from saetrack.sae.warm_start import Carry
 
 # Names of corpora on the hub; `mini` is the embedded text, anything else a local file or folder.
 HUB_DATASETS = {
@@ -59,6 +61,20 @@ class CorpusConfig(Frozen):
         return self.model_dump(exclude={"exclude_bos"})
 
 
+class EvaluationConfig(Frozen):
+    """What the held-out metrics are measured at. Changes no weights."""
+
+    matched_l0: Annotated[int, Field(gt=0)] = Field(
+        default=16,
+        description="active features per token at which SAEs of different sparsity are compared",
+    )
+    ce_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=40_960,
+        description="held-out tokens for CE-loss recovered; 0 leaves it out, and with it the LM's "
+        "blocks above the hook",
+    )
+
+
 class Piece(Frozen):
     """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
 
@@ -66,33 +82,42 @@ class Piece(Frozen):
     """
 
     first: Index
-    last: Index
+    last: Index | None = Field(
+        description="null goes on for as long as a live folder grows; only in the last piece"
+    )
     stride: Annotated[int, Field(gt=0)] = 1
     tokens: Tokens = Field(description="training budget of each link of this piece")
 
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
-        if (self.last - self.first) % self.stride:
+        if self.last is not None and (self.last - self.first) % self.stride:
             raise ValueError(
                 f"last={self.last} must be first={self.first} plus a multiple of "
                 f"stride={self.stride}, or less one"
             )
         return self
 
-    def checkpoint_indices(self) -> range:
-        """The checkpoints of this piece, in order."""
-        onward = 1 if self.last >= self.first else -1
-        return range(self.first, self.last + onward, onward * self.stride)
+    def checkpoint_indices(self, n_checkpoints: int) -> range:
+        """The checkpoints of this piece, in order, of an LM that has `n_checkpoints`."""
+        last = max(self.first, n_checkpoints - 1) if self.last is None else self.last
+        onward = 1 if last >= self.first else -1
+        return range(self.first, last + onward, onward * self.stride)
 
 
 class TrackConfig(Frozen):
-    """One track: an LM, a hook, a dictionary, and the chain of SAEs over the LM's checkpoints."""
+    """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints."""
 
-    model: str = Field(description="a name of the catalogue, such as pythia-410m-deduped")
-    layer: Index = Field(description="of blocks.{layer}.hook_resid_pre")
+    model: str = Field(
+        description="a name of the catalogue, such as pythia-410m-deduped, or a folder into which "
+        "a training run writes Hugging Face checkpoints"
+    )
+    layers: Annotated[tuple[Index, ...], Field(min_length=1)] = Field(
+        description="of blocks.{layer}.hook_resid_pre; one chain each, all from one pass of the LM"
+    )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
     schedule: Annotated[tuple[Piece, ...], Field(min_length=1)]
     corpus: CorpusConfig = CorpusConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     convention: Literal["centred", "raw"] = Field(
         default="centred",
         description="residual as in the paper (writing weights centred), or as the LM has it",
@@ -106,30 +131,57 @@ class TrackConfig(Frozen):
     batch_tokens: Tokens = 4096
     buffer_tokens: Tokens = 524_288
     seed: Index = 0
+    save_every_tokens: Tokens = Field(
+        default=5_000_000,
+        description="a link's training state is saved so often; determines no weights",
+    )
+    follow_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="of a live folder: how long to wait for one more checkpoint before ending",
+    )
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> Self:
-        spec = find_model(self.model)
-        if self.layer >= spec.n_layers:
-            raise UserError(f"layer={self.layer}: {self.model} has layers 0 to {spec.n_layers - 1}")
+        self.require_fit(find_spec(self.model))
+        return self
+
+    def require_fit(self, spec: ModelSpec) -> None:
+        """Check layers, context and schedule against an LM.
+
+        Raises:
+            UserError: the LM has no such layer, context or checkpoint.
+        """
+        is_live = spec.folder is not None
+        if is_live and not spec.lm_steps:
+            return  # nothing is known of it yet
+        for layer in self.layers:
+            if layer >= spec.n_layers:
+                raise UserError(
+                    f"layers={list(self.layers)}: {self.model} has layers 0 to {spec.n_layers - 1}"
+                )
         if self.corpus.context_size > spec.max_context:
             raise UserError(
                 f"corpus.context_size={self.corpus.context_size}: {self.model} takes at most "
                 f"{spec.max_context}"
             )
-        last = max(max(piece.first, piece.last) for piece in self.schedule)
-        if last >= len(spec.lm_steps):
+        last = max(max(piece.first, piece.last or 0) for piece in self.schedule)
+        if last >= len(spec.lm_steps) and not is_live:
             raise UserError(
                 f"schedule: checkpoint {last} is beyond {self.model}'s last, "
                 f"{len(spec.lm_steps) - 1}"
             )
-        return self
 
-    @property
-    def budgets(self) -> dict[int, int]:
-        """Training tokens of each link, by checkpoint index, in the chain's order."""
+    def budgets(self, n_checkpoints: int) -> dict[int, int]:
+        """Training tokens of each link, by checkpoint index, in the chain's order.
+
+        Args:
+            n_checkpoints: how many the LM has; of a live folder's, those there are so far.
+        """
         return {
-            index: piece.tokens for piece in self.schedule for index in piece.checkpoint_indices()
+            index: piece.tokens
+            for piece in self.schedule
+            for index in piece.checkpoint_indices(n_checkpoints)
+            if index < n_checkpoints
         }
 
     @property
@@ -138,11 +190,20 @@ class TrackConfig(Frozen):
         first, last = self.schedule[0].first, self.schedule[-1].last
         if first == last:
             return "conventional"
-        return "forward" if first < last else "reverse"
+        return "forward" if last is None or first < last else "reverse"
+
+    @model_validator(mode="after")
+    def _layers_ascend(self) -> Self:
+        if list(self.layers) != sorted(set(self.layers)):
+            raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+        return self
 
     @model_validator(mode="after")
     def _runs_one_way(self) -> Self:
-        indices = [index for piece in self.schedule for index in piece.checkpoint_indices()]
+        for piece in self.schedule[:-1]:
+            if piece.last is None:
+                raise UserError("schedule: only the last piece may go on without end (last=null)")
+        indices = [i for piece in self.schedule for i in piece.checkpoint_indices(0)]
         for earlier, later in pairwise(indices):
             one_way = later < earlier if self.direction == "reverse" else later > earlier
             if not one_way:
@@ -161,10 +222,65 @@ class TrackConfig(Frozen):
             )
         return self
 
-    @property
-    def hook_name(self) -> str:
-        """TransformerLens' name of the hook."""
-        return f"blocks.{self.layer}.hook_resid_pre"
+    @model_validator(mode="after")
+    def _ce_tokens_are_held_out(self) -> Self:
+        if self.evaluation.ce_tokens > self.corpus.held_out_tokens:
+            raise UserError(
+                f"evaluation.ce_tokens={self.evaluation.ce_tokens}: must be at most "
+                f"corpus.held_out_tokens={self.corpus.held_out_tokens}"
+            )
+        return self
+
+
+class CompareConfig(Frozen):
+    """A chain held against conventionally trained SAEs (appendix I.1), over several seeds."""
+
+    track: TrackConfig
+    checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="where conventional SAEs are trained; null: first, middle, last of the chain",
+    )
+    conventional_tokens: Tokens | None = Field(
+        default=None, description="their budget; null: that of the chain's first link"
+    )
+    seeds: Annotated[tuple[Index, ...], Field(min_length=2)] = Field(
+        default=(0, 1, 2), description="two at least: their difference is the yardstick"
+    )
+
+    @model_validator(mode="after")
+    def _compares_what_the_chain_has(self) -> Self:
+        offered = self._budgets()
+        if absent := [index for index in self.checkpoints or () if index not in offered]:
+            raise UserError(
+                f"checkpoints={list(self.checkpoints or ())}: {absent[0]} is not in the track's "
+                "schedule"
+            )
+        return self
+
+    def chains(self) -> list[TrackConfig]:
+        """The track with each seed."""
+        return [self._variant(seed=seed) for seed in self.seeds]
+
+    def conventional(self) -> list[TrackConfig]:
+        """An SAE from scratch at each checkpoint with each seed."""
+        budgets = self._budgets()
+        order = list(budgets)
+        tokens = self.conventional_tokens or budgets[order[0]]
+        chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
+        return [
+            self._variant(seed=seed, schedule=[{"first": index, "last": index, "tokens": tokens}])
+            for index in sorted(set(chosen))
+            for seed in self.seeds
+        ]
+
+    def _budgets(self) -> dict[int, int]:
+        return self.track.budgets(len(find_spec(self.track.model).lm_steps))
+
+    def _variant(self, **changes: Any) -> TrackConfig:
+        return TrackConfig.model_validate({**self.track.model_dump(), **changes})
+
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 def load_config(values: dict[str, Any]) -> TrackConfig:
@@ -173,7 +289,20 @@ def load_config(values: dict[str, Any]) -> TrackConfig:
     Raises:
         UserError: the first problem, in one line.
     """
+    return _validated(TrackConfig, values)
+
+
+def load_compare_config(values: dict[str, Any]) -> CompareConfig:
+    """Validate a comparison's parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    return _validated(CompareConfig, values)
+
+
+def _validated(kind: type[Config], values: dict[str, Any]) -> Config:
     try:
-        return TrackConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise UserError(one_line(error)) from None

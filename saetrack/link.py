@@ -1,35 +1,24 @@
-"""One link: started from its parent's weights, trained on its checkpoint, evaluated, registered."""
+"""One link while it trains: watched on held-out tokens, saved, and handed to the registry."""
 
 from __future__ import annotations
 
 import logging
-import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import torch
-
-from saetrack.activations import ResidualStream
-from saetrack.lm.checkpoints import CheckpointSource
-from saetrack.lm.residual import ResidualLM
 from saetrack.plan import Chain, Link
-from saetrack.progress import Progress
 from saetrack.sae.metrics import Evaluation, evaluate
-from saetrack.sae.model import SAE, geometric_median, new_sae
-from saetrack.sae.step import TrainStep
-from saetrack.sae.training import train
+from saetrack.sae.model import SAE
+from saetrack.sae.training import Training
+from saetrack.sae.warm_start import Parent, Start
+from saetrack.splicing import Splicing
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from saetrack.sae.objective import Losses
-
 log = logging.getLogger(__name__)
-
-# Shares of a link's budget at which it is evaluated, besides before its first and after its last
-# token: close together early, where a warm start changes fastest.
-EVALUATION_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 
 @dataclass(frozen=True)
@@ -37,22 +26,29 @@ class TrainedLink:
     """What a link leaves behind.
 
     Attributes:
-        sae: the weights, on the CPU.
+        sae: the weights.
         evaluation: on held-out tokens, after the last training token.
-        duration_s: of the training, LM included.
-        revived: features that were started anew while this link trained.
+        metrics: every number of that evaluation, CE losses included.
+        train_s: seconds of training, LM included; shared by all layers of one pass.
+        residual_spread: of the checkpoint's residuals; the next link may scale by it.
+        revived: features that were started anew before or while this link trained.
         adam: moments, if the next link carries them on.
     """
 
     sae: SAE
     evaluation: Evaluation
-    duration_s: float
+    metrics: dict[str, float]
+    train_s: float
+    residual_spread: float
     revived: list[int]
     adam: dict[str, Tensor] | None
 
 
-class Recorder(Protocol):
-    """Receives one link while it trains; nothing counts until `register` returns."""
+class Recorder(AbstractContextManager["Recorder"], Protocol):
+    """Receives one link while it trains; nothing counts until `register` returns.
+
+    While the block lasts, no other process trains the same link.
+    """
 
     def log(self, metrics: dict[str, float], done_tokens: int) -> None:
         """Keep metrics measured after `done_tokens` training tokens of this link."""
@@ -67,124 +63,128 @@ class LinkStore(Protocol):
     def versions(self, chain: Chain) -> dict[str, int]:
         """Version of each link of the chain that is registered, by identity."""
 
-    def weights(self, chain: Chain, version: int) -> tuple[SAE, dict[str, Tensor] | None]:
-        """The SAE of a version, and Adam's moments if they were kept."""
+    def adopt(self, chain: Chain, link: Link) -> int | None:
+        """Register in this chain what another chain has trained under the same identity.
 
-    def record(self, chain: Chain, link: Link) -> Recorder:
-        """Begin recording a link; what an earlier, broken attempt left is cleared away."""
+        Returns its version here, or None if no chain has it.
+        """
 
+    def parent(self, chain: Chain, link: Link) -> Parent:
+        """What a link starts from. Its parent must be registered."""
 
-def run_link(
-    chain: Chain, link: Link, source: CheckpointSource, store: LinkStore, device: torch.device
-) -> int:
-    """Train one link from its parent's weights and register it; its version.
+    def claim(self, chain: Chain, link: Link) -> Recorder | None:
+        """The right to train a link; waits while another process that lives has it.
 
-    A link that is registered already is left alone.
-    """
-    registered = store.versions(chain)
-    if link.identity in registered:
-        return registered[link.identity]
-    lm = ResidualLM(
-        source.fetch(link.checkpoint),
-        chain.config.layer,
-        convention=chain.config.convention,
-        precision=chain.config.lm_precision,
-        device=device,
-    )
-    stream = ResidualStream(lm, chain.corpus, chain.config.corpus.exclude_bos, chain.config.seed)
-    step = _start(chain, link, stream, store, device)
-    recorder = store.record(chain, link)
-    trained = _train_link(chain, link, stream, step, recorder)
-    version = recorder.register(trained)
-    log.info("%s", _finished_line(chain, link, trained, version))
-    return version
+        What an earlier, broken attempt left is cleared away. None if the link is registered.
+        """
 
 
-def _start(
-    chain: Chain, link: Link, stream: ResidualStream, store: LinkStore, device: torch.device
-) -> TrainStep:
-    """The first link's random SAE, or the parent's weights with what else is carried over."""
-    config = chain.config
-    half_buffer = min(config.buffer_tokens // 2, link.tokens)
-    if link.parent_identity is None:
-        median = geometric_median(stream.first_tokens(half_buffer))
-        sae = new_sae(len(median), config.d_sae, median, config.seed).to(device)
-        return TrainStep(sae, config.objective)
-    parent_version = store.versions(chain)[link.parent_identity]
-    sae, adam = store.weights(chain, parent_version)
-    step = TrainStep(sae.to(device), config.objective)
-    if config.carry.b_dec == "median":
-        median = geometric_median(stream.first_tokens(half_buffer))
-        with torch.no_grad():
-            step.sae.b_dec.copy_(median)
-    if adam is not None:
-        step.load_moments(adam)
-    return step
-
-
-def _train_link(
-    chain: Chain, link: Link, stream: ResidualStream, step: TrainStep, recorder: Recorder
-) -> TrainedLink:
-    config = chain.config
-    watch = _Watch(chain, link, step, stream.held_out(), recorder)
-    watch.evaluate(0)
-    batches = stream.mixed_batches(link.tokens, config.batch_tokens, config.buffer_tokens)
-    began_s = time.perf_counter()
-    revived = train(step, batches, link.optimiser, config.revival, watch.after_step)
-    duration_s = time.perf_counter() - began_s - watch.evaluation_s
-    return TrainedLink(
-        sae=step.sae,
-        evaluation=watch.evaluate(link.tokens),
-        duration_s=duration_s,
-        revived=sorted(revived),
-        adam=step.moments() if config.carry.adam == "carried" else None,
-    )
-
-
-class _Watch:
-    """Looks at a link while it trains: progress for people, held-out metrics for the record."""
+class LinkTraining:
+    """One link of a stage, from its start to what it leaves behind."""
 
     def __init__(
         self,
         chain: Chain,
         link: Link,
-        step: TrainStep,
+        start: Start,
         held_out: Float[Tensor, "tokens d_in"],
+        splicing: Splicing | None,
         recorder: Recorder,
     ) -> None:
-        self.evaluation_s = 0.0
-        self._step = step
+        """A link that has not trained yet; `restore` makes it one that has."""
+        config = chain.config
+        self.chain = chain
+        self.link = link
+        self.training = Training(start.step, link.optimiser, config.revival)
+        self.training.revived |= start.restarted
+        self._b_dec_lag = start.b_dec_lag
+        self._residual_spread = start.residual_spread
         self._held_out = held_out
+        self._splicing = splicing
         self._recorder = recorder
-        self._batch_tokens = chain.config.batch_tokens
-        self._due_tokens = [share * link.tokens for share in EVALUATION_SHARES]
-        self._done_tokens = 0
-        self._progress = Progress(chain.label(link), link.tokens, "tokens")
+        # Every evaluation so far, by training tokens: a continued link records them again.
+        self._history: list[tuple[int, dict[str, float]]] = []
 
-    def after_step(self, done_tokens: int, _: Losses) -> None:
-        """Show progress; evaluate where a share of the budget is reached."""
-        self._progress.advance(done_tokens - self._done_tokens)
-        self._done_tokens = done_tokens
-        reached = [due for due in self._due_tokens if due <= done_tokens]
-        if reached:
-            del self._due_tokens[: len(reached)]
-            self.evaluate(done_tokens)
-
-    def evaluate(self, done_tokens: int) -> Evaluation:
+    def evaluate(self, train_s: float) -> Evaluation:
         """Measure on the held-out tokens, and record it."""
-        began_s = time.perf_counter()
+        config = self.chain.config
+        step = self.training.step
         evaluation = evaluate(
-            self._step.sae, self._held_out, self._step.objective, self._batch_tokens
+            step.sae,
+            self._held_out,
+            step.objective,
+            config.batch_tokens,
+            config.evaluation.matched_l0,
         )
-        self._recorder.log(evaluation.scalars(), done_tokens)
-        self.evaluation_s += time.perf_counter() - began_s
+        metrics = {**evaluation.scalars(), "train_s": train_s}
+        if self._splicing is not None:
+            metrics |= self._splicing.metrics(step.sae)
+        self._record(self.training.done_tokens, metrics)
         return evaluation
 
+    def finish(self, train_s: float) -> int:
+        """Evaluate, record how the link started, register; the version."""
+        evaluation = self.evaluate(train_s)
+        before, after = self._history[0][1], self._history[-1][1]
+        assert self.training.first_loss is not None
+        start = {
+            "start_loss": self.training.first_loss,
+            "start_explained_variance": before["explained_variance"],
+            "start_dead": before["dead"],
+            "start_b_dec_lag": self._b_dec_lag,
+        }
+        self._recorder.log(start, 0)
+        step = self.training.step
+        version = self._recorder.register(
+            TrainedLink(
+                sae=step.sae,
+                evaluation=evaluation,
+                metrics={**after, **start},
+                train_s=train_s,
+                residual_spread=self._residual_spread,
+                revived=sorted(self.training.revived),
+                adam=step.moments() if self.chain.config.carry.adam == "carried" else None,
+            )
+        )
+        log.info("%s", self._finished_line(evaluation, train_s, version))
+        return version
 
-def _finished_line(chain: Chain, link: Link, trained: TrainedLink, version: int) -> str:
-    result = trained.evaluation
-    return (
-        f"{chain.label(link)}: explained variance {result.explained_variance:.3f}, "
-        f"L0 {result.l0:.1f}, dead {100 * result.dead:.1f} %, "
-        f"{link.tokens / trained.duration_s:,.0f} tokens/s, version {version}"
-    )
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and facts from which `restore` goes on."""
+        training = self.training
+        facts = {
+            "done_steps": training.done_steps,
+            "done_tokens": training.done_tokens,
+            "first_loss": training.first_loss,
+            "revived": sorted(training.revived),
+            "b_dec_lag": self._b_dec_lag,
+            "residual_spread": self._residual_spread,
+            "history": self._history,
+        }
+        return training.step.state(), facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Self:
+        """Go on from a `state`; its evaluations are recorded again."""
+        training = self.training
+        training.step.load(tensors)
+        training.done_steps = facts["done_steps"]
+        training.done_tokens = facts["done_tokens"]
+        training.first_loss = facts["first_loss"]
+        training.revived = set(facts["revived"])
+        self._b_dec_lag = facts["b_dec_lag"]
+        self._residual_spread = facts["residual_spread"]
+        for done_tokens, metrics in facts["history"]:
+            self._record(done_tokens, metrics)
+        return self
+
+    def _finished_line(self, evaluation: Evaluation, train_s: float, version: int) -> str:
+        return (
+            f"L{self.chain.layer} {self.chain.label(self.link)}: "
+            f"explained variance {evaluation.explained_variance:.3f}, L0 {evaluation.l0:.1f}, "
+            f"dead {100 * evaluation.dead:.1f} %, {self.link.tokens / train_s:,.0f} tokens/s, "
+            f"version {version}"
+        )
+
+    def _record(self, done_tokens: int, metrics: dict[str, float]) -> None:
+        self._history.append((done_tokens, metrics))
+        self._recorder.log(metrics, done_tokens)

@@ -1,4 +1,4 @@
-"""What a chain will be: its links with their checkpoints, budgets and identities."""
+"""What a track will be: its chains, their links with checkpoints, budgets and identities."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass
 
 from saetrack.config import TrackConfig
 from saetrack.corpus import Corpus
+from saetrack.errors import UserError
 from saetrack.files import digest
 from saetrack.lm.checkpoints import Checkpoint, CheckpointSource
+from saetrack.lm.residual import hook_name
 from saetrack.sae.training import Optimiser
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 1
+WEIGHTS_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -37,40 +39,118 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """The links of a track, all identities known before any is trained."""
+    """The links of one layer, all identities known before any is trained."""
 
     name: str
+    lm_name: str
+    layer: int
     config: TrackConfig
     corpus: Corpus
     links: tuple[Link, ...]
 
+    @property
+    def hook_name(self) -> str:
+        """TransformerLens' name of the hook."""
+        return hook_name(self.layer)
+
     def label(self, link: Link) -> str:
         """A link as a person names it."""
-        width = len(str(len(self.links) - 1))
+        width = max(2, len(str(len(self.links) - 1)))
         return f"link {link.number:0{width}d} · step {link.checkpoint.lm_step}"
 
 
-def plan_chain(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Chain:
-    """Lay out a chain's links and their identities. Loads no LM and trains nothing.
+@dataclass(frozen=True)
+class Stage:
+    """The links of one checkpoint, one per layer: the LM runs once for all of them.
+
+    Attributes:
+        checkpoint: of the LM.
+        links: each with its chain, by ascending layer.
+        key: names the stage's training state on disk.
+    """
+
+    checkpoint: Checkpoint
+    links: tuple[tuple[Chain, Link], ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class Track:
+    """One chain per layer, over the same checkpoints with the same budgets."""
+
+    config: TrackConfig
+    chains: tuple[Chain, ...]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The track by checkpoint, in the order of training."""
+        stages = []
+        for links in zip(*(chain.links for chain in self.chains), strict=True):
+            key = digest([link.identity for link in links])
+            pairs = tuple(zip(self.chains, links, strict=True))
+            stages.append(Stage(links[0].checkpoint, pairs, key))
+        return stages
+
+
+def plan_track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Track:
+    """Lay out all chains of a track. Loads no LM and trains nothing.
 
     Raises:
         UserError: a checkpoint is neither in the cache nor to be had from the hub.
     """
-    budgets = config.budgets
+    budgets = config.budgets(len(source.spec.lm_steps))
+    if not budgets:
+        raise UserError(f"schedule: {config.model} has none of its checkpoints yet")
+    checkpoints = source.resolve(list(budgets))
+    chains = [
+        _plan_chain(config, layer, source, corpus, checkpoints, budgets) for layer in config.layers
+    ]
+    return Track(config, tuple(chains))
+
+
+def _plan_chain(
+    config: TrackConfig,
+    layer: int,
+    source: CheckpointSource,
+    corpus: Corpus,
+    checkpoints: list[Checkpoint],
+    budgets: dict[int, int],
+) -> Chain:
     links: list[Link] = []
-    for checkpoint in source.resolve(list(budgets)):
+    for checkpoint in checkpoints:
         parent = links[-1].identity if links else None
         optimiser = config.later_links if links else config.first_link
         tokens = budgets[checkpoint.checkpoint_index]
-        identity = _link_identity(config, corpus, checkpoint, tokens, optimiser, parent)
+        identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
-    key = digest([config.model_dump(mode="json"), source.repo, corpus.sha256, WEIGHTS_VERSION])
-    name = f"{config.model}.L{config.layer}.{config.direction}.{key[:8]}"
-    return Chain(name, config, corpus, tuple(links))
+    return Chain(
+        _chain_name(config, layer, source, corpus),
+        source.spec.name,
+        layer,
+        config,
+        corpus,
+        tuple(links),
+    )
+
+
+def _chain_name(config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus) -> str:
+    """Readable first, then a hash of all that makes this chain another than the rest.
+
+    The other layers of its track are not among it, nor where a live folder lies.
+    """
+    same = config.model_dump(
+        mode="json", exclude={"model", "layers", "save_every_tokens", "follow_s"}
+    )
+    key = digest([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION])
+    kind: str = config.direction
+    if kind == "conventional":
+        kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
+    return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
 
 
 def _link_identity(
     config: TrackConfig,
+    layer: int,
     corpus: Corpus,
     checkpoint: Checkpoint,
     tokens: int,
@@ -78,19 +158,21 @@ def _link_identity(
     parent: str | None,
 ) -> str:
     """Hash of all that determines a link's weights and metrics, and of nothing else."""
-    # Of the config only what acts within one link: a longer schedule leaves earlier links alone.
-    within = config.model_dump(
-        mode="json",
-        exclude={"model", "schedule", "corpus", "first_link", "later_links"},
-    )
+    # Of the config only what acts within one link: a longer schedule leaves earlier links alone,
+    # other layers leave this one alone.
+    elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
+    elsewhere |= {"save_every_tokens", "follow_s"}
+    if parent is None:
+        elsewhere.add("carry")
     return digest(
         {
             "version": WEIGHTS_VERSION,
             "parent": parent,
+            "layer": layer,
             "lm": [checkpoint.repo, checkpoint.commit],
             "corpus": [corpus.sha256, config.corpus.exclude_bos],
             "tokens": tokens,
             "optimiser": asdict(optimiser),
-            "within": within,
+            "within": config.model_dump(mode="json", exclude=elsewhere),
         }
     )

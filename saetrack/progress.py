@@ -17,28 +17,27 @@ class Progress:
     orchestrator's page.
     """
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
+    def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self._what = what
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._done = self._done_before = done
         self._started_s = self._shown_s = time.monotonic()
 
     def advance(self, amount: int, note: str = "") -> None:
         """Count `amount` more units done; `note` is shown behind the figures."""
-        self._done += amount
+        self.show(self._done + amount, note)
+
+    def show(self, done: int, note: str = "") -> None:
+        """Count `done` units done in all."""
+        self._done = done
         now_s = time.monotonic()
         if now_s - self._shown_s >= SECONDS_BETWEEN_LINES:
             self._shown_s = now_s
             log.info("%s", self._line(now_s, note))
 
-    @property
-    def rate(self) -> float:
-        """Units per second since the start."""
-        return self._done / max(time.monotonic() - self._started_s, 1e-9)
-
     def _line(self, now_s: float, note: str) -> str:
-        rate = self._done / (now_s - self._started_s)
+        rate = (self._done - self._done_before) / (now_s - self._started_s)
         left_s = max(self._total - self._done, 0) / rate if rate else float("inf")
         parts = [
             f"{self._what}: {100 * self._done / self._total:.0f} %",

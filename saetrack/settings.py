@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         default=Path("~/.cache/saetrack"),
         description="The mini-LM and tokenised corpora. Safe to delete: it is made again.",
     )
+    fetched_bytes: int = Field(
+        default=100 * 10**9,
+        gt=0,
+        description="Disk that downloaded checkpoints may take. Those longest unused go first, and "
+        "only those that a track fetched.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto takes a GPU where torch sees one."
     )

@@ -18,13 +18,12 @@ for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
 from pathlib import Path
 
 import pytest
-import torch
 
-from saetrack.catalog import find_model
 from saetrack.config import TrackConfig, load_config
 from saetrack.corpus import Corpus, prepare_corpus
+from saetrack.live import find_spec
 from saetrack.lm.checkpoints import CheckpointSource, open_source
-from saetrack.plan import Chain, plan_chain
+from saetrack.plan import Chain, Track, plan_track
 from saetrack.settings import Settings
 from tests.nano import NANO_TRACK
 
@@ -38,7 +37,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(cache_dir: Path) -> CheckpointSource:
     """The nano LM's checkpoints."""
-    return open_source(find_model("nano"), cache_dir)
+    return open_source(find_spec("nano"), cache_dir, limit_bytes=10**9)
 
 
 @pytest.fixture(scope="session")
@@ -54,9 +53,15 @@ def corpus(config: TrackConfig, source: CheckpointSource, cache_dir: Path) -> Co
 
 
 @pytest.fixture(scope="session")
-def chain(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Chain:
-    """The plan of the nano track."""
-    return plan_chain(config, source, corpus)
+def track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Track:
+    """The plan of the nano track: one chain."""
+    return plan_track(config, source, corpus)
+
+
+@pytest.fixture(scope="session")
+def chain(track: Track) -> Chain:
+    """Its chain."""
+    return track.chains[0]
 
 
 @pytest.fixture
@@ -68,9 +73,3 @@ def settings(tmp_path: Path, cache_dir: Path) -> Settings:
         cache_dir=cache_dir,
         device="cpu",
     )
-
-
-@pytest.fixture
-def device() -> torch.device:
-    """Where tests run."""
-    return torch.device("cpu")

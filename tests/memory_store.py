@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-
-from torch import Tensor
 
 from saetrack.link import TrainedLink
 from saetrack.plan import Chain, Link
-from saetrack.sae.model import SAE
+from saetrack.sae.warm_start import Parent
 
 
 @dataclass
@@ -24,19 +23,32 @@ class MemoryStore:
         numbered = enumerate(self.links, start=1)
         return {identity: version for version, identity in numbered if identity in wanted}
 
-    def weights(self, chain: Chain, version: int) -> tuple[SAE, dict[str, Tensor] | None]:
-        trained = list(self.links.values())[version - 1]
-        return copy.deepcopy(trained.sae), copy.deepcopy(trained.adam)
+    def adopt(self, chain: Chain, link: Link) -> int | None:
+        return self.versions(chain).get(link.identity)
 
-    def record(self, chain: Chain, link: Link) -> MemoryRecorder:
+    def parent(self, chain: Chain, link: Link) -> Parent:
+        trained = self.links[link.parent_identity or ""]
+        return Parent(
+            copy.deepcopy(trained.sae),
+            trained.residual_spread,
+            trained.evaluation.feature_density,
+            copy.deepcopy(trained.adam),
+        )
+
+    def claim(self, chain: Chain, link: Link) -> MemoryRecorder | None:
+        if link.identity in self.links:
+            return None
         self.metrics[link.identity] = []
         return MemoryRecorder(self, link)
 
 
 @dataclass
-class MemoryRecorder:
+class MemoryRecorder(AbstractContextManager["MemoryRecorder"]):
     store: MemoryStore
     link: Link
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def log(self, metrics: dict[str, float], done_tokens: int) -> None:
         self.store.metrics[self.link.identity].append((done_tokens, metrics))

@@ -7,7 +7,7 @@ from typing import Any
 # Large enough to learn something, small enough for a second or two a link.
 NANO_TRACK: dict[str, Any] = {
     "model": "nano",
-    "layer": 1,
+    "layers": [1],
     "d_sae": 64,
     "corpus": {
         "dataset": "mini",
@@ -23,6 +23,8 @@ NANO_TRACK: dict[str, Any] = {
     ],
     "first_link": {"learning_rate": 4e-3, "warmup_steps": 10},
     "later_links": {"learning_rate": 2e-3, "warmup_steps": 3},
+    "evaluation": {"matched_l0": 8, "ce_tokens": 1_024},
     "batch_tokens": 256,
     "buffer_tokens": 2_048,
+    "save_every_tokens": 1_024,
 }

@@ -12,11 +12,11 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from saetrack.chain import run_chain
+from saetrack.chain import run_track
 from saetrack.config import load_config
 from saetrack.lm import hub
 from saetrack.prepare import prepare
-from saetrack.registry import LinkRun
+from saetrack.registry.link_run import LinkRun
 from saetrack.settings import load_settings
 from tests.nano import NANO_TRACK
 
@@ -57,8 +57,9 @@ def main(where: str) -> None:
             track(**NANO_TRACK)
         return
     ready = prepare(load_config(NANO_TRACK), load_settings())
-    run_chain(ready.chain, ready.source, ready.registry, ready.device)
-    ready.registry.finish(ready.chain)
+    run_track(ready.track, ready.source, ready.workshop)
+    for chain in ready.track.chains:
+        ready.registry.finish(chain)
 
 
 if __name__ == "__main__":

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from saetrack.activations import ResidualStream
-from saetrack.chain import run_chain
-from saetrack.config import TrackConfig, load_config
+from saetrack import stage as stage_module
+from saetrack.activations import MixedBatches, ResidualStream
+from saetrack.config import TrackConfig
 from saetrack.corpus import Corpus
-from saetrack.link import run_link
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.lm.residual import ResidualLM
-from saetrack.plan import Chain, plan_chain
+from saetrack.plan import Chain, Track
 from tests.memory_store import MemoryStore
 from tests.nano import NANO_TRACK
-
-CPU = torch.device("cpu")
+from tests.running import plan, run, run_stages, trained_with
 
 
 @pytest.fixture(scope="module")
-def trained(chain: Chain, source: CheckpointSource) -> MemoryStore:
+def trained(track: Track, source: CheckpointSource) -> MemoryStore:
     """The nano chain, undisturbed."""
     store = MemoryStore()
-    assert run_chain(chain, source, store, CPU) == 4
+    assert run(track, source, store) == 4
     return store
 
 
@@ -41,9 +41,18 @@ def same_weights(one: MemoryStore, other: MemoryStore) -> bool:
     )
 
 
+def evaluations(store: MemoryStore, identity: str) -> list[tuple[int, dict[str, float]]]:
+    """What was measured, without what no two runs share."""
+    return [
+        (done_tokens, {**metrics, "train_s": 0})
+        for done_tokens, metrics in store.metrics[identity]
+        if "loss" in metrics
+    ]
+
+
 def test_the_chain_learns(chain: Chain, trained: MemoryStore) -> None:
     for link in chain.links:
-        history = trained.metrics[link.identity]
+        history = evaluations(trained, link.identity)
         assert history[0][0] == 0
         assert history[-1][0] == link.tokens
         assert history[-1][1]["loss"] < history[0][1]["loss"]
@@ -62,35 +71,149 @@ def test_each_link_starts_from_the_one_before(
 
 
 def test_the_same_config_gives_bit_equal_weights(
-    chain: Chain, source: CheckpointSource, trained: MemoryStore
+    track: Track, source: CheckpointSource, trained: MemoryStore
 ) -> None:
     again = MemoryStore()
-    run_chain(chain, source, again, CPU)
+    run(track, source, again)
     assert same_weights(trained, again)
 
 
 def test_a_chain_that_was_broken_off_goes_on_and_ends_the_same(
-    chain: Chain, source: CheckpointSource, trained: MemoryStore
+    track: Track, source: CheckpointSource, trained: MemoryStore
 ) -> None:
     broken = MemoryStore()
-    for link in chain.links[:2]:
-        run_link(chain, link, source, broken, CPU)
-    assert run_chain(chain, source, broken, CPU) == 2
+    run_stages(track.stages[:2], source, broken)
+    assert run(track, source, broken) == 2
     assert same_weights(trained, broken)
-    assert run_chain(chain, source, broken, CPU) == 0
+    assert run(track, source, broken) == 0
+
+
+@pytest.mark.parametrize("after_batches", [1, 7, 20, 31])
+@pytest.mark.parametrize("revival", ["none", "resample"])
+def test_a_link_that_was_broken_off_goes_on_from_its_last_state(
+    source: CheckpointSource,
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after_batches: int,
+    revival: str,
+) -> None:
+    changes = {
+        "schedule": [{"first": 0, "last": 0, "tokens": 8_192}],
+        "revival": {"policy": revival, "window_tokens": 1_024},
+        "corpus": {**NANO_TRACK["corpus"], "exclude_bos": True},  # chunks of uneven length
+    }
+    undisturbed = trained_with(source, corpus, **changes)
+    track = plan(source, corpus, **changes)
+    store = MemoryStore()
+
+    def breaking_off(self: MixedBatches) -> Iterator[torch.Tensor]:
+        for number, batch in enumerate(batches(self)):
+            if number == after_batches:
+                raise KeyboardInterrupt
+            yield batch
+
+    batches = MixedBatches.__iter__
+    with monkeypatch.context() as broken:
+        broken.setattr(MixedBatches, "__iter__", breaking_off)
+        with pytest.raises(KeyboardInterrupt):
+            run(track, source, store, tmp_path)
+    states = list(tmp_path.glob("*.safetensors"))
+    assert len(states) == (after_batches >= 4), "a state every 1,024 tokens"
+
+    trained_batches = 0
+
+    def counting(self: MixedBatches) -> Iterator[torch.Tensor]:
+        nonlocal trained_batches
+        for batch in batches(self):
+            trained_batches += 1
+            yield batch
+
+    monkeypatch.setattr(MixedBatches, "__iter__", counting)
+    run(track, source, store, tmp_path)
+    assert same_weights(undisturbed, store)
+    assert trained_batches == 32 - after_batches // 4 * 4
+    (identity,) = store.links
+    assert evaluations(store, identity) == evaluations(undisturbed, identity)
+    assert not list(tmp_path.iterdir()), "the state of a finished link is of no use"
+
+
+def test_a_state_that_cannot_be_read_is_not_used(
+    source: CheckpointSource, corpus: Corpus, tmp_path: Path
+) -> None:
+    changes = {"schedule": [{"first": 0, "last": 0, "tokens": 2_048}]}
+    track = plan(source, corpus, **changes)
+    (tmp_path / f"{track.stages[0].key}.safetensors").write_bytes(b"not a state")
+    store = MemoryStore()
+    run(track, source, store, tmp_path)
+    assert same_weights(trained_with(source, corpus, **changes), store)
+
+
+def test_layers_of_one_pass_equal_layers_alone(
+    source: CheckpointSource, corpus: Corpus, trained: MemoryStore
+) -> None:
+    together = trained_with(source, corpus, layers=[0, 1])
+    alone = {**trained_with(source, corpus, layers=[0]).links, **trained.links}
+    assert set(together.links) == set(alone)
+    for identity, link in together.links.items():
+        pairs = zip(link.sae.parameters(), alone[identity].sae.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+        assert {**link.metrics, "train_s": 0} == {**alone[identity].metrics, "train_s": 0}
+
+
+def test_several_layers_run_the_lm_once_per_batch(
+    source: CheckpointSource, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = [{"first": 0, "last": 0, "tokens": 2_048}]
+    calls = []
+    resid_pre = ResidualLM.resid_pre
+
+    def counted(self: ResidualLM, tokens: torch.Tensor) -> torch.Tensor:
+        calls.append(len(tokens))
+        return resid_pre(self, tokens)
+
+    monkeypatch.setattr(ResidualLM, "resid_pre", counted)
+    trained_with(source, corpus, schedule=schedule, layers=[1])
+    alone = list(calls)
+    calls.clear()
+    trained_with(source, corpus, schedule=schedule, layers=[0, 1])
+    assert calls == alone
+
+
+def test_a_pass_broken_off_between_two_layers_registrations_does_only_the_rest(
+    source: CheckpointSource, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"schedule": [{"first": 0, "last": 0, "tokens": 4_096}], "layers": [0, 1]}
+    undisturbed = trained_with(source, corpus, **changes)
+    track = plan(source, corpus, **changes)
+    store = MemoryStore()
+    finish = stage_module.LinkTraining.finish
+
+    def only_the_first(self: stage_module.LinkTraining, train_s: float) -> int:
+        if self.chain.layer == 1:
+            raise KeyboardInterrupt
+        return finish(self, train_s)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stage_module.LinkTraining, "finish", only_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            run(track, source, store, tmp_path)
+    assert len(store.links) == 1
+    assert run(track, source, store, tmp_path) == 1
+    assert same_weights(undisturbed, store)
 
 
 def identities(
     source: CheckpointSource, corpus: Corpus, changes: dict[str, Any] | None = None
 ) -> list[str]:
-    config = load_config({**NANO_TRACK, **(changes or {})})
-    return [link.identity for link in plan_chain(config, source, corpus).links]
+    (chain,) = plan(source, corpus, **(changes or {})).chains
+    return [link.identity for link in chain.links]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"layer": 0},
+        {"layers": [0]},
         {"d_sae": 65},
         {"convention": "raw"},
         {"lm_precision": "bfloat16"},
@@ -139,26 +262,47 @@ def test_learning_rate_of_later_links_leaves_the_first_alone(
     assert not set(before[1:]) & set(after[1:])
 
 
-@pytest.mark.parametrize("carry", [{"adam": "carried"}, {"b_dec": "median"}], ids=["adam", "b_dec"])
-def test_what_is_carried_over_makes_a_difference(
-    source: CheckpointSource, corpus: Corpus, trained: MemoryStore, carry: dict[str, str]
+def test_what_is_carried_acts_on_links_with_a_parent_only(
+    source: CheckpointSource, corpus: Corpus
 ) -> None:
-    changed = {**NANO_TRACK, "schedule": NANO_TRACK["schedule"][:1], "carry": carry}
-    changed["schedule"] = [*changed["schedule"], {"first": 1, "last": 1, "tokens": 1_024}]
-    plain = {**changed, "carry": {}}
-    stores = []
-    for values in (changed, plain):
-        store = MemoryStore()
-        run_chain(plan_chain(load_config(values), source, corpus), source, store, CPU)
-        stores.append(list(store.links.values()))
-    (_, carried), (_, fresh) = stores
-    assert not torch.equal(carried.sae.W_dec, fresh.sae.W_dec)
-    assert (carried.adam is not None) == ("adam" in carry)
+    before, after = (
+        identities(source, corpus),
+        identities(source, corpus, {"carry": {"adam": "carried"}}),
+    )
+    assert before[0] == after[0]
+    assert not set(before[1:]) & set(after[1:])
+
+
+@pytest.mark.parametrize(
+    "change", [{"save_every_tokens": 4_096}, {"follow_s": 3}, {"layers": [0, 1]}]
+)
+def test_what_determines_no_weights_changes_no_identity(
+    source: CheckpointSource, corpus: Corpus, chain: Chain, change: dict[str, Any]
+) -> None:
+    same = plan(source, corpus, **change).chains[-1]
+    assert same.name == chain.name
+    assert same.links == chain.links
+
+
+@pytest.mark.parametrize(
+    "carry",
+    [{"adam": "carried"}, {"b_dec": "median"}, {"scale": "matched"}],
+    ids=["adam", "b_dec", "scale"],
+)
+def test_what_is_carried_over_makes_a_difference(
+    source: CheckpointSource, corpus: Corpus, carry: dict[str, str]
+) -> None:
+    schedule = [*NANO_TRACK["schedule"][:1], {"first": 1, "last": 1, "tokens": 1_024}]
+    (_, changed), (_, plain) = (
+        list(trained_with(source, corpus, schedule=schedule, carry=one).links.values())
+        for one in (carry, {})
+    )
+    assert not torch.equal(changed.sae.W_dec, plain.sae.W_dec)
+    assert (changed.adam is not None) == ("adam" in carry)
 
 
 def test_dead_features_are_revived_if_asked(source: CheckpointSource, corpus: Corpus) -> None:
     values = {
-        **NANO_TRACK,
         "d_sae": 256,
         "objective": {"l1_coefficient": 2e-2},
         "first_link": {"learning_rate": 0.3},  # violent enough to kill features
@@ -166,62 +310,68 @@ def test_dead_features_are_revived_if_asked(source: CheckpointSource, corpus: Co
     }
     dead = {}
     for policy in ("none", "resample"):
-        store = MemoryStore()
-        config = load_config({**values, "revival": {"policy": policy, "window_tokens": 2_048}})
-        run_chain(plan_chain(config, source, corpus), source, store, CPU)
-        (link,) = store.links.values()
+        revival = {"policy": policy, "window_tokens": 2_048}
+        (link,) = trained_with(source, corpus, **values, revival=revival).links.values()
         dead[policy] = link.evaluation.dead
         assert bool(link.revived) == (policy == "resample")
     assert dead["resample"] < 0.8 * dead["none"]
 
 
+def test_how_a_link_started_is_measured(chain: Chain, trained: MemoryStore) -> None:
+    first, second, *_ = (trained.links[link.identity] for link in chain.links)
+    assert first.metrics["start_b_dec_lag"] == 0
+    assert second.metrics["start_b_dec_lag"] > 0
+    assert second.metrics["start_explained_variance"] == pytest.approx(
+        first.metrics["explained_variance"], abs=0.05
+    )
+    assert second.metrics["start_loss"] == pytest.approx(first.metrics["loss"], rel=0.5)
+
+
 def stream(config: TrackConfig, source: CheckpointSource, corpus: Corpus, **changes: Any) -> Any:
-    checkpoint = source.resolve([5])[0]
-    lm = ResidualLM(source.fetch(checkpoint), config.layer)
-    return ResidualStream(lm, corpus, changes.get("exclude_bos", False), changes.get("seed", 0))
+    (checkpoint,) = source.resolve([5])
+    lm = ResidualLM(source.fetch(checkpoint), config.layers)
+    return ResidualStream(lm, corpus, **{"exclude_bos": False, "seed": 0, **changes})
 
 
 def rows_of(tensor: torch.Tensor) -> list[bytes]:
     return sorted(row.numpy().tobytes() for row in tensor)
 
 
+@pytest.mark.parametrize("exclude_bos", [False, True])
+@pytest.mark.parametrize("tokens", [300, 2_048, 5_000])
 def test_mixed_batches_serve_each_token_of_the_budget_once(
-    config: TrackConfig, source: CheckpointSource, corpus: Corpus
+    config: TrackConfig, source: CheckpointSource, corpus: Corpus, tokens: int, exclude_bos: bool
 ) -> None:
-    residuals = stream(config, source, corpus)
-    batches = list(residuals.mixed_batches(5_000, batch_tokens=256, buffer_tokens=2_048))
-    assert [len(batch) for batch in batches[:-1]] == [256] * (len(batches) - 1)
-    served = torch.cat(batches)
-    expected = residuals.first_tokens(5_000)
-    assert rows_of(served) == rows_of(expected)
-    assert not torch.equal(served[:256], expected[:256]), "the buffer must mix"
+    residuals = stream(config, source, corpus, exclude_bos=exclude_bos)
+    batches = list(MixedBatches(residuals, tokens, batch_tokens=256, buffer_tokens=1_500))
+    sizes = [batch.shape[1] for batch in batches]
+    assert sizes[:-1] == [256] * (len(sizes) - 1)
+    served = torch.cat(batches, dim=1)[0]
+    chunks = torch.cat([residuals.training_chunk(n)[0] for n in range(6)])
+    assert rows_of(served) == rows_of(chunks[:tokens])
+    assert not torch.equal(served[:256], chunks[:256]), "the buffer must mix"
 
 
-def test_every_checkpoint_sees_the_same_tokens_in_the_same_order(
-    source: CheckpointSource, corpus: Corpus
-) -> None:
+def test_every_checkpoint_sees_the_same_tokens_in_the_same_order(corpus: Corpus) -> None:
     class Echo:
         """An LM that gives back the tokens themselves."""
 
         def resid_pre(self, tokens: torch.Tensor) -> torch.Tensor:
-            return tokens[..., None].float()
+            return tokens[None, ..., None].float()
 
-    one, two = (
-        torch.cat(list(ResidualStream(Echo(), corpus, False, seed=0).mixed_batches(3_000, 64, 512)))
-        for _ in range(2)
-    )
-    other = torch.cat(
-        list(ResidualStream(Echo(), corpus, False, seed=1).mixed_batches(3_000, 64, 512))
-    )
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    def served(seed: int) -> torch.Tensor:
+        residuals = ResidualStream(Echo(), corpus, False, seed=seed)  # type: ignore[arg-type]
+        return torch.cat(list(MixedBatches(residuals, 3_000, 64, 512)), dim=1)
+
+    assert torch.equal(served(0), served(0))
+    assert not torch.equal(served(0), served(1))
 
 
 def test_bos_is_left_out_if_asked(
     config: TrackConfig, source: CheckpointSource, corpus: Corpus
 ) -> None:
-    kept = len(stream(config, source, corpus).held_out())
-    left = len(stream(config, source, corpus, exclude_bos=True).held_out())
+    kept = stream(config, source, corpus).held_out().shape[1]
+    left = stream(config, source, corpus, exclude_bos=True).held_out().shape[1]
     tokens = corpus.rows("held_out")
     assert kept == tokens.size
     assert left == int((tokens != corpus.bos_token_id).sum()) < kept
@@ -234,12 +384,13 @@ def test_a_reverse_chain_goes_from_the_last_checkpoint_to_the_first(
         {"first": 5, "last": 5, "tokens": 8_192},
         {"first": 3, "last": 1, "stride": 2, "tokens": 4_096},
     ]
-    reverse = plan_chain(load_config({**NANO_TRACK, "schedule": schedule}), source, corpus)
+    track = plan(source, corpus, schedule=schedule)
+    (reverse,) = track.chains
     assert [link.checkpoint.checkpoint_index for link in reverse.links] == [5, 3, 1]
     assert [link.tokens for link in reverse.links] == [8_192, 4_096, 4_096]
     assert reverse.name.startswith("nano.L1.reverse.")
     store = MemoryStore()
-    assert run_chain(reverse, source, store, CPU) == 3
+    assert run(track, source, store) == 3
     parent = store.links[reverse.links[0].identity].evaluation.explained_variance
     warm = store.metrics[reverse.links[1].identity][0][1]["explained_variance"]
     cold = store.metrics[reverse.links[0].identity][0][1]["explained_variance"]
@@ -249,7 +400,7 @@ def test_a_reverse_chain_goes_from_the_last_checkpoint_to_the_first(
 def test_a_conventional_sae_is_the_first_link_of_a_chain_from_its_checkpoint(
     chain: Chain, source: CheckpointSource, corpus: Corpus
 ) -> None:
-    alone = load_config({**NANO_TRACK, "schedule": [{"first": 0, "last": 0, "tokens": 8_192}]})
-    conventional = plan_chain(alone, source, corpus)
-    assert conventional.name.startswith("nano.L1.conventional.")
+    schedule = [{"first": 0, "last": 0, "tokens": 8_192}]
+    (conventional,) = plan(source, corpus, schedule=schedule).chains
+    assert conventional.name.startswith("nano.L1.conventional-step0.s0.")
     assert conventional.links[0].identity == chain.links[0].identity

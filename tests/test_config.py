@@ -18,8 +18,23 @@ from tests.nano import NANO_TRACK
     ("change", "line"),
     [
         ({"model": "pythia-41m"}, r"model='pythia-41m': not in the catalogue; did you mean"),
-        ({"layer": 2}, r"layer=2: nano has layers 0 to 1"),
-        ({"layer": -1}, r"layer=-1: input should be greater than or equal to 0"),
+        ({"layers": [1, 2]}, r"layers=\[1, 2\]: nano has layers 0 to 1"),
+        ({"layers": [-1]}, r"layers.0=-1: input should be greater than or equal to 0"),
+        ({"layers": []}, r"layers=\[\]: tuple should have at least 1 item"),
+        ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
+        (
+            {"evaluation": {"ce_tokens": 4_096}},
+            r"evaluation.ce_tokens=4096: must be at most corpus.held_out_tokens=2048",
+        ),
+        (
+            {
+                "schedule": [
+                    {"first": 0, "last": None, "tokens": 1},
+                    {"first": 1, "last": 1, "tokens": 1},
+                ]
+            },
+            r"schedule: only the last piece may go on without end",
+        ),
         ({"d_sae": 0}, r"d_sae=0: input should be greater than 0"),
         ({"d_sae": "many"}, r"d_sae='many': input should be a valid integer"),
         (
@@ -75,8 +90,8 @@ def test_bad_parameters(change: dict[str, Any], line: str) -> None:
 
 
 def test_a_missing_parameter() -> None:
-    with pytest.raises(UserError, match="layer: missing"):
-        load_config({name: value for name, value in NANO_TRACK.items() if name != "layer"})
+    with pytest.raises(UserError, match="layers: missing"):
+        load_config({name: value for name, value in NANO_TRACK.items() if name != "layers"})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.callables import parameter_schema
 
 from flows.parameters import deployed_parameters
-from flows.track import main, track
+from flows.terminal import run_here
+from flows.track import track
 from saetrack.config import TrackConfig, load_config
 from saetrack.plan import Chain
 from saetrack.registry import Registry
@@ -65,7 +66,7 @@ def test_a_track_is_one_run_and_a_rerun_changes_nothing(settings: Settings, chai
     assert state.is_completed()
     assert state.message == f"4 links trained, 4 registered as {chain.name}"
     flow_run, _ = runs_of(state)
-    assert flow_run.name == "nano layer 1"
+    assert flow_run.name == "nano layers [1]"
     registered = Registry(settings).versions(chain)
     again = run_flow(NANO_TRACK)
     assert again.message == f"0 links trained, 4 registered as {chain.name}"
@@ -76,7 +77,7 @@ def test_a_track_is_one_run_and_a_rerun_changes_nothing(settings: Settings, chai
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"layer": 9}, "layer=9: nano has layers 0 to 1"),
+        ({"layers": [9]}, "layers=[9]: nano has layers 0 to 1"),
         ({"model": "pythia-410m-deduped"}, "EleutherAI/pythia-410m-deduped at step0 and 4 more"),
     ],
 )
@@ -91,11 +92,11 @@ def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str
 @pytest.mark.parametrize("deployment", PAPER)
 def test_deployments_are_the_papers(deployment: str) -> None:
     model, layer, d_sae, dataset, n_links, last = PAPER[deployment]
-    config = load_config(deployed_parameters(deployment))
-    assert (config.model, config.layer, config.d_sae) == (model, layer, d_sae)
+    config = load_config(deployed_parameters("track", deployment))
+    assert (config.model, config.layers, config.d_sae) == (model, (layer,), d_sae)
     assert config.corpus.dataset == dataset
     assert config.corpus.context_size == 128
-    budgets = config.budgets
+    budgets = config.budgets(1_000)
     assert len(budgets) == n_links
     assert (min(budgets), max(budgets)) == (0, last)
     assert budgets[0] == 300_000_000
@@ -108,35 +109,37 @@ def test_deployments_are_the_papers(deployment: str) -> None:
 
 
 def test_the_main_chain_has_the_papers_steps_and_cost() -> None:
-    config = load_config(deployed_parameters("pythia-410m"))
+    config = load_config(deployed_parameters("track", "pythia-410m"))
     expected = [*range(12), *range(13, 32, 2), *range(33, 154, 20)]
-    assert list(config.budgets) == expected
-    assert sum(config.budgets.values()) == 680_000_000
+    assert list(config.budgets(1_000)) == expected
+    assert sum(config.budgets(1_000).values()) == 680_000_000
 
 
 def test_the_mini_deployment_tracks_every_checkpoint() -> None:
-    config = load_config(deployed_parameters("mini"))
-    assert list(config.budgets) == list(range(29))
+    config = load_config(deployed_parameters("track", "mini"))
+    assert list(config.budgets(1_000)) == list(range(29))
 
 
 @pytest.mark.parametrize("deployment", ["mini", "pythia-410m"])
 def test_reverse_deployments_visit_the_same_checkpoints_backward(deployment: str) -> None:
-    forward = load_config(deployed_parameters(deployment))
-    reverse = load_config(deployed_parameters(f"{deployment}-reverse"))
+    forward = load_config(deployed_parameters("track", deployment))
+    reverse = load_config(deployed_parameters("track", f"{deployment}-reverse"))
     assert (forward.direction, reverse.direction) == ("forward", "reverse")
-    assert list(reverse.budgets) == list(forward.budgets)[::-1]
-    assert next(iter(reverse.budgets.values())) == next(iter(forward.budgets.values()))
+    assert list(reverse.budgets(1_000)) == list(forward.budgets(1_000))[::-1]
+    assert next(iter(reverse.budgets(1_000).values())) == next(
+        iter(forward.budgets(1_000).values())
+    )
 
 
 def test_prefect_knows_every_field_of_the_config() -> None:
     schema = parameter_schema(track)
     assert set(schema.properties) == set(TrackConfig.model_fields)
-    assert set(schema.required) == {"model", "layer", "d_sae", "schedule"}
+    assert set(schema.required) == {"model", "layers", "d_sae", "schedule"}
     assert schema.properties["d_sae"]["exclusiveMinimum"] == 0
 
 
 def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main("pythia-9b") == 2
+    assert run_here(track, load_config, "pythia-9b") == 2
     said = capsys.readouterr().out.strip()
     assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, pythia-160m" in said
     assert "\n" not in said
@@ -147,5 +150,5 @@ def test_bad_settings_stop_the_track_before_any_server(
 ) -> None:
     monkeypatch.setenv("SAETRACK_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("SAETRACK_DEVICE", "tpu")
-    assert main("mini") == 2
+    assert run_here(track, load_config, "mini") == 2
     assert "SAETRACK_DEVICE='tpu'" in capsys.readouterr().out

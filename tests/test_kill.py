@@ -12,15 +12,14 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from saetrack.chain import run_chain
 from saetrack.lm.checkpoints import CheckpointSource
-from saetrack.plan import Chain
+from saetrack.plan import Chain, Track
 from saetrack.registry import Registry
 from saetrack.settings import Settings
 from tests.memory_store import MemoryStore
+from tests.running import run
 
 ROOT = Path(__file__).parent.parent
-CPU = torch.device("cpu")
 
 
 def start(where: str, settings: Settings, cache_dir: Path) -> subprocess.Popen[str]:
@@ -52,9 +51,9 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(chain: Chain, source: CheckpointSource) -> MemoryStore:
+def undisturbed(track: Track, source: CheckpointSource) -> MemoryStore:
     store = MemoryStore()
-    run_chain(chain, source, store, CPU)
+    run(track, source, store)
     return store
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.image
@@ -10,15 +13,15 @@ import torch
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from saetrack.chain import run_chain
+from saetrack.corpus import Corpus
 from saetrack.errors import UserError
-from saetrack.link import run_link
 from saetrack.lm.checkpoints import CheckpointSource
-from saetrack.plan import Chain
-from saetrack.registry import LinkRun, Registry
+from saetrack.plan import Chain, Track
+from saetrack.registry import Registry, claims
+from saetrack.registry.link_run import LinkRun
 from saetrack.settings import Settings
-
-CPU = torch.device("cpu")
+from tests.nano import NANO_TRACK
+from tests.running import plan, run, run_stages
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +35,11 @@ def module_settings(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -
 
 
 @pytest.fixture(scope="module")
-def registry(module_settings: Settings, chain: Chain, source: CheckpointSource) -> Registry:
+def registry(module_settings: Settings, track: Track, source: CheckpointSource) -> Registry:
     """A registry that holds the whole nano chain."""
     registry = Registry(module_settings)
-    run_chain(chain, source, registry, CPU)
-    registry.finish(chain)
+    run(track, source, registry)
+    registry.finish(track.chains[0])
     return registry
 
 
@@ -72,7 +75,7 @@ def test_runs_are_nested_and_metrics_run_over_tokens(
     children = [run for run in runs if run.data.tags["kind"] == "link"]
     assert parent.info.run_name == chain.name
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert {run.info.run_name for run in children} >= {"link 0 · step 0", "link 3 · step 16"}
+    assert {run.info.run_name for run in children} >= {"link 00 · step 0", "link 03 · step 16"}
     assert {run.info.status for run in runs} == {"FINISHED"}
     (last,) = [run for run in children if run.data.tags["link"] == "3"]
     history = client.get_metric_history(last.info.run_id, "explained_variance")
@@ -133,14 +136,16 @@ def test_nothing_in_the_registry_is_a_pickle(registry: Registry, module_settings
 
 
 def test_a_second_run_changes_nothing(
-    registry: Registry, client: MlflowClient, chain: Chain, source: CheckpointSource
+    registry: Registry, client: MlflowClient, track: Track, source: CheckpointSource
 ) -> None:
+    (chain,) = track.chains
+
     def state() -> list[tuple[str, int]]:
         versions = client.search_model_versions(f"name = '{chain.name}'")
         return sorted((v.version, v.last_updated_timestamp) for v in versions)
 
     before = state()
-    assert run_chain(chain, source, registry, CPU) == 0
+    assert run(track, source, registry) == 0
     registry.finish(chain)
     assert state() == before
     experiment = client.get_experiment_by_name("nano")
@@ -150,10 +155,11 @@ def test_a_second_run_changes_nothing(
 
 
 def test_changed_files_are_refused(
-    settings: Settings, chain: Chain, source: CheckpointSource
+    settings: Settings, track: Track, source: CheckpointSource
 ) -> None:
+    (chain,) = track.chains
     registry = Registry(settings)
-    run_link(chain, chain.links[0], source, registry, CPU)
+    run_stages(track.stages[:1], source, registry)
     (weights,) = settings.artifact_dir.rglob("sae_weights.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -164,10 +170,11 @@ def test_changed_files_are_refused(
 
 def test_a_crash_before_the_version_exists_leaves_no_trace(
     settings: Settings,
-    chain: Chain,
+    track: Track,
     source: CheckpointSource,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (chain,) = track.chains
     registry = Registry(settings)
 
     def crash(*_: object, **__: object) -> None:
@@ -176,9 +183,9 @@ def test_a_crash_before_the_version_exists_leaves_no_trace(
     with monkeypatch.context() as broken:
         broken.setattr(MlflowClient, "create_model_version", crash)
         with pytest.raises(KeyboardInterrupt):
-            run_link(chain, chain.links[0], source, registry, CPU)
+            run_stages(track.stages[:1], source, registry)
     assert registry.versions(chain) == {}
-    run_link(chain, chain.links[0], source, registry, CPU)
+    run_stages(track.stages[:1], source, registry)
     assert list(registry.versions(chain).values()) == [1]
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano")
@@ -189,10 +196,11 @@ def test_a_crash_before_the_version_exists_leaves_no_trace(
 
 def test_a_crash_after_the_version_exists_is_repaired(
     settings: Settings,
-    chain: Chain,
+    track: Track,
     source: CheckpointSource,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (chain,) = track.chains
     registry = Registry(settings)
     register = LinkRun.register
 
@@ -205,8 +213,8 @@ def test_a_crash_after_the_version_exists_is_repaired(
     with monkeypatch.context() as broken:
         broken.setattr(LinkRun, "register", crash_late)
         with pytest.raises(KeyboardInterrupt):
-            run_link(chain, chain.links[0], source, registry, CPU)
-    run_chain(chain, source, registry, CPU)
+            run_stages(track.stages[:1], source, registry)
+    run(track, source, registry)
     registry.finish(chain)
     assert sorted(registry.versions(chain).values()) == [1, 2, 3, 4]
     client = MlflowClient(tracking_uri=settings.tracking_uri)
@@ -214,3 +222,89 @@ def test_a_crash_after_the_version_exists_is_repaired(
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_links_that_another_chain_has_trained_are_taken_over(
+    settings: Settings, track: Track, source: CheckpointSource, corpus: Corpus
+) -> None:
+    registry = Registry(settings)
+    run_stages(track.stages[:2], source, registry)
+    # A raised budget of the last link: another chain, whose first links are the same.
+    schedule = [
+        NANO_TRACK["schedule"][0],
+        {"first": 1, "last": 1, "tokens": 4_096},
+        {"first": 3, "last": 3, "tokens": 6_144},
+    ]
+    raised = plan(source, corpus, schedule=schedule)
+    assert raised.chains[0].name != track.chains[0].name
+    assert run(raised, source, registry) == 1, "exactly the link that is missing"
+    (chain,) = raised.chains
+    registry.finish(chain)
+    assert sorted(registry.versions(chain).values()) == [1, 2, 3]
+    old = registry.pull(track.chains[0].name, version=2)
+    new = registry.pull(chain.name, version=2)
+    assert torch.equal(old.sae.W_dec, new.sae.W_dec)
+    assert list(registry.table(chain)["tokens"]) == [8_192, 4_096, 6_144]
+    assert registry.table(chain)["loss"].notna().all()
+
+
+def test_a_link_in_training_elsewhere_is_waited_for(
+    settings: Settings, track: Track, source: CheckpointSource
+) -> None:
+    registry = Registry(settings)
+    (chain,) = track.chains
+    claim = registry.claim(chain, chain.links[0])
+    assert claim is not None
+    with ThreadPoolExecutor(1) as other, claim:
+        waiting = other.submit(Registry(settings).claim, chain, chain.links[0])
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=1.5)
+        # What the other one does now, it does once the claim has been given up.
+        claim.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        taken = waiting.result(timeout=20)
+    assert taken is not None
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    experiment = client.get_experiment_by_name("nano")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'link'")
+    assert len(runs) == 1, "the run that was given up is gone"
+
+
+@pytest.mark.parametrize(
+    ("owner", "beat_ago_s", "alive"),
+    [
+        ("elsewhere/boot 1@2.00", 1, True),
+        ("elsewhere/boot 1@2.00", 600, False),
+        ("{machine} 999999999@2.00", 1, False),  # a process of this machine that is gone
+        ("{machine} {pid}@2.00", 1, False),  # its number now belongs to another
+    ],
+)
+def test_a_claim_counts_while_its_owner_lives(
+    settings: Settings, owner: str, beat_ago_s: float, alive: bool
+) -> None:
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    named = owner.format(machine=claims._machine(), pid=os.getpid())
+    tags = {claims.OWNER: named, claims.HEARTBEAT: str(time.time() - beat_ago_s)}
+    run_of_owner = client.create_run(client.create_experiment("some"), tags=tags)
+    assert claims.is_alive(run_of_owner) == alive
+    client.set_terminated(run_of_owner.info.run_id)
+    assert not claims.is_alive(client.get_run(run_of_owner.info.run_id))
+
+
+def test_two_tracks_at_the_same_moment_train_each_link_once(
+    settings: Settings, track: Track, source: CheckpointSource
+) -> None:
+    (chain,) = track.chains
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run, track, source, Registry(settings)) for _ in range(2)]
+        assert [one.result() for one in both] == [4, 4], "each found them all missing"
+    registry = Registry(settings)
+    registry.finish(chain)
+    assert registry.versions(chain) == {link.identity: link.number + 1 for link in chain.links}
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    assert len(client.search_model_versions(f"name = '{chain.name}'")) == 4
+    experiment = client.get_experiment_by_name("nano")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 5, "one for the chain and one per link"
+    assert {one.info.status for one in runs} == {"FINISHED"}

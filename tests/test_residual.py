@@ -22,7 +22,7 @@ from transformers import (
 from saetrack.catalog import ModelSpec
 from saetrack.errors import UserError
 from saetrack.lm import hub
-from saetrack.lm.checkpoints import CheckpointSource
+from saetrack.lm.checkpoints import HubSource
 from saetrack.lm.residual import ResidualLM
 
 N_LAYERS, D_MODEL, VOCABULARY = 3, 48, 97
@@ -74,7 +74,7 @@ def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
 )
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[CheckpointSource, dict[int, PreTrainedModel]]:
+) -> tuple[HubSource, dict[int, PreTrainedModel]]:
     """Two checkpoints of one architecture in a hub cache, and the models they hold."""
     architecture, weights = request.param
     cache = tmp_path_factory.mktemp(architecture)
@@ -83,7 +83,7 @@ def published(
     for index, model in models.items():
         hub.publish(cache, "someone/tiny", spec.revision(index), saved_files(model, weights))
     hub.publish(cache, "someone/tiny", "main", {"tokenizer.json": b"{}"})
-    return CheckpointSource(spec, "someone/tiny", cache), models
+    return HubSource(spec, "someone/tiny", cache, 10**9), models
 
 
 def hidden_state(model: PreTrainedModel, layer: int) -> Tensor:
@@ -95,23 +95,38 @@ def hidden_state(model: PreTrainedModel, layer: int) -> Tensor:
 @pytest.mark.parametrize("layer", range(N_LAYERS))
 @pytest.mark.parametrize("checkpoint_index", [0, 1])
 def test_residuals_equal_those_of_transformers(
-    published: tuple[CheckpointSource, dict[int, PreTrainedModel]],
+    published: tuple[HubSource, dict[int, PreTrainedModel]],
     layer: int,
     checkpoint_index: int,
 ) -> None:
     source, models = published
     (checkpoint,) = source.resolve([checkpoint_index])
     expected = hidden_state(models[checkpoint_index], layer)
-    raw = ResidualLM(source.fetch(checkpoint), layer, convention="raw").resid_pre(TOKENS)
-    centred = ResidualLM(source.fetch(checkpoint), layer).resid_pre(TOKENS)
+    raw = ResidualLM(source.fetch(checkpoint), [layer], convention="raw").resid_pre(TOKENS)[0]
+    centred = ResidualLM(source.fetch(checkpoint), [layer]).resid_pre(TOKENS)[0]
     torch.testing.assert_close(raw, expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(
         centred, expected - expected.mean(dim=-1, keepdim=True), atol=2e-6, rtol=0
     )
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_several_layers_of_one_pass_are_bit_equal_to_each_alone(
+    published: tuple[HubSource, dict[int, PreTrainedModel]], whole: bool
+) -> None:
+    source, models = published
+    folder = source.fetch(source.resolve([1])[0])
+    together = ResidualLM(folder, [0, 1, 2], whole=whole).resid_pre(TOKENS)
+    for layer, resid in enumerate(together):
+        assert torch.equal(resid, ResidualLM(folder, [layer]).resid_pre(TOKENS)[0])
+        expected = hidden_state(models[1], layer)
+        torch.testing.assert_close(
+            resid, expected - expected.mean(dim=-1, keepdim=True), atol=2e-6, rtol=0
+        )
+
+
 def test_centred_is_what_the_papers_processing_gives(
-    published: tuple[CheckpointSource, dict[int, PreTrainedModel]],
+    published: tuple[HubSource, dict[int, PreTrainedModel]],
 ) -> None:
     source, _ = published
     (checkpoint,) = source.resolve([1])
@@ -123,16 +138,16 @@ def test_centred_is_what_the_papers_processing_gives(
     bridge.enable_compatibility_mode()  # folds layer norms, centres writing weights
     with torch.no_grad():
         processed = bridge(TOKENS, stop_at_layer=2)
-    ours = ResidualLM(folder, 2, convention="centred").resid_pre(TOKENS)
+    ours = ResidualLM(folder, [2], convention="centred").resid_pre(TOKENS)[0]
     torch.testing.assert_close(ours, processed, atol=5e-6, rtol=0)
 
 
 def test_exactly_the_blocks_below_the_hook_run(
-    published: tuple[CheckpointSource, dict[int, PreTrainedModel]],
+    published: tuple[HubSource, dict[int, PreTrainedModel]],
 ) -> None:
     source, _ = published
     (checkpoint,) = source.resolve([0])
-    lm = ResidualLM(source.fetch(checkpoint), 2)
+    lm = ResidualLM(source.fetch(checkpoint), [2])
     ran: list[int] = []
     for index, block in enumerate(lm._bridge.blocks):
         block.register_forward_hook(lambda *_, index=index: ran.append(index))
@@ -141,12 +156,12 @@ def test_exactly_the_blocks_below_the_hook_run(
 
 
 def test_bfloat16_is_close_and_given_as_float32(
-    published: tuple[CheckpointSource, dict[int, PreTrainedModel]],
+    published: tuple[HubSource, dict[int, PreTrainedModel]],
 ) -> None:
     source, models = published
     (checkpoint,) = source.resolve([0])
-    lm = ResidualLM(source.fetch(checkpoint), 2, convention="raw", precision="bfloat16")
-    resid = lm.resid_pre(TOKENS)
+    lm = ResidualLM(source.fetch(checkpoint), [2], convention="raw", precision="bfloat16")
+    (resid,) = lm.resid_pre(TOKENS)
     expected = hidden_state(models[0], 2)
     assert resid.dtype == torch.float32
     difference = (resid - expected).norm() / expected.norm()
@@ -162,13 +177,13 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
     hub.publish(tmp_path, "someone/broken", "step0", files)
     hub.publish(tmp_path, "someone/broken", "main", {"tokenizer.json": b"{}"})
     spec = ModelSpec("broken", "someone/broken", "step{lm_step}", (0,), N_LAYERS, D_MODEL, 32)
-    source = CheckpointSource(spec, "someone/broken", tmp_path)
+    source = HubSource(spec, "someone/broken", tmp_path, 10**9)
     folder = source.fetch(source.resolve([0])[0])
     with pytest.raises(UserError, match="lacks usable weights for 1 tensors"):
-        ResidualLM(folder, 2)
+        ResidualLM(folder, [2])
 
 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:
     spec = ModelSpec("absent", "someone/absent", "step{lm_step}", (0, 7), N_LAYERS, D_MODEL, 32)
     with pytest.raises(UserError, match="someone/absent at step0 and 2 more is not in the local"):
-        CheckpointSource(spec, "someone/absent", tmp_path).resolve([0, 1])
+        HubSource(spec, "someone/absent", tmp_path, 10**9).resolve([0, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from saetrack.sae.model import SAE, geometric_median, new_sae
 from saetrack.sae.objective import Objective, losses, scale_free_error
 from saetrack.sae.revival import revive
 from saetrack.sae.step import TrainStep
+from saetrack.sae.warm_start import Carry, Parent, spread, warm_start
 
 D_IN, D_SAE, TOKENS = 12, 40, 64
 
@@ -168,7 +170,7 @@ def test_dead_features_come_back_to_life() -> None:
     for seed in range(3):
         step(residuals(seed), 1e-3)
     others = step.sae.W_dec.detach()[5:].clone()
-    revived = revive(step, residuals(7), window_tokens=2 * TOKENS)
+    revived = revive(step, residuals(7), step.tokens_since_fired >= 2 * TOKENS)
     assert revived >= set(range(5))
     untouched = [i for i in range(5, D_SAE) if i not in revived]
     assert torch.equal(step.sae.W_dec.detach()[untouched], others[[i - 5 for i in untouched]])
@@ -181,7 +183,7 @@ def test_dead_features_come_back_to_life() -> None:
 def test_living_features_are_left_alone() -> None:
     step = dead_step(0)
     step(residuals(), 1e-3)
-    assert revive(step, residuals(), window_tokens=10 * TOKENS) == set()
+    assert revive(step, residuals(), step.tokens_since_fired >= 10 * TOKENS) == set()
 
 
 def test_metrics_agree_with_an_independent_calculation() -> None:
@@ -189,7 +191,9 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
     with torch.no_grad():
         sae.b_enc[:3] = -1e3
     objective = Objective(l1_coefficient=0.02, reconstruction="mse")
-    result = evaluate(sae, x, objective, batch_tokens=70)  # batches that do not divide the tokens
+    result = evaluate(
+        sae, x, objective, batch_tokens=70, matched_l0=4
+    )  # batches that do not divide the tokens
     acts = sae.encode(x).detach().double().numpy()
     out = sae.decode(sae.encode(x)).detach().double().numpy()
     data = x.double().numpy()
@@ -206,6 +210,54 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
     assert result.dead == pytest.approx((acts > 0).any(0).__invert__().mean())
     assert result.dead >= 3 / D_SAE
     torch.testing.assert_close(result.feature_density, torch.from_numpy((acts > 0).mean(0)).float())
+
+
+def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
+    sae, x = some_sae(), residuals(tokens=60)
+    at_4 = evaluate(sae, x, Objective(), batch_tokens=60, matched_l0=4)
+    acts = sae.encode(x).detach()
+    smallest_kept = acts.flatten().sort(descending=True).values[4 * 60 - 1]
+    kept = torch.where(acts >= smallest_kept, acts, torch.zeros_like(acts))
+    assert float((kept > 0).sum()) / 60 == pytest.approx(4, abs=0.02)
+    errors = (sae.decode(kept).detach() - x).square().sum()
+    expected = 1 - errors / (x - x.mean(dim=0)).square().sum()
+    assert at_4.explained_variance_at_l0 == pytest.approx(float(expected), rel=1e-5)
+    all_kept = evaluate(sae, x, Objective(), batch_tokens=60, matched_l0=D_SAE)
+    assert all_kept.explained_variance_at_l0 == pytest.approx(all_kept.explained_variance)
+
+
+def parent_of(sae: SAE, x: Tensor) -> Parent:
+    density = (sae.encode(x) > 0).double().mean(dim=0).float()
+    return Parent(copy.deepcopy(sae), spread(x), density, None)
+
+
+def test_matched_biases_undo_a_growth_of_the_residual() -> None:
+    sae, x, growth = some_sae(), residuals(tokens=300), 9.0
+    kept, matched = (
+        warm_start(parent_of(sae, x), Carry(scale=scale), growth * x, Objective()).step.sae
+        for scale in ("kept", "matched")
+    )
+    expected = growth * sae.decode(sae.encode(x))
+    grown = matched.decode(matched.encode(growth * x))
+    torch.testing.assert_close(grown, expected, rtol=1e-4, atol=1e-3)
+    assert (kept.decode(kept.encode(growth * x)) - expected).abs().max() > 0.1
+
+
+def test_a_warm_start_reports_the_lag_and_restarts_the_dead() -> None:
+    sae, x = some_sae(), residuals(tokens=300)
+    with torch.no_grad():
+        sae.b_enc[:3] = -1e3
+    parent = parent_of(sae, x)
+    moved = x + 2.0
+    start = warm_start(parent, Carry(dead="restarted", b_dec="median"), moved, Objective())
+    median = geometric_median(moved)
+    assert start.b_dec_lag == pytest.approx(float((sae.b_dec - median).norm()) / spread(moved))
+    torch.testing.assert_close(start.step.sae.b_dec.detach(), median)
+    assert start.restarted >= {0, 1, 2}
+    assert bool((start.step.sae.encode(moved)[:, :3] > 0).any(dim=0).all())
+    plain = warm_start(parent_of(sae, x), Carry(), moved, Objective())
+    assert plain.restarted == set()
+    assert torch.equal(plain.step.sae.W_dec, sae.W_dec)
 
 
 def test_objective_refuses_a_negative_coefficient() -> None:

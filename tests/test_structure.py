@@ -39,6 +39,7 @@ from saetrack.sae.model import new_sae
 from saetrack.sae.objective import Objective
 from saetrack.sae.step import TrainStep
 from saetrack.sae.training import train
+from saetrack.sae.warm_start import warm_start
 step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), Objective())
 step(torch.randn(16, 4), 1e-3)
 house = sorted(name for name in sys.modules if name.startswith('saetrack.'))
@@ -76,14 +77,21 @@ def test_every_config_field_is_read_somewhere() -> None:
     """A field that nothing reads promises what it does not keep."""
     from dataclasses import fields
 
-    from saetrack.config import CorpusConfig, Piece, TrackConfig
+    from saetrack.config import (
+        CompareConfig,
+        CorpusConfig,
+        EvaluationConfig,
+        Piece,
+        TrackConfig,
+    )
     from saetrack.sae.objective import Objective
-    from saetrack.sae.training import Carry, Optimiser, Revival
+    from saetrack.sae.training import Optimiser, Revival
+    from saetrack.sae.warm_start import Carry
     from saetrack.settings import Settings
 
     names = {
         name
-        for model in (CorpusConfig, Piece, TrackConfig, Settings)
+        for model in (CompareConfig, CorpusConfig, EvaluationConfig, Piece, TrackConfig, Settings)
         for name in model.model_fields
     }
     names |= {

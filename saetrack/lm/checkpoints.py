@@ -1,39 +1,75 @@
-"""Where checkpoints come from: revisions of a hub repository, or of the embedded LM's."""
+"""Where checkpoints come from: revisions of a hub repository or of the embedded LM's, or a folder.
+
+`CheckpointSource` is what the rest of the library knows of them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from saetrack.catalog import ModelSpec
+from saetrack.catalog import Checkpoint, ModelSpec
 from saetrack.lm import hub
+from saetrack.lm.folder import open_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+__all__ = ["Checkpoint", "CheckpointSource", "HubSource", "open_source"]
 
 # Tokenizers do not change in training; every repository keeps its own on the main branch.
 TOKENIZER_REVISION = "main"
 
 
+class CheckpointSource(Protocol):
+    """The checkpoints of one LM."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The LM; a checkpoint's index is its place in `lm_steps`."""
+
+    @property
+    def repo(self) -> str:
+        """Names the LM in identities: not where it lies, but what it is."""
+
+    def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
+        """Pin checkpoints to commits; downloads nothing.
+
+        Raises:
+            UserError: one is not to be had.
+        """
+
+    def fetch(self, checkpoint: Checkpoint) -> Path:
+        """The local folder with a checkpoint's config and weights, downloaded if need be.
+
+        Raises:
+            UserError: it is not to be had any more.
+        """
+
+    def tokenizer(self) -> tuple[PreTrainedTokenizerFast, str]:
+        """The LM's tokenizer, and an id that names its exact content.
+
+        Raises:
+            UserError: it is not to be had.
+        """
+
+
 @dataclass(frozen=True)
-class Checkpoint:
-    """One training checkpoint of an LM, pinned to a commit."""
+class HubSource:
+    """The repository of one LM, and the cache it is read through.
 
-    checkpoint_index: int
-    lm_step: int
-    repo: str
-    revision: str
-    commit: str
-
-
-@dataclass(frozen=True)
-class CheckpointSource:
-    """The repository of one LM, and the cache it is read through."""
+    Attributes:
+        spec: the LM.
+        repo: name of the repository.
+        cache: in the hub's layout.
+        limit_bytes: what may lie in the cache of fetched checkpoints.
+    """
 
     spec: ModelSpec
     repo: str
     cache: Path
+    limit_bytes: int
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.
@@ -53,7 +89,11 @@ class CheckpointSource:
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The local folder of a checkpoint, downloaded if need be."""
         return hub.fetch_checkpoint(
-            checkpoint.repo, checkpoint.revision, checkpoint.commit, self.cache
+            checkpoint.repo,
+            checkpoint.revision,
+            checkpoint.commit,
+            self.cache,
+            self.limit_bytes,
         )
 
     def tokenizer(self) -> tuple[PreTrainedTokenizerFast, str]:
@@ -66,16 +106,20 @@ class CheckpointSource:
         return tokenizer, f"{self.repo}@{commit}"
 
 
-def open_source(spec: ModelSpec, cache_dir: Path) -> CheckpointSource:
+def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> CheckpointSource:
     """The source of an LM's checkpoints; an embedded LM is trained first if this machine lacks it.
 
     Args:
-        spec: the catalogue's entry.
-        cache_dir: where embedded LMs are kept; others use the hub's own cache.
+        spec: from `find_spec`.
+        cache_dir: where embedded LMs and the ledgers of live folders are kept; LMs of the hub use
+            the hub's own cache.
+        limit_bytes: what may lie in the hub's cache of fetched checkpoints.
     """
+    if spec.folder is not None:
+        return open_folder(spec, cache_dir)
     if spec.repo is not None:
-        return CheckpointSource(spec, spec.repo, hub.hub_cache())
+        return HubSource(spec, spec.repo, hub.hub_cache(), limit_bytes)
     from saetrack.lm.mini import ensure_built  # only embedded LMs are trained here
 
     cache = cache_dir / "hub"
-    return CheckpointSource(spec, ensure_built(spec, cache), cache)
+    return HubSource(spec, ensure_built(spec, cache), cache, limit_bytes)

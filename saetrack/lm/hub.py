@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,14 +12,15 @@ from pathlib import Path
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants
 
 from saetrack.errors import UserError
 from saetrack.files import write_atomically
+from saetrack.lm import fetched, layout
+from saetrack.lm.download import download, list_files, reason
 
-# The first pattern of each list is the kind of file without which the rest is of no use.
-SAFETENSORS_FILES = ["model*.safetensors", "model.safetensors.index.json", "config.json"]
-BIN_FILES = ["pytorch_model*.bin", "pytorch_model.bin.index.json", "config.json"]
+log = logging.getLogger(__name__)
+
 TOKENIZER_FILES = ["tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt"]
 
 
@@ -51,51 +52,50 @@ def fetch(repo: str, revision: str, commit: str, patterns: list[str], cache: Pat
     Raises:
         UserError: neither the cache nor the hub can give the revision at that commit.
     """
-    folder = _repo_folder(repo, cache) / "snapshots" / commit
-    if _is_complete(folder, patterns):
-        return folder
-    try:
-        path = Path(
-            snapshot_download(repo, revision=revision, allow_patterns=patterns, cache_dir=cache)
-        )
-    except Exception as error:
-        raise UserError(f"model: {repo} at {revision} cannot be had: {_reason(error)}") from None
-    if path.name != commit:
-        raise UserError(
-            f"model: {repo} at {revision} moved from commit {commit[:12]} to {path.name[:12]}; "
-            "run again to track the new one"
-        )
-    return path
+    folder = layout.snapshot_folder(cache, repo, commit)
+    if layout.missing_files(folder, patterns):
+        download(repo, revision, commit, list_files(repo, revision, commit, (patterns,)), cache)
+        _point(cache, repo, revision, commit)
+    return folder
 
 
-def fetch_checkpoint(repo: str, revision: str, commit: str, cache: Path) -> Path:
+def fetch_checkpoint(repo: str, revision: str, commit: str, cache: Path, limit_bytes: int) -> Path:
     """The folder with a revision's config and weights; safetensors where the hub has them.
 
+    Every file has been checked against the hash that the hub lists. Hold the folder
+    (`fetched.hold`) while it is read: only held ones are safe from another track's need for room.
+
+    Args:
+        repo: the hub's repository.
+        revision: the name of `commit`, for messages and for the cache.
+        commit: what is fetched.
+        cache: the hub's cache.
+        limit_bytes: what all that saetrack fetched into the cache may take, this one included.
+
     Raises:
-        UserError: neither the cache nor the hub can give them.
+        TemporaryError: the hub does not answer, or not to the end; or other tracks hold the room.
+        UserError: neither the cache nor the hub can give the files, or they do not fit.
     """
-    folder = _repo_folder(repo, cache) / "snapshots" / commit
-    for patterns in (SAFETENSORS_FILES, BIN_FILES):
-        if _is_complete(folder, patterns):
-            return folder
-    try:
-        files = HfApi().list_repo_files(repo, revision=commit)
-    except Exception as error:
-        raise UserError(f"model: {repo} at {revision} cannot be had: {_reason(error)}") from None
-    safe = any(name.endswith(".safetensors") for name in files)
-    return fetch(repo, revision, commit, SAFETENSORS_FILES if safe else BIN_FILES, cache)
-
-
-def _is_complete(folder: Path, patterns: list[str]) -> bool:
-    """Whether a snapshot has the leading kind of file, its config, and every shard it names."""
-    shards = {
-        shard
-        for index in folder.glob("*.index.json")
-        for shard in json.loads(index.read_text())["weight_map"].values()
-        if Path(shard).match(patterns[0])
-    }
-    needed = shards | ({"config.json"} & set(patterns))
-    return any(folder.glob(patterns[0])) and all((folder / name).exists() for name in needed)
+    folder = layout.snapshot_folder(cache, repo, commit)
+    label = f"{repo} at {revision}"
+    with fetched.hold(folder):
+        if layout.has_weights(folder):
+            damaged = layout.damaged_files(folder)
+            if not damaged:
+                return folder
+            log.warning("%s: %s is damaged in the cache", label, ", ".join(damaged))
+    kinds = (layout.SAFETENSORS_FILES, layout.BIN_FILES)
+    files = list_files(repo, revision, commit, kinds)  # before anything is written
+    with fetched.alone(folder, label):
+        if not layout.is_whole(folder):  # another process may have fetched it meanwhile
+            blobs = {file.blob: file.size_bytes for file in files}
+            fetched.make_room(folder, blobs, limit_bytes, label)
+            download(repo, revision, commit, files, cache)
+            if not layout.has_weights(folder):
+                lacking = min((layout.missing_files(folder, kind) for kind in kinds), key=len)
+                raise UserError(f"model: {label} lacks {', '.join(sorted(lacking))} on the hub")
+            _point(cache, repo, revision, commit)
+    return folder
 
 
 def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> str:
@@ -104,7 +104,7 @@ def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> s
     Blobs are named by their SHA-256, the commit by the hash of all names and blobs, and the ref is
     written last: a revision is either there and whole, or not there.
     """
-    root = _repo_folder(repo, cache)
+    root = layout.repo_folder(cache, repo)
     blobs = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     listing = "\n".join(f"{name} {blob}" for name, blob in sorted(blobs.items()))
     commit = hashlib.sha256(listing.encode()).hexdigest()[:40]
@@ -116,7 +116,7 @@ def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> s
         link = snapshot / name
         if not link.is_symlink():
             link.symlink_to(Path("../../blobs") / blobs[name])
-    write_atomically(root / "refs" / revision, commit.encode())
+    _point(cache, repo, revision, commit)
     return commit
 
 
@@ -125,12 +125,13 @@ def is_published(cache: Path, repo: str, revision: str) -> bool:
     return _cached_commit(repo, revision, cache) is not None
 
 
-def _repo_folder(repo: str, cache: Path) -> Path:
-    return cache / f"models--{repo.replace('/', '--')}"
+def _point(cache: Path, repo: str, revision: str, commit: str) -> None:
+    """Let the cache know a revision's commit, so that no hub is asked for it again."""
+    write_atomically(layout.repo_folder(cache, repo) / "refs" / revision, commit.encode())
 
 
 def _cached_commit(repo: str, revision: str, cache: Path) -> str | None:
-    ref = _repo_folder(repo, cache) / "refs" / revision
+    ref = layout.repo_folder(cache, repo) / "refs" / revision
     return ref.read_text().strip() if ref.is_file() else None
 
 
@@ -143,11 +144,6 @@ def _hub_commits(repo: str, missing: list[str], cache: Path) -> dict[str, str]:
         named = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         raise UserError(
             f"model: {repo} at {named} is not in the local cache ({cache}) and the hub cannot be "
-            f"asked: {_reason(error)}"
+            f"asked: {reason(error)}"
         ) from None
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

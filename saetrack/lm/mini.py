@@ -1,33 +1,43 @@
 """The embedded mini-LM: a small GPT-NeoX trained here, published like a hub repository.
 
 Text, tokenizer and weights come from this machine alone. Checkpoints are written in the hub's cache
-layout, one revision each, so that the embedded default exercises the code that loads Pythia.
+layout, one revision each, so that the embedded default exercises the code that loads Pythia; or
+into a folder that a track can follow: `python -m saetrack.lm.mini FOLDER`.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import logging
 import math
+import shutil
+import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from saetrack.catalog import ModelSpec
+from saetrack.catalog import ModelSpec, find_model
 from saetrack.corpus import RowPacker, bos_of
+from saetrack.errors import UserError
 from saetrack.files import digest, write_atomically
+from saetrack.live import checkpoint_folders, is_whole
 from saetrack.lm import hub
 from saetrack.progress import Progress
 from saetrack.text import embedded_documents, embedded_text_version, split_of
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Int
     from torch import Tensor
     from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+    Trained = tuple[PreTrainedTokenizerFast, GPTNeoXForCausalLM]
+    Publish = Callable[[int, PreTrainedTokenizerFast, GPTNeoXForCausalLM], None]  # of an LM's step
 
 log = logging.getLogger(__name__)
 
@@ -60,42 +70,80 @@ def ensure_built(spec: ModelSpec, cache: Path) -> str:
 
     An interrupted training goes on from its last published checkpoint.
     """
-    recipe = RECIPES[spec.name]
-    key = digest(
-        [RECIPE_VERSION, asdict(spec), asdict(recipe), embedded_text_version(), torch.__version__]
-    )
-    repo = f"saetrack/{spec.name}-{key[:8]}"
-    if not hub.is_published(cache, repo, "main"):
-        _build(spec, recipe, repo, cache)
+    repo = f"saetrack/{spec.name}-{_key(spec)}"
+    if hub.is_published(cache, repo, "main"):
+        return repo
+
+    def publish(revision: str, *trained: Any) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            _save(Path(name), *trained)
+            files = {file.name: file.read_bytes() for file in Path(name).iterdir()}
+        hub.publish(cache, repo, revision, files)
+
+    state_path = cache / f"{repo.replace('/', '--')}.training.pt"
+    trained = _train(spec, state_path, lambda step, *now: publish(f"step{step}", *now))
+    publish("main", *trained)  # last: it says that all are there
+    state_path.unlink()
     return repo
 
 
-def _build(spec: ModelSpec, recipe: Recipe, repo: str, cache: Path) -> None:
-    """Train from the first missing checkpoint on, publishing each; `main` last."""
+def write_live(spec: ModelSpec, folder: Path) -> None:
+    """Train an embedded LM into a folder, as a stranger's training run writes its checkpoints.
+
+    An interrupted training goes on; a finished one is left alone.
+
+    Raises:
+        UserError: the folder holds checkpoints of another training run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state_path = folder / f"{spec.name}-{_key(spec)}.training.pt"
+    if checkpoint_folders(folder) and not state_path.exists():
+        raise UserError(
+            f"FOLDER='{folder}': holds checkpoints of another training run; name an empty folder"
+        )
+
+    def publish(lm_step: int, *trained: Any) -> None:
+        path = folder / f"checkpoint-{lm_step}"
+        if not is_whole(path):
+            shutil.rmtree(path, ignore_errors=True)  # what a kill has left of it
+            _save(path, *trained)
+            log.info("wrote %s", path.name)
+
+    _train(spec, state_path, publish)
+    log.info("%s holds all %d checkpoints", folder, len(spec.lm_steps))
+
+
+def _key(spec: ModelSpec) -> str:
+    """Names an embedded LM by all that determines its weights."""
+    made_of = asdict(spec)
+    del made_of["folder"]  # only of LMs that others train
+    recipe = asdict(RECIPES[spec.name])
+    return digest([RECIPE_VERSION, made_of, recipe, embedded_text_version(), torch.__version__])[:8]
+
+
+def _train(spec: ModelSpec, state_path: Path, publish: Publish) -> Trained:
+    """Train from the first missing checkpoint on, publishing each."""
+    recipe = RECIPES[spec.name]
     training_texts = (text for text in embedded_documents() if split_of(text) == "train")
     texts = list(itertools.islice(training_texts, recipe.documents))
     tokenizer = _train_tokenizer(texts, recipe.vocabulary)
-    tokenizer_files = _saved(tokenizer)
     rows = _rows(texts, tokenizer, spec.max_context)
-    log.info(
-        "building %s: %d layers, d_model %d, %s tokens of text from this Python's library",
-        *(repo, spec.n_layers, spec.d_model, f"{rows.numel():,}"),
-    )
+    tokens = f"{rows.numel():,}"
+    log.info("training %s on %s tokens of text from this Python's library", spec.name, tokens)
     model = _new_model(spec, recipe)
     training = _LMTraining(model, rows, recipe, total_lm_steps=spec.lm_steps[-1])
-    state_path = cache / f"{repo.replace('/', '--')}.training.pt"
     if state_path.exists():
         training.load(state_path)
+    else:
+        training.save(state_path)  # before any checkpoint: those beside a state are its own
     progress = Progress(f"training {spec.name}", spec.lm_steps[-1] - training.lm_step, "steps")
-    for index, lm_step in enumerate(spec.lm_steps):
+    for lm_step in spec.lm_steps:
         if lm_step < training.lm_step:
             continue
         training.advance_to(lm_step, progress)
-        files = {**_saved(model), **tokenizer_files}
-        hub.publish(cache, repo, spec.revision(index), files)
+        publish(lm_step, tokenizer, model)
         training.save(state_path)
-    hub.publish(cache, repo, "main", {**_saved(model), **tokenizer_files})
-    state_path.unlink()
+    return tokenizer, model
 
 
 class _LMTraining:
@@ -144,7 +192,8 @@ class _LMTraining:
         for group in self._optimiser.param_groups:
             group["lr"] = self._recipe.learning_rate * self._schedule()
         batch = self._rows[self._batch_rows()]
-        loss = next_token_loss(self._model(batch).logits, batch)
+        logits = self._model(batch).logits
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
@@ -165,13 +214,6 @@ class _LMTraining:
         shuffler = torch.Generator().manual_seed(self._recipe.seed + a_pass)
         order = torch.randperm(len(self._rows), generator=shuffler)
         return order[place * self._recipe.batch_rows :][: self._recipe.batch_rows]
-
-
-def next_token_loss(
-    logits: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats of each next token."""
-    return cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def _train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -225,11 +267,34 @@ def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
     return model
 
 
-def _saved(thing: Any) -> dict[str, bytes]:
-    """The files that `save_pretrained` writes, by name."""
+def _save(folder: Path, tokenizer: PreTrainedTokenizerFast, model: GPTNeoXForCausalLM) -> None:
+    """Write what a checkpoint consists of; the weights last, which make it whole."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder:
-        thing.save_pretrained(folder)
-        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def main(arguments: list[str]) -> int:
+    """Train an embedded LM into a folder that a track can follow; the exit status."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    parser = _Parser(prog="python -m saetrack.lm.mini", description=main.__doc__)
+    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("--model", choices=list(RECIPES), default="mini")
+    try:
+        chosen = parser.parse_args(arguments)
+        write_live(find_model(chosen.model), chosen.folder)
+    except (UserError, OSError) as error:
+        log.error("error: %s", error)  # noqa: TRY400  (a traceback is not for the user)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,12 +1,15 @@
-"""One checkpoint of an LM, run exactly up to the hook."""
+"""One checkpoint of an LM: run exactly up to the hooks, or whole with a residual replaced."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from saetrack.errors import UserError
 from saetrack.lm import hub as _hub  # noqa: F401  (sets what transformers reads when imported)
@@ -18,54 +21,105 @@ if TYPE_CHECKING:
 
 Convention = Literal["centred", "raw"]
 LMPrecision = Literal["float32", "bfloat16"]
+Replace = Callable[[Tensor], Tensor]
 
 
 class ResidualLM:
-    """Gives `blocks.{layer}.hook_resid_pre`, running the `layer` blocks below it and no more.
+    """Gives `blocks.{layer}.hook_resid_pre` of one or more layers from one pass.
 
-    The paper reads residuals of a model whose writing weights are centred (TransformerLens'
-    default processing): for the LayerNorm architectures of the catalogue that is the raw residual
-    less its mean over `d_in`, so it is computed so, without rewriting any weights.
+    It runs the blocks below the highest layer and no more. The paper reads residuals of a model
+    whose writing weights are centred (TransformerLens' default processing): for the LayerNorm
+    architectures of the catalogue that is the raw residual less its mean over `d_in`, so it is
+    computed so, without rewriting any weights.
     """
 
     def __init__(
         self,
         folder: Path,
-        layer: int,
+        layers: Sequence[int],
         *,
         convention: Convention = "centred",
         precision: LMPrecision = "float32",
         device: torch.device | str = "cpu",
+        whole: bool = False,
     ) -> None:
         """Load a checkpoint.
 
         Args:
             folder: a snapshot with `config.json` and weights.
-            layer: of the hook; 0 is the embedding.
+            layers: of the hooks, ascending; 0 is the embedding.
             convention: `centred` as published, `raw` as `transformers` gives it.
             precision: of weights and arithmetic; residuals are given in float32.
             device: where to run.
+            whole: load the blocks above the hooks too, which `spliced_loss` needs.
 
         Raises:
             UserError: weights of the needed layers are missing from the files, or of another shape.
         """
-        self.layer = layer
+        self.layers = tuple(layers)
+        self.device = torch.device(device)
         self._convention = convention
-        self._device = torch.device(device)
-        self._bridge = _load_bridge(folder, layer, getattr(torch, precision), self._device)
+        top_layer = None if whole else self.layers[-1]
+        self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the residual stream."""
+        return int(self._bridge.cfg.d_model)
 
     @torch.no_grad()
-    def resid_pre(self, tokens: Int[Tensor, "rows context"]) -> Float[Tensor, "rows context d_in"]:
-        """The residual stream that enters block `layer`, float32, on this LM's device."""
-        resid: Tensor = self._bridge(tokens.to(self._device), stop_at_layer=self.layer)
-        resid = resid.float()
+    def resid_pre(
+        self, tokens: Int[Tensor, "rows context"]
+    ) -> Float[Tensor, "layers rows context d_in"]:
+        """The residual stream that enters each of the layers, float32, on this LM's device."""
+        caught: dict[int, Tensor] = {}
+
+        def catch(layer: int, resid: Tensor, hook: Any) -> None:  # noqa: ARG001
+            caught[layer] = resid
+
+        *below, top = self.layers
+        caught[top] = self._bridge.run_with_hooks(
+            tokens.to(self.device),
+            stop_at_layer=top,
+            fwd_hooks=[(hook_name(layer), partial(catch, layer)) for layer in below],
+        )
+        resid = torch.stack([caught[layer].float() for layer in self.layers])
         if self._convention == "centred":
             resid = resid - resid.mean(dim=-1, keepdim=True)
         return resid
 
+    @torch.no_grad()
+    def spliced_loss(
+        self, tokens: Int[Tensor, "rows context"], layer: int, replace: Replace | None
+    ) -> float:
+        """Mean next-token cross-entropy (nats) with the residual at `layer` replaced.
+
+        Args:
+            tokens: rows.
+            layer: of the hook.
+            replace: gives, from residuals in this LM's convention, those to put in their place;
+                None leaves the LM alone. What centring takes away is added again.
+        """
+
+        def splice(resid: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+            assert replace is not None
+            x = resid.float()
+            mean = x.mean(dim=-1, keepdim=True) if self._convention == "centred" else 0.0
+            return (replace(x - mean) + mean).to(resid.dtype)
+
+        tokens = tokens.to(self.device)
+        hooks = [] if replace is None else [(hook_name(layer), splice)]
+        logits = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        return float(cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()))
+
+
+def hook_name(layer: int) -> str:
+    """TransformerLens' name of the residual stream that enters a block."""
+    return f"blocks.{layer}.hook_resid_pre"
+
 
 def _load_bridge(
-    folder: Path, layer: int, dtype: torch.dtype, device: torch.device
+    folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device
 ) -> TransformerBridge:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoConfig
@@ -75,8 +129,10 @@ def _load_bridge(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
-    # TransformerLens stops in front of a block, so that one must exist.
-    n_blocks = min(layer + 1, config.num_hidden_layers)
+    n_blocks = config.num_hidden_layers
+    if top_layer is not None:
+        # TransformerLens stops in front of a block, so that one must exist.
+        n_blocks = min(top_layer + 1, n_blocks)
     model = _load_truncated(folder, n_blocks, dtype)
     return TransformerBridge.boot_transformers(
         str(folder), hf_model=model, tokenizer=None, device=str(device), dtype=dtype

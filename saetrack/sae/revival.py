@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
     from saetrack.sae.step import TrainStep
@@ -21,7 +21,9 @@ ENCODER_SHARE = 0.2
 
 
 @torch.no_grad()
-def revive(step: TrainStep, x: Float[Tensor, "batch d_in"], window_tokens: int) -> set[int]:
+def revive(
+    step: TrainStep, x: Float[Tensor, "batch d_in"], is_dead: Bool[Tensor, " d_sae"]
+) -> set[int]:
     """Point each dead feature at one of the worst-reconstructed tokens of the batch.
 
     The decoder row becomes the token's normalised residual error, the encoder column a small
@@ -32,16 +34,15 @@ def revive(step: TrainStep, x: Float[Tensor, "batch d_in"], window_tokens: int) 
         The indices of the revived features.
     """
     sae = step.sae
-    dead = (step.tokens_since_fired >= window_tokens).nonzero().flatten()
+    dead = is_dead.nonzero().flatten()[: len(x)]
     if not len(dead):
         return set()
     errors = x - sae.decode(sae.encode(x))
     worst = errors.norm(dim=1).argsort(descending=True)
-    dead = dead[: len(worst)]
     directions = errors[worst[: len(dead)]]
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
-    alive = torch.ones(sae.d_sae, dtype=torch.bool, device=x.device).index_fill_(0, dead, False)
+    alive = ~is_dead
     scale = ENCODER_SHARE * sae.W_enc[:, alive].norm(dim=0).mean() if alive.any() else ENCODER_SHARE
     sae.W_dec[dead] = directions
     sae.W_enc[:, dead] = scale * directions.T
@@ -52,6 +53,7 @@ def revive(step: TrainStep, x: Float[Tensor, "batch d_in"], window_tokens: int) 
         (sae.b_enc, dead),
     ):
         for moment in ("exp_avg", "exp_avg_sq"):
-            step.adam.state[weight][moment][dead_part] = 0
+            if moment in step.adam.state[weight]:  # a fresh Adam has none yet
+                step.adam.state[weight][moment][dead_part] = 0
     step.tokens_since_fired[dead] = 0
     return set(dead.tolist())

@@ -45,6 +45,14 @@ class TrainStep:
         self._count_firing(feature_acts.detach())
         return Losses(*(term.detach() for term in terms))
 
+    def state(self) -> dict[str, Tensor]:
+        """Weights, moments and counters, for `load`."""
+        return {
+            **dict(self.sae.named_parameters()),
+            **self.moments(),
+            "tokens_since_fired": self.tokens_since_fired,
+        }
+
     def moments(self) -> dict[str, Tensor]:
         """Adam's state by `parameter.moment`, for a link that carries it on."""
         return {
@@ -60,6 +68,14 @@ class TrainStep:
                 moment: moments[f"{name}.{moment}"].to(parameter.device)
                 for moment in ("step", "exp_avg", "exp_avg_sq")
             }
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Go on with weights, moments and counters of another step: see `state`."""
+        for name, parameter in self.sae.named_parameters():
+            parameter.copy_(tensors[name])
+        self.load_moments(tensors)
+        self.tokens_since_fired.copy_(tensors["tokens_since_fired"])
 
     @torch.no_grad()
     def _project_decoder_gradient(self) -> None:

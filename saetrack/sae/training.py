@@ -1,8 +1,8 @@
-"""THE training loop: one link, from its first batch of residuals to its last."""
+"""THE training loop: the links of one checkpoint, from the first batch of residuals to the last."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,8 +12,6 @@ from saetrack.sae.step import TrainStep
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-    from saetrack.sae.objective import Losses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +33,6 @@ class Optimiser:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carry:
-    """What passes from one link to the next; all four weights always do.
-
-    Attributes:
-        adam: `fresh` moments for every link (the authors' practice), or `carried` ones.
-        b_dec: `carried`, or put at the geometric median of the new checkpoint's residuals.
-    """
-
-    adam: Literal["fresh", "carried"] = "fresh"
-    b_dec: Literal["carried", "median"] = "carried"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Revival:
     """What is done about dead features.
 
@@ -64,36 +49,57 @@ class Revival:
             raise ValueError(f"window_tokens={self.window_tokens} must be more than 0")
 
 
-def train(
-    step: TrainStep,
-    batches: Iterable[Float[Tensor, "batch d_in"]],
-    optimiser: Optimiser,
-    revival: Revival,
-    after_step: Callable[[int, Losses], None],
-) -> set[int]:
-    """Train one link on all batches.
+class Training:
+    """One SAE in training: its step, its schedule, and how far it has come.
 
-    Args:
+    Attributes:
         step: the SAE with its objective and Adam.
-        batches: residuals at one checkpoint; they end when the budget is used up.
         optimiser: learning rate and warm-up.
         revival: what to do about dead features.
-        after_step: told the tokens trained on so far and the batch's losses.
-
-    Returns:
-        The features that were revived: their index means something new from here on.
+        done_steps: steps taken.
+        done_tokens: residuals trained on.
+        revived: features that were started anew: their index means something new from then on.
+        first_loss: of the first batch, before anything was learnt from it.
     """
-    done_tokens = 0
-    revived: set[int] = set()
-    for done_steps, x in enumerate(batches):
-        terms = step(x, optimiser.rate_at(done_steps))
-        done_tokens += len(x)
-        if revival.policy == "resample" and _window_ends(done_tokens, len(x), revival):
-            revived |= revive(step, x, revival.window_tokens)
-        after_step(done_tokens, terms)
-    return revived
+
+    def __init__(self, step: TrainStep, optimiser: Optimiser, revival: Revival) -> None:
+        self.step = step
+        self.optimiser = optimiser
+        self.revival = revival
+        self.done_steps = 0
+        self.done_tokens = 0
+        self.revived: set[int] = set()
+        self.first_loss: float | None = None
+
+    def advance(self, x: Float[Tensor, "batch d_in"]) -> None:
+        """Train on one batch of residuals."""
+        terms = self.step(x, self.optimiser.rate_at(self.done_steps))
+        if self.first_loss is None:
+            self.first_loss = float(terms.loss)
+        self.done_steps += 1
+        self.done_tokens += len(x)
+        if self.revival.policy == "resample" and self._window_ends(len(x)):
+            dead = self.step.tokens_since_fired >= self.revival.window_tokens
+            self.revived |= revive(self.step, x, dead)
+
+    def _window_ends(self, batch_tokens: int) -> bool:
+        window = self.revival.window_tokens
+        return self.done_tokens // window > (self.done_tokens - batch_tokens) // window
 
 
-def _window_ends(done_tokens: int, batch_tokens: int, revival: Revival) -> bool:
-    before = (done_tokens - batch_tokens) // revival.window_tokens
-    return done_tokens // revival.window_tokens > before
+def train(
+    trainings: Sequence[Training],
+    batches: Iterable[Float[Tensor, "layers batch d_in"]],
+    after_batch: Callable[[], None],
+) -> None:
+    """Train the links of one checkpoint, one per layer, on the same tokens.
+
+    Args:
+        trainings: one per layer, in the order of the batches' layers.
+        batches: residuals at one checkpoint; they end when the budget is used up.
+        after_batch: called when every layer has learnt from a batch.
+    """
+    for residuals in batches:
+        for training, x in zip(trainings, residuals, strict=True):
+            training.advance(x)
+        after_batch()

@@ -1,25 +1,14 @@
-"""Tables to figures; never loads a model."""
+"""A chain's table as a figure."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-# Colour-blind safe (Okabe and Ito).
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-
-STYLE: Any = {
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.hashsalt": "saetrack",
-}
+from saetrack.figures.style import BLUE, GREEN, ORANGE, RED, STYLE, save
 
 
 def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
@@ -49,5 +38,4 @@ def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
         for axes in figure.axes[2:]:
             axes.set_xlabel("LM training step + 1")
         figure.suptitle(f"{title}\n{len(table)} links, held-out tokens")
-        figure.savefig(path.with_suffix(".png"), dpi=120)
-        figure.savefig(path.with_suffix(".svg"))
+        save(figure, path)

@@ -1,0 +1,120 @@
+"""A chain's page: one MLflow run above those of its links, with curves, a table and a figure."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from saetrack.figures import chain_figure
+from saetrack.plan import Chain
+from saetrack.registry.claims import is_alive
+from saetrack.registry.connection import now_ms
+from saetrack.registry.facts import as_params, as_tags, chain_facts
+from saetrack.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+CHAIN_NOTE = (
+    "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
+    "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
+)
+NO_CURVES = {"link", "checkpoint_index", "tokens", "version"}
+
+
+class ChainRuns:
+    """Runs of chains, in one experiment per LM."""
+
+    def __init__(self, client: MlflowClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    def of(self, chain: Chain) -> Run:
+        """The run of a chain, begun if there is none."""
+        experiment_id = self.experiment(chain.lm_name)
+        if found := self._find(experiment_id, chain):
+            return found[0]
+        tags = {
+            "kind": "chain",
+            "chain": chain.name,
+            "mlflow.note.content": CHAIN_NOTE,
+            **as_tags(chain_facts(chain)),
+        }
+        run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
+        self._client.log_batch(
+            run.info.run_id, params=as_params(chain.config.model_dump(mode="json"))
+        )
+        # Should two processes have begun one at the same moment, the first one stands.
+        oldest = self._find(experiment_id, chain)[0]
+        if oldest.info.run_id != run.info.run_id:
+            self._client.delete_run(run.info.run_id)
+        return oldest
+
+    def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
+        found = self._client.search_runs(
+            [experiment_id], f"tags.kind = 'chain' and tags.chain = '{chain.name}'"
+        )
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def experiment(self, name: str) -> str:
+        """The id of an LM's experiment, made if there is none."""
+        if found := self._client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        local = self._settings.tracking_uri.startswith("sqlite")
+        location = self._settings.artifact_dir.as_uri() if local else None
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            if found := self._client.get_experiment_by_name(name):  # another process was first
+                return str(found.experiment_id)
+            raise
+
+    def is_finished(self, chain: Chain) -> bool:
+        """Whether a chain's page shows all of its links."""
+        run = self.of(chain)
+        return bool(
+            run.info.status == "FINISHED" and run.data.tags.get("links") == str(len(chain.links))
+        )
+
+    def update(
+        self, chain: Chain, table: pd.DataFrame, versions: dict[str, int], *, whole: bool
+    ) -> None:
+        """Curves over the chain's cumulative training tokens, `links.csv`, and the figure."""
+        run = self.of(chain)
+        self._repair_link_runs(run, chain, versions)
+        history = self._client.get_metric_history(run.info.run_id, "lm_step")
+        logged = {point.step for point in history}
+        time_ms = now_ms()
+        chain_tokens = table["tokens"].cumsum()
+        for tokens, (_, row) in zip(chain_tokens, table.iterrows(), strict=True):
+            if tokens not in logged:
+                points = [
+                    Metric(str(name), float(value), time_ms, int(tokens))
+                    for name, value in row.items()
+                    if name not in NO_CURVES and not math.isnan(value)
+                ]
+                self._client.log_batch(run.info.run_id, metrics=points)
+        with tempfile.TemporaryDirectory() as folder:
+            table.to_csv(Path(folder) / "links.csv", index=False)
+            chain_figure(table, chain.name, Path(folder) / "chain")
+            self._client.log_artifacts(run.info.run_id, folder)
+        if whole:
+            self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
+            self._client.set_terminated(run.info.run_id)
+
+    def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:
+        """Finish the runs of registered links whose process ended before it could."""
+        condition = f"tags.kind = 'link' and tags.chain = '{chain.name}'"
+        for link_run in self._client.search_runs(
+            [run.info.experiment_id], condition, max_results=5000
+        ):
+            open_still = link_run.info.status != "FINISHED" and not is_alive(link_run)
+            if open_still and link_run.data.tags["identity"] in versions:
+                self._client.set_terminated(link_run.info.run_id)

@@ -1,0 +1,138 @@
+"""Who trains a link: at any moment at most one process that lives.
+
+A claim is the link's MLflow run, with its owner and a heartbeat among the tags. MLflow has no lock
+and no compare-and-set, so a claim is taken in two steps: write it down, wait until a rival's would
+be seen, and look who was first. A claim counts for as long as its owner lives: on this machine that
+is asked of the operating system, so that a restart after SIGKILL goes on at once; of another
+machine it is believed while the heartbeat is fresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+OWNER, HEARTBEAT, HELD = "owner", "heartbeat", "claim_held"
+
+SETTLE_S = 0.1  # longer than a write takes to be seen
+BEAT_S = 10.0
+STALE_S = 60.0
+
+
+def take_claim(
+    client: MlflowClient, experiment_id: str, identity: str, name: str, tags: dict[str, str]
+) -> str | None:
+    """Begin the run of a link and with it the right to train it; None if a rival has it.
+
+    Runs that broken attempts left are deleted.
+
+    Args:
+        client: of the tracking server.
+        experiment_id: of the LM.
+        identity: of the link.
+        name: of the run.
+        tags: of the run, identity included.
+    """
+    if any(is_alive(run) for run in runs_of(client, experiment_id, identity)):
+        return None
+    ours = client.create_run(
+        experiment_id,
+        run_name=name,
+        tags={**tags, OWNER: _this_process(), HEARTBEAT: str(time.time())},
+    )
+    time.sleep(SETTLE_S)
+    others = [
+        run
+        for run in runs_of(client, experiment_id, identity)
+        if run.info.run_id != ours.info.run_id
+    ]
+    if any(is_alive(run) and (_is_held(run) or _order(run) < _order(ours)) for run in others):
+        client.delete_run(ours.info.run_id)
+        return None
+    client.set_tag(ours.info.run_id, HELD, "yes")
+    _clear(client, [run for run in others if run.info.status != "FINISHED"], identity)
+    return str(ours.info.run_id)
+
+
+def _clear(client: MlflowClient, broken: list[Run], identity: str) -> None:
+    """Delete what broken attempts left, but no run that a registered version stands on."""
+    if not broken:
+        return
+    versions = client.search_model_versions(f"tags.identity = '{identity}'")
+    in_use = {version.run_id for version in versions}
+    for run in broken:
+        if run.info.run_id not in in_use:
+            client.delete_run(run.info.run_id)
+
+
+def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> list[Run]:
+    """Every run of a link, of whichever chain."""
+    return list(client.search_runs([experiment_id], f"tags.identity = '{identity}'"))
+
+
+def is_alive(run: Run) -> bool:
+    """Whether the run's owner still works on it."""
+    if run.info.status != "RUNNING":
+        return False
+    machine, _, process = run.data.tags.get(OWNER, "").partition(" ")
+    if machine != _machine():
+        return time.time() - float(run.data.tags.get(HEARTBEAT, 0)) < STALE_S
+    try:
+        owner = psutil.Process(int(process.partition("@")[0]))
+        return _process(owner) == process and owner.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def heartbeat(client: MlflowClient, run_id: str) -> Iterator[None]:
+    """Tell other machines that the run's owner lives, for as long as the block lasts."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            with contextlib.suppress(Exception):  # a server that is away for a moment
+                client.set_tag(run_id, HEARTBEAT, str(time.time()))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _is_held(run: Run) -> bool:
+    return HELD in run.data.tags
+
+
+def _order(run: Run) -> tuple[int, str]:
+    return run.info.start_time, run.info.run_id
+
+
+def _this_process() -> str:
+    return f"{_machine()} {_process(psutil.Process())}"
+
+
+def _process(process: psutil.Process) -> str:
+    # Numbers are used again; with the time of birth they are not.
+    return f"{process.pid}@{process.create_time():.2f}"
+
+
+def _machine() -> str:
+    # Containers may share a kernel or a name, hardly both.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    booted = boot.read_text().strip() if boot.exists() else f"{psutil.boot_time():.0f}"
+    return f"{socket.gethostname()}/{booted}"

@@ -1,0 +1,52 @@
+"""What is written about a chain and a link: tags that find them, parameters that explain them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Param
+
+from saetrack.plan import Chain, Link
+
+
+def chain_facts(chain: Chain) -> dict[str, Any]:
+    """What all links of a chain share."""
+    return {
+        "lm": chain.lm_name,
+        "layer": chain.layer,
+        "hook_name": chain.hook_name,
+        "direction": chain.config.direction,
+        "dataset": chain.config.corpus.dataset,
+        "corpus": chain.corpus.sha256,
+        "seed": chain.config.seed,
+    }
+
+
+def link_facts(chain: Chain, link: Link) -> dict[str, Any]:
+    """What a link is, the most telling first: MLflow's pages cut a long list of tags short."""
+    checkpoint = link.checkpoint
+    return {
+        "lm_step": checkpoint.lm_step,
+        "link": link.number,
+        "tokens": link.tokens,
+        "checkpoint_index": checkpoint.checkpoint_index,
+        "repo": checkpoint.repo,
+        "revision": checkpoint.revision,
+        "commit": checkpoint.commit,
+        "chain": chain.name,
+        "identity": link.identity,
+        "parent_identity": link.parent_identity,
+        **chain_facts(chain),
+    }
+
+
+def as_tags(facts: dict[str, Any]) -> dict[str, str]:
+    """Facts as MLflow's tags."""
+    return {name: "" if value is None else str(value) for name, value in facts.items()}
+
+
+def as_params(values: dict[str, Any]) -> list[Param]:
+    """Nested values as MLflow parameters with dotted names."""
+    flat = pd.json_normalize(values).iloc[0]
+    return [Param(str(name), str(value)) for name, value in flat.items()]

@@ -1,0 +1,133 @@
+"""Records one link as an MLflow run under its chain's run (saetrack.link.Recorder)."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from saetrack.files import digest, file_sha256
+from saetrack.link import TrainedLink
+from saetrack.plan import Chain, Link
+from saetrack.registry.claims import heartbeat
+from saetrack.registry.connection import now_ms
+from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
+from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, save_sae, save_tensors
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SAE_FOLDER = "sae"
+
+
+class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
+    """A claimed run. While the block lasts it is alive; broken off, it is marked FAILED."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        chain: Chain,
+        link: Link,
+        parent_version: int | None,
+    ) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._chain = chain
+        self._link = link
+        self._facts = {**link_facts(chain, link), "parent_version": parent_version}
+        self._heartbeat = heartbeat(client, run_id)
+        params = {**chain.config.model_dump(mode="json"), "optimiser": asdict(link.optimiser)}
+        client.log_batch(run_id, params=as_params({**params, "tokens": link.tokens}))
+
+    def __enter__(self) -> Self:
+        self._heartbeat.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._heartbeat.__exit__(None, None, None)
+        if kind is not None:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self._client.set_terminated(self._run_id, "FAILED")
+
+    def log(self, metrics: dict[str, float], done_tokens: int) -> None:
+        """Keep metrics measured after `done_tokens` training tokens."""
+        time_ms = now_ms()
+        points = [Metric(name, value, time_ms, done_tokens) for name, value in metrics.items()]
+        self._client.log_batch(self._run_id, metrics=points)
+
+    def register(self, trained: TrainedLink) -> int:
+        """Upload the link's files, then create its version in one transaction."""
+        self.log(
+            {
+                "tokens_per_s": self._link.tokens / trained.train_s,
+                "revived": float(len(trained.revived)),
+                "residual_spread": trained.residual_spread,
+            },
+            self._link.tokens,
+        )
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            self._write(folder, trained)
+            sha256 = folder_sha256(folder)
+            self._client.log_artifacts(self._run_id, name, SAE_FOLDER)
+        version = create_version(
+            self._client,
+            self._chain,
+            self._link,
+            run_id=self._run_id,
+            tags=as_tags({**self._facts, "sha256": sha256}),
+        )
+        self._client.set_terminated(self._run_id)
+        return version
+
+    def _write(self, folder: Path, trained: TrainedLink) -> None:
+        cfg = {
+            "architecture": "standard",
+            "d_in": trained.sae.d_in,
+            "d_sae": trained.sae.d_sae,
+            "dtype": "float32",
+            "apply_b_dec_to_input": True,
+            **self._facts,
+            "track": self._chain.config.model_dump(mode="json"),
+            "metrics": trained.metrics,
+            "residual_spread": trained.residual_spread,
+            "revived": trained.revived,
+        }
+        save_sae(folder, trained.sae, cfg)
+        density = {"feature_density": trained.evaluation.feature_density}
+        save_tensors(folder / DENSITY_FILE, density)
+        if trained.adam is not None:
+            save_tensors(folder / ADAM_FILE, trained.adam)
+
+
+def create_version(
+    client: MlflowClient, chain: Chain, link: Link, *, run_id: str, tags: dict[str, str]
+) -> int:
+    """Make a link count: its version appears with all its tags, or not at all."""
+    with contextlib.suppress(MlflowException):  # it exists from the second link on
+        client.create_registered_model(chain.name, tags=as_tags(chain_facts(chain)))
+    version = client.create_model_version(
+        chain.name,
+        source=f"runs:/{run_id}/{SAE_FOLDER}",
+        run_id=run_id,
+        tags=tags,
+        description=chain.label(link),
+    )
+    return int(version.version)
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash for all files of a folder."""
+    return digest({file.name: file_sha256(file) for file in sorted(folder.iterdir())})

@@ -1,0 +1,321 @@
+"""The registry: one registered model per chain, one version per link."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from saetrack.errors import UserError
+from saetrack.plan import Chain, Link
+from saetrack.registry.chain_run import ChainRuns
+from saetrack.registry.claims import runs_of, take_claim
+from saetrack.registry.connection import connect, first_line, now_ms
+from saetrack.registry.facts import as_tags, link_facts
+from saetrack.registry.link_run import SAE_FOLDER, LinkRun, create_version, folder_sha256
+from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.warm_start import Parent
+from saetrack.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+    from torch import Tensor
+
+    from saetrack.sae.model import SAE
+
+log = logging.getLogger(__name__)
+
+TABLE_METRICS = (
+    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
+    *("ce_loss_recovered", "tokens_per_s", "train_s"),
+    *("start_loss", "start_explained_variance", "start_dead", "start_b_dec_lag"),
+)
+FIRST, FINAL = "first", "final"
+POLL_S = 1.0
+METRICS_PER_BATCH = 1000  # MLflow takes no more
+
+
+@dataclass(frozen=True)
+class PulledLink:
+    """A registered link, verified against its hash.
+
+    Attributes:
+        sae: the weights.
+        cfg: all that is known about them (`cfg.json`).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        version: in its chain's registered model.
+    """
+
+    sae: SAE
+    cfg: dict[str, Any]
+    feature_density: Tensor
+    version: int
+
+
+class Registry:
+    """One registered model per chain, one version per link; safetensors and JSON only.
+
+    A link counts from the moment its version exists: the version, with the hash of its files among
+    its tags, is created in one transaction after the files are in place.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Connect.
+
+        Raises:
+            UserError: nothing answers at the tracking address.
+        """
+        self._client = connect(settings.tracking_uri)
+        self._runs = ChainRuns(self._client, settings)
+
+    # What the chain needs (saetrack.link.LinkStore)
+
+    def versions(self, chain: Chain) -> dict[str, int]:
+        """Version of each registered link of a chain, by identity."""
+        return {
+            version.tags["identity"]: int(version.version) for version in self._of_chain(chain.name)
+        }
+
+    def parent(self, chain: Chain, link: Link) -> Parent:
+        """What a link starts from. Its parent must be registered."""
+        version = self.versions(chain)[link.parent_identity or ""]
+        folder = self._download(self._client.get_model_version(chain.name, str(version)))
+        sae, cfg = load_sae(folder)
+        moments = folder / ADAM_FILE
+        return Parent(
+            sae,
+            cfg["residual_spread"],
+            load_tensors(folder / DENSITY_FILE)["feature_density"],
+            load_tensors(moments) if moments.exists() else None,
+        )
+
+    def adopt(self, chain: Chain, link: Link) -> int | None:
+        """Register in this chain what another chain has trained under the same identity.
+
+        Its files, run and metrics stay where they are; the version here points at them.
+        """
+        elsewhere = self._model_versions(f"tags.identity = '{link.identity}'")
+        if not elsewhere:
+            return None
+        run_id = self._claim(chain, link)
+        if run_id is None:
+            return self.versions(chain)[link.identity]
+        original = elsewhere[-1]
+        version = create_version(
+            self._client,
+            chain,
+            link,
+            run_id=str(original.run_id),
+            tags=as_tags(
+                {
+                    **link_facts(chain, link),
+                    "parent_version": self.versions(chain).get(link.parent_identity or ""),
+                    "sha256": original.tags["sha256"],
+                    "taken_over_from": f"{original.name} version {original.version}",
+                }
+            ),
+        )
+        self._client.delete_run(run_id)
+        return version
+
+    def claim(self, chain: Chain, link: Link) -> LinkRun | None:
+        """The right to train a link; waits while another process that lives has it."""
+        run_id = self._claim(chain, link)
+        if run_id is None:
+            return None
+        parent_version = self.versions(chain).get(link.parent_identity or "")
+        return LinkRun(self._client, run_id, chain, link, parent_version)
+
+    def _claim(self, chain: Chain, link: Link) -> str | None:
+        """The run of a claimed link; None once it is registered."""
+        chain_run = self._runs.of(chain)
+        tags = {
+            "kind": "link",
+            "mlflow.parentRunId": chain_run.info.run_id,
+            **as_tags(link_facts(chain, link)),
+        }
+        told = False
+        while link.identity not in self.versions(chain):
+            run_id = take_claim(
+                self._client,
+                chain_run.info.experiment_id,
+                link.identity,
+                chain.label(link),
+                tags,
+            )
+            if run_id is not None:
+                return run_id
+            if not told:
+                log.info("%s is in training in another process; waiting", chain.label(link))
+                told = True
+            time.sleep(POLL_S)
+        return None
+
+    # What people and analyses need
+
+    def pull(
+        self,
+        chain_name: str,
+        *,
+        version: int | None = None,
+        alias: str | None = None,
+        lm_step: int | None = None,
+    ) -> PulledLink:
+        """One link of a chain, by exactly one of version, alias (`first`, `final`) or LM step.
+
+        Raises:
+            UserError: there is no such link, or its files are not what was registered.
+        """
+        found = self._find(chain_name, version, alias, lm_step)
+        folder = self._download(found)
+        try:
+            sae, cfg = load_sae(folder)
+            density = load_tensors(folder / DENSITY_FILE)["feature_density"]
+        except (ValueError, KeyError, OSError) as error:
+            raise UserError(f"{chain_name} version {found.version}: {error}") from None
+        return PulledLink(sae, cfg, density, int(found.version))
+
+    def table(self, chain: Chain) -> pd.DataFrame:
+        """One row per registered link of a chain, in chain order, with its final metrics."""
+        by_identity = {v.tags["identity"]: v for v in self._of_chain(chain.name)}
+        rows = []
+        for link in chain.links:
+            if version := by_identity.get(link.identity):
+                metrics = self._client.get_run(str(version.run_id)).data.metrics
+                rows.append(
+                    {
+                        "link": link.number,
+                        "checkpoint_index": link.checkpoint.checkpoint_index,
+                        "lm_step": link.checkpoint.lm_step,
+                        "tokens": link.tokens,
+                        **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
+                        "version": int(version.version),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def history(self, chain_name: str, version: int) -> pd.DataFrame:
+        """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
+        found = self._client.get_model_version(chain_name, str(version))
+        names = self._client.get_run(str(found.run_id)).data.metrics
+        series = {}
+        for name in names:
+            points = self._client.get_metric_history(str(found.run_id), name)
+            series[name] = pd.Series({point.step: point.value for point in points})
+        return pd.DataFrame(series).rename_axis("tokens").reset_index()
+
+    def finish(self, chain: Chain) -> None:
+        """Bring a chain's run up to date: aliases, curves, table, figure.
+
+        All of it is derived from the links, so it may be repeated at will, and repairs what a
+        crash between a link's registration and this left behind.
+        """
+        versions = self.versions(chain)
+        for alias, link in ((FIRST, chain.links[0]), (FINAL, chain.links[-1])):
+            if link.identity in versions:
+                version = str(versions[link.identity])
+                self._client.set_registered_model_alias(chain.name, alias, version)
+        whole = all(link.identity in versions for link in chain.links)
+        self._runs.update(chain, self.table(chain), versions, whole=whole)
+
+    def is_finished(self, chain: Chain) -> bool:
+        """Whether `finish` has seen the whole chain."""
+        return self._runs.is_finished(chain)
+
+    def has_report(self, lm_name: str, identity: str) -> bool:
+        """Whether a report of that identity is whole."""
+        experiment_id = self._runs.experiment(lm_name)
+        runs = runs_of(self._client, experiment_id, identity)
+        return any(run.info.status == "FINISHED" for run in runs)
+
+    def log_report(
+        self,
+        lm_name: str,
+        title: str,
+        folder: Path,
+        *,
+        metrics: dict[str, float],
+        facts: dict[str, Any],
+    ) -> None:
+        """Keep tables, figures and numbers as a run of an LM's experiment.
+
+        Args:
+            lm_name: names the experiment.
+            title: of the run.
+            folder: its files are logged.
+            metrics: numbers to compare runs by.
+            facts: tags; `identity` is the hash of what the report was made from. What an earlier,
+                broken attempt left under it is deleted.
+        """
+        experiment_id = self._runs.experiment(lm_name)
+        for broken in runs_of(self._client, experiment_id, facts["identity"]):
+            self._client.delete_run(broken.info.run_id)
+        run = self._client.create_run(experiment_id, run_name=title, tags=as_tags(facts))
+        points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
+        for begin in range(0, len(points), METRICS_PER_BATCH):
+            part = points[begin : begin + METRICS_PER_BATCH]
+            self._client.log_batch(run.info.run_id, metrics=part)
+        self._client.log_artifacts(run.info.run_id, str(folder))
+        self._client.set_terminated(run.info.run_id)
+
+    # Inside
+
+    def _find(
+        self, chain_name: str, version: int | None, alias: str | None, lm_step: int | None
+    ) -> ModelVersion:
+        wanted = {"version": version, "alias": alias, "lm_step": lm_step}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        if len(given) != 1:
+            raise UserError(f"pull: give exactly one of {', '.join(wanted)}; got {given or 'none'}")
+        try:
+            if version is not None:
+                return self._client.get_model_version(chain_name, str(version))
+            if alias is not None:
+                return self._client.get_model_version_by_alias(chain_name, alias)
+        except MlflowException as error:
+            raise UserError(f"pull: {chain_name} has no {given}: {first_line(error)}") from None
+        versions = self._of_chain(chain_name)
+        matching = [v for v in versions if v.tags.get("lm_step") == str(lm_step)]
+        if not matching:
+            steps = sorted({int(v.tags["lm_step"]) for v in versions})
+            raise UserError(f"pull: {chain_name} has no lm_step={lm_step}; it has {steps}")
+        return max(matching, key=_number)
+
+    def _download(self, version: ModelVersion) -> Path:
+        """A version's verified local folder; in place where the artifact store is this machine's.
+
+        Raises:
+            UserError: the files are missing or are not those that were registered.
+        """
+        name = f"{version.name} version {version.version}"
+        try:
+            folder = Path(self._client.download_artifacts(str(version.run_id), SAE_FOLDER))
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{name}: its files cannot be had: {first_line(error)}") from None
+        if folder_sha256(folder) != version.tags["sha256"]:
+            raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
+        return folder
+
+    def _of_chain(self, chain_name: str) -> list[ModelVersion]:
+        return self._model_versions(f"name = '{chain_name}'")
+
+    def _model_versions(self, condition: str) -> list[ModelVersion]:
+        """All whole versions that meet a condition, newest first."""
+        found: list[ModelVersion] = []
+        token = None
+        while True:
+            page = self._client.search_model_versions(condition, max_results=1000, page_token=token)
+            found += [version for version in page if "identity" in version.tags]
+            token = page.token
+            if not token:
+                return sorted(found, key=_number, reverse=True)
+
+
+def _number(version: ModelVersion) -> int:
+    return int(version.version)

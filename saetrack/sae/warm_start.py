@@ -1,0 +1,122 @@
+"""What passes from one link to the next (paper, section 2.3), and how well it fits there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from saetrack.sae.model import SAE, geometric_median, new_sae
+from saetrack.sae.revival import revive
+from saetrack.sae.step import TrainStep
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from saetrack.sae.objective import Objective
+
+
+# Residuals among which a restarted feature looks for a badly reconstructed one: a few batches, not
+# the half buffer, whose feature activations would take tens of GB at 65k features.
+RESTART_TOKENS = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry:
+    """What a link makes of its parent's state; W_enc and W_dec always pass as they are.
+
+    Attributes:
+        scale: `matched` multiplies both biases by the growth of the residuals' spread from the
+            parent's checkpoint to this one, which is where the scale-free objective's optimum moves
+            if the residuals only grow; `kept` is the authors' practice.
+        b_dec: `carried`, or put at the geometric `median` of the new checkpoint's residuals.
+        dead: features that fired on no held-out token of the parent's are `kept`, or `restarted`
+            at badly reconstructed tokens before the first step.
+        adam: `fresh` moments for every link (the authors' practice), or `carried` ones.
+    """
+
+    scale: Literal["kept", "matched"] = "kept"
+    b_dec: Literal["carried", "median"] = "carried"
+    dead: Literal["kept", "restarted"] = "kept"
+    adam: Literal["fresh", "carried"] = "fresh"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A registered link, as far as the next one starts from it.
+
+    Attributes:
+        sae: its weights.
+        residual_spread: of the residuals that it was trained on (see `spread`).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        adam: its moments, if they were kept.
+    """
+
+    sae: SAE
+    residual_spread: float
+    feature_density: Float[Tensor, " d_sae"]
+    adam: dict[str, Tensor] | None
+
+
+@dataclass(frozen=True)
+class Start:
+    """A link before its first step.
+
+    Attributes:
+        step: ready to train.
+        residual_spread: of the residuals at this checkpoint (see `spread`).
+        b_dec_lag: distance of the parent's `b_dec` from the geometric median of these residuals,
+            in units of their spread; 0 for a link without a parent.
+        restarted: features that were started anew.
+    """
+
+    step: TrainStep
+    residual_spread: float
+    b_dec_lag: float
+    restarted: set[int]
+
+
+def spread(x: Float[Tensor, "tokens d_in"]) -> float:
+    """Mean distance of residuals from their mean."""
+    return float((x - x.mean(dim=0)).norm(dim=1).mean())
+
+
+def cold_start(
+    x: Float[Tensor, "tokens d_in"], d_sae: int, objective: Objective, seed: int
+) -> Start:
+    """A random SAE around the geometric median of the checkpoint's first residuals."""
+    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).to(x.device)
+    return Start(TrainStep(sae, objective), spread(x), 0.0, set())
+
+
+@torch.no_grad()
+def warm_start(
+    parent: Parent, carry: Carry, x: Float[Tensor, "tokens d_in"], objective: Objective
+) -> Start:
+    """The parent's SAE, made ready for the residuals of another checkpoint.
+
+    Args:
+        parent: on the CPU.
+        carry: what to make of its state.
+        x: the first residuals of this checkpoint; decides the device.
+        objective: of the new link.
+    """
+    sae = parent.sae.to(x.device)
+    now = spread(x)
+    median = geometric_median(x)
+    lag = float((sae.b_dec - median).norm()) / max(now, 1e-12)
+    if carry.scale == "matched" and parent.residual_spread > 0:
+        growth = now / parent.residual_spread
+        sae.b_enc.mul_(growth)
+        sae.b_dec.mul_(growth)
+    if carry.b_dec == "median":
+        sae.b_dec.copy_(median)
+    step = TrainStep(sae, objective)
+    if parent.adam is not None:
+        step.load_moments(parent.adam)
+    restarted = set()
+    if carry.dead == "restarted":
+        restarted = revive(step, x[:RESTART_TOKENS], (parent.feature_density == 0).to(x.device))
+    return Start(step, now, lag, restarted)

@@ -1,0 +1,219 @@
+"""One checkpoint: the LM runs once, and the link of every layer trains on what it gives."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from saetrack.activations import MixedBatches, ResidualStream
+from saetrack.link import LinkStore, LinkTraining, Recorder
+from saetrack.lm.ahead import Ahead
+from saetrack.lm.residual import ResidualLM
+from saetrack.plan import Chain, Link, Stage
+from saetrack.progress import Progress
+from saetrack.sae.model import SAE
+from saetrack.sae.step import TrainStep
+from saetrack.sae.training import train
+from saetrack.sae.warm_start import Start, cold_start, warm_start
+from saetrack.splicing import prepare_splicing
+from saetrack.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+# Shares of a link's budget at which it is evaluated, besides before its first and after its last
+# token: close together early, where a warm start changes fastest.
+EVALUATION_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+
+Claimed = tuple[Chain, Link, Recorder]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where stages are trained.
+
+    Attributes:
+        store: where links are kept.
+        device: where to train.
+        state_dir: where the state of a stage in training is saved.
+    """
+
+    store: LinkStore
+    device: torch.device
+    state_dir: Path
+
+
+def run_stage(stage: Stage, ahead: Ahead, workshop: Workshop) -> None:
+    """Train and register the links of one checkpoint that the store lacks.
+
+    A stage that was broken off goes on from its last saved state.
+    """
+    with ExitStack() as claims:
+        claimed: list[Claimed] = []
+        for chain, link in stage.links:
+            recorder = workshop.store.claim(chain, link)
+            if recorder is not None:
+                claimed.append((chain, link, claims.enter_context(recorder)))
+        if claimed:
+            with ahead.checkpoint(stage.checkpoint) as folder:
+                lm = _load_lm(folder, claimed, workshop.device)
+            state_path = workshop.state_dir / f"{stage.key}.safetensors"
+            training = _StageTraining(lm, claimed, workshop.store, state_path)
+            training.run()
+            state_path.unlink(missing_ok=True)
+
+
+def _load_lm(folder: Path, claimed: list[Claimed], device: torch.device) -> ResidualLM:
+    config = claimed[0][0].config
+    return ResidualLM(
+        folder,
+        [chain.layer for chain, *_ in claimed],
+        convention=config.convention,
+        precision=config.lm_precision,
+        device=device,
+        whole=config.evaluation.ce_tokens > 0,
+    )
+
+
+class _StageTraining:
+    """The links of one checkpoint in training, with the batches that they share."""
+
+    def __init__(
+        self, lm: ResidualLM, claimed: list[Claimed], store: LinkStore, state_path: Path
+    ) -> None:
+        chain, link, _ = claimed[0]  # links of one stage differ in their layer only
+        config = chain.config
+        stream = ResidualStream(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
+        self._batches = MixedBatches(stream, link.tokens, config.batch_tokens, config.buffer_tokens)
+        self._save_every_tokens = config.save_every_tokens
+        self._state_path = state_path
+        self._train_s = 0.0
+        saved = load_state(state_path)
+        if saved is None:
+            first = self._batches.first_tokens(config.buffer_tokens // 2)
+            starts = [_start(*one, x, store) for one, x in zip(claimed, first, strict=True)]
+        else:
+            starts = [_blank_start(chain, stream) for chain, *_ in claimed]
+        self._links = [
+            _open_link(lm, held_out, start, *one)
+            for one, start, held_out in zip(claimed, starts, stream.held_out(), strict=True)
+        ]
+        if saved is None:
+            self._evaluate()
+        else:
+            self._restore(*saved)
+        done = self._saved_tokens = self._done_tokens
+        self._due_tokens = [due for s in EVALUATION_SHARES if (due := s * link.tokens) > done]
+        self._progress = Progress(self._label, link.tokens, "tokens", done)
+
+    def run(self) -> None:
+        """Train to the end of the budget, then register every link."""
+        self._running_since_s = time.perf_counter()
+        train([link.training for link in self._links], self._batches, self._after_batch)
+        self._train_s += time.perf_counter() - self._running_since_s
+        for link in self._links:
+            link.finish(self._train_s)
+
+    @property
+    def _done_tokens(self) -> int:
+        return self._links[0].training.done_tokens
+
+    @property
+    def _label(self) -> str:
+        label = self._links[0].chain.label(self._links[0].link)
+        layers = [str(link.chain.layer) for link in self._links]
+        return label if len(layers) == 1 else f"{label}, layers {' '.join(layers)}"
+
+    def _after_batch(self) -> None:
+        """Show progress; evaluate and save where it is time."""
+        done = self._done_tokens
+        self._progress.show(done)
+        reached = [due for due in self._due_tokens if due <= done]
+        to_save = done - self._saved_tokens >= self._save_every_tokens
+        if not reached and not to_save:
+            return
+        # Neither is training: its seconds are what a link costs.
+        self._train_s += time.perf_counter() - self._running_since_s
+        if reached:
+            del self._due_tokens[: len(reached)]
+            self._evaluate()
+        if to_save:
+            self._save()
+        self._running_since_s = time.perf_counter()
+
+    def _evaluate(self) -> None:
+        for link in self._links:
+            link.evaluate(self._train_s)
+
+    def _save(self) -> None:
+        tensors, counts = self._batches.state()
+        facts: dict[str, Any] = {"batches": counts, "train_s": self._train_s, "links": {}}
+        for link in self._links:
+            of_link, facts_of_link = link.state()
+            name = str(link.chain.layer)
+            tensors |= {f"{name}.{key}": tensor for key, tensor in of_link.items()}
+            facts["links"][name] = facts_of_link
+        save_state(self._state_path, tensors, facts)
+        self._saved_tokens = self._done_tokens
+
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Go on where a broken attempt saved its state; some of its layers may be done by now."""
+        names = list(facts["links"])
+        for link in self._links:
+            prefix = f"{link.chain.layer}."
+            own = {
+                key.removeprefix(prefix): tensor
+                for key, tensor in tensors.items()
+                if key.startswith(prefix)
+            }
+            link.restore(own, facts["links"][str(link.chain.layer)])
+        places = [names.index(str(link.chain.layer)) for link in self._links]
+        self._batches.restore(tensors, facts["batches"], places)
+        self._train_s = facts["train_s"]
+        log.info("%s: goes on at %s tokens", self._label, f"{self._done_tokens:,}")
+
+
+def _start(
+    chain: Chain, link: Link, _: Recorder, x: Float[Tensor, "tokens d_in"], store: LinkStore
+) -> Start:
+    config = chain.config
+    if link.parent_identity is None:
+        return cold_start(x, config.d_sae, config.objective, config.seed)
+    return warm_start(store.parent(chain, link), config.carry, x, config.objective)
+
+
+def _blank_start(chain: Chain, stream: ResidualStream) -> Start:
+    """A start that a saved state overwrites."""
+    sae = SAE(stream.lm.d_in, chain.config.d_sae).to(stream.lm.device)
+    return Start(TrainStep(sae, chain.config.objective), 0.0, 0.0, set())
+
+
+def _open_link(
+    lm: ResidualLM,
+    held_out: Float[Tensor, "tokens d_in"],
+    start: Start,
+    chain: Chain,
+    link: Link,
+    recorder: Recorder,
+) -> LinkTraining:
+    config = chain.config
+    splicing = None
+    if config.evaluation.ce_tokens:
+        splicing = prepare_splicing(
+            lm,
+            chain.corpus,
+            chain.layer,
+            config.evaluation.ce_tokens,
+            held_out.mean(dim=0),
+            exclude_bos=config.corpus.exclude_bos,
+        )
+    return LinkTraining(chain, link, start, held_out, splicing, recorder)

@@ -1,0 +1,56 @@
+"""Training state on disk: whole or absent, safetensors with its counts as JSON inside."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+FACTS = "facts"
+
+
+def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Put a state at `path`; a crash at any moment leaves the old one or the new one.
+
+    Args:
+        path: of the file.
+        tensors: of any device.
+        facts: what else is needed to go on; JSON-able.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    os.close(handle)
+    try:
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(whole, temporary, metadata={FACTS: json.dumps(facts)})
+        with open(temporary, "rb") as file:  # noqa: PTH123  (mkstemp gives a name)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The state at `path`; None where there is none, or none that can be read."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()[FACTS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        log.warning("the training state %s cannot be used, starting over: %s", path.name, error)
+        return None
+    return tensors, facts

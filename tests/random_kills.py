@@ -1,0 +1,179 @@
+"""Twenty SIGKILLs at random moments of a whole multi-layer track: `python -m tests.random_kills`.
+
+The track is started again after each, and in the end the registry is held against that of an
+undisturbed track: versions, weights, held-out metrics, runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.nano import NANO_TRACK
+
+TRACK: dict[str, Any] = {
+    **NANO_TRACK,
+    "layers": [0, 1],
+    "schedule": [
+        {"first": 0, "last": 0, "tokens": 65_536},
+        {"first": 1, "last": 5, "tokens": 32_768},
+    ],
+    "corpus": {**NANO_TRACK["corpus"], "train_tokens": 65_536},
+    "save_every_tokens": 4_096,
+}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def train() -> None:
+    """The track, in the registry that the environment names."""
+    import logging
+
+    from saetrack.chain import run_track
+    from saetrack.config import load_config
+    from saetrack.prepare import prepare
+    from saetrack.settings import load_settings
+
+    logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("saetrack").setLevel(logging.INFO)
+    ready = prepare(load_config(TRACK), load_settings())
+    run_track(ready.track, ready.source, ready.workshop)
+    for chain in ready.track.chains:
+        ready.registry.finish(chain)
+
+
+class Child:
+    """The track in a process of its own."""
+
+    def __init__(self, registry: Path, cache: Path) -> None:
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.said: list[str] = []
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.random_kills", "--train"],
+            env={**os.environ, **environment(registry, cache)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said.append(line.strip())
+            self.lines.put(line)
+        self.lines.put("")
+
+    def wait_until_it_trains(self) -> None:
+        while line := self.lines.get():
+            if "links to train" in line:
+                return
+
+    def kill_after(self, delay_s: float) -> bool:
+        """Whether it still ran."""
+        time.sleep(delay_s)
+        if self._process.poll() is not None:
+            return False
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        return True
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+
+def environment(registry: Path, cache: Path) -> dict[str, str]:
+    return {
+        "SAETRACK_TRACKING_URI": f"sqlite:///{registry}/mlflow.db",
+        "SAETRACK_ARTIFACT_DIR": str(registry / "artifacts"),
+        "SAETRACK_CACHE_DIR": str(cache),
+        "SAETRACK_DEVICE": "cpu",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def contents(registry: Path, cache: Path) -> dict[str, Any]:
+    """Everything of a registry that must not depend on kills."""
+    from mlflow import MlflowClient
+
+    from saetrack.registry import Registry
+    from saetrack.settings import Settings
+
+    uri = f"sqlite:///{registry}/mlflow.db"
+    client = MlflowClient(tracking_uri=uri)
+    settings = Settings(
+        tracking_uri=uri, artifact_dir=registry / "artifacts", cache_dir=cache, device="cpu"
+    )
+    (experiment,) = [e for e in client.search_experiments() if e.name == "nano"]
+    runs = client.search_runs([experiment.experiment_id])
+    found: dict[str, Any] = {"runs": sorted((r.info.run_name, r.info.status) for r in runs)}
+    for model in client.search_registered_models():
+        for version in client.search_model_versions(f"name = '{model.name}'"):
+            pulled = Registry(settings).pull(model.name, version=int(version.version))
+            history = Registry(settings).history(model.name, int(version.version))
+            weights = {n: t.numpy().tobytes() for n, t in pulled.sae.state_dict().items()}
+            times = ["train_s", "tokens_per_s"]
+            found[f"{model.name} {version.version}"] = (
+                version.tags["identity"],
+                weights,
+                history.drop(columns=times).to_csv(),
+            )
+    return found
+
+
+def main(kills: int, seed: int) -> int:
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        whole, broken, cache = (Path(name) / part for part in ("whole", "broken", "cache"))
+        began_s = time.monotonic()
+        undisturbed = Child(whole, cache)
+        undisturbed.wait_until_it_trains()
+        began_s = time.monotonic()
+        assert undisturbed.wait() == 0, undisturbed.said[-3:]
+        took_s = time.monotonic() - began_s
+        say(f"undisturbed: {took_s:.1f} s of training")
+        for number in range(1, kills + 1):
+            child = Child(broken, cache)
+            child.wait_until_it_trains()
+            delay_s = chance.uniform(0.0, 2.5 * took_s / kills)
+            hit = child.kill_after(delay_s)
+            last = child.said[-1] if child.said else ""
+            say(
+                f"kill {number:2d}: {delay_s:4.1f} s after the start of training; last said: {last}"
+            )
+            if not hit:
+                say("it had ended by itself")
+                break
+        last_run = Child(broken, cache)
+        assert last_run.wait() == 0, last_run.said[-3:]
+        left = [str(p) for p in cache.rglob("*") if ".partial" in p.name or "states/" in str(p)]
+        same = contents(whole, cache) == contents(broken, cache)
+        links = len(contents(broken, cache)) - 1
+        say(f"{links} links; registries are equal: {same}; left over: {left}")
+        return 0 if same and not left else 1
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--train", action="store_true")
+    arguments.add_argument("--kills", type=int, default=20)
+    arguments.add_argument("--seed", type=int, default=0)
+    given = arguments.parse_args()
+    if given.train:
+        train()
+    else:
+        sys.exit(main(given.kills, given.seed))
