@@ -18,7 +18,9 @@ COLUMNS = {
     "tokens": ("tokens", "{:,.0f}"),
     "loss": ("loss", "{:.4g}"),
     "mse": ("MSE", "{:.4g}"),
+    "start_explained_variance": ("at\nstart", "{:.3f}"),
     "explained_variance": ("explained\nvariance", "{:.3f}"),
+    "ce_loss_recovered": ("CE\nrecovered", "{:.3f}"),
     "l0": ("L0", "{:.1f}"),
     "dead": ("dead", "{:.1%}"),
     "tokens_per_s": ("tokens/s", "{:,.0f}"),
@@ -27,8 +29,7 @@ COLUMNS = {
 FINALS = {
     **{name: COLUMNS[name] for name in ("tokens", "loss", "mse", "explained_variance")},
     "explained_variance_at_l0": ("at equal\nL0", "{:.3f}"),
-    **{name: COLUMNS[name] for name in ("l0", "dead")},
-    "ce_loss_recovered": ("CE loss\nrecovered", "{:.3f}"),
+    **{name: COLUMNS[name] for name in ("l0", "dead", "ce_loss_recovered")},
 }
 RATIOS = {
     "token_ratio": "link reaches\nconventional",
@@ -47,7 +48,7 @@ MATCHINGS = {
     "share_above_0.7": ("above\n0.7", "{:.1%}"),
     "share_above_0.9": ("above\n0.9", "{:.1%}"),
 }
-WIDTH = 100
+WIDTH = 110
 
 
 def report(table: pd.DataFrame, title: str) -> str:
@@ -134,14 +135,14 @@ def _spread(row: pd.Series[Any], name: str) -> str:
     return "-" if pd.isna(mean) else f"{mean:.3f}\n{least:.3f}–{most:.3f}"
 
 
-def _number(value: float, form: str) -> str:
+def _number(value: Any, form: str) -> str:
     return "-" if pd.isna(value) else form.format(value)
 
 
 def _listed(table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str) -> str:
     drawn = _empty(title, [heading for heading, _ in columns.values()])
     for _, row in table.iterrows():
-        drawn.add_row(*(form.format(row[name]) for name, (_, form) in columns.items()))
+        drawn.add_row(*(_number(row[name], form) for name, (_, form) in columns.items()))
     return _text(drawn)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Logits of a row are as large as the vocabulary: few rows at a time.
 SPLICE_BATCH_ROWS = 8
 
-# Nats; below it the LM does not use the residual, and a share of it is noise.
-LEAST_ABLATION_COST = 0.01
+# Nats; below it the LM hardly uses the residual, and a share of so little is noise.
+LEAST_ABLATION_COST = 0.1
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Splicing:
         """CE with the SAE spliced in, and the shares recovered of the two ablations.
 
         ce_loss_recovered = (zero - SAE) / (zero - clean), and the same against the mean. A share is
-        left out where the ablation costs the LM less than a hundredth of a nat.
+        left out where the ablation costs the LM less than a tenth of a nat.
         """
         spliced = _loss(
             self.lm,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-# Before any library reads them: no test may wait for a hub or report to anyone.
+# Before any library reads them: no test may wait for a hub or report to anyone, and workers that
+# share the cores must not have threads that spin while they wait for one.
 os.environ.update(
     HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
     HF_DATASETS_OFFLINE="1",
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from saetrack import splicing
 from saetrack.corpus import Corpus
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.lm.residual import ResidualLM
@@ -19,6 +20,12 @@ from saetrack.sae.model import SAE, new_sae
 from saetrack.splicing import Splicing, prepare_splicing
 
 LAYER, CE_TOKENS = 1, 640
+
+
+@pytest.fixture(autouse=True)
+def small_costs_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 16 steps the nano LM has hardly begun to use its residual."""
+    monkeypatch.setattr(splicing, "LEAST_ABLATION_COST", 0.001)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +74,8 @@ def test_losses_equal_those_of_a_hooked_model(
 
         return plain_loss(folder, tokens, replaced)
 
-    splicing = prepared(folder, corpus, exclude_bos=exclude_bos, convention=convention)
-    found = splicing.metrics(sae)
+    prepared_splicing = prepared(folder, corpus, exclude_bos=exclude_bos, convention=convention)
+    found = prepared_splicing.metrics(sae)
     clean = plain(lambda x: x)
     zero = plain(torch.zeros_like)
     mean = plain(lambda x: torch.full_like(x, 0.5))
@@ -82,18 +89,19 @@ def test_losses_equal_those_of_a_hooked_model(
 
 
 def test_a_perfect_sae_recovers_all_and_a_silent_one_nothing(folder: Path, corpus: Corpus) -> None:
-    splicing = prepared(folder, corpus, exclude_bos=False, convention="centred")
+    prepared_splicing = prepared(folder, corpus, exclude_bos=False, convention="centred")
     identity = SAE(32, 64)
     with torch.no_grad():
         identity.W_enc.copy_(torch.cat([torch.eye(32), -torch.eye(32)], dim=1))
         identity.W_dec.copy_(identity.W_enc.T)
-    assert splicing.metrics(identity)["ce_loss_recovered"] == pytest.approx(1, abs=1e-4)
-    assert splicing.metrics(SAE(32, 64))["ce_loss_recovered"] == pytest.approx(0, abs=1e-4)
+    assert prepared_splicing.metrics(identity)["ce_loss_recovered"] == pytest.approx(1, abs=1e-4)
+    assert prepared_splicing.metrics(SAE(32, 64))["ce_loss_recovered"] == pytest.approx(0, abs=1e-4)
 
 
 def test_a_share_of_nothing_is_left_out(folder: Path, corpus: Corpus) -> None:
-    splicing = prepared(folder, corpus, exclude_bos=False, convention="centred")
-    useless = Splicing(**{**vars(splicing), "ce_loss_zero": splicing.ce_loss + 0.005})
+    prepared_splicing = prepared(folder, corpus, exclude_bos=False, convention="centred")
+    ce_loss = prepared_splicing.ce_loss
+    useless = Splicing(**{**vars(prepared_splicing), "ce_loss_zero": ce_loss + 0.0005})
     found = useless.metrics(some_sae())
     assert "ce_loss_recovered" not in found
     assert math.isfinite(found["ce_loss_spliced"])

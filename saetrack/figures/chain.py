@@ -6,36 +6,65 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saetrack.figures.style import BLUE, GREEN, ORANGE, RED, STYLE, save
+from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, frame, line, save
+
+# Of each panel: what is drawn at the end of a link, and at its start, its label and colour.
+PANELS = [
+    ("explained_variance", "start_explained_variance", "explained variance", BLUE),
+    ("explained_variance_at_l0", None, "explained variance at equal L0", BLUE),
+    ("ce_loss_recovered", None, "CE loss recovered", BLUE),
+    ("mse", None, "MSE", GREEN),
+    ("l0", None, "L0 (active features per token)", ORANGE),
+    ("dead", "start_dead", "dead features (share)", RED),
+]
+SHARES = {"explained_variance", "explained_variance_at_l0", "ce_loss_recovered"}
 
 
 def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
-    """Explained variance, L0, MSE and dead share of each link against the LM's step.
+    """Held-out metrics of each link against the LM's step, where it matters also as it started.
 
     Args:
         table: one row per link (see `Registry.table`).
         title: above the panels.
         path: without suffix; `.png` and `.svg` are written.
     """
-    panels = [
-        ("explained_variance", "explained variance", BLUE),
-        ("l0", "L0 (active features per token)", ORANGE),
-        ("mse", "MSE", GREEN),
-        ("dead", "dead features (share)", RED),
-    ]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 7), layout="constrained")
-        for axes, (column, label, colour) in zip(
-            figure.subplots(2, 2, sharex=True).flat, panels, strict=True
-        ):
-            # Step 0 has no place on a log axis: steps are drawn at lm_step + 1, as in the paper.
-            axes.plot(table["lm_step"] + 1, table[column], "o-", color=colour, markersize=4)
-            axes.set_xscale("log")
-            axes.set_ylabel(label)
-            axes.set_ylim(bottom=0, top=1.02 if column == "explained_variance" else None)
-        for axes in figure.axes[2:]:
+        figure = Figure(figsize=(14, 7.5), layout="constrained")
+        for axes, panel in zip(figure.subplots(2, 3, sharex=True).flat, PANELS, strict=True):
+            _draw(axes, table, *panel)
+        for axes in figure.axes[3:]:
             axes.set_xlabel("LM training step + 1")
-        figure.suptitle(f"{title}\n{len(table)} links, held-out tokens")
+        handles = [
+            line("after training", BLUE, marker="o", markersize=4),
+            line("warm start, before training", GREY, linestyle=":", marker=".", markersize=4),
+        ]
+        frame(figure, title, handles, _caption(table))
         save(figure, path)
+
+
+def _draw(
+    axes: Axes, table: pd.DataFrame, end: str, start: str | None, label: str, colour: str
+) -> None:
+    # Step 0 has no place on a log axis: steps are drawn at lm_step + 1, as in the paper.
+    at = table["lm_step"] + 1
+    if start is not None:
+        warm = table["link"] > 0
+        style = {"color": GREY, "linewidth": 1, "markersize": 4}
+        # An explained variance far below 0 would flatten the curve that matters.
+        values = table[start].clip(lower=0)
+        axes.plot(at[warm], values[warm], ".:", **style)
+    axes.plot(at, table[end], "o-", color=colour, markersize=4)
+    axes.set_xscale("log")
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0, top=max(1.02, 1.02 * table[end].max()) if end in SHARES else None)
+
+
+def _caption(table: pd.DataFrame) -> str:
+    below = int((table.loc[table["link"] > 0, "start_explained_variance"] < 0).sum())
+    cut = f"; {below} warm starts below 0 are drawn at 0" if below else ""
+    undefined = int(table["ce_loss_recovered"].isna().sum())
+    unused = f"; CE loss recovered undefined at {undefined} of them" if undefined else ""
+    return f"{len(table)} links, held-out tokens{cut}{unused}"
