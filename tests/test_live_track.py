@@ -1,0 +1,105 @@
+"""A track over a live folder: it extends itself by the new links only."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from saetrack.chain import run_track
+from saetrack.config import TrackConfig, load_config
+from saetrack.corpus import Corpus
+from saetrack.errors import UserError
+from saetrack.lm import folder
+from saetrack.lm.checkpoints import CheckpointSource
+from saetrack.prepare import follow
+from saetrack.registry import Registry
+from saetrack.settings import Settings
+from tests.nano import NANO_TRACK
+from tests.running import trained_with
+
+SCHEDULE = [
+    {"first": 0, "last": 0, "tokens": 4_096},
+    {"first": 1, "last": None, "tokens": 2_048},
+]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "POLL_S", 0.02)
+    monkeypatch.setattr(folder, "SETTLED_S", 0.0)
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    path = tmp_path / "nano-live"
+    path.mkdir()
+    return path
+
+
+def config(live: Path, **changes: Any) -> TrackConfig:
+    values = {**NANO_TRACK, "model": str(live), "schedule": SCHEDULE, "follow_s": 0.2, **changes}
+    return load_config(values)
+
+
+def arrive(live: Path, source: CheckpointSource, checkpoint_index: int) -> None:
+    """As the LM's training would write it."""
+    (checkpoint,) = source.resolve([checkpoint_index])
+    shutil.copytree(source.fetch(checkpoint), live / f"checkpoint-{checkpoint.lm_step}")
+
+
+def test_the_chain_grows_with_the_folder_and_equals_that_of_the_finished_lm(
+    live: Path, settings: Settings, source: CheckpointSource, corpus: Corpus
+) -> None:
+    arrive(live, source, 0)
+    trained, names = [], set()
+    for ready in follow(config(live), settings):
+        trained.append(run_track(ready.track, ready.source, ready.workshop))
+        (chain,) = ready.track.chains
+        ready.registry.finish(chain)
+        assert ready.registry.is_finished(chain), "as far as it goes"
+        names.add(chain.name)
+        if len(trained) < 4:
+            arrive(live, source, len(trained))
+    assert trained == [1, 1, 1, 1]
+    assert len(names) == 1, "one chain that grows"
+    assert [run_again(live, settings) for _ in range(2)] == [0, 0]
+    schedule = [SCHEDULE[0], {"first": 1, "last": 3, "tokens": 2_048}]
+    finished = trained_with(source, corpus, schedule=schedule)
+    registry = Registry(settings)
+    for version, link in enumerate(finished.links.values(), start=1):
+        ours = registry.pull(chain.name, version=version).sae
+        pairs = zip(ours.parameters(), link.sae.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+    assert registry.pull(chain.name, alias="final").version == 4
+
+
+def run_again(live: Path, settings: Settings) -> int:
+    (ready,) = follow(config(live, follow_s=0), settings)
+    return run_track(ready.track, ready.source, ready.workshop)
+
+
+@pytest.mark.parametrize(
+    ("n_arrived", "changes", "line"),
+    [
+        (0, {}, "holds no whole checkpoint yet"),
+        (1, {"layers": [2]}, r"layers=\[2\]: .*nano-live has layers 0 to 1"),
+        (1, {"schedule": [{"first": 3, "last": 3, "tokens": 9}]}, "has none of its checkpoints"),
+    ],
+)
+def test_what_the_folder_lacks_is_one_line(
+    live: Path,
+    settings: Settings,
+    source: CheckpointSource,
+    n_arrived: int,
+    changes: dict[str, Any],
+    line: str,
+) -> None:
+    for checkpoint_index in range(n_arrived):
+        arrive(live, source, checkpoint_index)
+    with pytest.raises(UserError, match=line) as caught:
+        next(follow(config(live, **changes), settings))
+    assert "\n" not in str(caught.value)
