@@ -286,7 +286,7 @@ def test_what_determines_no_weights_changes_no_identity(
 
 @pytest.mark.parametrize(
     "carry",
-    [{"adam": "carried"}, {"b_dec": "median"}, {"scale": "matched"}],
+    [{"adam": "carried"}, {"b_dec": "median"}, {"scale": "kept"}],
     ids=["adam", "b_dec", "scale"],
 )
 def test_what_is_carried_over_makes_a_difference(

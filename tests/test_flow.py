@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.callables import parameter_schema
 
-from flows.parameters import deployed_parameters
+from flows.parameters import DEPLOYMENTS, deployed_parameters
 from flows.terminal import run_here
 from flows.track import track
-from saetrack.config import TrackConfig, load_config
+from saetrack.config import TrackConfig, load_compare_config, load_config
 from saetrack.plan import Chain
 from saetrack.registry import Registry
 from saetrack.settings import Settings
@@ -131,6 +133,31 @@ def test_reverse_deployments_visit_the_same_checkpoints_backward(deployment: str
     )
 
 
+def deployments() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
+    return found
+
+
+@pytest.mark.parametrize("deployment", deployments(), ids=lambda d: f"{d['tags'][0]}-{d['name']}")
+def test_every_deployment_is_sound_and_scheduled(
+    deployment: dict[str, Any], tmp_path: Path
+) -> None:
+    parameters = dict(deployment["parameters"])
+    if "live" in deployment["tags"]:
+        parameters["model"] = str(tmp_path)  # a folder that its training run makes
+    load = load_compare_config if deployment["entrypoint"].endswith(":compare") else load_config
+    load(parameters)
+    (schedule,) = deployment["schedules"]
+    CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+    assert schedule["slug"] == "nightly"
+    assert deployment["concurrency_limit"]["limit"] == 1
+
+
+def test_a_track_of_several_layers_is_one_pass_per_checkpoint() -> None:
+    config = load_config(deployed_parameters("track", "mini-layers"))
+    assert config.layers == (1, 2, 3)
+
+
 def test_prefect_knows_every_field_of_the_config() -> None:
     schema = parameter_schema(track)
     assert set(schema.properties) == set(TrackConfig.model_fields)
@@ -141,7 +168,7 @@ def test_prefect_knows_every_field_of_the_config() -> None:
 def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_here(track, load_config, "pythia-9b") == 2
     said = capsys.readouterr().out.strip()
-    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, pythia-160m" in said
+    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, mini-layers" in said
     assert "\n" not in said
 
 

@@ -30,14 +30,14 @@ class Carry:
     Attributes:
         scale: `matched` multiplies both biases by the growth of the residuals' spread from the
             parent's checkpoint to this one, which is where the scale-free objective's optimum moves
-            if the residuals only grow; `kept` is the authors' practice.
+            if the residuals only grow or shrink; `kept` is the authors' practice.
         b_dec: `carried`, or put at the geometric `median` of the new checkpoint's residuals.
         dead: features that fired on no held-out token of the parent's are `kept`, or `restarted`
             at badly reconstructed tokens before the first step.
         adam: `fresh` moments for every link (the authors' practice), or `carried` ones.
     """
 
-    scale: Literal["kept", "matched"] = "kept"
+    scale: Literal["matched", "kept"] = "matched"
     b_dec: Literal["carried", "median"] = "carried"
     dead: Literal["kept", "restarted"] = "kept"
     adam: Literal["fresh", "carried"] = "fresh"
