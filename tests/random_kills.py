@@ -11,6 +11,7 @@ import os
 import queue
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -135,11 +136,21 @@ def contents(registry: Path, cache: Path) -> dict[str, Any]:
     return found
 
 
+def standing(registry: Path, cache: Path) -> str:
+    """How far a track had come when it was killed."""
+    with sqlite3.connect(f"file:{registry}/mlflow.db?mode=ro", uri=True) as database:
+        (links,) = database.execute("select count(*) from model_versions").fetchone()
+        (open_runs,) = database.execute(
+            "select count(*) from runs where status = 'RUNNING' and lifecycle_stage = 'active'"
+        ).fetchone()
+    states = len(list((cache / "states").glob("*.safetensors")))
+    return f"{links:2d} links registered, {open_runs} open runs, {states} saved states"
+
+
 def main(kills: int, seed: int) -> int:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         whole, broken, cache = (Path(name) / part for part in ("whole", "broken", "cache"))
-        began_s = time.monotonic()
         undisturbed = Child(whole, cache)
         undisturbed.wait_until_it_trains()
         began_s = time.monotonic()
@@ -149,15 +160,11 @@ def main(kills: int, seed: int) -> int:
         for number in range(1, kills + 1):
             child = Child(broken, cache)
             child.wait_until_it_trains()
-            delay_s = chance.uniform(0.0, 2.5 * took_s / kills)
-            hit = child.kill_after(delay_s)
-            last = child.said[-1] if child.said else ""
-            say(
-                f"kill {number:2d}: {delay_s:4.1f} s after the start of training; last said: {last}"
-            )
-            if not hit:
-                say("it had ended by itself")
+            delay_s = chance.uniform(0.0, took_s / 3)
+            if not child.kill_after(delay_s):
+                say(f"{number - 1} kills, then it ended by itself")
                 break
+            say(f"kill {number:2d}: {delay_s:4.1f} s into the training; {standing(broken, cache)}")
         last_run = Child(broken, cache)
         assert last_run.wait() == 0, last_run.said[-3:]
         left = [str(p) for p in cache.rglob("*") if ".partial" in p.name or "states/" in str(p)]

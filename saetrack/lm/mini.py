@@ -83,7 +83,7 @@ def ensure_built(spec: ModelSpec, cache: Path) -> str:
     state_path = cache / f"{repo.replace('/', '--')}.training.pt"
     trained = _train(spec, state_path, lambda step, *now: publish(f"step{step}", *now))
     publish("main", *trained)  # last: it says that all are there
-    state_path.unlink()
+    state_path.unlink(missing_ok=True)  # another process may have been as fast
     return repo
 
 
