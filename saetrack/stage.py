@@ -22,7 +22,7 @@ from saetrack.sae.step import TrainStep
 from saetrack.sae.training import train
 from saetrack.sae.warm_start import Start, cold_start, warm_start
 from saetrack.splicing import prepare_splicing
-from saetrack.state import load_state, save_state
+from saetrack.state import discard_state, load_state, save_state
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -69,7 +69,7 @@ def run_stage(stage: Stage, ahead: Ahead, workshop: Workshop) -> None:
             state_path = workshop.state_dir / f"{stage.key}.safetensors"
             training = _StageTraining(lm, claimed, workshop.store, state_path)
             training.run()
-            state_path.unlink(missing_ok=True)
+            discard_state(state_path)
 
 
 def _load_lm(folder: Path, claimed: list[Claimed], device: torch.device) -> ResidualLM:

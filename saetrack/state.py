@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +28,12 @@ def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
         facts: what else is needed to go on; JSON-able.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    os.close(handle)
-    try:
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata={FACTS: json.dumps(facts)})
-        with open(temporary, "rb") as file:  # noqa: PTH123  (mkstemp gives a name)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    draft = _draft(path)
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(whole, draft, metadata={FACTS: json.dumps(facts)})
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -54,3 +48,14 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         log.warning("the training state %s cannot be used, starting over: %s", path.name, error)
         return None
     return tensors, facts
+
+
+def discard_state(path: Path) -> None:
+    """Remove a state, and what a kill left of the writing of one."""
+    for file in (path, _draft(path)):
+        file.unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    # Always the same name: of many kills one draft is left at most, and the next one overwrites it.
+    return path.with_suffix(".partial")

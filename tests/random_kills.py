@@ -147,31 +147,44 @@ def standing(registry: Path, cache: Path) -> str:
     return f"{links:2d} links registered, {open_runs} open runs, {states} saved states"
 
 
+def killed_round(registry: Path, cache: Path, delays_s: list[float]) -> int:
+    """Kill and start again until no delay is left or the track ends by itself; kills done."""
+    for number, delay_s in enumerate(delays_s):
+        child = Child(registry, cache)
+        child.wait_until_it_trains()
+        if not child.kill_after(delay_s):
+            say("the track ended by itself")
+            return number
+        say(f"  killed {delay_s:4.1f} s into the training; {standing(registry, cache)}")
+    child = Child(registry, cache)
+    assert child.wait() == 0, child.said[-3:]
+    return len(delays_s)
+
+
 def main(kills: int, seed: int) -> int:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
-        whole, broken, cache = (Path(name) / part for part in ("whole", "broken", "cache"))
+        whole, cache = Path(name) / "whole", Path(name) / "cache"
         undisturbed = Child(whole, cache)
         undisturbed.wait_until_it_trains()
         began_s = time.monotonic()
         assert undisturbed.wait() == 0, undisturbed.said[-3:]
         took_s = time.monotonic() - began_s
-        say(f"undisturbed: {took_s:.1f} s of training")
-        for number in range(1, kills + 1):
-            child = Child(broken, cache)
-            child.wait_until_it_trains()
-            delay_s = chance.uniform(0.0, took_s / 3)
-            if not child.kill_after(delay_s):
-                say(f"{number - 1} kills, then it ended by itself")
-                break
-            say(f"kill {number:2d}: {delay_s:4.1f} s into the training; {standing(broken, cache)}")
-        last_run = Child(broken, cache)
-        assert last_run.wait() == 0, last_run.said[-3:]
-        left = [str(p) for p in cache.rglob("*") if ".partial" in p.name or "states/" in str(p)]
-        same = contents(whole, cache) == contents(broken, cache)
-        links = len(contents(broken, cache)) - 1
-        say(f"{links} links; registries are equal: {same}; left over: {left}")
-        return 0 if same and not left else 1
+        expected = contents(whole, cache)
+        say(f"undisturbed: {len(expected) - 1} links in {took_s:.1f} s")
+        done = rounds = failures = 0
+        while done < kills:
+            rounds += 1
+            say(f"round {rounds}, a new registry")
+            registry = Path(name) / f"round-{rounds}"
+            delays_s = [chance.uniform(0.0, took_s / 4) for _ in range(kills - done)]
+            done += killed_round(registry, cache, delays_s)
+            left = [path.name for path in cache.rglob(".partial*")]
+            left += [path.name for path in (cache / "states").glob("*")]
+            same = contents(registry, cache) == expected
+            failures += bool(left) or not same
+            say(f"after {done} kills: registries are equal: {same}; left over: {left or 'nothing'}")
+        return min(failures, 1)
 
 
 if __name__ == "__main__":
