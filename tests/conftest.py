@@ -17,6 +17,7 @@ os.environ.update(
 for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
     del os.environ[name]
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,12 @@ import pytest
 from saetrack.config import TrackConfig, load_config
 from saetrack.corpus import Corpus, prepare_corpus
 from saetrack.live import find_spec
+from saetrack.lm import folder
 from saetrack.lm.checkpoints import CheckpointSource, open_source
+from saetrack.lm.folder import FolderSource
 from saetrack.plan import Chain, Track, plan_track
 from saetrack.settings import Settings
+from tests.live_folder import look_into
 from tests.nano import NANO_TRACK
 
 
@@ -66,12 +70,43 @@ def chain(track: Track) -> Chain:
     return track.chains[0]
 
 
+@pytest.fixture(scope="module")
+def module_settings(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Settings:
+    """A registry that the tests of a file share."""
+    return registry_in(tmp_path_factory.mktemp("registry"), cache_dir)
+
+
 @pytest.fixture
 def settings(tmp_path: Path, cache_dir: Path) -> Settings:
     """A registry of its own for each test, the shared cache."""
+    return registry_in(tmp_path, cache_dir)
+
+
+def registry_in(place: Path, cache_dir: Path) -> Settings:
     return Settings(
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        artifact_dir=tmp_path / "artifacts",
+        tracking_uri=f"sqlite:///{place}/mlflow.db",
+        artifact_dir=place / "artifacts",
         cache_dir=cache_dir,
         device="cpu",
     )
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """An empty folder for a training run to write checkpoints into."""
+    path = tmp_path / "nano-live"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live folders are looked into often, and believed at once."""
+    monkeypatch.setattr(folder, "POLL_S", 0.02)
+    monkeypatch.setattr(folder, "SETTLED_S", 0.0)
+
+
+@pytest.fixture
+def look(live: Path, tmp_path: Path) -> Callable[[], FolderSource]:
+    """Opens the live folder anew, as each round of a track does."""
+    return lambda: look_into(live, tmp_path / "cache")

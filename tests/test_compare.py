@@ -35,16 +35,6 @@ def compare_config() -> CompareConfig:
 
 
 @pytest.fixture(scope="module")
-def module_settings(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Settings:
-    folder = tmp_path_factory.mktemp("registry")
-    return Settings(
-        tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        artifact_dir=folder / "artifacts",
-        cache_dir=cache_dir,
-    )
-
-
-@pytest.fixture(scope="module")
 def compared(
     compare_config: CompareConfig,
     module_settings: Settings,

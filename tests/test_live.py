@@ -15,27 +15,11 @@ import pytest
 from saetrack.catalog import find_model
 from saetrack.errors import UserError
 from saetrack.live import find_spec, live_spec
-from saetrack.lm import folder, ledger
+from saetrack.lm import ledger
 from saetrack.lm.folder import FolderSource
 from tests.live_folder import CONFIG, commits, halve, look_into, pickle, shard, write
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "POLL_S", 0.02)
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    path = tmp_path / "some-run"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def look(live: Path, tmp_path: Path) -> Callable[[], FolderSource]:
-    """Opens the live folder anew, as each round of a track does."""
-    return lambda: look_into(live, tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -97,7 +81,7 @@ def test_only_checkpoints_count_and_the_config_tells_the_shape(live: Path) -> No
         write(live, 1, name=name)
     (live / "checkpoint-7").write_text("a file")
     spec = live_spec(str(live))
-    assert (spec.name, spec.repo, spec.folder) == ("some-run", None, live)
+    assert (spec.name, spec.repo, spec.folder) == ("nano-live", None, live)
     assert spec.lm_steps == (9, 10)
     assert (spec.n_layers, spec.d_model, spec.max_context) == (2, 8, 16)
     gpt2 = {"n_layer": 3, "n_embd": 12, "n_positions": 32}
@@ -140,7 +124,7 @@ def test_deleted_checkpoints_keep_their_places(
     assert source.spec.lm_steps == (1, 2, 3, 4)
     assert source.spec.d_model == 8
     assert commits(source)[:3] == before
-    with pytest.raises(UserError, match="folder/some-run has lost checkpoint-2 before it was") as e:
+    with pytest.raises(UserError, match="folder/nano-live has lost checkpoint-2 before it was") as e:
         source.fetch(source.resolve([1])[0])
     assert "\n" not in str(e.value)
     assert not warnings(caplog)
@@ -184,7 +168,7 @@ def test_a_commit_is_the_content_and_not_the_path(live: Path, tmp_path: Path) ->
     path = write(live, 1)
     (path / "tokenizer.json").write_text("{}")
     (path / "optimizer.pt").write_text("not the LM's")
-    elsewhere = tmp_path / "moved" / "some-run"
+    elsewhere = tmp_path / "moved" / "nano-live"
     shutil.copytree(live, elsewhere)
     (elsewhere / "checkpoint-1" / "optimizer.pt").unlink()
 
@@ -245,7 +229,7 @@ def test_waiting_ends_with_patience_and_says_what_is_wrong(
     assert source.wait_for_more(0, 0)
     assert not source.wait_for_more(1, 0.1)
     assert warnings(caplog) == [
-        "folder/some-run: checkpoint-2 lacks model.safetensors, or has only a part of it"
+        "folder/nano-live: checkpoint-2 lacks model.safetensors, or has only a part of it"
     ]
 
 
@@ -296,4 +280,4 @@ def test_names_are_the_catalogues_and_paths_are_folders(
 ) -> None:
     assert find_spec("nano") == find_model("nano")
     monkeypatch.chdir(live)
-    assert find_spec(".") == find_spec(str(live)) == find_spec("../some-run/")
+    assert find_spec(".") == find_spec(str(live)) == find_spec("../nano-live/")

@@ -19,28 +19,11 @@ from saetrack.lm import folder, mini
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.lm.folder import FolderSource
 from saetrack.lm.residual import ResidualLM
-from tests.live_folder import commits, halve, look_into, write
+from tests.live_folder import commits, halve, write
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "POLL_S", 0.02)
-    monkeypatch.setattr(folder, "SETTLED_S", 0.0)
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    path = tmp_path / "nano-live"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def look(live: Path, tmp_path: Path) -> Callable[[], FolderSource]:
-    """Opens the live folder anew, as each round of a track does."""
-    return lambda: look_into(live, tmp_path / "cache")
 
 
 def test_the_tokenizer_is_the_newest_checkpoints_else_the_folders(

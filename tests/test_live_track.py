@@ -13,7 +13,6 @@ from saetrack.chain import run_track
 from saetrack.config import TrackConfig, load_config
 from saetrack.corpus import Corpus
 from saetrack.errors import UserError
-from saetrack.lm import folder
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.prepare import follow
 from saetrack.registry import Registry
@@ -21,23 +20,12 @@ from saetrack.settings import Settings
 from tests.nano import NANO_TRACK
 from tests.running import trained_with
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 SCHEDULE = [
     {"first": 0, "last": 0, "tokens": 4_096},
     {"first": 1, "last": None, "tokens": 2_048},
 ]
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "POLL_S", 0.02)
-    monkeypatch.setattr(folder, "SETTLED_S", 0.0)
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Path:
-    path = tmp_path / "nano-live"
-    path.mkdir()
-    return path
 
 
 def config(live: Path, **changes: Any) -> TrackConfig:

@@ -25,16 +25,6 @@ from tests.running import plan, run, run_stages
 
 
 @pytest.fixture(scope="module")
-def module_settings(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Settings:
-    folder = tmp_path_factory.mktemp("registry")
-    return Settings(
-        tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        artifact_dir=folder / "artifacts",
-        cache_dir=cache_dir,
-    )
-
-
-@pytest.fixture(scope="module")
 def registry(module_settings: Settings, track: Track, source: CheckpointSource) -> Registry:
     """A registry that holds the whole nano chain."""
     registry = Registry(module_settings)
