@@ -124,7 +124,7 @@ def test_deleted_checkpoints_keep_their_places(
     assert source.spec.lm_steps == (1, 2, 3, 4)
     assert source.spec.d_model == 8
     assert commits(source)[:3] == before
-    with pytest.raises(UserError, match="folder/nano-live has lost checkpoint-2 before it was") as e:
+    with pytest.raises(UserError, match="nano-live has lost checkpoint-2 before it was") as e:
         source.fetch(source.resolve([1])[0])
     assert "\n" not in str(e.value)
     assert not warnings(caplog)

@@ -52,10 +52,9 @@ def _draw(
     at = table["lm_step"] + 1
     if start is not None:
         warm = table["link"] > 0
-        style = {"color": GREY, "linewidth": 1, "markersize": 4}
         # An explained variance far below 0 would flatten the curve that matters.
         values = table[start].clip(lower=0)
-        axes.plot(at[warm], values[warm], ".:", **style)
+        axes.plot(at[warm], values[warm], ".:", color=GREY, linewidth=1, markersize=4)
     axes.plot(at, table[end], "o-", color=colour, markersize=4)
     axes.set_xscale("log")
     axes.set_ylabel(label)
