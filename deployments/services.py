@@ -77,7 +77,6 @@ def deploy() -> None:
     _prefect("work-pool", "create", "saetrack", "--type", "process", "--overwrite")
     _prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
     if _state(daemon, "worker") != "RUNNING":
-        _crash_lost_runs()
         daemon.startProcess("worker", False)
     if not _wait(lambda: _state(daemon, "worker") == "RUNNING", START_S):
         raise UserError(f"the worker did not start: see {LOGS}/worker.log")
@@ -103,7 +102,10 @@ def stop() -> None:
     if _state(daemon, "worker") == "RUNNING":
         daemon.stopProcess("worker", True)
         if PREFECT.is_healthy():
-            _crash_lost_runs()
+            # Importing Prefect takes a second, and reads the settings of the current folder.
+            from flows.lost import crash_lost_runs
+
+            crash_lost_runs()
     daemon.shutdown()
     if not _wait(lambda: not Path(f"/proc/{pid}").exists(), STOP_S):
         raise UserError(f"supervisord ({pid}) did not stop: see {LOGS}/supervisord.log")
@@ -181,13 +183,6 @@ def _prefect(*arguments: str) -> None:
     if done.returncode:
         (LOGS / "deploy.log").write_text(done.stdout + done.stderr)
         raise UserError(f"`prefect {' '.join(arguments)}` failed: see {LOGS}/deploy.log")
-
-
-def _crash_lost_runs() -> None:
-    # Importing Prefect takes a second, and reads the settings of the current folder.
-    from flows.lost import crash_lost_runs
-
-    crash_lost_runs()
 
 
 def _wait(condition: Callable[[], bool], patience_s: float) -> bool:
