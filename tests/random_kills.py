@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ def contents(registry: Path, cache: Path) -> dict[str, Any]:
 
 def standing(registry: Path, cache: Path) -> str:
     """How far a track had come when it was killed."""
-    with sqlite3.connect(f"file:{registry}/mlflow.db?mode=ro", uri=True) as database:
+    # To write, too: the journal that a kill has left is rolled back by the next who opens it.
+    with closing(sqlite3.connect(registry / "mlflow.db")) as database:
         (links,) = database.execute("select count(*) from model_versions").fetchone()
         (open_runs,) = database.execute(
             "select count(*) from runs where status = 'RUNNING' and lifecycle_stage = 'active'"
