@@ -12,6 +12,7 @@ from saetrack.catalog import ModelSpec
 from saetrack.errors import UserError, one_line
 from saetrack.live import find_spec
 from saetrack.sae.objective import Objective
+from saetrack.sae.sparse import EncoderPrecision
 from saetrack.sae.training import Optimiser, Revival
 from saetrack.sae.warm_start import Carry
 
@@ -123,6 +124,11 @@ class TrackConfig(Frozen):
         description="residual as in the paper (writing weights centred), or as the LM has it",
     )
     lm_precision: Literal["float32", "bfloat16"] = "float32"
+    encoder_precision: EncoderPrecision = Field(
+        default="float32",
+        description="of the SAE's dense product: bfloat16 finds the active features, whose "
+        "activations are then computed in float32; only for hardware that multiplies bfloat16",
+    )
     objective: Objective = Objective()
     first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
     later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)

@@ -143,7 +143,7 @@ class LinkTraining:
                 train_s=train_s,
                 residual_spread=self._residual_spread,
                 revived=sorted(self.training.revived),
-                adam=step.moments() if self.chain.config.carry.adam == "carried" else None,
+                adam=step.adam.state() if self.chain.config.carry.adam == "carried" else None,
             )
         )
         log.info("%s", self._finished_line(evaluation, train_s, version))

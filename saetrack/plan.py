@@ -13,7 +13,7 @@ from saetrack.lm.residual import hook_name
 from saetrack.sae.training import Optimiser
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 2
+WEIGHTS_VERSION = 3
 
 
 @dataclass(frozen=True)

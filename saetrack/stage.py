@@ -187,14 +187,17 @@ def _start(
 ) -> Start:
     config = chain.config
     if link.parent_identity is None:
-        return cold_start(x, config.d_sae, config.objective, config.seed)
-    return warm_start(store.parent(chain, link), config.carry, x, config.objective)
+        return cold_start(x, config.d_sae, config.objective, config.seed, config.encoder_precision)
+    parent = store.parent(chain, link)
+    return warm_start(parent, config.carry, x, config.objective, config.encoder_precision)
 
 
 def _blank_start(chain: Chain, stream: ResidualStream) -> Start:
     """A start that a saved state overwrites."""
-    sae = SAE(stream.lm.d_in, chain.config.d_sae).to(stream.lm.device)
-    return Start(TrainStep(sae, chain.config.objective), 0.0, 0.0, set())
+    config = chain.config
+    sae = SAE(stream.lm.d_in, config.d_sae).to(stream.lm.device)
+    step = TrainStep(sae, config.objective, config.encoder_precision)
+    return Start(step, 0.0, 0.0, set())
 
 
 def _open_link(

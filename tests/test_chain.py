@@ -217,6 +217,7 @@ def identities(
         {"d_sae": 65},
         {"convention": "raw"},
         {"lm_precision": "bfloat16"},
+        {"encoder_precision": "bfloat16"},
         {"objective": {"l1_coefficient": 2e-3}},
         {"objective": {"l1_coefficient": 1e-3, "reconstruction": "mse"}},
         {"first_link": {"learning_rate": 3e-3, "warmup_steps": 10}},

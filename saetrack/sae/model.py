@@ -25,7 +25,8 @@ class SAE(nn.Module):
 
     def __init__(self, d_in: int, d_sae: int) -> None:
         super().__init__()
-        self.W_enc = nn.Parameter(torch.zeros(d_in, d_sae))
+        # A feature's weights lie side by side in memory: the step works feature by feature.
+        self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.W_dec = nn.Parameter(torch.zeros(d_sae, d_in))
         self.b_dec = nn.Parameter(torch.zeros(d_in))
@@ -69,7 +70,7 @@ def new_sae(d_in: int, d_sae: int, b_dec: Float[Tensor, " d_in"], seed: int) -> 
     generator = torch.Generator().manual_seed(seed)
     for weight in (sae.W_enc, sae.W_dec):
         bound = (6 / weight.shape[1]) ** 0.5
-        weight.uniform_(-bound, bound, generator=generator)
+        weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
     sae.normalise_decoder()
     sae.b_dec.copy_(b_dec)
     return sae

@@ -51,15 +51,23 @@ def losses(
     sae_out: Float[Tensor, "batch d_in"],
 ) -> Losses:
     """All terms of the objective on one batch."""
-    if objective.reconstruction == "scale_free":
-        reconstruction = scale_free_error(x, sae_out)
-    else:
-        reconstruction = mse(x, sae_out)
+    reconstruction = reconstruction_error(objective, x, sae_out)
     if objective.penalty == "unit_decoder":
         l1 = feature_acts.sum(dim=1).mean()
     else:
         l1 = (feature_acts @ sae.W_dec.norm(dim=1)).mean()
     return Losses(reconstruction + objective.l1_coefficient * l1, reconstruction, l1)
+
+
+def reconstruction_error(
+    objective: Objective, x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]
+) -> Float[Tensor, ""]:
+    """The objective's reconstruction term."""
+    return (
+        scale_free_error(x, sae_out)
+        if objective.reconstruction == "scale_free"
+        else mse(x, sae_out)
+    )
 
 
 def mse(x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:

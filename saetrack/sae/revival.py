@@ -47,13 +47,6 @@ def revive(
     sae.W_dec[dead] = directions
     sae.W_enc[:, dead] = scale * directions.T
     sae.b_enc[dead] = 0
-    for weight, dead_part in (
-        (sae.W_dec, dead),
-        (sae.W_enc, (slice(None), dead)),
-        (sae.b_enc, dead),
-    ):
-        for moment in ("exp_avg", "exp_avg_sq"):
-            if moment in step.adam.state[weight]:  # a fresh Adam has none yet
-                step.adam.state[weight][moment][dead_part] = 0
+    step.adam.forget(dead)
     step.tokens_since_fired[dead] = 0
     return set(dead.tolist())

@@ -1,4 +1,4 @@
-"""One exact training step of an SAE."""
+"""One exact training step of an SAE, over all of its activations or over the active ones."""
 
 from __future__ import annotations
 
@@ -7,88 +7,119 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from saetrack.sae.adam import Adam
 from saetrack.sae.objective import Losses, Objective, losses
+from saetrack.sae.sparse import EncoderPrecision, FeatureGradient, blocks, sparse_gradient
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from saetrack.sae.model import SAE
 
+# Share of active pairs below which the sparse step is the faster one. It decides how sums are
+# rounded, so it is a constant: a measurement here would make weights depend on the machine.
+SPARSE_BELOW = 0.06
+
 
 class TrainStep:
     """Forward, backward, projected gradient, Adam, unit rows; counts which features fire.
 
-    Nothing here waits for a device: all counters and losses stay tensors.
+    Both ways give the same gradient (to rounding). The last batch's density chooses: a fresh SAE,
+    half of whose pairs are active, starts dense, a warm one is sparse from its second batch on.
+
+    Attributes:
+        sae: in training.
+        objective: what it minimises.
+        adam: its moments.
+        tokens_since_fired: training tokens since each feature was last active, (d_sae,).
+        density: share of the last batch's (feature, token) pairs that were active.
+        sparse_steps: how many steps were sparse.
     """
 
-    def __init__(self, sae: SAE, objective: Objective) -> None:
+    def __init__(
+        self,
+        sae: SAE,
+        objective: Objective,
+        precision: EncoderPrecision = "float32",
+        sparse_below: float = SPARSE_BELOW,
+    ) -> None:
         self.sae = sae
         self.objective = objective
-        self.adam = torch.optim.Adam(sae.parameters(), fused=True)
+        self.adam = Adam(sae)
         self.tokens_since_fired: Int[Tensor, " d_sae"] = torch.zeros(
             sae.d_sae, dtype=torch.int64, device=sae.b_enc.device
         )
+        self.density = 1.0
+        self.sparse_steps = 0
+        self._precision: EncoderPrecision = precision
+        self._sparse_below = sparse_below
 
     def __call__(self, x: Float[Tensor, "batch d_in"], learning_rate: float) -> Losses:
         """Train on one batch of residuals."""
-        feature_acts = self.sae.encode(x)
-        terms = losses(self.objective, self.sae, x, feature_acts, self.sae.decode(feature_acts))
-        self.adam.zero_grad()
-        terms.loss.backward()
+        self.adam.begin_step(learning_rate)
+        step = self._sparse if self.density < self._sparse_below else self._dense
+        terms, active_tokens = step(x)
+        self.density = float(active_tokens.sum()) / (len(x) * self.sae.d_sae)
+        self.tokens_since_fired += len(x)
+        self.tokens_since_fired.masked_fill_(active_tokens > 0, 0)
+        return terms
+
+    def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"]]:
+        self.sparse_steps += 1
+        gradient = sparse_gradient(self.sae, self.objective, x, self._precision)
+        for of_block in gradient.blocks():
+            self._update_features(of_block)
+        self.adam.update("b_dec", gradient.b_dec)
+        return gradient.losses, gradient.pairs.offsets.diff()
+
+    def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"]]:
+        sae = self.sae
+        feature_acts = sae.encode(x)
+        terms = losses(self.objective, sae, x, feature_acts, sae.decode(feature_acts))
+        W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(
+            terms.loss, (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
+        )
+        for features in blocks(sae):
+            self._update_features(
+                FeatureGradient(features, W_enc.T[features], b_enc[features], W_dec[features])
+            )
+        self.adam.update("b_dec", b_dec)
+        return Losses(*(term.detach() for term in terms)), (feature_acts > 0).sum(dim=0)
+
+    @torch.no_grad()
+    def _update_features(self, gradient: FeatureGradient) -> None:
+        """Bring a block of features forward; with the unit penalty, on the sphere.
+
+        There each decoder row's gradient loses its part along the row: norms are not the loss's to
+        move. With free norms nothing is to be projected.
+        """
+        rows = self.sae.W_dec[gradient.features]
         unit_rows = self.objective.penalty == "unit_decoder"
         if unit_rows:
-            self._project_decoder_gradient()
-        self.adam.param_groups[0]["lr"] = learning_rate
-        self.adam.step()
+            along = (gradient.W_dec * rows).sum(dim=1, keepdim=True)
+            gradient.W_dec.addcmul_(along, rows, value=-1)
+        self.adam.update("W_dec", gradient.W_dec, gradient.features)
         if unit_rows:
-            self.sae.normalise_decoder()
-        self._count_firing(feature_acts.detach())
-        return Losses(*(term.detach() for term in terms))
+            rows.div_(rows.norm(dim=1, keepdim=True).clamp_min(1e-12))
+        self.adam.update("W_enc", gradient.W_enc, gradient.features)
+        self.adam.update("b_enc", gradient.b_enc, gradient.features)
 
     def state(self) -> dict[str, Tensor]:
         """Weights, moments and counters, for `load`."""
         return {
             **dict(self.sae.named_parameters()),
-            **self.moments(),
+            **self.adam.state(),
             "tokens_since_fired": self.tokens_since_fired,
+            "density": torch.tensor(self.density, dtype=torch.float64),
+            "sparse_steps": torch.tensor(self.sparse_steps),
         }
-
-    def moments(self) -> dict[str, Tensor]:
-        """Adam's state by `parameter.moment`, for a link that carries it on."""
-        return {
-            f"{name}.{moment}": tensor
-            for name, parameter in self.sae.named_parameters()
-            for moment, tensor in self.adam.state[parameter].items()
-        }
-
-    def load_moments(self, moments: dict[str, Tensor]) -> None:
-        """Go on with another step's `moments`."""
-        for name, parameter in self.sae.named_parameters():
-            self.adam.state[parameter] = {
-                moment: moments[f"{name}.{moment}"].to(parameter.device)
-                for moment in ("step", "exp_avg", "exp_avg_sq")
-            }
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Go on with weights, moments and counters of another step: see `state`."""
         for name, parameter in self.sae.named_parameters():
             parameter.copy_(tensors[name])
-        self.load_moments(tensors)
+        self.adam.load(tensors)
         self.tokens_since_fired.copy_(tensors["tokens_since_fired"])
-
-    @torch.no_grad()
-    def _project_decoder_gradient(self) -> None:
-        """Take from each row's gradient its part along the row: norms are not the loss's to move.
-
-        Rows have norm 1 here; with free norms there is nothing to project.
-        """
-        gradient = self.sae.W_dec.grad
-        assert gradient is not None
-        along = (gradient * self.sae.W_dec).sum(dim=1, keepdim=True)
-        gradient.sub_(along * self.sae.W_dec)
-
-    def _count_firing(self, feature_acts: Float[Tensor, "batch d_sae"]) -> None:
-        fired = (feature_acts > 0).any(dim=0)
-        self.tokens_since_fired += len(feature_acts)
-        self.tokens_since_fired.masked_fill_(fired, 0)
+        self.density = float(tensors["density"])
+        self.sparse_steps = int(tensors["sparse_steps"])

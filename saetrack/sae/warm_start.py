@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saetrack.sae.objective import Objective
+    from saetrack.sae.sparse import EncoderPrecision
 
 
 # Residuals among which a restarted feature looks for a badly reconstructed one: a few batches, not
@@ -84,16 +85,24 @@ def spread(x: Float[Tensor, "tokens d_in"]) -> float:
 
 
 def cold_start(
-    x: Float[Tensor, "tokens d_in"], d_sae: int, objective: Objective, seed: int
+    x: Float[Tensor, "tokens d_in"],
+    d_sae: int,
+    objective: Objective,
+    seed: int,
+    precision: EncoderPrecision = "float32",
 ) -> Start:
     """A random SAE around the geometric median of the checkpoint's first residuals."""
     sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).to(x.device)
-    return Start(TrainStep(sae, objective), spread(x), 0.0, set())
+    return Start(TrainStep(sae, objective, precision), spread(x), 0.0, set())
 
 
 @torch.no_grad()
 def warm_start(
-    parent: Parent, carry: Carry, x: Float[Tensor, "tokens d_in"], objective: Objective
+    parent: Parent,
+    carry: Carry,
+    x: Float[Tensor, "tokens d_in"],
+    objective: Objective,
+    precision: EncoderPrecision = "float32",
 ) -> Start:
     """The parent's SAE, made ready for the residuals of another checkpoint.
 
@@ -102,6 +111,7 @@ def warm_start(
         carry: what to make of its state.
         x: the first residuals of this checkpoint; decides the device.
         objective: of the new link.
+        precision: of the encoder's product in its training.
     """
     sae = parent.sae.to(x.device)
     now = spread(x)
@@ -113,9 +123,9 @@ def warm_start(
         sae.b_dec.mul_(growth)
     if carry.b_dec == "median":
         sae.b_dec.copy_(median)
-    step = TrainStep(sae, objective)
+    step = TrainStep(sae, objective, precision)
     if parent.adam is not None:
-        step.load_moments(parent.adam)
+        step.adam.load(parent.adam)
     restarted = set()
     if carry.dead == "restarted":
         restarted = revive(step, x[:RESTART_TOKENS], (parent.feature_density == 0).to(x.device))
