@@ -12,6 +12,7 @@ import torch
 
 from saetrack.corpus import Corpus
 from saetrack.lm.residual import ResidualLM
+from saetrack.sae.timing import part
 from saetrack.text import Split
 
 if TYPE_CHECKING:
@@ -112,7 +113,9 @@ class MixedBatches:
             chosen = self._order[self._served : self._served + self._batch_tokens]
             self._served += len(chosen)
             self._to_serve -= len(chosen)
-            yield pool[:, chosen.to(pool.device)]
+            with part("buffer"):
+                batch = pool[:, chosen.to(pool.device)]
+            yield batch
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and counts from which `restore` goes on."""
@@ -146,6 +149,7 @@ class MixedBatches:
         self._chunks = counts["chunks"]
         self._served = counts["served"]
 
+    @part("buffer")
     def _filled_pool(self) -> Float[Tensor, "layers pool d_in"]:
         if self._pool is None:
             self._leftover = self._next_chunk()
@@ -155,6 +159,7 @@ class MixedBatches:
             self._shuffle(torch.arange(self._pool_tokens))
         return self._pool
 
+    @part("buffer")
     def _refill(self, pool: Float[Tensor, "layers pool d_in"]) -> None:
         """Replace what was served by fresh residuals while there are any."""
         fresh = min(len(self._order), self._to_harvest)

@@ -10,6 +10,7 @@ from saetrack.lm.ahead import Ahead
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.plan import Chain, Stage, Track
 from saetrack.progress import duration
+from saetrack.sae.timing import shares, timed
 from saetrack.stage import Workshop, run_stage
 
 log = logging.getLogger(__name__)
@@ -36,14 +37,23 @@ def run_track(
     began_s = time.monotonic()
     tokens_left = sum(stage.links[0][1].tokens for stage in stages)
     tokens_done = 0
-    with Ahead(source, [stage.checkpoint for stage in stages]) as ahead:
+    with (
+        Ahead(source, [stage.checkpoint for stage in stages]) as ahead,
+        timed(workshop.device) as timing,
+    ):
         for number, stage in enumerate(stages, start=1):
+            spent_s = timing.spent_s()
             run(stage, ahead, workshop)
             tokens_done += stage.links[0][1].tokens
             tokens_left -= stage.links[0][1].tokens
-            if tokens_left:
-                left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
-                log.info("%d of %d links done, %s left", number, len(stages), duration(left_s))
+            left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
+            log.info(
+                "%d of %d links done, %s left; this one: %s",
+                number,
+                len(stages),
+                duration(left_s),
+                shares({name: s - spent_s.get(name, 0) for name, s in timing.spent_s().items()}),
+            )
     return len(missing)
 
 

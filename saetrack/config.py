@@ -63,7 +63,13 @@ class CorpusConfig(Frozen):
 
 
 class EvaluationConfig(Frozen):
-    """What the held-out metrics are measured at. Changes no weights."""
+    """When and at what the held-out metrics are measured. Changes no weights."""
+
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2),
+        description="of a link's budget, ascending: where it is evaluated besides before its first "
+        "and after its last token; close together early, where a warm start changes fastest",
+    )
 
     matched_l0: Annotated[int, Field(gt=0)] = Field(
         default=16,

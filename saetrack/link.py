@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from saetrack.plan import Chain, Link
 from saetrack.sae.metrics import Evaluation, evaluate
 from saetrack.sae.model import SAE
+from saetrack.sae.timing import part
 from saetrack.sae.training import Training
 from saetrack.sae.warm_start import Parent, Start
 from saetrack.splicing import Splicing
@@ -105,6 +106,7 @@ class LinkTraining:
         # Every evaluation so far, by training tokens: a continued link records them again.
         self._history: list[tuple[int, dict[str, float]]] = []
 
+    @part("metrics")
     def evaluate(self, train_s: float) -> Evaluation:
         """Measure on the held-out tokens, and record it."""
         config = self.chain.config
@@ -113,7 +115,6 @@ class LinkTraining:
             step.sae,
             self._held_out,
             step.objective,
-            config.batch_tokens,
             config.evaluation.matched_l0,
         )
         metrics = {**evaluation.scalars(), "train_s": train_s}
@@ -132,20 +133,21 @@ class LinkTraining:
             "start_explained_variance": before["explained_variance"],
             "start_dead": before["dead"],
             "start_b_dec_lag": self._b_dec_lag,
+            "sparse_share": self.training.step.sparse_steps / self.training.done_steps,
         }
-        self._recorder.log(start, 0)
         step = self.training.step
-        version = self._recorder.register(
-            TrainedLink(
-                sae=step.sae,
-                evaluation=evaluation,
-                metrics={**after, **start},
-                train_s=train_s,
-                residual_spread=self._residual_spread,
-                revived=sorted(self.training.revived),
-                adam=step.adam.state() if self.chain.config.carry.adam == "carried" else None,
-            )
+        trained = TrainedLink(
+            sae=step.sae,
+            evaluation=evaluation,
+            metrics={**after, **start},
+            train_s=train_s,
+            residual_spread=self._residual_spread,
+            revived=sorted(self.training.revived),
+            adam=step.adam.state() if self.chain.config.carry.adam == "carried" else None,
         )
+        with part("registry"):
+            self._recorder.log(start, 0)
+            version = self._recorder.register(trained)
         log.info("%s", self._finished_line(evaluation, train_s, version))
         return version
 
@@ -187,4 +189,5 @@ class LinkTraining:
 
     def _record(self, done_tokens: int, metrics: dict[str, float]) -> None:
         self._history.append((done_tokens, metrics))
-        self._recorder.log(metrics, done_tokens)
+        with part("registry"):
+            self._recorder.log(metrics, done_tokens)

@@ -19,6 +19,7 @@ from saetrack.plan import Chain, Link, Stage
 from saetrack.progress import Progress
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
+from saetrack.sae.timing import part
 from saetrack.sae.training import train
 from saetrack.sae.warm_start import Start, cold_start, warm_start
 from saetrack.splicing import prepare_splicing
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
-
-# Shares of a link's budget at which it is evaluated, besides before its first and after its last
-# token: close together early, where a warm start changes fastest.
-EVALUATION_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 Claimed = tuple[Chain, Link, Recorder]
 
@@ -60,11 +57,12 @@ def run_stage(stage: Stage, ahead: Ahead, workshop: Workshop) -> None:
     with ExitStack() as claims:
         claimed: list[Claimed] = []
         for chain, link in stage.links:
-            recorder = workshop.store.claim(chain, link)
+            with part("registry"):
+                recorder = workshop.store.claim(chain, link)
             if recorder is not None:
                 claimed.append((chain, link, claims.enter_context(recorder)))
         if claimed:
-            with ahead.checkpoint(stage.checkpoint) as folder:
+            with part("LM loading"), ahead.checkpoint(stage.checkpoint) as folder:
                 lm = _load_lm(folder, claimed, workshop.device)
             state_path = workshop.state_dir / f"{stage.key}.safetensors"
             training = _StageTraining(lm, claimed, workshop.store, state_path)
@@ -112,7 +110,9 @@ class _StageTraining:
         else:
             self._restore(*saved)
         done = self._saved_tokens = self._done_tokens
-        self._due_tokens = [due for s in EVALUATION_SHARES if (due := s * link.tokens) > done]
+        self._due_tokens = [
+            due for share in config.evaluation.shares if (due := share * link.tokens) > done
+        ]
         self._progress = Progress(self._label, link.tokens, "tokens", done)
 
     def run(self) -> None:
@@ -154,6 +154,7 @@ class _StageTraining:
         for link in self._links:
             link.evaluate(self._train_s)
 
+    @part("saving")
     def _save(self) -> None:
         tensors, counts = self._batches.state()
         facts: dict[str, Any] = {"batches": counts, "train_s": self._train_s, "links": {}}
@@ -188,7 +189,8 @@ def _start(
     config = chain.config
     if link.parent_identity is None:
         return cold_start(x, config.d_sae, config.objective, config.seed, config.encoder_precision)
-    parent = store.parent(chain, link)
+    with part("registry"):
+        parent = store.parent(chain, link)
     return warm_start(parent, config.carry, x, config.objective, config.encoder_precision)
 
 

@@ -141,7 +141,7 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
         sae.b_enc[:3] = -1e3
     objective = Objective(l1_coefficient=0.02, reconstruction="mse")
     result = evaluate(
-        sae, x, objective, batch_tokens=70, matched_l0=4
+        sae, x, objective, matched_l0=4, batch_tokens=70
     )  # batches that do not divide the tokens
     acts = sae.encode(x).detach().double().numpy()
     out = sae.decode(sae.encode(x)).detach().double().numpy()
@@ -163,7 +163,7 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
 
 def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
     sae, x = some_sae(), residuals(tokens=60)
-    at_4 = evaluate(sae, x, Objective(), batch_tokens=60, matched_l0=4)
+    at_4 = evaluate(sae, x, Objective(), matched_l0=4)
     acts = sae.encode(x).detach()
     smallest_kept = acts.flatten().sort(descending=True).values[4 * 60 - 1]
     kept = torch.where(acts >= smallest_kept, acts, torch.zeros_like(acts))
@@ -171,7 +171,7 @@ def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
     errors = (sae.decode(kept).detach() - x).square().sum()
     expected = 1 - errors / (x - x.mean(dim=0)).square().sum()
     assert at_4.explained_variance_at_l0 == pytest.approx(float(expected), rel=1e-5)
-    all_kept = evaluate(sae, x, Objective(), batch_tokens=60, matched_l0=D_SAE)
+    all_kept = evaluate(sae, x, Objective(), matched_l0=D_SAE)
     assert all_kept.explained_variance_at_l0 == pytest.approx(all_kept.explained_variance)
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from saetrack.errors import UserError
 from saetrack.lm import hub as _hub  # noqa: F401  (sets what transformers reads when imported)
+from saetrack.sae.timing import part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -68,6 +69,7 @@ class ResidualLM:
         return int(self._bridge.cfg.d_model)
 
     @torch.no_grad()
+    @part("LM")
     def resid_pre(
         self, tokens: Int[Tensor, "rows context"]
     ) -> Float[Tensor, "layers rows context d_in"]:
@@ -89,6 +91,7 @@ class ResidualLM:
         return resid
 
     @torch.no_grad()
+    @part("LM")
     def spliced_loss(
         self, tokens: Int[Tensor, "rows context"], layer: int, replace: Replace | None
     ) -> float:

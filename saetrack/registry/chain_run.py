@@ -35,6 +35,7 @@ class ChainRuns:
     def __init__(self, client: MlflowClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        self._ids: dict[str, tuple[str, str]] = {}
 
     def of(self, chain: Chain) -> Run:
         """The run of a chain, begun if there is none."""
@@ -56,6 +57,13 @@ class ChainRuns:
         if oldest.info.run_id != run.info.run_id:
             self._client.delete_run(run.info.run_id)
         return oldest
+
+    def ids_of(self, chain: Chain) -> tuple[str, str]:
+        """Experiment and run of a chain, begun if there is none; asked of the server once."""
+        if chain.name not in self._ids:
+            run = self.of(chain)
+            self._ids[chain.name] = run.info.experiment_id, run.info.run_id
+        return self._ids[chain.name]
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         found = self._client.search_runs(

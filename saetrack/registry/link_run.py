@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SAE_FOLDER = "sae"
 
+SECONDS_BETWEEN_REQUESTS = 5.0
+
 
 class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
     """A claimed run. While the block lasts it is alive; broken off, it is marked FAILED."""
@@ -43,6 +46,8 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
         self._link = link
         self._facts = {**link_facts(chain, link), "parent_version": parent_version}
         self._heartbeat = heartbeat(client, run_id)
+        self._unsent: list[Metric] = []
+        self._sent_at_s = time.monotonic()
         params = {**chain.config.model_dump(mode="json"), "optimiser": asdict(link.optimiser)}
         client.log_batch(run_id, params=as_params({**params, "tokens": link.tokens}))
 
@@ -62,10 +67,20 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
                 self._client.set_terminated(self._run_id, "FAILED")
 
     def log(self, metrics: dict[str, float], done_tokens: int) -> None:
-        """Keep metrics measured after `done_tokens` training tokens."""
+        """Keep metrics measured after `done_tokens` training tokens.
+
+        They are sent together every few seconds and before the link is registered: a request each
+        would cost short links more than their training's optimiser does.
+        """
         time_ms = now_ms()
-        points = [Metric(name, value, time_ms, done_tokens) for name, value in metrics.items()]
-        self._client.log_batch(self._run_id, metrics=points)
+        self._unsent += [Metric(name, v, time_ms, done_tokens) for name, v in metrics.items()]
+        if time.monotonic() - self._sent_at_s >= SECONDS_BETWEEN_REQUESTS:
+            self._send()
+
+    def _send(self) -> None:
+        self._client.log_batch(self._run_id, metrics=self._unsent)
+        self._unsent = []
+        self._sent_at_s = time.monotonic()
 
     def register(self, trained: TrainedLink) -> int:
         """Upload the link's files, then create its version in one transaction."""
@@ -77,6 +92,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             },
             self._link.tokens,
         )
+        self._send()
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             self._write(folder, trained)

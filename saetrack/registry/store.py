@@ -38,7 +38,6 @@ TABLE_METRICS = (
 )
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
-METRICS_PER_BATCH = 1000  # MLflow takes no more
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,8 @@ class Registry:
         """
         self._client = connect(settings.tracking_uri)
         self._runs = ChainRuns(self._client, settings)
+        # Versions that were seen, by chain and identity: what is registered stays as it is.
+        self._seen: dict[tuple[str, str], ModelVersion] = {}
 
     # What the chain needs (saetrack.link.LinkStore)
 
@@ -84,8 +85,9 @@ class Registry:
 
     def parent(self, chain: Chain, link: Link) -> Parent:
         """What a link starts from. Its parent must be registered."""
-        version = self.versions(chain)[link.parent_identity or ""]
-        folder = self._download(self._client.get_model_version(chain.name, str(version)))
+        version = self._version(chain, link.parent_identity)
+        assert version is not None, "the parent is not registered"
+        folder = self._download(version)
         sae, cfg = load_sae(folder)
         moments = folder / ADAM_FILE
         return Parent(
@@ -105,7 +107,7 @@ class Registry:
             return None
         run_id = self._claim(chain, link)
         if run_id is None:
-            return self.versions(chain)[link.identity]
+            return self._number_of(chain, link.identity)
         original = elsewhere[-1]
         version = create_version(
             self._client,
@@ -115,7 +117,7 @@ class Registry:
             tags=as_tags(
                 {
                     **link_facts(chain, link),
-                    "parent_version": self.versions(chain).get(link.parent_identity or ""),
+                    "parent_version": self._number_of(chain, link.parent_identity),
                     "sha256": original.tags["sha256"],
                     "taken_over_from": f"{original.name} version {original.version}",
                 }
@@ -129,22 +131,22 @@ class Registry:
         run_id = self._claim(chain, link)
         if run_id is None:
             return None
-        parent_version = self.versions(chain).get(link.parent_identity or "")
+        parent_version = self._number_of(chain, link.parent_identity)
         return LinkRun(self._client, run_id, chain, link, parent_version)
 
     def _claim(self, chain: Chain, link: Link) -> str | None:
         """The run of a claimed link; None once it is registered."""
-        chain_run = self._runs.of(chain)
+        experiment_id, chain_run_id = self._runs.ids_of(chain)
         tags = {
             "kind": "link",
-            "mlflow.parentRunId": chain_run.info.run_id,
+            "mlflow.parentRunId": chain_run_id,
             **as_tags(link_facts(chain, link)),
         }
         told = False
-        while link.identity not in self.versions(chain):
+        while self._version(chain, link.identity) is None:
             run_id = take_claim(
                 self._client,
-                chain_run.info.experiment_id,
+                experiment_id,
                 link.identity,
                 chain.label(link),
                 tags,
@@ -258,9 +260,7 @@ class Registry:
             self._client.delete_run(broken.info.run_id)
         run = self._client.create_run(experiment_id, run_name=title, tags=as_tags(facts))
         points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
-        for begin in range(0, len(points), METRICS_PER_BATCH):
-            part = points[begin : begin + METRICS_PER_BATCH]
-            self._client.log_batch(run.info.run_id, metrics=part)
+        self._client.log_batch(run.info.run_id, metrics=points)
         self._client.log_artifacts(run.info.run_id, str(folder))
         self._client.set_terminated(run.info.run_id)
 
@@ -301,6 +301,20 @@ class Registry:
         if folder_sha256(folder) != version.tags["sha256"]:
             raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
         return folder
+
+    def _version(self, chain: Chain, identity: str | None) -> ModelVersion | None:
+        """The version of a chain's link; however long the chain, one query at most."""
+        if identity is None:
+            return None
+        if (chain.name, identity) not in self._seen:
+            condition = f"name = '{chain.name}' and tags.identity = '{identity}'"
+            for version in self._model_versions(condition):
+                self._seen[chain.name, identity] = version
+        return self._seen.get((chain.name, identity))
+
+    def _number_of(self, chain: Chain, identity: str | None) -> int | None:
+        version = self._version(chain, identity)
+        return None if version is None else _number(version)
 
     def _of_chain(self, chain_name: str) -> list[ModelVersion]:
         return self._model_versions(f"name = '{chain_name}'")

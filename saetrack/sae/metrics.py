@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from saetrack.sae.objective import Objective, losses
+from saetrack.sae.objective import Objective, l1_weights, reconstruction_error
+from saetrack.sae.sparse import ActivePairs, active_pairs, decode_pairs, select, sums_by_feature
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -55,55 +56,53 @@ def evaluate(
     sae: SAE,
     held_out: Float[Tensor, "tokens d_in"],
     objective: Objective,
-    batch_tokens: int,
     matched_l0: int,
+    batch_tokens: int = 2048,
 ) -> Evaluation:
     """Measure an SAE on held-out residuals.
 
     Args:
         sae: what to measure.
         held_out: residuals that no link trains on.
-        objective: its `loss`, where scale-free, centres on each batch's mean: give training's size.
-        batch_tokens: residuals at a time; sums across batches are kept in float64.
+        objective: of the training; its `loss`, where scale-free, centres on each batch's mean.
         matched_l0: active features per token for `explained_variance_at_l0`.
+        batch_tokens: residuals at a time; sums across batches are kept in float64.
     """
     x_mean = held_out.mean(dim=0)
-    sums = dict.fromkeys(("loss", "l1", "error", "error_at_l0", "spread", "per_token"), 0.0)
+    names = ("loss", "l1", "error", "error_at_l0", "spread", "per_token")
+    sums = torch.zeros(len(names), dtype=torch.float64, device=held_out.device)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)
     for x in held_out.split(batch_tokens):
-        feature_acts = sae.encode(x)
-        sae_out = sae.decode(feature_acts)
-        terms = losses(objective, sae, x, feature_acts, sae_out)
+        pairs = active_pairs(sae, x)
+        sae_out = decode_pairs(sae, pairs)
+        l1 = sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(objective, sae)
+        loss = reconstruction_error(objective, x, sae_out) * len(x) + objective.l1_coefficient * l1
         error = (sae_out - x).square().sum(dim=1).double()
         spread = (x - x_mean).square().sum(dim=1).double()
-        sums["loss"] += float(terms.loss) * len(x)
-        sums["l1"] += float(terms.l1) * len(x)
-        sums["error"] += float(error.sum())
-        sparser_out = sae.decode(keep_largest(feature_acts, matched_l0 * len(x)))
-        sums["error_at_l0"] += float((sparser_out - x).square().sum(dim=1).double().sum())
-        sums["spread"] += float(spread.sum())
-        sums["per_token"] += float((1 - error / spread.clamp_min(1e-12)).sum())
-        fired += (feature_acts > 0).sum(dim=0)
+        sparser_out = decode_pairs(sae, largest(sae, pairs, matched_l0 * len(x)))
+        error_at_l0 = (sparser_out - x).square().sum(dim=1).double()
+        per_token = 1 - error / spread.clamp_min(1e-12)
+        of_batch = (loss, l1, error.sum(), error_at_l0.sum(), spread.sum(), per_token.sum())
+        sums += torch.stack([value.double() for value in of_batch])
+        fired += pairs.offsets.diff()
+    total = dict(zip(names, sums.tolist(), strict=True))
     tokens = len(held_out)
     return Evaluation(
-        loss=sums["loss"] / tokens,
-        mse=sums["error"] / held_out.numel(),
-        l1=sums["l1"] / tokens,
-        explained_variance=1 - sums["error"] / sums["spread"],
-        explained_variance_per_token=sums["per_token"] / tokens,
-        explained_variance_at_l0=1 - sums["error_at_l0"] / sums["spread"],
+        loss=total["loss"] / tokens,
+        mse=total["error"] / held_out.numel(),
+        l1=total["l1"] / tokens,
+        explained_variance=1 - total["error"] / total["spread"],
+        explained_variance_per_token=total["per_token"] / tokens,
+        explained_variance_at_l0=1 - total["error_at_l0"] / total["spread"],
         l0=float(fired.sum()) / tokens,
         dead=float((fired == 0).double().mean()),
         feature_density=(fired.double() / tokens).float().cpu(),
     )
 
 
-def keep_largest(
-    feature_acts: Float[Tensor, "batch d_sae"], count: int
-) -> Float[Tensor, "batch d_sae"]:
-    """The `count` largest activations of a batch in their places, all others zero."""
-    active = feature_acts[feature_acts > 0]
-    if len(active) <= count:
-        return feature_acts
-    smallest_kept = active.topk(count, sorted=False).values.min()
-    return feature_acts.where(feature_acts >= smallest_kept, 0.0)
+def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:
+    """The `count` pairs of the largest activations."""
+    if len(pairs.feature_acts) <= count:
+        return pairs
+    smallest_kept = pairs.feature_acts.topk(count, sorted=False).values.min()
+    return select(sae, pairs, pairs.feature_acts >= smallest_kept)

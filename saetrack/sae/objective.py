@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import Tensor, maximum
+from torch import Tensor, maximum, ones_like
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,11 +52,15 @@ def losses(
 ) -> Losses:
     """All terms of the objective on one batch."""
     reconstruction = reconstruction_error(objective, x, sae_out)
-    if objective.penalty == "unit_decoder":
-        l1 = feature_acts.sum(dim=1).mean()
-    else:
-        l1 = (feature_acts @ sae.W_dec.norm(dim=1)).mean()
+    l1 = (feature_acts @ l1_weights(objective, sae)).mean()
     return Losses(reconstruction + objective.l1_coefficient * l1, reconstruction, l1)
+
+
+def l1_weights(objective: Objective, sae: SAE) -> Float[Tensor, " d_sae"]:
+    """What an activation of each feature counts in the penalty (Eq 14): 1, or its row's norm."""
+    unit = objective.penalty == "unit_decoder"
+    weights: Tensor = ones_like(sae.b_enc) if unit else sae.W_dec.norm(dim=1)
+    return weights
 
 
 def reconstruction_error(

@@ -18,16 +18,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch.nn.functional import embedding_bag
 
-from saetrack.sae.objective import Losses, Objective, reconstruction_error
+from saetrack.sae.objective import Losses, Objective, l1_weights, reconstruction_error
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
@@ -103,9 +103,17 @@ def active_pairs(
     if precision == "float32":
         return pairs
     feature_acts = dot_products(pairs, sae.W_enc.T, centred) + sae.b_enc[pairs.features]
-    is_active = feature_acts > 0
+    return select(sae, replace(pairs, feature_acts=feature_acts), feature_acts > 0)
+
+
+def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
+    """Some of the pairs."""
     return _pairs(
-        sae, len(x), pairs.features[is_active], pairs.tokens[is_active], feature_acts[is_active]
+        sae,
+        pairs.batch_tokens,
+        pairs.features[wanted],
+        pairs.tokens[wanted],
+        pairs.feature_acts[wanted],
     )
 
 
@@ -158,7 +166,8 @@ def dot_products(
         places = torch.sparse_csr_tensor(
             pairs.offsets, pairs.tokens, pairs.feature_acts, size, check_invariants=False
         )
-    return torch.sparse.sampled_addmm(places, by_feature, by_token.T, beta=0.0).values()
+    products: Tensor = torch.sparse.sampled_addmm(places, by_feature, by_token.T, beta=0.0)
+    return products.values()
 
 
 @dataclass(frozen=True)
@@ -212,15 +221,13 @@ def sparse_gradient(
     with torch.enable_grad():
         reconstruction = reconstruction_error(objective, x, sae_out.requires_grad_())
         (error,) = torch.autograd.grad(reconstruction, sae_out)
-    # An activation costs l1_weight of its feature, summed over pairs and averaged over tokens.
-    by_norm = objective.penalty == "decoder_norm"
-    l1_weight = sae.W_dec.norm(dim=1) if by_norm else torch.ones_like(sae.b_enc)
+    weights = l1_weights(objective, sae)
     l1_scale = objective.l1_coefficient / len(x)
-    summed_acts = _sums_by_feature(pairs, pairs.feature_acts)
-    l1 = summed_acts @ l1_weight / len(x)
+    summed_acts = sums_by_feature(pairs, pairs.feature_acts)
+    l1 = summed_acts @ weights / len(x)
     acts_gradient = dot_products(pairs, sae.W_dec, error)
-    acts_gradient += (l1_scale * l1_weight)[pairs.features]
-    b_enc = _sums_by_feature(pairs, acts_gradient)
+    acts_gradient += (l1_scale * weights)[pairs.features]
+    b_enc = sums_by_feature(pairs, acts_gradient)
     reconstruction = reconstruction.detach()
     return SparseGradient(
         losses=Losses(reconstruction + objective.l1_coefficient * l1, reconstruction, l1),
@@ -230,12 +237,11 @@ def sparse_gradient(
         _centred=x - sae.b_dec,
         _error=error,
         _acts_gradient=acts_gradient,
-        _norm_gradient=l1_scale * summed_acts if by_norm else None,
+        _norm_gradient=l1_scale * summed_acts if objective.penalty == "decoder_norm" else None,
         _sae=sae,
     )
 
 
-def _sums_by_feature(
-    pairs: ActivePairs, values: Float[Tensor, " pairs"]
-) -> Float[Tensor, " d_sae"]:
+def sums_by_feature(pairs: ActivePairs, values: Float[Tensor, " pairs"]) -> Float[Tensor, " d_sae"]:
+    """Of each feature, the sum of a value of its pairs."""
     return torch.segment_reduce(values, "sum", offsets=pairs.offsets)

@@ -10,6 +10,7 @@ from torch import Tensor
 from saetrack.sae.adam import Adam
 from saetrack.sae.objective import Losses, Objective, losses
 from saetrack.sae.sparse import EncoderPrecision, FeatureGradient, blocks, sparse_gradient
+from saetrack.sae.timing import part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -58,7 +59,8 @@ class TrainStep:
         """Train on one batch of residuals."""
         self.adam.begin_step(learning_rate)
         step = self._sparse if self.density < self._sparse_below else self._dense
-        terms, active_tokens = step(x)
+        with part("step"):
+            terms, active_tokens = step(x)
         self.density = float(active_tokens.sum()) / (len(x) * self.sae.d_sae)
         self.tokens_since_fired += len(x)
         self.tokens_since_fired.masked_fill_(active_tokens > 0, 0)
@@ -68,7 +70,8 @@ class TrainStep:
         self.sparse_steps += 1
         gradient = sparse_gradient(self.sae, self.objective, x, self._precision)
         for of_block in gradient.blocks():
-            self._update_features(of_block)
+            with part("optimiser"):
+                self._update_features(of_block)
         self.adam.update("b_dec", gradient.b_dec)
         return gradient.losses, gradient.pairs.offsets.diff()
 
@@ -80,9 +83,11 @@ class TrainStep:
             terms.loss, (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
         )
         for features in blocks(sae):
-            self._update_features(
-                FeatureGradient(features, W_enc.T[features], b_enc[features], W_dec[features])
+            of_block = FeatureGradient(
+                features, W_enc.T[features], b_enc[features], W_dec[features]
             )
+            with part("optimiser"):
+                self._update_features(of_block)
         self.adam.update("b_dec", b_dec)
         return Losses(*(term.detach() for term in terms)), (feature_acts > 0).sum(dim=0)
 
