@@ -24,7 +24,7 @@ HUB_DATASETS = {
 
 Tokens = Annotated[int, Field(gt=0)]
 Index = Annotated[int, Field(ge=0)]
-Direction = Literal["forward", "reverse", "conventional"]
+Direction = Literal["forward", "reverse", "conventional", "frozen"]
 
 
 class Frozen(BaseModel):
@@ -94,6 +94,11 @@ class Piece(Frozen):
     )
     stride: Annotated[int, Field(gt=0)] = 1
     tokens: Tokens = Field(description="training budget of each link of this piece")
+    repeat: Annotated[int, Field(gt=0)] = Field(
+        default=1,
+        description="links at each checkpoint: over one that stands still, a chain shows how far "
+        "training alone moves its features",
+    )
 
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
@@ -183,25 +188,31 @@ class TrackConfig(Frozen):
                 f"{len(spec.lm_steps) - 1}"
             )
 
-    def budgets(self, n_checkpoints: int) -> dict[int, int]:
-        """Training tokens of each link, by checkpoint index, in the chain's order.
+    def budgets(self, n_checkpoints: int) -> list[tuple[int, int]]:
+        """Checkpoint index and training tokens of each link, in the chain's order.
 
         Args:
             n_checkpoints: how many the LM has; of a live folder's, those there are so far.
         """
-        return {
-            index: piece.tokens
+        return [
+            (index, piece.tokens)
             for piece in self.schedule
             for index in piece.checkpoint_indices(n_checkpoints)
+            for _ in range(piece.repeat)
             if index < n_checkpoints
-        }
+        ]
 
     @property
     def direction(self) -> Direction:
-        """Through the LM's training, `reverse` as in appendix I.2; one link is `conventional`."""
+        """Through the LM's training, `reverse` as in appendix I.2.
+
+        One link is `conventional`; several at one checkpoint are a `frozen` chain, a control.
+        """
         first, last = self.schedule[0].first, self.schedule[-1].last
         if first == last:
-            return "conventional"
+            return (
+                "conventional" if len(self.schedule) == self.schedule[0].repeat == 1 else "frozen"
+            )
         return "forward" if last is None or first < last else "reverse"
 
     @model_validator(mode="after")
@@ -217,7 +228,10 @@ class TrackConfig(Frozen):
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
         indices = [i for piece in self.schedule for i in piece.checkpoint_indices(0)]
         for earlier, later in pairwise(indices):
-            one_way = later < earlier if self.direction == "reverse" else later > earlier
+            if self.direction == "frozen":
+                one_way = later == earlier
+            else:
+                one_way = later < earlier if self.direction == "reverse" else later > earlier
             if not one_way:
                 raise UserError(
                     f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
@@ -286,7 +300,7 @@ class CompareConfig(Frozen):
         ]
 
     def _budgets(self) -> dict[int, int]:
-        return self.track.budgets(len(find_spec(self.track.model).lm_steps))
+        return dict(self.track.budgets(len(find_spec(self.track.model).lm_steps)))
 
     def _variant(self, **changes: Any) -> TrackConfig:
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})

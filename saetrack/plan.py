@@ -101,10 +101,10 @@ def plan_track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) ->
     budgets = config.budgets(len(source.spec.lm_steps))
     if not budgets:
         raise UserError(f"schedule: {config.model} has none of its checkpoints yet")
-    checkpoints = source.resolve(list(budgets))
-    chains = [
-        _plan_chain(config, layer, source, corpus, checkpoints, budgets) for layer in config.layers
-    ]
+    indices = list(dict.fromkeys(index for index, _ in budgets))
+    checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
+    places = [(checkpoints[index], tokens) for index, tokens in budgets]
+    chains = [_plan_chain(config, layer, source, corpus, places) for layer in config.layers]
     return Track(config, tuple(chains))
 
 
@@ -113,14 +113,12 @@ def _plan_chain(
     layer: int,
     source: CheckpointSource,
     corpus: Corpus,
-    checkpoints: list[Checkpoint],
-    budgets: dict[int, int],
+    places: list[tuple[Checkpoint, int]],
 ) -> Chain:
     links: list[Link] = []
-    for checkpoint in checkpoints:
+    for checkpoint, tokens in places:
         parent = links[-1].identity if links else None
         optimiser = config.later_links if links else config.first_link
-        tokens = budgets[checkpoint.checkpoint_index]
         identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
@@ -143,7 +141,7 @@ def _chain_name(config: TrackConfig, layer: int, source: CheckpointSource, corpu
     )
     key = digest([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION])
     kind: str = config.direction
-    if kind == "conventional":
+    if kind in ("conventional", "frozen"):
         kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
     return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
 

@@ -49,7 +49,7 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
             raise UserError(f"model={config.model!r}: holds no whole checkpoint yet")
         source = open_source(find_spec(config.model), settings.cache_dir, settings.fetched_bytes)
     config.require_fit(source.spec)
-    source.resolve(list(config.budgets(len(source.spec.lm_steps))))
+    source.resolve([index for index, _ in config.budgets(len(source.spec.lm_steps))])
     corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
     workshop = Workshop(registry, device, settings.cache_dir / "states")
     return Prepared(plan_track(config, source, corpus), source, registry, workshop)

@@ -405,3 +405,20 @@ def test_a_conventional_sae_is_the_first_link_of_a_chain_from_its_checkpoint(
     (conventional,) = plan(source, corpus, schedule=schedule).chains
     assert conventional.name.startswith("nano.L1.conventional-step0.s0.")
     assert conventional.links[0].identity == chain.links[0].identity
+
+
+def test_a_frozen_chain_shows_what_training_alone_moves(
+    source: CheckpointSource, corpus: Corpus
+) -> None:
+    still = {"first": 2, "last": 2}
+    schedule = [{**still, "tokens": 8_192}, {**still, "tokens": 4_096, "repeat": 3}]
+    track = plan(source, corpus, schedule=schedule)
+    (chain,) = track.chains
+    assert chain.name.startswith("nano.L1.frozen-step")
+    assert [link.checkpoint.checkpoint_index for link in chain.links] == [2] * 4
+    assert [link.tokens for link in chain.links] == [8_192, 4_096, 4_096, 4_096]
+    assert len({link.identity for link in chain.links}) == 4
+    store = MemoryStore()
+    assert run(track, source, store) == 4
+    first, *_, last = (store.links[link.identity] for link in chain.links)
+    assert not torch.equal(first.sae.W_dec, last.sae.W_dec)

@@ -36,7 +36,7 @@ def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
         for axes, panel in zip(figure.subplots(2, 3, sharex=True).flat, PANELS, strict=True):
             _draw(axes, table, *panel)
         for axes in figure.axes[3:]:
-            axes.set_xlabel("LM training step + 1")
+            axes.set_xlabel("link" if _is_frozen(table) else "LM training step + 1")
         handles = [
             line("after training", BLUE, marker="o", markersize=4),
             line("warm start, before training", GREY, linestyle=":", marker=".", markersize=4),
@@ -49,16 +49,20 @@ def _draw(
     axes: Axes, table: pd.DataFrame, end: str, start: str | None, label: str, colour: str
 ) -> None:
     # Step 0 has no place on a log axis: steps are drawn at lm_step + 1, as in the paper.
-    at = table["lm_step"] + 1
+    at = table["link"] if _is_frozen(table) else table["lm_step"] + 1
     if start is not None:
         warm = table["link"] > 0
         # An explained variance far below 0 would flatten the curve that matters.
         values = table[start].clip(lower=0)
         axes.plot(at[warm], values[warm], ".:", color=GREY, linewidth=1, markersize=4)
     axes.plot(at, table[end], "o-", color=colour, markersize=4)
-    axes.set_xscale("log")
+    axes.set_xscale("linear" if _is_frozen(table) else "log")
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0, top=max(1.02, 1.02 * table[end].max()) if end in SHARES else None)
+
+
+def _is_frozen(table: pd.DataFrame) -> bool:
+    return bool(table["lm_step"].duplicated().any())
 
 
 def _caption(table: pd.DataFrame) -> str:
