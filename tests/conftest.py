@@ -17,6 +17,9 @@ os.environ.update(
 for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
     del os.environ[name]
 
+# Triton decides when it is imported; TRITON_INTERPRET=0 tests the kernels on a GPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def test_the_sae_and_its_step_need_torch_alone() -> None:
 from importlib.machinery import PathFinder
 import sys
 hidden = {'pydantic', 'safetensors', 'jaxtyping', 'pandas', 'transformers', 'mlflow', 'prefect',
-          'matplotlib'}
+          'matplotlib', 'triton'}
 find = PathFinder.find_spec
 # As if they were not installed; torch itself looks for some of them.
 PathFinder.find_spec = staticmethod(

@@ -48,6 +48,11 @@ class Adam:
         self.done_steps += 1
         self._learning_rate = learning_rate
 
+    def scales(self) -> tuple[float, float]:
+        """Of this step: the learning rate over the first bias correction, the second's root."""
+        first, second = 1 - BETA1**self.done_steps, 1 - BETA2**self.done_steps
+        return self._learning_rate / first, second**0.5
+
     def update(self, name: str, gradient: Tensor, rows: slice = ALL) -> None:
         """Update some rows of a parameter with their gradient."""
         parameter = self.parameters[name][rows]

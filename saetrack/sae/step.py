@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from saetrack.sae.timing import part
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+    from saetrack.sae.fused import FusedStep
     from saetrack.sae.model import SAE
 
 # Share of active pairs below which the sparse step is the faster one. It decides how sums are
@@ -54,28 +56,38 @@ class TrainStep:
         self.sparse_steps = 0
         self._precision: EncoderPrecision = precision
         self._sparse_below = sparse_below
+        self._fused: FusedStep | None = None
+        # Triton comes with torch's builds for GPUs and is loaded only there.
+        if sae.b_enc.is_cuda and find_spec("triton") is not None:
+            from saetrack.sae.fused import FusedStep
+
+            self._fused = FusedStep(sae, objective, self.adam, precision)
 
     def __call__(self, x: Float[Tensor, "batch d_in"], learning_rate: float) -> Losses:
         """Train on one batch of residuals."""
         self.adam.begin_step(learning_rate)
         step = self._sparse if self.density < self._sparse_below else self._dense
         with part("step"):
-            terms, active_tokens = step(x)
-        self.density = float(active_tokens.sum()) / (len(x) * self.sae.d_sae)
+            terms, active_tokens, active = step(x)
+        self.density = active / (len(x) * self.sae.d_sae)
         self.tokens_since_fired += len(x)
         self.tokens_since_fired.masked_fill_(active_tokens > 0, 0)
         return terms
 
-    def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"]]:
+    def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
+        """Over the active pairs; losses, tokens on which each feature was active, their sum."""
         self.sparse_steps += 1
+        if self._fused is not None:
+            return self._fused(x)
         gradient = sparse_gradient(self.sae, self.objective, x, self._precision)
         for of_block in gradient.blocks():
             with part("optimiser"):
                 self._update_features(of_block)
         self.adam.update("b_dec", gradient.b_dec)
-        return gradient.losses, gradient.pairs.offsets.diff()
+        return gradient.losses, gradient.pairs.offsets.diff(), len(gradient.pairs.tokens)
 
-    def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"]]:
+    def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
+        """Over all activations, by autograd; returns as `_sparse` does."""
         sae = self.sae
         feature_acts = sae.encode(x)
         terms = losses(self.objective, sae, x, feature_acts, sae.decode(feature_acts))
@@ -89,7 +101,8 @@ class TrainStep:
             with part("optimiser"):
                 self._update_features(of_block)
         self.adam.update("b_dec", b_dec)
-        return Losses(*(term.detach() for term in terms)), (feature_acts > 0).sum(dim=0)
+        active_tokens = (feature_acts > 0).sum(dim=0)
+        return Losses(*(term.detach() for term in terms)), active_tokens, int(active_tokens.sum())
 
     @torch.no_grad()
     def _update_features(self, gradient: FeatureGradient) -> None:
