@@ -306,6 +306,68 @@ class CompareConfig(Frozen):
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})
 
 
+class Control(Frozen):
+    """A chain to hold another one's drift against.
+
+    `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
+    random); a `replicate` should show the same (another seed, the reverse chain).
+    """
+
+    role: Literal["noise", "replicate"]
+    track: TrackConfig
+
+
+class AnalyzeConfig(Frozen):
+    """What is looked at in a registered chain. Trains nothing."""
+
+    chain: str | None = Field(default=None, description="name of a registered chain; or give track")
+    track: TrackConfig | None = Field(
+        default=None, description="of which every layer's chain is analysed; or give chain"
+    )
+    versions: Annotated[tuple[Index, ...], Field(min_length=3)] | None = Field(
+        default=None, description="of the chain's registered model; null: every registered link"
+    )
+    controls: dict[str, Control] = Field(
+        default={}, description="by name; those that are not registered are left out, and said so"
+    )
+    contexts: Annotated[int, Field(ge=2)] = Field(
+        default=25, description="top contexts per feature (paper, section 4.1)"
+    )
+    followed_features: Annotated[int, Field(gt=0)] = Field(
+        default=4096,
+        description="live features whose contexts are followed through all checkpoints, a random "
+        "sample if there are more: memory grows with it",
+    )
+    sampled_features: Annotated[int, Field(gt=0)] = Field(
+        default=256, description="of the paper's random sample"
+    )
+    random_directions: Annotated[int, Field(gt=0)] = Field(
+        default=256, description="directions whose contexts are followed as a control"
+    )
+    baseline_draws: Annotated[int, Field(ge=5)] = 5
+    baseline_tokens: Annotated[int, Field(ge=2)] = Field(
+        default=100, description="random contexts of each draw"
+    )
+    sample_tokens: Annotated[int, Field(ge=2)] = Field(
+        default=1024, description="whose residuals are kept for collapse and continuity"
+    )
+    least_density: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
+    )
+    exclude_bos: bool = Field(default=True, description="leave BOS positions out")
+    seed: Index = 0
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if (self.chain is None) == (self.track is None):
+            raise UserError(f"chain={self.chain!r}: give either chain or track, not both or none")
+        return self
+
+    def choices(self) -> dict[str, Any]:
+        """The fields that determine what is found at a checkpoint."""
+        return self.model_dump(mode="json", exclude={"chain", "track", "versions", "controls"})
+
+
 Config = TypeVar("Config", bound=BaseModel)
 
 
@@ -325,6 +387,15 @@ def load_compare_config(values: dict[str, Any]) -> CompareConfig:
         UserError: the first problem, in one line.
     """
     return _validated(CompareConfig, values)
+
+
+def load_analyze_config(values: dict[str, Any]) -> AnalyzeConfig:
+    """Validate an analysis' parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    return _validated(AnalyzeConfig, values)
 
 
 def _validated(kind: type[Config], values: dict[str, Any]) -> Config:

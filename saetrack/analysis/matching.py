@@ -18,6 +18,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
+from saetrack.analysis.assignment import assign
+from saetrack.analysis.scores import ProductScores
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
@@ -28,6 +31,24 @@ Comparison = Literal["link_conventional", "conventional_seeds", "random_directio
 
 # Cosines from which on a pair is called similar, and nearly the same.
 SIMILAR, NEARLY_SAME = 0.7, 0.9
+
+DENSE_PAIRS = 2**24
+"""Up to so many pairs of live features all cosines are held at once, 0.13 GB in float64.
+
+Beyond, `saetrack.analysis.assignment` finds the same assignment in blocks. CPU seconds of one core
+and memory, cosines in 128 dimensions included, between two alike dictionaries (median matched
+cosine 0.8) and between random ones, the worst case met:
+
+| live features | dense: alike | random | memory | in blocks: alike | random | memory |
+|---|---|---|---|---|---|---|
+| 1,000 | 0.04 | 0.1 | 0.03 GB | 0.1 | 0.2 | |
+| 2,000 | 0.15 | 0.7 | 0.1 GB | 0.3 | 0.8 | |
+| 4,000 | 0.5 | 2.2 | 0.3 GB | 0.9 | 1.8 | |
+| 8,000 | 4 | 12 | 1.1 GB | 4 | 7 | 0.7 GB |
+| 16,000 | | | 5 GB | 16 | 24 | 1.0 GB |
+
+At 65,536 features the dense matrix has 80 GB; the blocks stay as they are.
+"""
 
 
 class Pairing(NamedTuple):
@@ -60,6 +81,9 @@ class Matching:
         left_dead: features of the left SAE that were left out.
         right_live: live features of the right SAE.
         right_dead: features of the right SAE that were left out.
+        exact: the summed cosine is proven to be the largest. False only if the blockwise search
+            ended before that.
+        gap: by how much another assignment's summed cosine could be larger, at most.
     """
 
     left: Int[Tensor, " pairs"]
@@ -69,6 +93,8 @@ class Matching:
     left_dead: int
     right_live: int
     right_dead: int
+    exact: bool = True
+    gap: float = 0.0
 
     def scalars(self) -> dict[str, float]:
         """The summary by name: `pairs`, `median_cosine`, and the two shares OF THE MATCHED PAIRS.
@@ -93,22 +119,17 @@ def match_features(
     right: SAE,
     left_density: Float[Tensor, " left_d_sae"],
     right_density: Float[Tensor, " right_d_sae"],
+    *,
+    dense_pairs: int = DENSE_PAIRS,
+    candidates: int = 32,
+    device: str = "cpu",
 ) -> Matching:
     """Match the live features of two SAEs of one residual stream.
 
-    Exact assignment (a shortest augmenting path method, cubic at worst) on the full matrix of
-    cosines in float64. CPU seconds of one core and memory, cosines included, between two alike
-    dictionaries (median matched cosine 0.8) and between random ones, the worst case met:
-
-    | live features | alike | random | memory |
-    |---|---|---|---|
-    | 1,000 | 0.04 | 0.1 | 0.03 GB |
-    | 2,000 | 0.15 | 0.7 | 0.1 GB |
-    | 4,000 | 0.5 | 2.2 | 0.3 GB |
-    | 8,000 | 4 | 12 | 1.1 GB |
-
-    Memory is what ends it: it grows with the square, to 5 GB at 16,000 features and 80 GB at the
-    65,536 of the paper's dictionaries. Beyond some 16,000 live features, match a sample.
+    Exact assignment by cosines in float64; `DENSE_PAIRS` has its cost. Up to `dense_pairs` pairs on
+    the full matrix. Above, among candidates, and proven on all cosines, block by block: with
+    `exact` the summed cosine is that of the dense assignment, and the pairs are the same unless two
+    assignments tie; otherwise `gap` bounds what is missing.
 
     Args:
         left: one SAE.
@@ -116,6 +137,10 @@ def match_features(
         left_density: share of held-out tokens on which each feature fires (`Evaluation`); a
             feature with 0 is dead and takes no part.
         right_density: the same for `right`.
+        dense_pairs: up to here the matrix of all cosines is built.
+        candidates: per feature, of the blockwise search to begin with. More are added until the
+            result is exact: this sets its time, not its outcome.
+        device: of the blockwise products; the assignment itself runs on the CPU.
 
     Raises:
         ValueError: the SAEs differ in `d_in`, or a density has not one entry per feature.
@@ -123,8 +148,21 @@ def match_features(
     if left.d_in != right.d_in:
         raise ValueError(f"d_in={left.d_in} and d_in={right.d_in}: not the same residual stream")
     rows, columns = _live_features(left, left_density), _live_features(right, right_density)
-    cosines = _directions(left.W_dec, rows) @ _directions(right.W_dec, columns).T
-    return _assign(cosines, rows, columns, left.d_sae, right.d_sae)
+    scores = ProductScores(_directions(left.W_dec, rows), _directions(right.W_dec, columns))
+    if len(rows) * len(columns) <= dense_pairs:
+        return _assign(scores.rows(slice(None)), rows, columns, left.d_sae, right.d_sae)
+    found = assign(ProductScores(scores.left.to(device), scores.right.to(device)), candidates)
+    return Matching(
+        left=rows[torch.from_numpy(found.rows)],
+        right=columns[torch.from_numpy(found.columns)],
+        cosine=torch.from_numpy(found.score),
+        left_live=len(rows),
+        left_dead=left.d_sae - len(rows),
+        right_live=len(columns),
+        right_dead=right.d_sae - len(columns),
+        exact=found.exact,
+        gap=found.gap,
+    )
 
 
 @torch.no_grad()

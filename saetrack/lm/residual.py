@@ -68,6 +68,11 @@ class ResidualLM:
         """Width of the residual stream."""
         return int(self._bridge.cfg.d_model)
 
+    def token_embeddings(self) -> Float[Tensor, "vocabulary width"]:
+        """The input embedding, float32; a vocabulary may be padded beyond its tokens."""
+        weight: Tensor = self._bridge.original_model.get_input_embeddings().weight
+        return weight.detach().float()
+
     @torch.no_grad()
     @part("LM")
     def resid_pre(

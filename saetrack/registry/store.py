@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from saetrack.registry.claims import runs_of, take_claim
 from saetrack.registry.connection import connect, first_line, now_ms
 from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.link_run import SAE_FOLDER, LinkRun, create_version, folder_sha256
-from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import ADAM_FILE, CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
 from saetrack.sae.warm_start import Parent
 from saetrack.settings import Settings
 
@@ -182,6 +183,18 @@ class Registry:
         except (ValueError, KeyError, OSError) as error:
             raise UserError(f"{chain_name} version {found.version}: {error}") from None
         return PulledLink(sae, cfg, density, int(found.version))
+
+    def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
+        """The track parameters and the layer that a registered chain was trained with.
+
+        Raises:
+            UserError: there is no such chain.
+        """
+        versions = self._of_chain(chain_name)
+        if not versions:
+            raise UserError(f"chain={chain_name!r}: no such chain is registered")
+        cfg = json.loads((self._download(versions[0]) / CONFIG_FILE).read_text())
+        return cfg["track"], int(cfg["layer"])
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""

@@ -1,0 +1,50 @@
+"""The paper's analyses of a registered chain. Run it with `python -m flows.analyze NAME`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from flows.parameters import takes_fields_of
+from flows.terminal import run_here, told_in_one_line
+from saetrack.config import AnalyzeConfig, load_analyze_config
+from saetrack.settings import load_settings
+
+log = logging.getLogger("saetrack")
+
+
+@flow(name="analyze", validate_parameters=False)
+@takes_fields_of(AnalyzeConfig)
+def analyze(**parameters: Any) -> State:
+    """Read a registered chain by version; tables, figures and numbers go to a run in MLflow.
+
+    The parameters are the fields of `AnalyzeConfig`. A user's mistake fails the run with one line.
+    """
+    return told_in_one_line(lambda: run_analysis(load_analyze_config(parameters)))
+
+
+def run_analysis(config: AnalyzeConfig) -> str:
+    """One analysis per chain, each checkpoint a task; what was done."""
+    from saetrack.analyze import analyze as analyze_chain
+    from saetrack.analyze import subjects
+    from saetrack.study import Study
+
+    settings = load_settings()
+    ask = task(name="answers", cache_policy=NO_CACHE)(Study.answers)
+
+    def ask_one(study: Any, link: Any) -> Any:
+        name = f"answers · step {link.checkpoint.lm_step}"
+        return ask.with_options(task_run_name=name)(study, link)
+
+    done = [analyze_chain(config, settings, one, ask_one) for one in subjects(config, settings)]
+    return "; ".join(done)
+
+
+if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else "mini"
+    sys.exit(run_here(analyze, load_analyze_config, name))

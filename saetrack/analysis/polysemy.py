@@ -1,0 +1,71 @@
+"""Loss of polysemy: a token's feature that comes to mean one of the token's senses (appendix G).
+
+At first such a feature fires by the token alone, whatever it means; in the end only on some of its
+occurrences, whose contexts are alike. Both are measured on features that stay with their token: the
+share of the token's occurrences on which the feature fires falls, and the similarity of its
+contexts rises, under a fixed embedder that does not see the token itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from numpy import ndarray
+
+
+@dataclass(frozen=True)
+class PolysemyCriteria:
+    """What counts as a loss.
+
+    Attributes:
+        first_recall: of the token's occurrences the feature fires on at least this share at first.
+        recall_ratio: and on at most this share of that share in the end.
+        coherence_rise: the similarity of its contexts rises by at least this.
+    """
+
+    first_recall: float = 0.5
+    recall_ratio: float = 0.7
+    coherence_rise: float = 0.05
+
+
+def polysemy_loss(
+    patterns: pd.DataFrame,
+    recalls: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
+    coherences: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
+    criteria: PolysemyCriteria,
+) -> pd.DataFrame:
+    """Which maintaining features lost senses of their token.
+
+    Args:
+        patterns: as `trace_patterns` gives it, of the features that the arrays are of.
+        recalls: share of its token's occurrences on which each feature fires, at the first and the
+            final checkpoint (`TokenStatistics.recall`).
+        coherences: mean pairwise similarity of its top contexts under an embedder without the
+            datapoint's own token (`window_embedder(own_token=False)`), first and final.
+        criteria: what counts as a loss.
+
+    Returns:
+        One row per maintaining feature: `feature`, `recall_first`, `recall_final`,
+        `coherence_first`, `coherence_final`, `lost_senses`.
+    """
+    table = pd.DataFrame(
+        {
+            "feature": patterns["feature"].to_numpy(),
+            "recall_first": recalls[0],
+            "recall_final": recalls[1],
+            "coherence_first": coherences[0],
+            "coherence_final": coherences[1],
+        }
+    )[(patterns["pattern"] == "maintaining").to_numpy()]
+    rise = table["coherence_final"] - table["coherence_first"]
+    table["lost_senses"] = (
+        (table["recall_first"] >= criteria.first_recall)
+        & (table["recall_final"] <= criteria.recall_ratio * table["recall_first"])
+        & (rise >= criteria.coherence_rise)
+    )
+    return table.reset_index(drop=True)

@@ -1,0 +1,146 @@
+"""What figures over a chain share: the axis of LM steps, and what is shaded behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import blended_transform_factory
+
+from saetrack.figures.style import GREY, RED
+
+# First and last LM step of each named phase, in order.
+Phases = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the figures of one chain share.
+
+    Attributes:
+        title: above the panels.
+        caption: the last line of the caption: versions of the SAEs, thresholds.
+        phases: see `Phases`.
+        collapsed: LM steps of collapsed checkpoints (appendix L).
+    """
+
+    title: str
+    caption: str = ""
+    phases: Phases | None = None
+    collapsed: Sequence[int] = ()
+
+
+def headed(figure: Figure, setting: Setting, handles: Sequence[Line2D], caption: str) -> None:
+    """As `saetrack.figures.style.frame`, with as many entries a row as fit the figure's width."""
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    fitting = int(figure.get_figwidth() / (0.7 + 0.085 * longest))
+    figure.legend(
+        handles=handles,
+        title=setting.title,
+        title_fontsize=13,
+        loc="outside upper center",
+        ncols=max(1, min(len(handles), fitting)),
+        frameon=False,
+    )
+    hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
+    figure.supxlabel(
+        f"{caption}\n{setting.caption}{hatched}".rstrip(),
+        x=0.01,
+        ha="left",
+        fontsize=9,
+        color="#404040",
+    )
+
+
+def span(counts: Iterable[int]) -> str:
+    """The least and the largest of some counts, or the one that they all are."""
+    ordered = sorted(counts)
+    least, most = f"{ordered[0]:,}", f"{ordered[-1]:,}"
+    return least if least == most else f"{least} to {most}"
+
+
+def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> None:
+    """Scale and ticks for LM steps: logarithmic with a place for step 0, or linear.
+
+    Log-spaced are schedules whose last distance is ten times the first or more.
+
+    Args:
+        axes: whose x axis it is.
+        lm_steps: of the checkpoints shown.
+        label: whether the axis says what it is.
+    """
+    steps = np.unique(lm_steps)
+    least, most = float(steps[0]), float(steps[-1])
+    apart = np.diff(steps)
+    if len(apart) and apart[-1] >= 10 * apart[0]:
+        positive = steps[steps > 0]
+        first = float(positive[0])
+        axes.set_xscale("symlog", linthresh=first, linscale=0.5)
+        powers = 10.0 ** np.arange(np.ceil(np.log10(first)), np.log10(most) + 0.01)
+        axes.xaxis.set_major_locator(FixedLocator([*([0.0] if least == 0 else []), *powers]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlim(least - 0.15 * first if least == 0 else least / 1.2, most * 1.2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
+    if label:
+        axes.set_xlabel("LM training step")
+
+
+def short_step(step: float) -> str:
+    """143000 as 143k."""
+    return f"{step / 1000:g}k" if step >= 10_000 else f"{step:,.0f}"
+
+
+def shade(
+    axes: Axes,
+    lm_steps: Sequence[int],
+    phases: Phases | None = None,
+    collapsed: Sequence[int] = (),
+    *,
+    names: bool = True,
+) -> None:
+    """Phases as bands with their names above, collapsed checkpoints as hatched ones.
+
+    Args:
+        axes: with LM steps along x.
+        lm_steps: of all checkpoints, ascending.
+        phases: see `Phases`.
+        collapsed: LM steps of collapsed checkpoints; each band reaches half-way to its neighbours.
+        names: whether phases are named.
+    """
+    above = blended_transform_factory(axes.transData, axes.transAxes)
+    for number, (name, (start, end)) in enumerate((phases or {}).items()):
+        if number % 2:
+            axes.axvspan(start, end, color=GREY, alpha=0.10, linewidth=0, zorder=-3)
+        if number:
+            axes.axvline(start, color=GREY, linewidth=0.8, linestyle=":", zorder=-2)
+        if names:
+            middle = _middle(start, end)
+            axes.text(
+                *(middle, 1.01, name),
+                transform=above,
+                ha="center",
+                va="bottom",
+                fontsize=9,
+                color="#404040",
+            )
+    steps = sorted({float(step) for step in lm_steps})
+    for step in collapsed:
+        at = steps.index(float(step))
+        start = _middle(steps[max(at - 1, 0)], steps[at])
+        end = _middle(steps[at], steps[min(at + 1, len(steps) - 1)])
+        axes.axvspan(
+            *(start, end), facecolor=RED, alpha=0.15, edgecolor=RED, linewidth=0, hatch="///",
+            zorder=-2,
+        )  # fmt: skip
+
+
+def _middle(start: float, end: float) -> float:
+    """Half-way on a log axis, where 0 lies one place before 1."""
+    if start >= 1:
+        return float(np.sqrt(start * end))
+    return float(np.sqrt((start + 1) * (end + 1)) - 1)

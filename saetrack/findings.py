@@ -1,0 +1,249 @@
+"""What the answers of all checkpoints add up to: the tables behind the paper's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.collapse import collapse_table
+from saetrack.analysis.continuity import continuity_table, warm_start_correlations, with_warm_starts
+from saetrack.analysis.drift import Drift, feature_table, measure_drift, quantile_table
+from saetrack.analysis.drift_controls import Control, drift_after_formation, hold_against
+from saetrack.analysis.drift_verdicts import verdicts
+from saetrack.analysis.examples import CheckpointContexts, choose_examples, context_table
+from saetrack.analysis.formation import (
+    FollowedSets,
+    PointActivations,
+    baseline_spread,
+    class_curves,
+)
+from saetrack.analysis.inputs import DecoderLink, Residuals
+from saetrack.analysis.patterns import pattern_counts, trace_patterns
+from saetrack.analysis.phases import find_phases, phase_spans, progress_formation
+from saetrack.analysis.projection import Projection, project
+from saetrack.analysis.semantics import MEANINGFUL, Meanings, concept_share, label_counts
+from saetrack.analysis.trajectories import choose_features, collect_rows, trajectory_table
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
+
+    from saetrack.analysis.datapoints import Decode
+    from saetrack.study import Answers, Study
+
+MEASURE = "activation_cosine_centred"
+MEASURES = (
+    "activation_cosine",
+    MEASURE,
+    "feature_cosine",
+    "feature_cosine_centred",
+    "feature_jaccard",
+    "feature_weighted_jaccard",
+)
+SHOWN_TRAJECTORIES = 6
+SHOWN_PER_KIND = 2
+SHOWN_IN_PLANE = 7
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What features mean along the chain (section 3).
+
+    Attributes:
+        labels: of each feature at the final checkpoint, indexed by feature.
+        tables: `label_counts`, `patterns`, `pattern_counts`, `contexts`.
+    """
+
+    labels: pd.Series[str]
+    tables: dict[str, pd.DataFrame]
+
+
+def find_meaning(study: Study, answers: Sequence[Answers], decode: Decode, seed: int) -> Meaning:
+    """Labels, patterns, formation points, and contexts to read (Fig 2)."""
+    meanings = [Meanings(*_place(one), one.labels, study.text_ids(one.contexts)) for one in answers]
+    patterns = trace_patterns(meanings)
+    labels = answers[-1].labels.set_index("feature")["label"]
+    live = np.flatnonzero(answers[-1].status["status"] == "live")
+    counted = pattern_counts(
+        patterns, {"all live features": live, "random sample": study.chosen.features}
+    )
+    shown = [answers[place] for place in _spread(len(answers), 4)]
+    contexts = context_table(
+        choose_examples(patterns, SHOWN_PER_KIND, seed),
+        [CheckpointContexts(*_place(one), one.contexts, one.labels) for one in shown],
+        study.token_rows,
+        decode,
+    )
+    tables = {
+        "label_counts": label_counts(meanings),
+        "patterns": patterns,
+        "pattern_counts": counted,
+        "contexts": contexts,
+    }
+    return Meaning(labels, tables)
+
+
+def find_formation(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd.DataFrame]:
+    """The progress measure by class with baseline and controls, phases, formation points."""
+    progress = pd.concat([one.progress for one in answers], ignore_index=True)
+    baseline = pd.concat([one.baseline for one in answers], ignore_index=True)
+    curves = class_curves(progress, {"final": meaning.labels}, MEASURES)
+    medians = curves[(curves["chosen"] == "final") & (curves["measure"] == MEASURE)]
+    by_curve = {
+        f"{label!s}: progress": rows.set_index("lm_step")["q0.5"].sort_index()
+        for label, rows in medians.groupby("class")
+        if label in MEANINGFUL
+    }
+    by_curve["share of concepts"] = concept_share(meaning.tables["label_counts"])
+    return {
+        "curves": curves,
+        "baseline": baseline_spread(baseline, MEASURES),
+        "phases": find_phases(by_curve),
+        "formation": progress_formation(progress[progress["chosen"] == "final"], MEASURE),
+    }
+
+
+def find_geometry(answers: Sequence[Answers], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
+
+    Args:
+        answers: ascending by LM step.
+        links: the chain's table, as `Registry.table` gives it.
+    """
+    residuals = [Residuals(*_place(one), one.sample) for one in answers]
+    joined = with_warm_starts(continuity_table(residuals), links[links["link"] > 0])
+    return {
+        "collapse": collapse_table(residuals),
+        "continuity": joined,
+        "warm_starts": warm_start_correlations(joined),
+    }
+
+
+def find_drift(
+    decoders: Mapping[str, Sequence[DecoderLink]],
+    roles: Mapping[str, str],
+    meaning: Meaning,
+    seed: int,
+) -> tuple[dict[str, pd.DataFrame], list[Control]]:
+    """How far directions travel, beside what training alone does (section 5).
+
+    Args:
+        decoders: of the chain under `chain`, of the controls by name, each ascending.
+        roles: of the controls.
+        meaning: gives classes and formation points.
+        seed: of the features shown.
+    """
+    chain = decoders["chain"]
+    drift = _drift(chain)
+    claim = quantile_table(drift, list(meaning.labels.sort_index()))
+    controls = [
+        Control(name, role, quantile_table(_drift(decoders[name]), chain=name))  # type: ignore[arg-type]
+        for name, role in roles.items()
+    ]
+    formed = _formation_links(meaning, chain)
+    tables = {"drift": claim}
+    if controls:
+        noise = next((one.quantiles for one in controls if one.role == "noise"), None)
+        held = hold_against(claim, controls)
+        after = drift_after_formation(drift, formed, noise)
+        tables |= {
+            "drift_beside_controls": held,
+            "drift_after_formation": after,
+            "drift_verdicts": verdicts(held, after_formation=after if noise is not None else None),
+        }
+    shown = choose_features(drift.always_alive, SHOWN_TRAJECTORIES, seed)
+    tables["drift_of_features"] = feature_table(drift, list(shown))
+    rows = collect_rows(iter(chain), shown)
+    place = ([one.lm_step for one in chain], [one.checkpoint_index for one in chain])
+    tables["trajectories"] = trajectory_table(rows, shown, *place, formed[shown])
+    return tables, controls
+
+
+def find_projection(
+    answers: Sequence[Answers],
+    sampled: Int[np.ndarray, " sampled"],
+    meaning: Meaning,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Where the contexts of a few features lie at some checkpoints (section 4.1).
+
+    Args:
+        answers: ascending by LM step.
+        sampled: the features whose residuals were kept.
+        meaning: gives classes.
+        seed: of the choice and of UMAP.
+    """
+    patterns = meaning.tables["patterns"].set_index("feature")
+    judged = [feature for feature in sampled if meaning.labels[feature] in MEANINGFUL]
+    by_class = pd.Series(judged, dtype=int).groupby(meaning.labels[judged].to_numpy())
+    # As many of each class as there is room for, so that rare concepts are among the seven.
+    chosen = by_class.apply(lambda group: group.sample(min(3, len(group)), random_state=seed))
+    features = np.sort(chosen.to_numpy(np.int64))[:SHOWN_IN_PLANE]
+    k = answers[-1].sampled_features_x.shape[1]
+    places = np.searchsorted(sampled, features)[:, None] * k + np.arange(k)
+    shown = [answers[place] for place in _spread(len(answers), 6)]
+    points = [
+        PointActivations(*_place(one), one.sampled_features_x.flatten(0, 1), None) for one in shown
+    ]
+    followed = FollowedSets(features, np.where(_filled(answers[-1], features), places, -1))
+    planes = [
+        project(points, followed, fit, Projection(seed=seed)) for fit in ("joint", "separate")
+    ]
+    names = answers[-1].labels.set_index("feature").loc[features, "top_text"]
+    described = pd.DataFrame(
+        {"feature": features, "label": meaning.labels[features].to_numpy(), "name": list(names)}
+    )
+    described["pattern"] = patterns.loc[features, "pattern"].to_numpy()
+    return {"projection": pd.concat(planes, ignore_index=True), "projected_features": described}
+
+
+def _filled(final: Answers, features: Int[np.ndarray, " chosen"]) -> Bool[np.ndarray, "chosen k"]:
+    filled: Bool[np.ndarray, "chosen k"] = final.contexts.rows[features] >= 0
+    return filled
+
+
+def spans(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
+    """The phases for figures: those of the share of concepts."""
+    steps = sorted(tables["label_counts"]["lm_step"].unique())
+    return phase_spans(tables["phases"], "share of concepts", steps)
+
+
+def _drift(links: Sequence[DecoderLink]) -> Drift:
+    return measure_drift(iter(links), links[-1])
+
+
+def _formation_links(meaning: Meaning, chain: Sequence[DecoderLink]) -> np.ndarray:
+    """The place in the chain from which on each feature is formed; -1 for never."""
+    place = {link.checkpoint_index: number for number, link in enumerate(chain)}
+    formed = meaning.tables["patterns"].sort_values("feature")["formed_checkpoint_index"]
+    links = formed.map(place).fillna(-1)
+    return np.asarray(links, np.int64)
+
+
+def _place(one: Answers) -> tuple[int, int]:
+    checkpoint = one.link.checkpoint
+    return checkpoint.lm_step, checkpoint.checkpoint_index
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Places spread over a list, first and last among them."""
+    return sorted({round(place) for place in np.linspace(0, length - 1, count)})
+
+
+def headline(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
+    """Numbers to compare runs by."""
+    counts = tables["label_counts"]
+    for step, name in ((counts["lm_step"].min(), "first"), (counts["lm_step"].max(), "final")):
+        for _, row in counts[counts["lm_step"] == step].iterrows():
+            yield f"{row['label']}.{name}", float(row["features"])
+    for _, row in tables["phases"].iterrows():
+        yield f"{row['curve']}.rise".replace(":", "").replace(" ", "_"), row["final"] - row["first"]
+    drift = tables["drift"]
+    whole = drift[(drift["feature_class"] == "all") & (drift["quantity"] == "cosine_to_final")]
+    yield "cosine_to_final.first_link_median", float(whole.sort_values("link")["q50"].iloc[0])
+    for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
+        name = f"stands.{row['claim']}.{row['control']}".replace(" ", "_")
+        yield name, float(bool(row["stands"]))

@@ -1,0 +1,225 @@
+"""Figures of formation, meanings and projections: drawn from planted tables, never blank."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from saetrack.analysis.formation import FollowedSets, PointActivations
+from saetrack.analysis.patterns import PATTERNS
+from saetrack.analysis.phases import find_phases, phase_spans
+from saetrack.analysis.projection import Projection, project
+from saetrack.analysis.semantics import LABELS
+from saetrack.figures.formation import (
+    MEASURE_NAMES,
+    SIMILARITY_PANELS,
+    progress_figure,
+    regions_figure,
+)
+from saetrack.figures.semantics import formed_figure, labels_figure, patterns_figure
+from saetrack.figures.steps import Setting
+from saetrack.figures.umap import umap_figure
+
+STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048]
+TRAINED = 1 / (1 + np.exp(-(np.log2(np.array(STEPS) + 1) - 6)))
+ENDS = {
+    "token": (0.9, 0.93),
+    "weak_concept": (0.4, 0.7),
+    "concept": (0.1, 0.55),
+    "noise": (0.05, 0.2),
+}
+SETTING = Setting(
+    "mini-LM, layer 2, forward chain, seed 0",
+    "SAEs mini.L2.forward.s0 versions 1-14; 1,004 live features; excluded: 12 dead, 8 ultra-low.",
+    phases={"warm-up": (0, 24), "emergent": (24, 512), "convergent": (512, 2048)},
+    collapsed=(32, 64),
+)
+
+
+def planted_curves() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows, spread = [], []
+    kinds = [("final", name, *ends) for name, ends in ENDS.items()]
+    kinds += [("random_directions", "random_directions", 0.2, 0.4), ("first", "first", 0.8, 0.3)]
+    for place, measure in enumerate(MEASURE_NAMES):
+        for chosen, name, first, last in kinds:
+            values = first + (last - first) * TRAINED ** (1 + place / 4)
+            rows += [
+                {"measure": measure, "chosen": chosen, "class": name, "checkpoint_index": i}
+                | {"lm_step": step, "features": 100 + 40 * len(name), "mean": value}
+                | {f"q{q:g}": value + (q - 0.5) * 0.15 for q in (0.1, 0.25, 0.5, 0.75, 0.9)}
+                for i, (step, value) in enumerate(zip(STEPS, values, strict=True))
+            ]
+        spread += [
+            {"measure": measure, "checkpoint_index": i, "lm_step": step, "draws": 5}
+            | {"mean": 0.3, "std": 0.01, "min": 0.28, "max": 0.33}
+            for i, step in enumerate(STEPS)
+        ]
+    return pd.DataFrame(rows), pd.DataFrame(spread)
+
+
+def planted_labels() -> pd.DataFrame:
+    ends = {"token": (770, 620), "weak_concept": (10, 60), "concept": (5, 90), "noise": (200, 210)}
+    ends |= {"insufficient": (15, 20), "ultra_low": (4, 8), "dead": (0, 12)}
+    return pd.DataFrame(
+        [
+            {
+                "checkpoint_index": i,
+                "lm_step": step,
+                "label": label,
+                "features": round(a + (b - a) * t),
+            }
+            for i, (step, t) in enumerate(zip(STEPS, TRAINED, strict=True))
+            for label, (a, b) in ends.items()
+        ]
+    )
+
+
+def planted_patterns() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    rows = []
+    for sample, size in (("all live", 1000), ("sample of 256", 256)):
+        share = generator.dirichlet(np.linspace(6, 1, len(PATTERNS)))
+        for place, (pattern, part) in enumerate(zip(PATTERNS, share, strict=True)):
+            rows += [
+                (sample, pattern, label, round(part * size / 2), part / 2)
+                for label in LABELS[place % 3 : place % 3 + 2]
+            ]
+    return pd.DataFrame(rows, columns=["sample", "pattern", "final_label", "features", "share"])
+
+
+def drawn(draw, path: Path) -> None:
+    draw(path / "once")
+    assert matplotlib.image.imread(path / "once.png")[..., :3].std() > 0.05, "blank"
+    assert (path / "once.svg").stat().st_size > 10_000
+
+
+def test_figures_of_the_progress(tmp_path: Path) -> None:
+    curves, baseline = planted_curves()
+    drawn(lambda path: progress_figure(curves, baseline, SETTING, path), tmp_path)
+    other = tmp_path / "similarities"
+    progress_figure(curves, baseline, Setting("plain"), other, SIMILARITY_PANELS)
+    alone = curves[curves["measure"] == "activation_cosine"]
+    progress_figure(alone[alone["chosen"] == "final"], baseline, SETTING, tmp_path / "alone")
+
+
+def planted_regions() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    feature, region = (part.reshape(-1) for part in np.mgrid[:90, :5])
+    rise = (region / 4) * (feature % 3 + 1) / 4 + generator.normal(0, 0.05, 450)
+    return pd.DataFrame(
+        {"feature": feature, "region": region, "low": region / 5, "high": (region + 1) / 5}
+        | {"datapoints": 25, "token_purity": 0.2 + rise, "activation_cosine_centred": rise}
+        | {"feature_cosine_centred": rise / 2}
+    )
+
+
+def test_figure_of_the_regions(tmp_path: Path) -> None:
+    labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
+    drawn(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
+
+
+def test_figure_of_the_labels(tmp_path: Path) -> None:
+    drawn(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+
+
+def test_figure_of_the_patterns(tmp_path: Path) -> None:
+    drawn(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
+
+
+def planted_formed() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    labels = generator.choice(["token", "weak_concept", "concept", "noise"], 300)
+    formed = generator.choice(STEPS, 300).astype(float)
+    return pd.DataFrame({"final_label": labels, "formed_lm_step": formed})
+
+
+def test_figure_of_formation_points(tmp_path: Path) -> None:
+    drawn(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+
+
+def test_phases_of_a_planted_curve_become_spans() -> None:
+    table = find_phases({"rise": pd.Series(TRAINED, STEPS), "flat": pd.Series(1.0, STEPS)})
+    spans = phase_spans(table, "rise", STEPS)
+    assert list(spans) == ["warm-up", "emergent", "convergent"]
+    assert spans["warm-up"][0] == 0 and spans["convergent"][1] == 2048
+    assert spans["warm-up"][1] == spans["emergent"][0] == 16
+    assert phase_spans(table, "flat", STEPS) == {}
+
+
+def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame]:
+    """Seven features that lie apart more and more: the first two from the start."""
+    generator = np.random.default_rng(0)
+    directions = np.linalg.qr(generator.normal(size=(16, 16)))[0][:7]
+    checkpoints = []
+    for index, step in enumerate((0, 64, 2048)):
+        apart = np.where(np.arange(7) < 2, 1.0, index / 2)[:, None, None]
+        x = 2 * apart * directions[:, None] + generator.normal(size=(7, 25, 16)) * 0.2
+        x = torch.from_numpy(x.reshape(-1, 16)).float()
+        checkpoints.append(PointActivations(step, index, x, None))
+    features = pd.DataFrame(
+        {
+            "feature": np.arange(7) * 3,
+            "label": ["token", "token", *["concept"] * 3, "weak_concept", "noise"],
+            "name": ["while", "up", "emotions", "sports", "places", "utilize-", "?"],
+        }
+    )
+    return checkpoints, FollowedSets(np.arange(7) * 3, np.arange(175).reshape(7, 25)), features
+
+
+def planted_layout(fit: str) -> pd.DataFrame:
+    """A table as `project` gives it: features as clouds that draw together."""
+    checkpoints, followed, _ = planted_points()
+    directions = torch.randn(16, 2, generator=torch.Generator().manual_seed(3))
+    of_set, datapoint = np.nonzero(followed.points >= 0)
+    parts = [
+        pd.DataFrame(
+            {"fit": fit, "checkpoint_index": point.checkpoint_index, "lm_step": point.lm_step}
+            | {"feature": followed.features[of_set], "datapoint": datapoint}
+            | dict(zip("uv", (point.x @ directions).numpy().T, strict=True))
+        )
+        for point in checkpoints
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("fit", ["separate", "joint"])
+def test_figure_of_a_projection(fit: str, tmp_path: Path) -> None:
+    drawn(
+        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path), tmp_path
+    )
+
+
+def projected() -> None:
+    """In a process of its own, without the compiler, which takes longer than the layout."""
+    checkpoints, followed, _ = planted_points()
+    few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
+    settings = Projection(n_neighbors=5, n_epochs=30)
+    for fit in ("separate", "joint"):
+        project([checkpoints[0], checkpoints[2]], few, fit, settings).to_csv(f"{fit}.csv")
+    project(checkpoints[:1], few, "separate", settings).to_csv("again.csv")
+
+
+def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
+    code = "from tests.test_analysis_figures import projected; projected()"
+    root = Path(__file__).parent.parent
+    run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run, check=True)
+    separate, joint, again = (
+        pd.read_csv(tmp_path / f"{name}.csv") for name in ("separate", "joint", "again")
+    )
+    for points in (separate, joint):
+        assert len(points) == 2 * 7 * 6
+        at_end = points[points["lm_step"] == 2048]
+        centres = at_end.groupby("feature")[["u", "v"]].mean().loc[at_end["feature"]].to_numpy()
+        places = at_end[["u", "v"]].to_numpy()
+        nearest = np.hypot(*(places[:, None] - centres).T).argmin(axis=0)
+        assert (at_end["feature"].to_numpy()[nearest] == at_end["feature"]).mean() > 0.95
+    assert np.array_equal(separate[separate["lm_step"] == 0][["u", "v"]], again[["u", "v"]])
