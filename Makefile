@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare live kills test lint format deploy ui stop clean
+.PHONY: help track compare analyze live bench kills test lint format deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,12 +18,18 @@ track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME
 compare: $(INSTALLED) ## a chain beside conventional SAEs, three seeds: of the mini-LM, or NAME=pythia-410m
 	@$(BIN)/python -m flows.compare $(NAME)
 
+analyze: $(INSTALLED) ## what the features of a trained chain mean, how they form and drift
+	@$(BIN)/python -m flows.analyze $(NAME)
+
 live: $(INSTALLED) ## a mini-LM trains in one process while a track follows it in another
 	@mkdir -p mlruns/mini-live
 	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/python -m flows.track mini-live
 
 test: $(INSTALLED) ## the test suite
 	@$(BIN)/pytest -q -n 2
+
+bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
+	@$(BIN)/python -m tests.bench
 
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
 	@$(BIN)/python -m tests.random_kills

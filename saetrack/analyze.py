@@ -189,7 +189,7 @@ def analyze(
             chain.lm_name,
             title,
             folder,
-            metrics=dict(headline(drawn.tables)),
+            metrics=headline(drawn.tables),
             facts={
                 "kind": "analysis",
                 "identity": identity,
@@ -223,7 +223,11 @@ def _find(
     tables = {
         **meaning.tables,
         **find_formation(answers, meaning),
-        **find_geometry(answers, subject.ready.registry.table(subject.chain)),
+        **find_geometry(
+            answers,
+            subject.ready.registry.table(subject.chain),
+            study.parameter_displacements(),
+        ),
         "regions": study.regions,
         "status": answers[-1].status,
         **find_projection(answers, study.chosen.features, meaning, config.seed),

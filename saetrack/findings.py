@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ MEASURES = (
     "feature_jaccard",
     "feature_weighted_jaccard",
 )
+COLLAPSE_TOKENS = 100  # per draw, as in the paper
 SHOWN_TRAJECTORIES = 6
 SHOWN_PER_KIND = 2
 SHOWN_IN_PLANE = 7
@@ -63,6 +65,7 @@ class Meaning:
 
 def find_meaning(study: Study, answers: Sequence[Answers], decode: Decode, seed: int) -> Meaning:
     """Labels, patterns, formation points, and contexts to read (Fig 2)."""
+    control = study.directions_labels["label"].value_counts(normalize=True)
     meanings = [Meanings(*_place(one), one.labels, study.text_ids(one.contexts)) for one in answers]
     patterns = trace_patterns(meanings)
     labels = answers[-1].labels.set_index("feature")["label"]
@@ -82,6 +85,7 @@ def find_meaning(study: Study, answers: Sequence[Answers], decode: Decode, seed:
         "patterns": patterns,
         "pattern_counts": counted,
         "contexts": contexts,
+        "labels_of_random_directions": control.rename_axis("label").reset_index(name="share"),
     }
     return Meaning(labels, tables)
 
@@ -106,17 +110,20 @@ def find_formation(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd
     }
 
 
-def find_geometry(answers: Sequence[Answers], links: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def find_geometry(
+    answers: Sequence[Answers], links: pd.DataFrame, moved: Mapping[int, float]
+) -> dict[str, pd.DataFrame]:
     """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
 
     Args:
         answers: ascending by LM step.
         links: the chain's table, as `Registry.table` gives it.
+        moved: displacement of the LM's weights, by the LM step that a move ends at.
     """
     residuals = [Residuals(*_place(one), one.sample) for one in answers]
-    joined = with_warm_starts(continuity_table(residuals), links[links["link"] > 0])
+    joined = with_warm_starts(continuity_table(residuals, moved), links[links["link"] > 0])
     return {
-        "collapse": collapse_table(residuals),
+        "collapse": collapse_table(residuals, min(COLLAPSE_TOKENS, len(answers[0].sample) // 2)),
         "continuity": joined,
         "warm_starts": warm_start_correlations(joined),
     }
@@ -233,17 +240,22 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, length - 1, count)})
 
 
-def headline(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
-    """Numbers to compare runs by."""
+def headline(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    """Numbers to compare runs by, under names that MLflow takes."""
+    return {re.sub(r"[^\w.]+", "_", name): value for name, value in _numbers(tables)}
+
+
+def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
     counts = tables["label_counts"]
     for step, name in ((counts["lm_step"].min(), "first"), (counts["lm_step"].max(), "final")):
         for _, row in counts[counts["lm_step"] == step].iterrows():
             yield f"{row['label']}.{name}", float(row["features"])
+    for _, row in tables["labels_of_random_directions"].iterrows():
+        yield f"{row['label']}.share_of_random_directions", float(row["share"])
     for _, row in tables["phases"].iterrows():
-        yield f"{row['curve']}.rise".replace(":", "").replace(" ", "_"), row["final"] - row["first"]
+        yield f"{row['curve']}.rise", row["final"] - row["first"]
     drift = tables["drift"]
     whole = drift[(drift["feature_class"] == "all") & (drift["quantity"] == "cosine_to_final")]
     yield "cosine_to_final.first_link_median", float(whole.sort_values("link")["q50"].iloc[0])
     for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
-        name = f"stands.{row['claim']}.{row['control']}".replace(" ", "_")
-        yield name, float(bool(row["stands"]))
+        yield f"stands.{row['claim']}.{row['control']}", float(bool(row["stands"]))

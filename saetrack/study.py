@@ -24,6 +24,7 @@ from saetrack.analysis.coherence import (
     window_embedder,
 )
 from saetrack.analysis.contexts import Contexts, TopContexts
+from saetrack.analysis.continuity import parameter_displacement
 from saetrack.analysis.datapoints import (
     Datapoints,
     random_contexts,
@@ -112,12 +113,14 @@ class Chosen:
         followed: features and their datapoints by how they were chosen (`formation`).
         features: the paper's random sample of live features, ascending, (sampled,).
         regions: datapoints of the sampled features by activation strength.
+        of_directions: top contexts of random directions at the final checkpoint.
     """
 
     points: Datapoints
     followed: dict[str, FollowedSets]
     features: Int[np.ndarray, " sampled"]
     regions: RegionSample
+    of_directions: Contexts
 
 
 class Study:
@@ -222,7 +225,27 @@ class Study:
             "first": fires_at_first,
         }
         sets = {name: FollowedSets(of, points.sets[name]) for name, of in members.items()}
-        return Chosen(points, sets, sampled, regions)
+        return Chosen(points, sets, sampled, regions, of_directions)
+
+    def parameter_displacements(self) -> dict[int, float]:
+        """How far the LM's weights below the hook moved, by the LM step that a move ends at."""
+        moved = {}
+        before: dict[str, Tensor] | None = None
+        for link in self.links:
+            weights = self._open(link).lm.weights_below()
+            if before is not None:
+                moved[link.checkpoint.lm_step] = parameter_displacement(before, weights)
+            before = weights
+        return moved
+
+    @cached_property
+    def directions_labels(self) -> pd.DataFrame:
+        """What the criteria make of random directions' contexts at the final checkpoint.
+
+        A control: a class into which many of them fall says little about features.
+        """
+        contexts = self.chosen.of_directions
+        return self._labels(contexts, feature_status(contexts, self.liveness))
 
     @cached_property
     def regions(self) -> pd.DataFrame:
@@ -281,11 +304,6 @@ class Study:
         activations = observer.at(points, [collector])
         contexts = collector.result()
         status = feature_status(contexts, self.liveness)
-        token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
-        coherent = coherence(
-            self._embedding[0], contexts.rows, contexts.positions, token_ids, self._embedding[1]
-        )
-        labels = classify(token_ids, self.forms, status["status"], coherent, self.criteria)
         progress, baseline = measure_progress(
             activations, self.chosen.followed, points.sets["baseline"]
         )
@@ -294,12 +312,18 @@ class Study:
             link,
             contexts,
             status,
-            labels,
+            self._labels(contexts, status),
             progress,
             baseline,
             sample=activations.x[torch.from_numpy(points.sets["sample"][0])],
             sampled_features_x=activations.x[places] * (places >= 0)[..., None],
         )
+
+    def _labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
+        embedder, null = self._embedding
+        token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
+        coherent = coherence(embedder, contexts.rows, contexts.positions, token_ids, null)
+        return classify(token_ids, self.forms, status["status"], coherent, self.criteria)
 
     def text_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
         """Normalised texts of the contexts' tokens; -1 fills up."""

@@ -63,7 +63,8 @@ def class_drift_figure(
 ) -> None:
     """Cosine to the final direction, one panel per feature class; otherwise as `drift_figure`."""
     claim = claim[claim["quantity"] == "cosine_to_final"]
-    classes = [name for name in claim["feature_class"].unique() if name != ALL]
+    most = claim.groupby("feature_class")["features"].max()
+    classes = [name for name in claim["feature_class"].unique() if name != ALL and most[name]]
     with mpl.rc_context(STYLE):
         columns = min(len(classes), 3)
         rows = -(-len(classes) // columns)

@@ -73,6 +73,22 @@ class ResidualLM:
         weight: Tensor = self._bridge.original_model.get_input_embeddings().weight
         return weight.detach().float()
 
+    def weights_below(self) -> dict[str, Tensor]:
+        """All that the residual at the highest layer depends on, float32, on the CPU."""
+        parts = {"embed": self._bridge.embed}
+        if hasattr(self._bridge, "pos_embed"):
+            parts["pos_embed"] = self._bridge.pos_embed
+        parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[: self.layers[-1]])}
+        weights = {
+            f"{place}.{name}": weight.detach().float().cpu()
+            for place, module in parts.items()
+            for name, weight in module.named_parameters()
+        }
+        # Where an LM has joint weights for queries, keys and values, the bridge adds split copies.
+        joint = any(".qkv." in name for name in weights)
+        copies = (".attention.q.", ".attention.k.", ".attention.v.") if joint else ()
+        return {n: w for n, w in weights.items() if not any(copy in n for copy in copies)}
+
     @torch.no_grad()
     @part("LM")
     def resid_pre(

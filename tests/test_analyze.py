@@ -1,0 +1,205 @@
+"""The analysis of a registered chain, from the registry to the page in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from saetrack.activations import ResidualStream
+from saetrack.analysis.contexts import TopContexts
+from saetrack.analysis.datapoints import unite
+from saetrack.analyze import Subject, analyze, subjects
+from saetrack.config import AnalyzeConfig, load_analyze_config
+from saetrack.corpus import Corpus
+from saetrack.errors import UserError
+from saetrack.lm.checkpoints import CheckpointSource
+from saetrack.plan import Link, plan_track
+from saetrack.registry import Registry
+from saetrack.settings import Settings
+from saetrack.study import Answers, Study
+from tests.nano import NANO_TRACK
+from tests.running import run
+
+STILL: dict[str, Any] = {
+    **NANO_TRACK,
+    "schedule": [
+        {"first": 5, "last": 5, "tokens": 8_192},
+        {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
+    ],
+}
+QUESTIONS: dict[str, Any] = {
+    "track": NANO_TRACK,
+    "controls": {
+        "stands still": {"role": "noise", "track": STILL},
+        "never trained": {"role": "replicate", "track": {**NANO_TRACK, "seed": 9}},
+    },
+    "contexts": 5,
+    "random_directions": 16,
+    "baseline_tokens": 16,
+    "sample_tokens": 32,
+    "sampled_features": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def analyze_config() -> AnalyzeConfig:
+    return load_analyze_config(QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def subject(
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    source: CheckpointSource,
+    corpus: Corpus,
+) -> Subject:
+    registry = Registry(module_settings)
+    assert analyze_config.track is not None
+    for one in (analyze_config.track, analyze_config.controls["stands still"].track):
+        run(plan_track(one, source, corpus), source, registry)
+    (found,) = subjects(analyze_config, module_settings)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"chain": "mini"}, r"chain='mini': give either chain or track"),
+        ({"track": None}, r"chain=None: give either chain or track"),
+        ({"baseline_draws": 1}, r"baseline_draws=1: input should be greater than or equal to 5"),
+        ({"versions": [1]}, r"versions=.*at least 3 items"),
+    ],
+)
+def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        load_analyze_config({**QUESTIONS, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_registered_is_said_in_one_line(
+    subject: Subject, module_settings: Settings
+) -> None:
+    unknown = load_analyze_config({"chain": "nobody"})
+    with pytest.raises(UserError, match="chain='nobody': no such chain is registered"):
+        subjects(unknown, module_settings)
+    untrained = load_analyze_config({"track": {**NANO_TRACK, "seed": 9}})
+    with pytest.raises(UserError, match="0 of its 4 links are registered"):
+        subjects(untrained, module_settings)
+
+
+def test_a_chain_is_found_by_its_name_and_versions(
+    subject: Subject, module_settings: Settings
+) -> None:
+    by_name = load_analyze_config({"chain": subject.chain.name, "versions": [1, 2, 4]})
+    (found,) = subjects(by_name, module_settings)
+    assert found.chain.name == subject.chain.name
+    assert [link.number for link in found.links] == [0, 1, 3]
+
+
+def test_one_pass_reads_what_the_residual_stream_gives(subject: Subject, corpus: Corpus) -> None:
+    link = subject.links[-1]
+    observer = subject.open(link)
+    rows = corpus.rows("analysis")
+    points = unite({"some": (np.array([0, 3, 63]), np.array([5, 0, 31]))})
+    top = TopContexts(64, 5, exclude_bos=None, window=None)
+    found = observer.at(points, [top])
+    lm = observer.lm
+    expected = lm.resid_pre(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
+    expected = expected[torch.arange(3), torch.tensor([5, 0, 31])]
+    torch.testing.assert_close(found.x, expected, rtol=1e-4, atol=1e-4)
+    assert found.feature_acts is not None
+    dense = torch.from_numpy(found.feature_acts.toarray())
+    torch.testing.assert_close(dense, observer.sae.encode(found.x).detach(), rtol=1e-3, atol=1e-4)
+    stream = ResidualStream(lm, replace(corpus), exclude_bos=False, seed=0)
+    whole = stream._residuals("analysis", torch.arange(len(rows)))[0]
+    acts = observer.sae.encode(whole).detach()
+    contexts = top.result()
+    torch.testing.assert_close(
+        torch.from_numpy(contexts.max_acts), acts.max(dim=0).values, rtol=1e-3, atol=1e-4
+    )
+    assert list(contexts.fires) == (acts > 0).sum(dim=0).tolist()
+
+
+def test_the_analysis_is_a_run_with_tables_and_figures(
+    subject: Subject,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # UMAP compiles for half a minute; its own test is elsewhere.
+    monkeypatch.setattr("saetrack.findings.project", planes_of_zeros)
+    asked: list[int] = []
+
+    def ask(study: Study, link: Link) -> Answers:
+        asked.append(link.number)
+        if link.number == 2 and asked.count(2) == 1:
+            raise InterruptedError
+        return study.answers(link)
+
+    with pytest.raises(InterruptedError):
+        analyze(analyze_config, module_settings, subject, ask)
+    passes = count_passes(monkeypatch)
+    line = analyze(analyze_config, module_settings, subject, ask)
+    assert asked == [0, 1, 2, 0, 1, 2, 3]
+    # The last one for the regions; links that had answered are not read again.
+    assert passes == [3, 5, 5]
+    assert subject.chain.name in line
+    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    (logged,) = client.search_runs(
+        [client.get_experiment_by_name("nano").experiment_id], "tags.kind = 'analysis'"
+    )
+    assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
+    assert "stands still" in logged.data.tags["controls"]
+    assert "never trained" not in logged.data.tags["controls"]
+    folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
+    drawn = {path.stem for path in folder.glob("*.png")}
+    assert drawn >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
+    assert drawn == {path.stem for path in folder.glob("*.svg")}
+    counts = pd.read_parquet(folder / "label_counts.parquet")
+    assert set(counts.groupby("lm_step")["features"].sum()) == {64}
+    curves = pd.read_parquet(folder / "curves.parquet")
+    assert {"final", "first", "random_directions"} == set(curves["chosen"])
+    again = analyze(analyze_config, module_settings, subject, ask)
+    assert "was analysed before" in again
+    assert len(asked) == 7
+
+
+def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "fit": fit,
+                "checkpoint_index": checkpoint.checkpoint_index,
+                "lm_step": checkpoint.lm_step,
+                "feature": feature,
+                "datapoint": 0,
+                "u": 0.0,
+                "v": 0.0,
+            }
+            for checkpoint in checkpoints
+            for feature in followed.features
+        ]
+    )
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Checkpoints at whose datapoints a pass reads, in order."""
+    from saetrack.observe import Observer
+
+    passes: list[int] = []
+    read = Observer.at
+
+    def at(self: Observer, *rest: Any) -> Any:
+        passes.append(self.checkpoint.checkpoint_index)
+        return read(self, *rest)
+
+    monkeypatch.setattr(Observer, "at", at)
+    return passes
