@@ -8,7 +8,7 @@ determines them: an analysis that was broken off goes on with the checkpoints it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     from saetrack.analysis.coherence import Embedder
 
 # Raise when what is asked of a checkpoint changes, so that old answers are not taken for new ones.
-QUESTIONS_VERSION = 1
+QUESTIONS_VERSION = 2
+
+# A concept is more coherent than this share of random directions: their strongest contexts are
+# alike too, far beyond random contexts, and a fixed threshold would call most of them concepts.
+CONCEPT_QUANTILE = 0.95
 
 # Opens a link's checkpoint and SAE.
 Open = Callable[[Link], Observer]
@@ -148,7 +152,6 @@ class Study:
         self.links = links
         self.token_rows = corpus.rows("analysis")
         self.liveness = Liveness(least_density=config.least_density)
-        self.criteria = Criteria(contexts=config.contexts)
         self._config = config
         self._tokens = tokens
         self._open = open_link
@@ -319,11 +322,23 @@ class Study:
             sampled_features_x=activations.x[places] * (places >= 0)[..., None],
         )
 
+    @cached_property
+    def criteria(self) -> Criteria:
+        """Where the labels part; for concepts, above what random directions reach."""
+        _, of_directions = self._coherence(self.chosen.of_directions)
+        reached = of_directions["coherence_z"].quantile(CONCEPT_QUANTILE)
+        criteria = Criteria(contexts=self._config.contexts)
+        return replace(criteria, coherence_z=max(criteria.coherence_z, float(reached)))
+
     def _labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
+        token_ids, coherent = self._coherence(contexts)
+        return classify(token_ids, self.forms, status["status"], coherent, self.criteria)
+
+    def _coherence(self, contexts: Contexts) -> tuple[Int[np.ndarray, "features k"], pd.DataFrame]:
         embedder, null = self._embedding
         token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
-        coherent = coherence(embedder, contexts.rows, contexts.positions, token_ids, null)
-        return classify(token_ids, self.forms, status["status"], coherent, self.criteria)
+        place = contexts.rows, contexts.positions
+        return token_ids, coherence(embedder, *place, token_ids, null)
 
     def text_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
         """Normalised texts of the contexts' tokens; -1 fills up."""

@@ -30,6 +30,7 @@ def name_of(objective: Objective) -> str:
 def _several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 features in blocks of 64, the last one smaller."""
     monkeypatch.setattr(sparse, "BLOCK_WEIGHTS", 64 * D_IN)
+    monkeypatch.setattr(sparse, "PRODUCT_NUMBERS", 90 * TOKENS)
 
 
 def residuals(seed: int = 0, tokens: int = TOKENS) -> Tensor:

@@ -38,6 +38,10 @@ EncoderPrecision = Literal["float32", "bfloat16"]
 # stay in a processor's cache.
 BLOCK_WEIGHTS = 2**18
 
+# Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller pieces would stay
+# in the cache, but their products take longer: 10 % at 256 of 16,384 features, measured.
+PRODUCT_NUMBERS = 2**23
+
 
 @dataclass(frozen=True)
 class ActivePairs:
@@ -69,8 +73,12 @@ class FeatureGradient(NamedTuple):
 
 def blocks(sae: SAE) -> list[slice]:
     """All features, some at a time."""
-    size = max(1, BLOCK_WEIGHTS // sae.d_in)
-    return [slice(start, min(start + size, sae.d_sae)) for start in range(0, sae.d_sae, size)]
+    return _slices(sae.d_sae, BLOCK_WEIGHTS // sae.d_in)
+
+
+def _slices(d_sae: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(start, min(start + size, d_sae)) for start in range(0, d_sae, size)]
 
 
 @torch.no_grad()
@@ -89,10 +97,11 @@ def active_pairs(
     centred = x - sae.b_dec
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
-    block = W.new_empty(blocks(sae)[0].stop, len(x))
+    pieces = _slices(sae.d_sae, PRODUCT_NUMBERS // len(x))
+    product = W.new_empty(pieces[0].stop, len(x))
     places, found = [], []
-    for features in blocks(sae):
-        out = block[: features.stop - features.start]
+    for features in pieces:
+        out = product[: features.stop - features.start]
         flat = torch.addmm(b[features, None], W[features], xT, out=out).view(-1)
         active = flat.gt(0).nonzero().view(-1)
         found.append(flat[active])
