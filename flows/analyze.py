@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
@@ -10,12 +9,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
+from flows.logs import tell_failures_in_one_line
 from flows.parameters import takes_fields_of
 from flows.terminal import run_here, told_in_one_line
 from saetrack.config import AnalyzeConfig, load_analyze_config
 from saetrack.settings import load_settings
 
-log = logging.getLogger("saetrack")
+tell_failures_in_one_line()
 
 
 @flow(name="analyze", validate_parameters=False)

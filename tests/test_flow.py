@@ -18,7 +18,7 @@ from prefect.utilities.callables import parameter_schema
 from flows.parameters import DEPLOYMENTS, deployed_parameters
 from flows.terminal import run_here
 from flows.track import track
-from saetrack.config import TrackConfig, load_compare_config, load_config
+from saetrack.config import TrackConfig, load_analyze_config, load_compare_config, load_config
 from saetrack.plan import Chain
 from saetrack.registry import Registry
 from saetrack.settings import Settings
@@ -144,8 +144,13 @@ def test_every_deployment_is_sound_and_scheduled(
     parameters = dict(deployment["parameters"])
     if "live" in deployment["tags"]:
         parameters["model"] = str(tmp_path)  # a folder that its training run makes
-    load = load_compare_config if deployment["entrypoint"].endswith(":compare") else load_config
-    load(parameters)
+    _, _, flow = deployment["entrypoint"].partition(":")
+    loads: dict[str, Any] = {
+        "track": load_config,
+        "compare": load_compare_config,
+        "analyze": load_analyze_config,
+    }
+    loads[flow](parameters)
     (schedule,) = deployment["schedules"]
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     assert schedule["slug"] == "nightly"
@@ -167,7 +172,7 @@ def test_prefect_knows_every_field_of_the_config() -> None:
 def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_here(track, load_config, "pythia-9b") == 2
     said = capsys.readouterr().out.strip()
-    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, mini-layers" in said
+    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, mini-still" in said
     assert "\n" not in said
 
 
