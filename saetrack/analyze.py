@@ -32,7 +32,7 @@ from saetrack.plan import Chain, Link
 from saetrack.prepare import Prepared, prepare
 from saetrack.registry import Registry
 from saetrack.settings import Settings
-from saetrack.study import Answers, Study
+from saetrack.study import QUESTIONS_VERSION, Answers, Study
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def analyze(
     controls = controls_of(config, settings, chain.layer)
     identity = digest(
         [
-            FINDINGS_VERSION,
+            [FINDINGS_VERSION, QUESTIONS_VERSION],
             config.choices(),
             [link.identity for link in subject.links],
             {name: [link.identity for link in one.links] for name, one in controls.items()},
