@@ -54,9 +54,10 @@ class SAE(nn.Module):
         return torch.addmm(self.b_dec, feature_acts, self.W_dec)
 
     @torch.no_grad()
-    def normalise_decoder(self) -> None:
-        """Give every decoder row norm 1; a zero row stays zero."""
-        self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    def normalise_decoder(self, features: slice = slice(None)) -> None:
+        """Give decoder rows norm 1, all or those of some features; a zero row stays zero."""
+        rows = self.W_dec[features]
+        rows.div_(rows.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
 
 @torch.no_grad()

@@ -118,7 +118,7 @@ class TrainStep:
             gradient.W_dec.addcmul_(along, rows, value=-1)
         self.adam.update("W_dec", gradient.W_dec, gradient.features)
         if unit_rows:
-            rows.div_(rows.norm(dim=1, keepdim=True).clamp_min(1e-12))
+            self.sae.normalise_decoder(gradient.features)
         self.adam.update("W_enc", gradient.W_enc, gradient.features)
         self.adam.update("b_enc", gradient.b_enc, gradient.features)
 
