@@ -162,6 +162,10 @@ class Registry:
 
     # What people and analyses need
 
+    def chain_names(self) -> list[str]:
+        """Of all registered chains, in the order of the alphabet."""
+        return sorted({version.name for version in self._model_versions("")})
+
     def pull(
         self,
         chain_name: str,

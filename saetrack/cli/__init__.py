@@ -1,0 +1,1 @@
+"""The command line over the registry: one command a file, put together in `main`."""

@@ -1,0 +1,32 @@
+"""`saetrack COMMAND`: what is registered, taken out and brought in."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from saetrack.cli.chains import chains
+from saetrack.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Chains of sparse autoencoders over the training checkpoints of language models.",
+)
+app.command()(chains)
+
+
+# A second command makes Typer expect a command's name; until then this does.
+@app.callback()
+def _commands() -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"error: {error}")
