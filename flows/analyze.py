@@ -29,10 +29,11 @@ def analyze(**parameters: Any) -> State:
 
 
 def run_analysis(config: AnalyzeConfig) -> str:
-    """One analysis per chain, each checkpoint a task; what was done."""
+    """One analysis per chain, each checkpoint a task, and a page of all; what was done."""
     from saetrack.analyze import analyze as analyze_chain
-    from saetrack.analyze import subjects
+    from saetrack.side_by_side import lay_side_by_side
     from saetrack.study import Study
+    from saetrack.subject import subjects
 
     settings = load_settings()
     ask = task(name="answers", cache_policy=NO_CACHE)(Study.answers)
@@ -41,7 +42,10 @@ def run_analysis(config: AnalyzeConfig) -> str:
         name = f"answers · step {link.checkpoint.lm_step}"
         return ask.with_options(task_run_name=name)(study, link)
 
-    done = [analyze_chain(config, settings, one, ask_one) for one in subjects(config, settings)]
+    chains = subjects(config, settings)
+    done = [analyze_chain(config, settings, one, ask_one) for one in chains]
+    if len(chains) > 1:
+        done.append(lay_side_by_side(config, settings, chains))
     return "; ".join(done)
 
 

@@ -191,13 +191,13 @@ def publish(registry: Registry, chains: list[Chain], conventional: list[Chain]) 
     chain = comparison.entries[0].chain
     seeds = sorted({entry.chain.config.seed for entry in comparison.entries})
     title = f"compare · {chain.lm_name} L{chain.layer} · {len(seeds)} seeds"
-    if not registry.has_report(chain.lm_name, comparison.identity):
+    if not registry.reports.has(chain.lm_name, comparison.identity):
         findings = examine(registry, comparison)
         log.info("\n%s\n", comparison_report(findings.summary, title))
         log.info("\n%s\n", matching_report(findings.matching, "matched features"))
         with tempfile.TemporaryDirectory() as folder:
             findings.write(Path(folder), f"{chain.lm_name} {chain.hook_name}")
-            registry.log_report(
+            registry.reports.log(
                 chain.lm_name,
                 title,
                 Path(folder),

@@ -327,6 +327,11 @@ class AnalyzeConfig(Frozen):
     versions: Annotated[tuple[Index, ...], Field(min_length=3)] | None = Field(
         default=None, description="of the chain's registered model; null: every registered link"
     )
+    beside: tuple[TrackConfig | str, ...] = Field(
+        default=(),
+        description="other registered chains, by name or by track, analysed alike and laid side by "
+        "side: other layers, other LMs (paper, appendix K)",
+    )
     controls: dict[str, Control] = Field(
         default={}, description="by name; those that are not registered are left out, and said so"
     )
@@ -351,6 +356,11 @@ class AnalyzeConfig(Frozen):
     sample_tokens: Annotated[int, Field(ge=2)] = Field(
         default=1024, description="whose residuals are kept for collapse and continuity"
     )
+    match_tokens: Tokens = Field(
+        default=1_048_576,
+        description="on which the activations of two chains' features are correlated: 600 MB each "
+        "at this many",
+    )
     least_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
@@ -365,7 +375,8 @@ class AnalyzeConfig(Frozen):
 
     def choices(self) -> dict[str, Any]:
         """The fields that determine what is found at a checkpoint."""
-        return self.model_dump(mode="json", exclude={"chain", "track", "versions", "controls"})
+        elsewhere = {"chain", "track", "versions", "beside", "controls", "match_tokens"}
+        return self.model_dump(mode="json", exclude=elsewhere)
 
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -22,9 +22,10 @@ from saetrack.analysis.formation import (
     baseline_spread,
     class_curves,
 )
-from saetrack.analysis.inputs import DecoderLink, Residuals
+from saetrack.analysis.inputs import DecoderChain, Residuals
 from saetrack.analysis.patterns import pattern_counts, trace_patterns
 from saetrack.analysis.phases import find_phases, phase_spans, progress_formation
+from saetrack.analysis.polysemy import PolysemyCriteria, polysemy_loss
 from saetrack.analysis.projection import Projection, project
 from saetrack.analysis.semantics import MEANINGFUL, Meanings, concept_share, label_counts
 from saetrack.analysis.trajectories import choose_features, collect_rows, trajectory_table
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
     from saetrack.analysis.datapoints import Decode
-    from saetrack.study import Answers, Study
+    from saetrack.answers import Answers
+    from saetrack.study import Study
 
 MEASURE = "activation_cosine_centred"
 MEASURES = (
@@ -90,6 +92,26 @@ def find_meaning(study: Study, answers: Sequence[Answers], decode: Decode, seed:
     return Meaning(labels, tables)
 
 
+def find_polysemy(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd.DataFrame]:
+    """How far tokens decide features, and which features lost senses of their token (appendix G).
+
+    Returns:
+        `statistics`, one row per followed feature and checkpoint, and `polysemy`.
+    """
+    first, final = answers[0].statistics, answers[-1].statistics
+    labels = meaning.labels[final["feature"]].to_numpy()
+    statistics = [
+        one.statistics.assign(lm_step=one.link.checkpoint.lm_step, label=labels) for one in answers
+    ]
+    lost = polysemy_loss(
+        meaning.tables["patterns"].set_index("feature", drop=False).loc[final["feature"]],
+        (first["recall"].to_numpy(), final["recall"].to_numpy()),
+        (first["coherence_other"].to_numpy(), final["coherence_other"].to_numpy()),
+        PolysemyCriteria(),
+    )
+    return {"statistics": pd.concat(statistics, ignore_index=True), "polysemy": lost}
+
+
 def find_formation(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd.DataFrame]:
     """The progress measure by class with baseline and controls, phases, formation points."""
     progress = pd.concat([one.progress for one in answers], ignore_index=True)
@@ -130,7 +152,7 @@ def find_geometry(
 
 
 def find_drift(
-    decoders: Mapping[str, Sequence[DecoderLink]],
+    decoders: Mapping[str, DecoderChain],
     roles: Mapping[str, str],
     meaning: Meaning,
     seed: int,
@@ -138,7 +160,7 @@ def find_drift(
     """How far directions travel, beside what training alone does (section 5).
 
     Args:
-        decoders: of the chain under `chain`, of the controls by name, each ascending.
+        decoders: of the chain under `chain`, of the controls by name.
         roles: of the controls.
         meaning: gives classes and formation points.
         seed: of the features shown.
@@ -150,7 +172,7 @@ def find_drift(
         Control(name, role, quantile_table(_drift(decoders[name]), chain=name))  # type: ignore[arg-type]
         for name, role in roles.items()
     ]
-    formed = _formation_links(meaning, chain)
+    formed = _formation_links(meaning, drift)
     tables = {"drift": claim}
     if controls:
         noise = next((one.quantiles for one in controls if one.role == "noise"), None)
@@ -163,8 +185,8 @@ def find_drift(
         }
     shown = choose_features(drift.always_alive, SHOWN_TRAJECTORIES, seed)
     tables["drift_of_features"] = feature_table(drift, list(shown))
-    rows = collect_rows(iter(chain), shown)
-    place = ([one.lm_step for one in chain], [one.checkpoint_index for one in chain])
+    rows = collect_rows(chain, shown)
+    place = drift.lm_steps, drift.checkpoint_indices
     tables["trajectories"] = trajectory_table(rows, shown, *place, formed[shown])
     return tables, controls
 
@@ -218,13 +240,13 @@ def spans(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
     return phase_spans(tables["phases"], "share of concepts", steps)
 
 
-def _drift(links: Sequence[DecoderLink]) -> Drift:
-    return measure_drift(iter(links), links[-1])
+def _drift(links: DecoderChain) -> Drift:
+    return measure_drift(links, links.final)
 
 
-def _formation_links(meaning: Meaning, chain: Sequence[DecoderLink]) -> np.ndarray:
+def _formation_links(meaning: Meaning, drift: Drift) -> np.ndarray:
     """The place in the chain from which on each feature is formed; -1 for never."""
-    place = {link.checkpoint_index: number for number, link in enumerate(chain)}
+    place = {index: number for number, index in enumerate(drift.checkpoint_indices)}
     formed = meaning.tables["patterns"].sort_values("feature")["formed_checkpoint_index"]
     links = formed.map(place).fillna(-1)
     return np.asarray(links, np.int64)
@@ -254,8 +276,14 @@ def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
         yield f"{row['label']}.share_of_random_directions", float(row["share"])
     for _, row in tables["phases"].iterrows():
         yield f"{row['curve']}.rise", row["final"] - row["first"]
+    polysemy = tables["polysemy"]
+    for change in ("lost_senses", "gained_senses"):
+        yield f"polysemy.{change}", float(polysemy[change].mean())
     drift = tables["drift"]
     whole = drift[(drift["feature_class"] == "all") & (drift["quantity"] == "cosine_to_final")]
     yield "cosine_to_final.first_link_median", float(whole.sort_values("link")["q50"].iloc[0])
     for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
         yield f"stands.{row['claim']}.{row['control']}", float(bool(row["stands"]))
+    for _, row in tables.get("matching", pd.DataFrame()).iterrows():
+        median = row["median_cosine"] if row["by"] != "activations" else row["median_correlation"]
+        yield f"matched.{row['other']}.{row['by']}.median", float(median)

@@ -1,17 +1,17 @@
 """A chain's checkpoints under the same questions: what is asked of all, and each one's answers.
 
 Which datapoints are followed is decided at the final and at the first checkpoint; then every
-checkpoint is read once, for all features together. Its answers are kept in the cache under all that
-determines them: an analysis that was broken off goes on with the checkpoints it lacks.
+checkpoint is read once, for all features together. What a pass found is kept in the cache under all
+that determines it: an analysis that was broken off goes on with the passes it lacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ import torch
 from saetrack.analysis.coherence import (
     MatchedNull,
     coherence,
+    likeness,
     matched_null,
     window_embedder,
 )
@@ -32,80 +33,42 @@ from saetrack.analysis.datapoints import (
     token_ids_at,
     unite,
 )
-from saetrack.analysis.formation import FollowedSets, measure_progress
+from saetrack.analysis.determinism import TokenStatistics
+from saetrack.analysis.formation import FollowedSets, PointActivations, measure_progress
 from saetrack.analysis.liveness import Liveness, feature_status
-from saetrack.analysis.purity import VocabularyForms, mapped, vocabulary_forms
+from saetrack.analysis.purity import VocabularyForms, mapped, purity, vocabulary_forms
 from saetrack.analysis.regions import RegionSample, region_table
 from saetrack.analysis.semantics import Criteria, classify, sample_features
+from saetrack.answers import Answers, load_contexts, save_contexts
 from saetrack.config import AnalyzeConfig
 from saetrack.corpus import Corpus
 from saetrack.files import digest, whole_folder
+from saetrack.lm.residual import ResidualLM
 from saetrack.observe import Observer
 from saetrack.plan import Link
-from saetrack.sae.files import load_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Int
     from torch import Tensor
 
     from saetrack.analysis.coherence import Embedder
 
 # Raise when what is asked of a checkpoint changes, so that old answers are not taken for new ones.
-QUESTIONS_VERSION = 2
+QUESTIONS_VERSION = 3
 
 # A concept is more coherent than this share of random directions: their strongest contexts are
 # alike too, far beyond random contexts, and a fixed threshold would call most of them concepts.
 CONCEPT_QUANTILE = 0.95
 
-# Opens a link's checkpoint and SAE.
-Open = Callable[[Link], Observer]
 
+class Opener(Protocol):
+    """Opens a chain's checkpoints."""
 
-@dataclass(frozen=True)
-class Answers:
-    """What one checkpoint says.
+    def lm(self, link: Link) -> ResidualLM:
+        """A link's LM, without the blocks above the hook."""
 
-    Attributes:
-        link: of the chain.
-        contexts: top contexts of its SAE's features.
-        status: which features are live (`saetrack.analysis.liveness`).
-        labels: what they mean (`saetrack.analysis.semantics`).
-        progress: of the followed sets (`saetrack.analysis.formation`).
-        baseline: of the random contexts.
-        sample: residuals of the sampled tokens, (tokens, d_in).
-        sampled_features_x: residuals at the final top contexts of the sampled features, (sampled,
-            k, d_in); zero where a list is shorter.
-    """
-
-    link: Link
-    contexts: Contexts
-    status: pd.DataFrame
-    labels: pd.DataFrame
-    progress: pd.DataFrame
-    baseline: pd.DataFrame
-    sample: Float[Tensor, "tokens d_in"]
-    sampled_features_x: Float[Tensor, "sampled k d_in"]
-
-    TABLES = ("status", "labels", "progress", "baseline")
-
-    def save(self, folder: Path) -> None:
-        """Write tables as parquet, arrays as npz, the sample as safetensors."""
-        for name in self.TABLES:
-            getattr(self, name).to_parquet(folder / f"{name}.parquet")
-        np.savez(folder / "contexts.npz", **vars(self.contexts))
-        residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
-        save_tensors(folder / "residuals.safetensors", residuals)
-
-    @classmethod
-    def load(cls, folder: Path, link: Link) -> Answers:
-        """Read what `save` wrote."""
-        found: dict[str, Any] = {
-            name: pd.read_parquet(folder / f"{name}.parquet") for name in cls.TABLES
-        }
-        with np.load(folder / "contexts.npz", allow_pickle=False) as arrays:
-            contexts = Contexts(**{**arrays, "tokens": int(arrays["tokens"])})
-        found |= load_tensors(folder / "residuals.safetensors")
-        return cls(link=link, contexts=contexts, **found)
+    def open(self, link: Link) -> Observer:
+        """The same with the link's SAE."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +79,7 @@ class Chosen:
         points: the union of all datapoints.
         followed: features and their datapoints by how they were chosen (`formation`).
         features: the paper's random sample of live features, ascending, (sampled,).
+        texts: of each followed feature the commonest text among its final contexts, (followed,).
         regions: datapoints of the sampled features by activation strength.
         of_directions: top contexts of random directions at the final checkpoint.
     """
@@ -123,7 +87,8 @@ class Chosen:
     points: Datapoints
     followed: dict[str, FollowedSets]
     features: Int[np.ndarray, " sampled"]
-    regions: RegionSample
+    texts: Int[np.ndarray, " followed"]
+    regions: Contexts
     of_directions: Contexts
 
 
@@ -136,7 +101,7 @@ class Study:
         links: list[Link],
         corpus: Corpus,
         tokens: list[str],
-        open_link: Open,
+        opener: Opener,
         cache_dir: Path,
     ) -> None:
         """Reads nothing yet.
@@ -146,7 +111,7 @@ class Study:
             links: ascending by LM step.
             corpus: whose analysis split is read.
             tokens: the text of each token id.
-            open_link: loads a checkpoint's LM and the link's SAE.
+            opener: loads a checkpoint's LM and the link's SAE.
             cache_dir: keeps answers.
         """
         self.links = links
@@ -154,7 +119,7 @@ class Study:
         self.liveness = Liveness(least_density=config.least_density)
         self._config = config
         self._tokens = tokens
-        self._open = open_link
+        self._opener = opener
         self._bos = corpus.bos_token_id if config.exclude_bos else None
         self._cache_dir = cache_dir
         self._questions = digest(
@@ -167,13 +132,9 @@ class Study:
             ]
         )
 
-    def identity(self, link: Link) -> str:
-        """Hash of all that determines a checkpoint's answers."""
-        return digest([self._questions, link.identity])
-
     def answers(self, link: Link) -> Answers:
         """Of one checkpoint, from the cache if they are there."""
-        folder = self._cache_dir / "answers" / self.identity(link)[:32]
+        folder = self._folder(link, "answers")
         if not folder.exists():
             answers = self._ask(link)
             with whole_folder(folder) as draft:
@@ -187,29 +148,22 @@ class Study:
 
     @cached_property
     def chosen(self) -> Chosen:
-        """Three passes: what is strongest at the final and at the first checkpoint."""
-        config = self._config
-        final, observer = self._contexts(self.links[-1], with_directions=True)
-        of_directions = final.pop("random_directions")
-        first = self._contexts(self.links[0])[0]["features"]
-        status = feature_status(final["features"], self.liveness)
-        live = np.flatnonzero(status["status"] == "live")
+        """What is strongest at the final and at the first checkpoint; at most three passes."""
+        config, rows = self._config, self.token_rows
+        final, first = self._ends["features"], self._first["features"]
+        live = self._live
         followed = sample_features(live, config.followed_features, config.seed)
         sampled = sample_features(live, config.sampled_features, config.seed)
-        regions = RegionSample(
-            sampled, final["features"].max_acts[sampled], config.seed, exclude_bos=self._bos
-        )
-        observer.top_contexts([regions])
         fires_at_first = followed[first.counts[followed] >= 2]
-        lists = regions.result()
-        rows = self.token_rows
+        directions = np.arange(config.random_directions)
+        regions = self._region_lists["regions"]
         points = unite(
             {
-                "final": _places(final["features"], followed),
-                "random_directions": _places(of_directions, np.arange(config.random_directions)),
+                "final": _places(final, followed),
+                "random_directions": _places(self._ends["random_directions"], directions),
                 "first": _places(first, fires_at_first),
-                "sampled": _places(final["features"], sampled),
-                "regions": (lists.rows, lists.positions),
+                "sampled": _places(final, sampled),
+                "regions": (regions.rows, regions.positions),
                 "baseline": random_contexts(
                     rows,
                     config.baseline_draws,
@@ -222,20 +176,18 @@ class Study:
                 ),
             }
         )
-        members = {
-            "final": followed,
-            "random_directions": np.arange(config.random_directions),
-            "first": fires_at_first,
-        }
+        members = {"final": followed, "random_directions": directions, "first": fires_at_first}
         sets = {name: FollowedSets(of, points.sets[name]) for name, of in members.items()}
-        return Chosen(points, sets, sampled, regions, of_directions)
+        texts = purity(self.text_ids(final)[followed]).commonest
+        of_directions = self._ends["random_directions"]
+        return Chosen(points, sets, sampled, texts, regions, of_directions)
 
     def parameter_displacements(self) -> dict[int, float]:
         """How far the LM's weights below the hook moved, by the LM step that a move ends at."""
         moved = {}
         before: dict[str, Tensor] | None = None
         for link in self.links:
-            weights = self._open(link).lm.weights_below()
+            weights = self._opener.lm(link).weights_below()
             if before is not None:
                 moved[link.checkpoint.lm_step] = parameter_displacement(before, weights)
             before = weights
@@ -250,65 +202,78 @@ class Study:
         contexts = self.chosen.of_directions
         return self._labels(contexts, feature_status(contexts, self.liveness))
 
-    @cached_property
-    def regions(self) -> pd.DataFrame:
-        """Of the sampled features at the final checkpoint (figure 3, left); one pass."""
-        points = self.chosen.points
-        lists = self.chosen.regions.result()
-        token_ids = token_ids_at(self.token_rows, lists.rows, lists.positions)
-        return region_table(
-            self.chosen.regions,
-            self._open(self.links[-1]).at(points),
-            points.sets["regions"],
-            points.sets["baseline"],
-            token_ids,
-            self.forms.text_ids,
-        )
+    # The passes that choose
 
     @cached_property
-    def _embedding(self) -> tuple[Embedder, MatchedNull]:
-        """The yardstick of coherence: the final LM's input embedding, for all checkpoints."""
-        vocabulary = len(self._tokens)
-        embeddings = self._open(self.links[-1]).lm.token_embeddings()[:vocabulary].cpu()
-        embedder = window_embedder(embeddings, self.token_rows, skip=self._bos)
-        null = matched_null(
-            embedder,
-            self.token_rows,
-            vocabulary,
-            self._config.contexts,
-            self._config.seed,
-            exclude_bos=self._bos,
-        )
-        return embedder, null
+    def _ends(self) -> dict[str, Contexts]:
+        """Top contexts of features and of random directions at the final checkpoint."""
+        return self._kept(self.links[-1], "chosen", self._read_final)
 
-    def _contexts(
-        self, link: Link, *, with_directions: bool = False
-    ) -> tuple[dict[str, Contexts], Observer]:
-        observer = self._open(link)
+    @cached_property
+    def _first(self) -> dict[str, Contexts]:
+        return self._kept(self.links[0], "chosen_first", self._read_first)
+
+    @cached_property
+    def _region_lists(self) -> dict[str, Contexts]:
+        return self._kept(self.links[-1], "chosen_regions", self._read_regions)
+
+    @cached_property
+    def _live(self) -> Int[np.ndarray, " live"]:
+        status = feature_status(self._ends["features"], self.liveness)
+        return np.flatnonzero(status["status"] == "live")
+
+    def _read_final(self) -> dict[str, Contexts]:
+        observer = self._opener.open(self.links[-1])
         config = self._config
-        d_in, d_sae = observer.sae.d_in, observer.sae.d_sae
-        of_features = self._top_contexts(d_sae)
-        if not with_directions:
-            observer.top_contexts([of_features])
-            return {"features": of_features.result()}, observer
+        of_features = self._top_contexts(observer.sae.d_sae)
         of_directions = self._top_contexts(config.random_directions)
-        vectors = random_directions(config.random_directions, d_in, config.seed)
+        vectors = random_directions(config.random_directions, observer.sae.d_in, config.seed)
         observer.top_contexts([of_features], (vectors, of_directions))
-        found = {"features": of_features.result(), "random_directions": of_directions.result()}
-        return found, observer
+        return {"features": of_features.result(), "random_directions": of_directions.result()}
 
-    def _top_contexts(self, features: int) -> TopContexts:
-        return TopContexts(features, self._config.contexts, exclude_bos=self._bos)
+    def _read_first(self) -> dict[str, Contexts]:
+        observer = self._opener.open(self.links[0])
+        of_features = self._top_contexts(observer.sae.d_sae)
+        observer.top_contexts([of_features])
+        return {"features": of_features.result()}
+
+    def _read_regions(self) -> dict[str, Contexts]:
+        sampled = sample_features(self._live, self._config.sampled_features, self._config.seed)
+        largest = self._ends["features"].max_acts[sampled]
+        regions = RegionSample(sampled, largest, self._config.seed, exclude_bos=self._bos)
+        self._opener.open(self.links[-1]).top_contexts([regions])
+        return {"regions": regions.result()}
+
+    def _kept(
+        self, link: Link, what: str, read: Callable[[], Mapping[str, Contexts]]
+    ) -> dict[str, Contexts]:
+        folder = self._folder(link, what)
+        if not folder.exists():
+            found = read()
+            with whole_folder(folder) as draft:
+                for name, contexts in found.items():
+                    save_contexts(draft / f"{name}.npz", contexts)
+        return {path.stem: load_contexts(path) for path in folder.glob("*.npz")}
+
+    def _folder(self, link: Link, what: str) -> Path:
+        """Named by all that determines what a checkpoint says."""
+        return self._cache_dir / "answers" / digest([self._questions, what, link.identity])[:32]
+
+    # One checkpoint
 
     def _ask(self, link: Link) -> Answers:
-        observer = self._open(link)
+        chosen, rows = self.chosen, self.token_rows
+        points, followed = chosen.points, chosen.followed["final"].features
+        observer = self._opener.open(link)
         collector = self._top_contexts(observer.sae.d_sae)
-        points = self.chosen.points
-        activations = observer.at(points, [collector])
+        by_token = TokenStatistics(followed, len(self._tokens), self._bos)
+        activations = observer.at(points, [collector, by_token])
         contexts = collector.result()
         status = feature_status(contexts, self.liveness)
-        progress, baseline = measure_progress(
-            activations, self.chosen.followed, points.sets["baseline"]
+        progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
+        statistics = by_token.determinism().assign(
+            recall=by_token.recall(chosen.texts, self.forms.text_ids),
+            coherence_other=likeness(self._embedder(own_token=False), *_places(contexts, followed)),
         )
         places = torch.from_numpy(points.sets["sampled"])
         return Answers(
@@ -318,9 +283,28 @@ class Study:
             self._labels(contexts, status),
             progress,
             baseline,
+            statistics,
+            regions=self._regions(activations) if link is self.links[-1] else pd.DataFrame(),
             sample=activations.x[torch.from_numpy(points.sets["sample"][0])],
             sampled_features_x=activations.x[places] * (places >= 0)[..., None],
         )
+
+    def _regions(self, activations: PointActivations) -> pd.DataFrame:
+        """Of the sampled features at the final checkpoint (figure 3, left)."""
+        chosen = self.chosen
+        return region_table(
+            chosen.features,
+            chosen.regions,
+            activations,
+            chosen.points.sets["regions"],
+            chosen.points.sets["baseline"],
+            self.text_ids(chosen.regions),
+        )
+
+    def _top_contexts(self, features: int) -> TopContexts:
+        return TopContexts(features, self._config.contexts, exclude_bos=self._bos)
+
+    # What contexts mean
 
     @cached_property
     def criteria(self) -> Criteria:
@@ -330,20 +314,40 @@ class Study:
         criteria = Criteria(contexts=self._config.contexts)
         return replace(criteria, coherence_z=max(criteria.coherence_z, float(reached)))
 
+    def text_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
+        """Normalised texts of the contexts' tokens; -1 fills up."""
+        token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
+        return mapped(token_ids, self.forms.text_ids)
+
     def _labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
         token_ids, coherent = self._coherence(contexts)
         return classify(token_ids, self.forms, status["status"], coherent, self.criteria)
 
     def _coherence(self, contexts: Contexts) -> tuple[Int[np.ndarray, "features k"], pd.DataFrame]:
-        embedder, null = self._embedding
         token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
         place = contexts.rows, contexts.positions
-        return token_ids, coherence(embedder, *place, token_ids, null)
+        return token_ids, coherence(self._embedder(), *place, token_ids, self._null)
 
-    def text_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
-        """Normalised texts of the contexts' tokens; -1 fills up."""
-        token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
-        return mapped(token_ids, self.forms.text_ids)
+    @cached_property
+    def _token_embeddings(self) -> Tensor:
+        """The yardstick of coherence: the final LM's input embedding, for all checkpoints."""
+        return self._opener.lm(self.links[-1]).token_embeddings()[: len(self._tokens)].cpu()
+
+    def _embedder(self, *, own_token: bool = True) -> Embedder:
+        return window_embedder(
+            self._token_embeddings, self.token_rows, own_token=own_token, skip=self._bos
+        )
+
+    @cached_property
+    def _null(self) -> MatchedNull:
+        return matched_null(
+            self._embedder(),
+            self.token_rows,
+            len(self._tokens),
+            self._config.contexts,
+            self._config.seed,
+            exclude_bos=self._bos,
+        )
 
 
 def _places(

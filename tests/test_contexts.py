@@ -182,7 +182,7 @@ def test_regions_are_sampled_where_they_are() -> None:
     activations = PointActivations(0, 0, x, sparse.csr_array(ACTS.reshape(-1, D_SAE)))
     ids = token_ids_at(TOKENS, contexts.rows, contexts.positions)
     baseline = np.arange(60).reshape(6, 10)
-    table = region_table(sample, activations, points, baseline, ids, np.arange(VOCABULARY))
+    table = region_table(features, contexts, activations, points, baseline, ids, edges=(0, 0.5, 1))
     assert table[["feature", "region"]].to_numpy().tolist() == [[2, 0], [2, 1], [6, 0], [6, 1]]
     counts = pd.Series(ids[0]).value_counts()
     assert table["token_purity"][0] == pytest.approx(counts.max() / 4)

@@ -197,15 +197,36 @@ def coherence(
         One row per feature: `coherence` (S), `coherence_random` (mean over the random sets),
         `coherence_z`.
     """
+    found = likeness(embedder, rows, positions)
     parts = []
+    for start in range(0, len(rows), CHUNK_FEATURES):
+        chunk = slice(start, start + CHUNK_FEATURES)
+        random = null.similarities(token_ids[chunk])
+        mean, spread = random.mean(axis=1), random.std(axis=1, ddof=1)
+        less = found[chunk] - mean
+        z = np.divide(less, spread, out=np.full(len(less), np.nan), where=spread > 0)
+        parts.append(pd.DataFrame({"coherence_random": mean, "coherence_z": z}))
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "coherence", found)
+    return table
+
+
+def likeness(
+    embedder: Embedder, rows: Int[ndarray, "features k"], positions: Int[ndarray, "features k"]
+) -> Float[ndarray, " features"]:
+    """S of each feature's contexts; NaN for those of fewer than two.
+
+    Args:
+        embedder: of contexts.
+        rows: of the datapoints; -1 fills up.
+        positions: in the rows.
+    """
+    parts = [np.empty(0)]
     for start in range(0, len(rows), CHUNK_FEATURES):
         chunk = slice(start, start + CHUNK_FEATURES)
         inside = rows[chunk] >= 0
         places = np.full(inside.shape, -1)
         places[inside] = np.arange(inside.sum())
         vectors = embedder(rows[chunk][inside], positions[chunk][inside])
-        found, random = cosine(vectors, places), null.similarities(token_ids[chunk])
-        mean, spread = random.mean(axis=1), random.std(axis=1, ddof=1)
-        z = np.divide(found - mean, spread, out=np.full(len(found), np.nan), where=spread > 0)
-        parts.append(pd.DataFrame({"coherence": found, "coherence_random": mean, "coherence_z": z}))
-    return pd.concat(parts, ignore_index=True)
+        parts.append(cosine(vectors, places))
+    return np.concatenate(parts)

@@ -25,6 +25,9 @@ def match_quality(scores: Scores, assignment: Assignment) -> pd.DataFrame:
         of the two not its favourite; `mutual_best`: each is the other's favourite.
     """
     n_rows, n_columns = scores.shape
+    if not n_rows or not n_columns:
+        names = [*("row", "column", "score", "row_runner_up"), "column_runner_up", "margin"]
+        return pd.DataFrame(columns=[*names, "mutual_best"])
     partner = torch.full((n_rows,), -1)
     partner[torch.from_numpy(assignment.rows)] = torch.from_numpy(assignment.columns)
     by_row = np.full(n_rows, -np.inf)

@@ -18,11 +18,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from saetrack.analysis.assignment import assign
+from saetrack.analysis.assignment import Assignment, assign
+from saetrack.analysis.match_quality import match_quality
 from saetrack.analysis.scores import ProductScores
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
@@ -81,6 +82,9 @@ class Matching:
         left_dead: features of the left SAE that were left out.
         right_live: live features of the right SAE.
         right_dead: features of the right SAE that were left out.
+        margin: cosine of each pair less the best that either could have had with another, (pairs,);
+            see `saetrack.analysis.match_quality`.
+        mutual_best: whether each is the other's favourite, (pairs,).
         exact: the summed cosine is proven to be the largest. False only if the blockwise search
             ended before that.
         gap: by how much another assignment's summed cosine could be larger, at most.
@@ -93,6 +97,8 @@ class Matching:
     left_dead: int
     right_live: int
     right_dead: int
+    margin: Float[Tensor, " pairs"]
+    mutual_best: Bool[Tensor, " pairs"]
     exact: bool = True
     gap: float = 0.0
 
@@ -106,6 +112,7 @@ class Matching:
             "median_cosine": float(self.cosine.quantile(0.5)) if len(self.cosine) else torch.nan,
             "share_above_0.7": float((self.cosine > SIMILAR).double().mean()),
             "share_above_0.9": float((self.cosine > NEARLY_SAME).double().mean()),
+            "share_mutual_best": float(self.mutual_best.double().mean()),
             "left_live": self.left_live,
             "left_dead": self.left_dead,
             "right_live": self.right_live,
@@ -147,22 +154,15 @@ def match_features(
     """
     if left.d_in != right.d_in:
         raise ValueError(f"d_in={left.d_in} and d_in={right.d_in}: not the same residual stream")
-    rows, columns = _live_features(left, left_density), _live_features(right, right_density)
-    scores = ProductScores(_directions(left.W_dec, rows), _directions(right.W_dec, columns))
-    if len(rows) * len(columns) <= dense_pairs:
-        return _assign(scores.rows(slice(None)), rows, columns, left.d_sae, right.d_sae)
-    found = assign(ProductScores(scores.left.to(device), scores.right.to(device)), candidates)
-    return Matching(
-        left=rows[torch.from_numpy(found.rows)],
-        right=columns[torch.from_numpy(found.columns)],
-        cosine=torch.from_numpy(found.score),
-        left_live=len(rows),
-        left_dead=left.d_sae - len(rows),
-        right_live=len(columns),
-        right_dead=right.d_sae - len(columns),
-        exact=found.exact,
-        gap=found.gap,
+    sides = (
+        _Side(_live_features(left, left_density), left.d_sae),
+        _Side(_live_features(right, right_density), right.d_sae),
     )
+    directions = (
+        _directions(sae.W_dec, side.live).to(device)
+        for sae, side in zip((left, right), sides, strict=True)
+    )
+    return _match(ProductScores(*directions), *sides, dense_pairs, candidates)
 
 
 @torch.no_grad()
@@ -184,8 +184,17 @@ def match_random(sae: SAE, feature_density: Float[Tensor, " d_sae"], seed: int) 
     rows = _live_features(sae, feature_density)
     # Not torch's generator: SAEs start from it, perhaps at this very seed.
     gaussian = torch.from_numpy(np.random.default_rng(seed).normal(size=(len(rows), sae.d_in)))
-    cosines = _directions(sae.W_dec, rows) @ _directions(gaussian, torch.arange(len(rows))).T
-    return _assign(cosines, rows, torch.arange(len(rows)), sae.d_sae, len(rows))
+    scores = ProductScores(
+        _directions(sae.W_dec, rows), _directions(gaussian, torch.arange(len(rows)))
+    )
+    return _match(scores, _Side(rows, sae.d_sae), _Side(torch.arange(len(rows)), len(rows)))
+
+
+class _Side(NamedTuple):
+    """The live features of one side, and how many it has in all."""
+
+    live: Int[Tensor, " live"]
+    d_sae: int
 
 
 def _live_features(sae: SAE, feature_density: Float[Tensor, " d_sae"]) -> Int[Tensor, " live"]:
@@ -202,24 +211,39 @@ def _directions(
     return normalize(rows.detach().cpu()[features].double(), dim=1)
 
 
-def _assign(
-    cosines: Float[Tensor, "left_live right_live"],
-    rows: Int[Tensor, " left_live"],
-    columns: Int[Tensor, " right_live"],
-    left_d_sae: int,
-    right_d_sae: int,
+def _match(
+    scores: ProductScores,
+    left: _Side,
+    right: _Side,
+    dense_pairs: int = DENSE_PAIRS,
+    candidates: int = 32,
 ) -> Matching:
-    chosen_rows, chosen_columns = map(
-        torch.from_numpy, linear_sum_assignment(cosines.numpy(), maximize=True)
-    )
+    """On the full matrix or in blocks, and how clear each pair is."""
+    if len(left.live) * len(right.live) <= dense_pairs:
+        found = _assign_densely(scores)
+    else:
+        found = assign(scores, candidates)
+    quality = match_quality(scores, found)
     return Matching(
-        left=rows[chosen_rows],
-        right=columns[chosen_columns],
-        cosine=cosines[chosen_rows, chosen_columns],
-        left_live=len(rows),
-        left_dead=left_d_sae - len(rows),
-        right_live=len(columns),
-        right_dead=right_d_sae - len(columns),
+        left=left.live[torch.from_numpy(found.rows)],
+        right=right.live[torch.from_numpy(found.columns)],
+        cosine=torch.from_numpy(found.score),
+        left_live=len(left.live),
+        left_dead=left.d_sae - len(left.live),
+        right_live=len(right.live),
+        right_dead=right.d_sae - len(right.live),
+        margin=torch.tensor(quality["margin"].to_numpy(float)),
+        mutual_best=torch.tensor(quality["mutual_best"].to_numpy(bool)),
+        exact=found.exact,
+        gap=found.gap,
+    )
+
+
+def _assign_densely(scores: ProductScores) -> Assignment:
+    cosines = scores.rows(slice(None)).cpu().numpy()
+    rows, columns = linear_sum_assignment(cosines, maximize=True)
+    return Assignment(
+        rows, columns, cosines[rows, columns], 0.0, exact=True, candidates=cosines.size, rounds=1
     )
 
 

@@ -51,7 +51,8 @@ def polysemy_loss(
 
     Returns:
         One row per maintaining feature: `feature`, `recall_first`, `recall_final`,
-        `coherence_first`, `coherence_final`, `lost_senses`.
+        `coherence_first`, `coherence_final`, `lost_senses`, and as a control `gained_senses`: the
+        same criteria with time reversed, which chance alone would meet as often.
     """
     table = pd.DataFrame(
         {
@@ -62,10 +63,17 @@ def polysemy_loss(
             "coherence_final": coherences[1],
         }
     )[(patterns["pattern"] == "maintaining").to_numpy()]
-    rise = table["coherence_final"] - table["coherence_first"]
-    table["lost_senses"] = (
-        (table["recall_first"] >= criteria.first_recall)
-        & (table["recall_final"] <= criteria.recall_ratio * table["recall_first"])
-        & (rise >= criteria.coherence_rise)
-    )
+    table["lost_senses"] = _lost(table, "first", "final", criteria)
+    table["gained_senses"] = _lost(table, "final", "first", criteria)
     return table.reset_index(drop=True)
+
+
+def _lost(
+    table: pd.DataFrame, before: str, after: str, criteria: PolysemyCriteria
+) -> pd.Series[bool]:
+    recall, rise = table[f"recall_{before}"], table[f"coherence_{after}"]
+    return (
+        (recall >= criteria.first_recall)
+        & (table[f"recall_{after}"] <= criteria.recall_ratio * recall)
+        & (rise - table[f"coherence_{before}"] >= criteria.coherence_rise)
+    )

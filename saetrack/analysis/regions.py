@@ -17,7 +17,7 @@ import torch
 
 from saetrack.analysis.contexts import Contexts, TokenBatch, TopContexts
 from saetrack.analysis.formation import PointActivations, similarities
-from saetrack.analysis.purity import mapped, purity
+from saetrack.analysis.purity import purity
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
@@ -95,42 +95,44 @@ class RegionSample:
 
 
 def region_table(
-    sample: RegionSample,
+    features: Int[ndarray, " sampled"],
+    lists: Contexts,
     activations: PointActivations,
     points: Int[ndarray, "lists size"],
     baseline: Int[ndarray, "draws size"],
-    token_ids: Int[ndarray, "lists size"],
-    text_ids: Int[ndarray, " vocabulary"],
+    texts: Int[ndarray, "lists size"],
+    edges: Sequence[float] = EDGES,
 ) -> pd.DataFrame:
     """How narrow and how pure each region is.
 
     Args:
-        sample: its `features` and `edges`.
+        features: of the sample, ascending.
+        lists: as `RegionSample.result` gives them.
         activations: of the same checkpoint at the union of datapoints.
         points: places in the union of the sample's lists, -1 fills up.
         baseline: random datapoints, places in the union.
-        token_ids: of the sample's datapoints; -1 fills up.
-        text_ids: for each token the number of its normalised text (`purity.VocabularyForms`).
+        texts: normalised texts of the lists' tokens (`purity.VocabularyForms`); -1 fills up.
+        edges: of the regions.
 
     Returns:
         One row per (`feature`, `region`): `low`, `high` (shares of the largest activation),
         `fires` (tokens in the region), `datapoints` (of the sample), `token_purity`, and of each
         measure the similarity less the mean of the baseline.
     """
-    lists = sample.result()
     found = similarities(activations, points, baseline)
     found -= similarities(activations, baseline, baseline).mean()
-    regions = np.tile(np.arange(sample.regions), len(sample.features))
-    edges = np.asarray(sample.edges)
+    count = len(edges) - 1
+    regions = np.tile(np.arange(count), len(features))
+    bounds = np.asarray(edges)
     table = pd.DataFrame(
         {
-            "feature": np.repeat(sample.features, sample.regions),
+            "feature": np.repeat(features, count),
             "region": regions,
-            "low": edges[regions],
-            "high": edges[regions + 1],
+            "low": bounds[regions],
+            "high": bounds[regions + 1],
             "fires": lists.fires,
             "datapoints": lists.counts,
-            "token_purity": purity(mapped(token_ids, text_ids)).share,
+            "token_purity": purity(texts).share,
         }
     )
     return pd.concat([table, found], axis=1)

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from saetrack.cli.chains import chains
+from saetrack.cli.labelling import agreement, sheet
 from saetrack.errors import UserError
 
 app = typer.Typer(
@@ -15,13 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Chains of sparse autoencoders over the training checkpoints of language models.",
 )
-app.command()(chains)
-
-
-# A second command makes Typer expect a command's name; until then this does.
-@app.callback()
-def _commands() -> None:
-    pass
+for command in (chains, sheet, agreement):
+    app.command()(command)
 
 
 def main() -> None:

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from saetrack.errors import UserError
 from saetrack.plan import Chain, Link
 from saetrack.registry.chain_run import ChainRuns
-from saetrack.registry.claims import runs_of, take_claim
-from saetrack.registry.connection import connect, first_line, now_ms
+from saetrack.registry.claims import take_claim
+from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.link_run import SAE_FOLDER, LinkRun, create_version, folder_sha256
+from saetrack.registry.reports import Reports
 from saetrack.sae.files import ADAM_FILE, CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
 from saetrack.sae.warm_start import Parent
 from saetrack.settings import Settings
@@ -73,6 +73,7 @@ class Registry:
         """
         self._client = connect(settings.tracking_uri)
         self._runs = ChainRuns(self._client, settings)
+        self.reports = Reports(self._client, self._runs)
         # Versions that were seen, by chain and identity: what is registered stays as it is.
         self._seen: dict[tuple[str, str], ModelVersion] = {}
 
@@ -246,40 +247,6 @@ class Registry:
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""
         return self._runs.is_finished(chain)
-
-    def has_report(self, lm_name: str, identity: str) -> bool:
-        """Whether a report of that identity is whole."""
-        experiment_id = self._runs.experiment(lm_name)
-        runs = runs_of(self._client, experiment_id, identity)
-        return any(run.info.status == "FINISHED" for run in runs)
-
-    def log_report(
-        self,
-        lm_name: str,
-        title: str,
-        folder: Path,
-        *,
-        metrics: dict[str, float],
-        facts: dict[str, Any],
-    ) -> None:
-        """Keep tables, figures and numbers as a run of an LM's experiment.
-
-        Args:
-            lm_name: names the experiment.
-            title: of the run.
-            folder: its files are logged.
-            metrics: numbers to compare runs by.
-            facts: tags; `identity` is the hash of what the report was made from. What an earlier,
-                broken attempt left under it is deleted.
-        """
-        experiment_id = self._runs.experiment(lm_name)
-        for broken in runs_of(self._client, experiment_id, facts["identity"]):
-            self._client.delete_run(broken.info.run_id)
-        run = self._client.create_run(experiment_id, run_name=title, tags=as_tags(facts))
-        points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
-        self._client.log_batch(run.info.run_id, metrics=points)
-        self._client.log_artifacts(run.info.run_id, str(folder))
-        self._client.set_terminated(run.info.run_id)
 
     # Inside
 

@@ -1,0 +1,143 @@
+"""Registered chains that are looked at, and how their checkpoints are opened."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saetrack.analysis.inputs import DecoderChain, DecoderLink
+from saetrack.config import AnalyzeConfig, TrackConfig
+from saetrack.errors import UserError
+from saetrack.lm.ahead import Ahead
+from saetrack.lm.residual import ResidualLM
+from saetrack.observe import Observer
+from saetrack.plan import Chain, Link
+from saetrack.prepare import Prepared, prepare
+from saetrack.registry import PulledLink, Registry
+from saetrack.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A chain as far as it is registered.
+
+    Attributes:
+        ready: its track, prepared.
+        chain: the chain.
+        links: registered and wanted, ascending by LM step.
+        versions: of each link, by identity.
+    """
+
+    ready: Prepared
+    chain: Chain
+    links: list[Link]
+    versions: dict[str, int]
+
+    def pull(self, link: Link) -> PulledLink:
+        """A link by its version."""
+        return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
+
+    def decoders(self) -> DecoderChain:
+        """Decoder rows and densities of all links, ascending."""
+
+        def read(place: int) -> DecoderLink:
+            link = self.links[place]
+            pulled = self.pull(link)
+            return DecoderLink(
+                link.checkpoint.lm_step,
+                link.checkpoint.checkpoint_index,
+                pulled.sae.W_dec.detach(),
+                pulled.feature_density,
+            )
+
+        return DecoderChain(len(self.links), read)
+
+    def lm(self, link: Link, layers: tuple[int, ...] = ()) -> ResidualLM:
+        """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
+        config = self.chain.config
+        with Ahead(self.ready.source, []) as ahead, ahead.checkpoint(link.checkpoint) as folder:
+            return ResidualLM(
+                folder,
+                layers or [self.chain.layer],
+                convention=config.convention,
+                precision=config.lm_precision,
+                device=self.ready.workshop.device,
+            )
+
+    def open(self, link: Link) -> Observer:
+        """A link's LM and its SAE."""
+        lm = self.lm(link)
+        rows = self.chain.corpus.rows("analysis")
+        return Observer(link.checkpoint, lm, self.pull(link).sae.to(lm.device), rows)
+
+
+def subjects(config: AnalyzeConfig, settings: Settings) -> list[Subject]:
+    """The chains that are analysed: the one that is named or those of a track, and those beside.
+
+    Raises:
+        UserError: nothing, or too little, is registered.
+    """
+    wanted = config.versions
+    first = config.track or str(config.chain)
+    found = [_subject(*chain, wanted) for chain in _chains(first, settings)]
+    for other in config.beside:
+        found += [_subject(*chain, None) for chain in _chains(other, settings)]
+    return found
+
+
+def controls_of(config: AnalyzeConfig, settings: Settings, chain: Chain) -> dict[str, Subject]:
+    """The control chains of an LM and layer that are registered; a line for each that is not."""
+    found = {}
+    for name, control in config.controls.items():
+        if control.track.model != chain.config.model:
+            continue
+        candidates = _chains(control.track, settings)
+        ready, other = next(
+            ((ready, one) for ready, one in candidates if one.layer == chain.layer), (None, None)
+        )
+        if ready is None or other is None:
+            continue
+        versions = ready.registry.versions(other)
+        if not all(link.identity in versions for link in other.links):
+            log.info("control %s is left out: its chain is not registered whole", name)
+            continue
+        found[name] = Subject(ready, other, _ascending(other.links), versions)
+    return found
+
+
+def _chains(named: TrackConfig | str, settings: Settings) -> list[tuple[Prepared, Chain]]:
+    """Those of a track, or the one of a name."""
+    if isinstance(named, TrackConfig):
+        ready = prepare(named, settings)
+        return [(ready, chain) for chain in ready.track.chains]
+    values, layer = Registry(settings).track_of(named)
+    ready = prepare(TrackConfig.model_validate({**values, "layers": [layer]}), settings)
+    chains = [(ready, chain) for chain in ready.track.chains if chain.name == named]
+    if not chains:
+        raise UserError(
+            f"chain={named!r}: what it was made from (corpus, LM, code) is not what is here"
+        )
+    return chains
+
+
+def _subject(ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None) -> Subject:
+    versions = ready.registry.versions(chain)
+    links = [
+        link
+        for link in chain.links
+        if link.identity in versions and (wanted is None or versions[link.identity] in wanted)
+    ]
+    if len(links) < 3:
+        raise UserError(
+            f"chain={chain.name!r}: {len(links)} of its {len(chain.links)} links are registered "
+            "and wanted; an analysis takes 3 or more (make track trains the rest)"
+        )
+    return Subject(ready, chain, _ascending(links), versions)
+
+
+def _ascending(links: Iterable[Link]) -> list[Link]:
+    """By LM step; the links over a checkpoint that stands still in the order of training."""
+    return sorted(links, key=lambda link: (link.checkpoint.lm_step, link.number))
