@@ -114,6 +114,6 @@ def _by_activation(
     decoders = (saes[0].W_dec, saes[1].W_dec) if len(layers) == 1 else None
     scores = acts.correlations()
     found, table = match_activations(scores, decoders=decoders)
-    summary: dict[str, Any] = match_summary(scores, found, table).to_dict()
+    summary = match_summary(scores, found, table)
     table = table.rename(columns={"correlation": "score"}).assign(by="activations")
-    return table[PAIR_COLUMNS], summary | {"by": "activations"}
+    return table[PAIR_COLUMNS], {"by": "activations", **{str(n): v for n, v in summary.items()}}

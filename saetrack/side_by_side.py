@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from itertools import pairwise
-from pathlib import Path
-
-import pandas as pd
-
-from saetrack.analyze import analysis_identity, find_identity
+from saetrack.analyze import analysis_identity
 from saetrack.config import AnalyzeConfig
 from saetrack.files import digest
 from saetrack.settings import Settings

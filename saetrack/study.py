@@ -262,7 +262,7 @@ class Study:
     # One checkpoint
 
     def _ask(self, link: Link) -> Answers:
-        chosen, rows = self.chosen, self.token_rows
+        chosen = self.chosen
         points, followed = chosen.points, chosen.followed["final"].features
         observer = self._opener.open(link)
         collector = self._top_contexts(observer.sae.d_sae)
