@@ -1,0 +1,35 @@
+"""The learning rate of an LM's own training, where it is known (paper, theorem 2.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """A linear warm-up, then half a cosine down to a share of the peak.
+
+    Attributes:
+        peak: the largest.
+        warmup_lm_steps: over which it rises.
+        total_lm_steps: at which it has come down.
+        floor: share of the peak at the end.
+    """
+
+    peak: float
+    warmup_lm_steps: int
+    total_lm_steps: int
+    floor: float = 0.1
+
+    def at(self, lm_step: int) -> float:
+        """Of the update that leads from a training step to the next one."""
+        if lm_step < self.warmup_lm_steps:
+            return self.peak * (lm_step + 1) / self.warmup_lm_steps
+        done = (lm_step - self.warmup_lm_steps) / (self.total_lm_steps - self.warmup_lm_steps)
+        height = 0.5 * (1 + math.cos(math.pi * done))
+        return self.peak * (self.floor + (1 - self.floor) * height)
+
+    def summed(self, first: int, last: int) -> float:
+        """Over the updates between two training steps: the bound of a parameter's way by Adam."""
+        return math.fsum(self.at(lm_step) for lm_step in range(first, last))
