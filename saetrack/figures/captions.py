@@ -1,7 +1,8 @@
-"""Legend and caption of figures whose legends are long."""
+"""What stands around the panels of every figure: title and legend above, caption below."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.artist import Artist
@@ -9,23 +10,39 @@ from matplotlib.figure import Figure
 
 from saetrack.figures.steps import Setting
 
+# Characters of the caption's and the legend's type that go into an inch, on average.
+CAPTION_CHARACTERS, LEGEND_CHARACTERS = 15.5, 12.0
 
-def framed(
-    figure: Figure,
-    setting: Setting,
-    handles: Sequence[Artist],
-    caption: str,
-    columns: int = 3,
-) -> None:
-    """Title, legend of some columns, and a caption that ends with the setting's own."""
+
+def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: str) -> None:
+    """Title, the legend in as many columns as fit, and a caption that ends with the setting's own.
+
+    Args:
+        figure: whose size is set.
+        setting: title, the caption's last line, and whether there is hatching to explain.
+        handles: entries of the legend.
+        caption: what is drawn; lines that are too long for the figure are broken.
+    """
+    width = figure.get_figwidth()
+    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
+    fitting = max(1, int(width / (0.7 + longest / LEGEND_CHARACTERS)))
+    # As full as one another, instead of a last row of one.
+    rows = -(-len(handles) // fitting)
+    # As the legend's own title: a figure's title and a legend outside would overlap.
     figure.legend(
         handles=list(handles),
         title=setting.title,
         title_fontsize=13,
         loc="outside upper center",
-        ncols=min(columns, len(handles)),
+        ncols=max(1, -(-len(handles) // max(rows, 1))),
         frameon=False,
     )
-    hatched = "Hatched: collapsed checkpoints. " if len(setting.collapsed) else ""
-    text = f"{caption}\n{hatched}{setting.caption}".rstrip()
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=9, color="#404040")
+    hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
+    lines = f"{caption}{hatched}\n{setting.caption}".rstrip().splitlines()
+    figure.supxlabel(
+        "\n".join(textwrap.fill(text, int(width * CAPTION_CHARACTERS)) for text in lines),
+        x=0.01,
+        ha="left",
+        fontsize=9,
+        color="#404040",
+    )

@@ -9,7 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, frame, line, save
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting
+from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
 # Of each panel: what is drawn at the end of a link, and at its start, its label and colour.
 PANELS = [
@@ -41,7 +43,7 @@ def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
             line("after training", BLUE, marker="o", markersize=4),
             line("warm start, before training", GREY, linestyle=":", marker=".", markersize=4),
         ]
-        frame(figure, title, handles, _caption(table))
+        frame(figure, Setting(title), handles, _caption(table))
         save(figure, path)
 
 

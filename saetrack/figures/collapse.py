@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saetrack.analysis.collapse import CollapseCriterion
-from saetrack.figures.steps import Setting, headed, shade, step_axis
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
 FORMS = {"raw": ("raw residuals", RED), "centred": ("less their mean over tokens", BLUE)}
@@ -49,7 +50,7 @@ def collapse_figure(
         shade(axes, lm_steps, setting.phases, list(table.loc[table["collapsed"], "lm_step"]))
         first = table.iloc[0]
         handles = [line(label, c, marker="o", markersize=4) for label, c in FORMS.values()]
-        headed(
+        frame(
             figure,
             replace(setting, collapsed=()),
             [*handles, line("severe collapse", "black", linestyle=":")],
@@ -88,7 +89,7 @@ def continuity_figure(joined: pd.DataFrame, setting: Setting, path: Path) -> Non
             step_axis(axes, lm_steps)
             shade(axes, lm_steps, setting.phases, setting.collapsed)
         _draw_cost(cost, joined)
-        headed(
+        frame(
             figure,
             setting,
             [],

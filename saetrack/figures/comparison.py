@@ -18,7 +18,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLoca
 
 from saetrack.analysis.comparison import PAPER_RATIO
 from saetrack.analysis.matching import NEARLY_SAME, SIMILAR
-from saetrack.figures.style import BLUE, GREY, ORANGE, RED, STYLE, frame, line, save
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting, span
+from saetrack.figures.style import BLUE, GREY, ORANGE, RED, STYLE, line, save
 
 KINDS = {
     "link": ("link (warm start)", BLUE, "-"),
@@ -77,7 +79,7 @@ def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
         handles.append(line("its token budget", "black", linestyle=":", linewidth=1.5))
         frame(
             figure,
-            title,
+            Setting(title),
             handles,
             f"Held-out tokens. Thick: mean of {curves['seed'].nunique()} seeds; thin: each seed. "
             "Dotted: token budgets, in the colour of the SAE.\n"
@@ -183,7 +185,7 @@ def speed_figure(pairs: pd.DataFrame, title: str, path: Path) -> None:
         steps = ", ".join(f"{lm_step:,}" for lm_step in left_out) or "none"
         frame(
             figure,
-            title,
+            Setting(title),
             handles,
             f"{held_against['seed'].nunique()} seeds at {held_against['lm_step'].nunique()} "
             "checkpoints. Quality: explained variance at equal L0, held-out tokens.\n"
@@ -249,15 +251,15 @@ def matching_figure(cosines: pd.DataFrame, matchings: pd.DataFrame, title: str, 
             axes.set_title(f"LM step {lm_step:,}")
             axes.set_xlabel("decoder cosine c")
         grid[0].set_ylabel("share of matched pairs\nwith cosine of c or more")
-        dead = matchings[["left_dead", "right_dead"]]
+        dead = matchings[["left_dead", "right_dead"]].to_numpy().ravel()
         links = matchings.loc[matchings["comparison"] == "link_conventional", "lm_step"]
         left_out = ", ".join(f"{step:,}" for step in lm_steps if step not in set(links)) or "none"
         frame(
             figure,
-            title,
+            Setting(title),
             [line(label, colour, linewidth=1.6) for label, colour in COMPARISONS.values()],
-            f"{len(matchings)} exact assignments, one line each, of {_span(matchings['pairs'])} "
-            f"pairs of live features. Left out: {_span(dead)} features an SAE that fire on no "
+            f"{len(matchings)} exact assignments, one line each, of {span(matchings['pairs'])} "
+            f"pairs of live features. Left out: {span(dead)} features an SAE that fire on no "
             "held-out token.\n"
             "Dotted: 0.7 and 0.9. LM steps without a link to match, because there it is the "
             f"conventional SAE: {left_out}.",
@@ -271,9 +273,3 @@ def _short(tokens: float) -> str:
         if tokens >= size:
             return f"{tokens / size:g}{letter}"
     return f"{tokens:g}"
-
-
-def _span(counts: Any) -> str:
-    """The least and the largest of some counts."""
-    least, largest = f"{np.min(counts):,}", f"{np.max(counts):,}"
-    return least if least == largest else f"{least} to {largest}"

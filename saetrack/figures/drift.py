@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 
 from saetrack.analysis.drift import ALL
 from saetrack.analysis.drift_controls import Control, align
-from saetrack.figures.steps import Setting, headed, shade, span, step_axis
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting, shade, span, step_axis
 from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
 PANELS = {
@@ -54,7 +55,7 @@ def drift_figure(
             axes.set_ylabel(label)
             _finish(axes, claim, setting, label=axes in grid[1], names=axes in grid[0])
         chain = line("this chain: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
-        headed(figure, setting, [chain, *drawn], f"{_sizes(claim)}\n{_beside(controls)}")
+        frame(figure, setting, [chain, *drawn], f"{_sizes(claim)}\n{_beside(controls)}")
         save(figure, path)
 
 
@@ -89,7 +90,7 @@ def class_drift_figure(
             axes.set_ylabel(PANELS["cosine_to_final"])
         chain = line("features of the class: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
         caption = f"{_sizes(claim)}\n{_beside(controls)} They are of all features."
-        headed(figure, setting, [chain, *drawn], caption)
+        frame(figure, setting, [chain, *drawn], caption)
         save(figure, path)
 
 
@@ -133,7 +134,7 @@ def feature_drift_figure(
             _finish(axes, claim, setting)
         handles = [line(name, colours[name], linewidth=1.6) for name in sorted({*labels.values()})]
         gaps = " Gaps: dead." if features["excluded"].any() else ""
-        headed(
+        frame(
             figure,
             setting,
             [*handles, *drawn],

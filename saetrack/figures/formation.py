@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from saetrack.analysis.formation import ACTIVATION_MEASURES, FEATURE_MEASURES
-from saetrack.figures.captions import framed
+from saetrack.figures.captions import frame
 from saetrack.figures.classes import (
     CONTROL_COLOURS,
     CONTROL_NAMES,
@@ -81,7 +81,7 @@ def progress_figure(
             axes.set_ylabel("progress measure M")
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
-        framed(figure, setting, _progress_handles(curves), _progress_caption(curves, baseline))
+        frame(figure, setting, _progress_handles(curves), _progress_caption(curves, baseline))
         save(figure, path)
 
 
@@ -171,7 +171,7 @@ def regions_figure(
         sizes = regions.drop_duplicates("feature")["label"].value_counts()
         counts = ", ".join(f"{LABEL_NAMES[label]} {sizes[label]:,}" for label in classes)
         handles = [line(LABEL_NAMES[label], LABEL_COLOURS[label], marker="o") for label in classes]
-        framed(
+        frame(
             figure,
             Setting(setting.title, setting.caption),
             handles,

@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from saetrack.analysis.patterns import PAPER_PATTERNS, PATTERNS
 from saetrack.analysis.semantics import ABSENT, LABELS, MEANINGFUL
-from saetrack.figures.captions import framed
+from saetrack.figures.captions import frame
 from saetrack.figures.classes import LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import STYLE, line, save
@@ -50,7 +50,8 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
         for axes in (top, bottom):
             step_axis(axes, steps, label=axes is bottom)
             axes.set_xlim(steps[0], steps[-1])
-            _mark(axes, steps, setting, named=axes is top)
+            stacked = axes is top
+            shade(axes, steps, setting.phases, setting.collapsed, names=stacked, above=stacked)
         handles = [
             *(Patch(color=LABEL_COLOURS[label], label=LABEL_NAMES[label]) for label in JUDGED),
             *(
@@ -60,23 +61,14 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
         ]
         total = int(wide[list(LABELS)].sum(axis=1).max())
         least, most = int(judged.sum(axis=1).min()), int(judged.sum(axis=1).max())
-        framed(
+        frame(
             figure,
             setting,
             handles,
             f"{total:,} features at {len(steps)} checkpoints; {least:,} to {most:,} of them have "
             "enough contexts for a label.",
-            columns=4,
         )
         save(figure, path)
-
-
-def _mark(axes: Axes, steps: Sequence[int], setting: Setting, *, named: bool) -> None:
-    """Phases as lines over the stacks, which would hide bands behind them."""
-    shade(axes, steps, setting.phases, setting.collapsed, names=named)
-    for number, (start, _) in enumerate((setting.phases or {}).values()):
-        if number:
-            axes.axvline(start, color="black", linewidth=1.2, linestyle=":")
 
 
 def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
@@ -98,13 +90,12 @@ def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             Patch(color=LABEL_COLOURS[label], label=f"finally {LABEL_NAMES[label]}")
             for label in labels
         ]
-        framed(
+        frame(
             figure,
             Setting(setting.title, setting.caption),
             handles,
             "Patterns by label and tokens at the first and the final checkpoint; above the line "
             "those that the paper names.",
-            columns=4,
         )
         save(figure, path)
 
@@ -162,7 +153,7 @@ def formed_figure(
         step_axis(axes, steps)
         shade(axes, steps, setting.phases, setting.collapsed)
         counts = ", ".join(f"{LABEL_NAMES[label]} {size:,}" for label, size in sizes)
-        framed(
+        frame(
             figure,
             setting,
             [line(LABEL_NAMES[label], LABEL_COLOURS[label], linewidth=2.2) for label, _ in sizes],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
@@ -33,28 +32,6 @@ class Setting:
     caption: str = ""
     phases: Phases | None = None
     collapsed: Sequence[int] = ()
-
-
-def headed(figure: Figure, setting: Setting, handles: Sequence[Line2D], caption: str) -> None:
-    """As `saetrack.figures.style.frame`, with as many entries a row as fit the figure's width."""
-    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fitting = int(figure.get_figwidth() / (0.7 + 0.085 * longest))
-    figure.legend(
-        handles=handles,
-        title=setting.title,
-        title_fontsize=13,
-        loc="outside upper center",
-        ncols=max(1, min(len(handles), fitting)),
-        frameon=False,
-    )
-    hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
-    figure.supxlabel(
-        f"{caption}\n{setting.caption}{hatched}".rstrip(),
-        x=0.01,
-        ha="left",
-        fontsize=9,
-        color="#404040",
-    )
 
 
 def span(counts: Iterable[int]) -> str:
@@ -102,6 +79,7 @@ def shade(
     collapsed: Sequence[int] = (),
     *,
     names: bool = True,
+    above: bool = False,
 ) -> None:
     """Phases as bands with their names above, collapsed checkpoints as hatched ones.
 
@@ -111,18 +89,20 @@ def shade(
         phases: see `Phases`.
         collapsed: LM steps of collapsed checkpoints; each band reaches half-way to its neighbours.
         names: whether phases are named.
+        above: whether what is drawn fills the panel: borders and hatching then lie over it.
     """
-    above = blended_transform_factory(axes.transData, axes.transAxes)
+    over_panel = blended_transform_factory(axes.transData, axes.transAxes)
     for number, (name, (start, end)) in enumerate((phases or {}).items()):
         if number % 2:
             axes.axvspan(start, end, color=GREY, alpha=0.10, linewidth=0, zorder=-3)
         if number:
-            axes.axvline(start, color=GREY, linewidth=0.8, linestyle=":", zorder=-2)
+            colour, width, place = ("black", 1.2, 3) if above else (GREY, 0.8, -2)
+            axes.axvline(start, color=colour, linewidth=width, linestyle=":", zorder=place)
         if names:
             middle = _middle(start, end)
             axes.text(
                 *(middle, 1.01, name),
-                transform=above,
+                transform=over_panel,
                 ha="center",
                 va="bottom",
                 fontsize=9,
@@ -133,10 +113,12 @@ def shade(
         at = steps.index(float(step))
         start = _middle(steps[max(at - 1, 0)], steps[at])
         end = _middle(steps[at], steps[min(at + 1, len(steps) - 1)])
-        axes.axvspan(
-            *(start, end), facecolor=RED, alpha=0.15, edgecolor=RED, linewidth=0, hatch="///",
-            zorder=-2,
-        )  # fmt: skip
+        look: dict[str, Any] = {"facecolor": RED, "edgecolor": RED, "alpha": 0.15, "zorder": -2}
+        if above:
+            look = {"facecolor": "none", "edgecolor": "white", "alpha": 0.9, "zorder": 2}
+            for edge in (start, end):
+                axes.axvline(edge, color="white", linewidth=1, zorder=2)
+        axes.axvspan(start, end, linewidth=0, hatch="///", **look)
 
 
 def _middle(start: float, end: float) -> float:

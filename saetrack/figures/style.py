@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,6 @@ STYLE: Any = {
 def line(label: str, colour: str, **style: Any) -> Line2D:
     """An entry of a legend."""
     return Line2D([], [], label=label, color=colour, **style)
-
-
-def frame(figure: Figure, title: str, handles: Sequence[Line2D], caption: str) -> None:
-    """Title above, legend below it, caption at the foot."""
-    # As the legend's own title: a figure's title and a legend outside would overlap.
-    figure.legend(
-        handles=handles,
-        title=title,
-        title_fontsize=13,
-        loc="outside upper center",
-        ncols=len(handles),
-        frameon=False,
-    )
-    figure.supxlabel(caption, x=0.01, ha="left", fontsize=9, color="#404040")
 
 
 def save(figure: Figure, path: Path) -> None:

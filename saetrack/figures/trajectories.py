@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saetrack.analysis.trajectories import RANDOM_WALK_EXPLAINED
-from saetrack.figures.steps import short_step
-from saetrack.figures.style import BLUE, STYLE, frame, line, save
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting, short_step
+from saetrack.figures.style import BLUE, STYLE, line, save
 
 FORMED = "#A50F15"
 
@@ -60,7 +61,7 @@ def trajectory_figure(
             line("first link", "black", marker="o", linestyle="", markerfacecolor="white"),
             line("final link", "black", marker="s", linestyle=""),
         ]
-        frame(figure, title, handles, f"{_fit_line(table, joint=joint)}\n{caption}")
+        frame(figure, Setting(title, caption), handles, _fit_line(table, joint=joint))
         save(figure, path)
 
 

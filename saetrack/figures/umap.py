@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from saetrack.figures.captions import framed
+from saetrack.figures.captions import frame
 from saetrack.figures.classes import FEATURE_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting
 from saetrack.figures.style import RED, STYLE, line, save
@@ -55,13 +55,12 @@ def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, 
             for row in shown[["feature", "label", "name", "colour"]].itertuples(index=False)
         ]
         fit = "one fit for all checkpoints" if joint else "each checkpoint fitted by itself"
-        framed(
+        frame(
             figure,
             Setting(setting.title, setting.caption),
             handles,
             f"UMAP of residuals at the features' top contexts, chosen at the end; {fit}. "
             f"{len(points) // len(steps):,} datapoints of {len(shown)} features a panel.",
-            columns=4,
         )
         save(figure, path)
 

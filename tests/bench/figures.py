@@ -10,7 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, frame, line, save
+from saetrack.figures.captions import frame
+from saetrack.figures.steps import Setting
+from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +52,7 @@ def step_figure(steps: pd.DataFrame, roofline: pd.DataFrame, path: Path) -> None
             axes.grid(visible=False, axis="y")
         frame(
             figure,
-            "One training step",
+            Setting("One training step"),
             [
                 line("this project", BLUE, linewidth=8),
                 line("others", GREY, linewidth=8),
@@ -82,7 +84,7 @@ def cost_figure(tables: dict[str, pd.DataFrame], path: Path) -> None:
         ]
         frame(
             figure,
-            "Cost as the work grows",
+            Setting("Cost as the work grows"),
             handles,
             "Above: the sparse step at L0 32, batch 2,048, log-log; dotted: proportional growth. "
             "Below left: warm links of the mini-LM, LM and evaluation included.\n"
