@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from saetrack.figures.steps import Setting
 
-# Characters of the caption's and the legend's type that go into an inch, on average.
-CAPTION_CHARACTERS, LEGEND_CHARACTERS = 15.5, 12.0
+# Characters of the caption's and the legend's type that go into an inch, on average; and the inches
+# that the mark of a legend's entry takes, with what parts it from others.
+CAPTION_CHARACTERS, LEGEND_CHARACTERS, MARK = 15.5, 13.5, 0.7
 
 
 def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: str) -> None:
@@ -24,17 +25,13 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         caption: what is drawn; lines that are too long for the figure are broken.
     """
     width = figure.get_figwidth()
-    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    fitting = max(1, int(width / (0.7 + longest / LEGEND_CHARACTERS)))
-    # As full as one another, instead of a last row of one.
-    rows = -(-len(handles) // fitting)
     # As the legend's own title: a figure's title and a legend outside would overlap.
     figure.legend(
         handles=list(handles),
         title=setting.title,
         title_fontsize=13,
         loc="outside upper center",
-        ncols=max(1, -(-len(handles) // max(rows, 1))),
+        ncols=_columns([str(handle.get_label()) for handle in handles], width),
         frameon=False,
     )
     hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
@@ -46,3 +43,14 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         fontsize=9,
         color="#404040",
     )
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """The most columns, filled one after another and evenly, that are not wider than a figure."""
+    for columns in range(len(labels), 1, -1):
+        rows = -(-len(labels) // columns)
+        parts = [labels[start : start + rows] for start in range(0, len(labels), rows)]
+        inches = sum(MARK + max(map(len, part)) / LEGEND_CHARACTERS for part in parts)
+        if len(parts) == columns and inches <= width:
+            return columns
+    return 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from saetrack.analysis.semantics import ABSENT
+from saetrack.analysis.semantics import ABSENT, MEANINGFUL
 from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE
 
+# What a feature with enough contexts may be.
+JUDGED = (*MEANINGFUL, "noise")
 # The paper's blue, light red and dark red, in shades that also differ in lightness.
 LABEL_COLOURS = {
     "token": BLUE,

@@ -16,11 +16,9 @@ from matplotlib.ticker import PercentFormatter
 from saetrack.analysis.patterns import PAPER_PATTERNS, PATTERNS
 from saetrack.analysis.semantics import ABSENT, LABELS, MEANINGFUL
 from saetrack.figures.captions import frame
-from saetrack.figures.classes import LABEL_COLOURS, LABEL_NAMES
+from saetrack.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import STYLE, line, save
-
-JUDGED = (*MEANINGFUL, "noise")
 
 
 def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
