@@ -12,24 +12,38 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from saetrack.analysis.drift_histograms import histogram_table
 from saetrack.analysis.formation import FollowedSets, PointActivations
 from saetrack.analysis.patterns import PATTERNS
 from saetrack.analysis.phases import find_phases, phase_spans
 from saetrack.analysis.projection import Projection, project
 from saetrack.analysis.semantics import LABELS
+from saetrack.figures.drift_histograms import drift_histogram_figure
 from saetrack.figures.formation import (
     MEASURE_NAMES,
     SIMILARITY_PANELS,
     progress_figure,
     regions_figure,
 )
+from saetrack.figures.identity import identity_figure
+from saetrack.figures.polysemy import polysemy_figure
+from saetrack.figures.progress_of_features import progress_of_features_figure
 from saetrack.figures.semantics import formed_figure, labels_figure, patterns_figure
 from saetrack.figures.steps import Setting
 from saetrack.figures.umap import umap_figure
+from tests.planted_figures import (
+    CLASSES,
+    STEPS,
+    TRAINED,
+    planted_drift,
+    planted_labels_of,
+    planted_pairs,
+    planted_polysemy,
+    planted_progress,
+)
 
-STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048]
-TRAINED = 1 / (1 + np.exp(-(np.log2(np.array(STEPS) + 1) - 6)))
 ENDS = {
     "token": (0.9, 0.93),
     "weak_concept": (0.4, 0.7),
@@ -95,6 +109,18 @@ def planted_patterns() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["sample", "pattern", "final_label", "features", "share"])
 
 
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Figures as they are saved, not written: to be asked what they show."""
+    saved: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    return saved
+
+
+def caption(figure: Figure) -> str:
+    return " ".join(str(figure.get_supxlabel()).split())
+
+
 def drawn(draw, path: Path) -> None:
     draw(path / "once")
     assert matplotlib.image.imread(path / "once.png")[..., :3].std() > 0.05, "blank"
@@ -128,6 +154,84 @@ def test_figure_of_the_regions(tmp_path: Path) -> None:
 
 def test_figure_of_the_labels(tmp_path: Path) -> None:
     drawn(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+
+
+def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
+    labels_figure(planted_labels(), SETTING, Path("labels"))
+    top = figures[0].axes[0]
+    hatched = [patch for patch in top.patches if patch.get_hatch()]
+    assert len(hatched) == len(SETTING.collapsed)
+    stack = max(part.get_zorder() for part in top.collections)
+    assert min(patch.get_zorder() for patch in hatched) > stack
+
+
+def test_histograms_stand_at_as_many_links_before_the_end(figures: list[Figure]) -> None:
+    chain, short = planted_drift(1.5), planted_drift(0.3, links=5)
+    table = histogram_table(chain)
+    by_link = table.groupby("link").agg({"features": "sum", "share": "sum", "excluded": "max"})
+    # The first feature dies at link 3, and only there.
+    assert by_link["features"].tolist() == [199 if link == 3 else 200 for link in range(14)]
+    assert by_link["share"].to_numpy() == pytest.approx(1)
+    assert by_link["excluded"].sum() == 1
+    here = table[table["link"] == 2]
+    inside = (chain.cosine_to_final[2][:, None] >= here["low"].to_numpy()) & (
+        chain.cosine_to_final[2][:, None] < here["high"].to_numpy()
+    )
+    assert here["features"].tolist() == inside.sum(axis=0).tolist()
+    drift_histogram_figure(table, {"still": histogram_table(short)}, SETTING, Path("histograms"))
+    axes = figures[0].axes[0]
+    filled = [part for part in axes.patches if part.get_fill()]
+    outlines = [part for part in axes.patches if not part.get_fill()]
+    # Links 0, 2, 3, 5, 6, 8, 9, 10, 12: of 5 links, the control has those of the last three ridges.
+    assert len(filled) == 9 and len(outlines) == 3
+    assert [tick.get_text() for tick in axes.get_yticklabels()][:3] == ["0", "2", "4"]
+    assert "199 to 200 features per link; excluded: 0 to 1" in caption(figures[0])
+
+
+def test_lines_of_features_and_the_median_of_their_class(figures: list[Figure]) -> None:
+    progress, labels = planted_progress(), planted_labels_of()
+    progress_of_features_figure(progress, labels, range(0, 200, 2), SETTING, Path("lines"))
+    final = progress[progress["chosen"] == "final"]
+    wide = final.pivot_table(index="feature", columns="lm_step", values="activation_cosine_centred")
+    assert len(figures[0].axes) == 4
+    for axes, label in zip(figures[0].axes, CLASSES, strict=True):
+        of_class = wide[labels == label]
+        curves = [part for part in axes.lines if len(part.get_xdata()) == len(STEPS)]
+        thin, thick = curves[:-2], curves[-1]
+        assert thick.get_ydata() == pytest.approx(of_class.median().to_numpy())
+        allowed = of_class[of_class.index < 200].to_numpy()
+        assert len(thin) == 20 and len(allowed) > 20
+        for curve in thin:
+            assert np.isclose(allowed, curve.get_ydata()).all(axis=1).any()
+
+
+def test_polysemy_shows_who_lost_senses(figures: list[Figure]) -> None:
+    statistics, polysemy = planted_polysemy()
+    polysemy_figure(statistics, polysemy, SETTING, Path("polysemy"))
+    recall, coherence, determinism = figures[0].axes
+    lost = statistics[statistics["feature"].isin(range(0, 80, 8))].groupby("lm_step")
+    for axes, column in ((recall, "recall"), (coherence, "coherence_other")):
+        all_of_them, losing = (part for part in axes.lines if len(part.get_xdata()) == len(STEPS))
+        assert losing.get_ydata() == pytest.approx(lost[column].median().to_numpy())
+        assert all_of_them.get_ydata()[-1] != pytest.approx(losing.get_ydata()[-1], abs=0.1)
+    assert [part.get_label() for part in determinism.lines][:2] == ["token-level", "concept-level"]
+
+
+def test_identity_shows_correlations_where_there_is_no_common_stream(
+    figures: list[Figure],
+) -> None:
+    pairs = planted_pairs()
+    identity_figure(pairs, SETTING, Path("identity"))
+    seed, layer, agreement, nothing = figures[0].axes
+    assert seed.get_xlabel() == "decoder cosine c"
+    assert layer.get_xlabel() == "correlation of activations r"
+    assert agreement.get_visible() and not nothing.get_visible()
+    other = pairs[pairs["other"] == "layer 3"]
+    (shown,) = (part for part in layer.lines if len(part.get_xdata()) > 2)
+    middle = float(np.interp(0.5, shown.get_ydata(), shown.get_xdata()))
+    assert middle == pytest.approx(other["score"].median(), abs=0.01)
+    here = pairs[(pairs["by"] == "activations") & (pairs["other"] == "second seed")]
+    assert sum(len(part.get_offsets()) for part in agreement.collections) == len(here)
 
 
 def test_figure_of_the_patterns(tmp_path: Path) -> None:
