@@ -10,12 +10,14 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from saetrack.analysis.collapse import CollapseCriterion
 from saetrack.figures.captions import frame
 from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
+COLLAPSE_LABEL = "mean cosine of random pairs"
 FORMS = {"raw": ("raw residuals", RED), "centred": ("less their mean over tokens", BLUE)}
 
 
@@ -38,27 +40,37 @@ def collapse_figure(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 5.6), layout="constrained")
         axes = figure.subplots()
-        for form, (_, colour) in FORMS.items():
-            low, high = table[f"{form}_min"], table[f"{form}_max"]
-            axes.fill_between(lm_steps, low, high, color=colour, alpha=0.25, linewidth=0)
-            axes.plot(lm_steps, table[f"{form}_mean"], "o-", color=colour, markersize=4)
-        axes.axhline(criterion.severe, color="black", linestyle=":", linewidth=1)
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_ylim(-0.2, 1.02)
-        axes.set_ylabel("mean cosine of random pairs")
+        draw_collapse(axes, table, criterion)
+        axes.set_ylabel(COLLAPSE_LABEL)
         step_axis(axes, lm_steps)
         shade(axes, lm_steps, setting.phases, list(table.loc[table["collapsed"], "lm_step"]))
         first = table.iloc[0]
-        handles = [line(label, c, marker="o", markersize=4) for label, c in FORMS.values()]
         frame(
             figure,
             replace(setting, collapsed=()),
-            [*handles, line("severe collapse", "black", linestyle=":")],
+            collapse_handles(),
             f"{first['draws']:.0f} draws of {first['sample']:.0f} out of {first['tokens']:,.0f} "
-            "residuals: mean and range. Hatched: collapsed,\n"
+            "residuals: mean and range. Hatched: collapsed, "
             f"which is {criterion}: {table['collapsed'].sum()} of {len(table)} checkpoints.",
         )
         save(figure, path)
+
+
+def draw_collapse(axes: Axes, table: pd.DataFrame, criterion: CollapseCriterion) -> None:
+    """Means and ranges over draws, and from where on a collapse is severe."""
+    for form, (_, colour) in FORMS.items():
+        low, high = table[f"{form}_min"], table[f"{form}_max"]
+        axes.fill_between(table["lm_step"], low, high, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(table["lm_step"], table[f"{form}_mean"], "o-", color=colour, markersize=4)
+    axes.axhline(criterion.severe, color="black", linestyle=":", linewidth=1)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_ylim(-0.2, 1.02)
+
+
+def collapse_handles() -> list[Line2D]:
+    """The legend of `draw_collapse`."""
+    forms = [line(label, colour, marker="o", markersize=4) for label, colour in FORMS.values()]
+    return [*forms, line("severe collapse", "black", linestyle=":")]
 
 
 def continuity_figure(joined: pd.DataFrame, setting: Setting, path: Path) -> None:

@@ -51,7 +51,7 @@ def drift_figure(
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (quantity, label) in zip(grid.flat, PANELS.items(), strict=True):
             drawn = [_draw_control(axes, claim, other, quantity, controls) for other in controls]
-            _draw_bands(axes, claim[claim["quantity"] == quantity], BLUE)
+            draw_bands(axes, claim[claim["quantity"] == quantity], BLUE)
             axes.set_ylabel(label)
             _finish(axes, claim, setting, label=axes in grid[1], names=axes in grid[0])
         chain = line("this chain: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
@@ -79,7 +79,7 @@ def class_drift_figure(
             drawn = [
                 _draw_control(axes, claim, other, "cosine_to_final", controls) for other in controls
             ]
-            _draw_bands(axes, of_class, BLUE)
+            draw_bands(axes, of_class, BLUE)
             names = number < columns
             _finish(axes, claim, setting, label=number >= len(classes) - columns, names=names)
             lines = max((text.count("\n") + 1 for text in setting.phases or ()), default=0)
@@ -143,13 +143,22 @@ def feature_drift_figure(
         save(figure, path)
 
 
-def _draw_bands(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
+def draw_bands(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     """5 to 95 %, quartiles and median of one chain."""
     rows = rows.dropna(subset=["q50"]).sort_values("link")
     at = rows["lm_step"]
     axes.fill_between(at, rows["q05"], rows["q95"], color=colour, alpha=0.15, linewidth=0)
     axes.fill_between(at, rows["q25"], rows["q75"], color=colour, alpha=0.28, linewidth=0)
     axes.plot(at, rows["q50"], color=colour, linewidth=2.2, marker="o", markersize=3.5)
+
+
+def draw_noise(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
+    """5 to 95 % and median of a noise control, behind the chain's."""
+    at = rows["lm_step"]
+    axes.fill_between(
+        *(at, rows["q05"], rows["q95"]), facecolor=colour, alpha=0.25, linewidth=0, zorder=1
+    )
+    axes.plot(at, rows["q50"], color=colour, linestyle="--", linewidth=1.5, zorder=1.5)
 
 
 def _draw_control(
@@ -162,10 +171,7 @@ def _draw_control(
     number, at = alike.index(control.name), rows["lm_step"]
     if control.role == "noise":
         colour = NOISE_COLOURS[number % len(NOISE_COLOURS)]
-        axes.fill_between(
-            *(at, rows["q05"], rows["q95"]), facecolor=colour, alpha=0.25, linewidth=0, zorder=1
-        )
-        axes.plot(at, rows["q50"], color=colour, linestyle="--", linewidth=1.5, zorder=1.5)
+        draw_noise(axes, rows, colour)
         return line(f"{control.name} (training noise)", colour, linestyle="--")
     colour = REPLICATE_COLOURS[number % len(REPLICATE_COLOURS)]
     axes.plot(at, rows["q50"], color=colour, linestyle="-.", linewidth=1.5, zorder=3)

@@ -69,7 +69,7 @@ def progress_figure(
         )
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         for number, (axes, measure) in enumerate(zip(grid.flat, shown, strict=False)):
-            _draw_progress(
+            draw_progress(
                 axes,
                 curves[curves["measure"] == measure],
                 baseline[baseline["measure"] == measure],
@@ -81,11 +81,12 @@ def progress_figure(
             axes.set_ylabel("progress measure M")
         for axes in grid.flat[len(shown) :]:
             axes.set_visible(False)
-        frame(figure, setting, _progress_handles(curves), _progress_caption(curves, baseline))
+        frame(figure, setting, progress_handles(curves), _progress_caption(curves, baseline))
         save(figure, path)
 
 
-def _draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> None:
+def draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> None:
+    """One measure's curves by class, its baseline and controls; rows of this measure only."""
     spread = baseline.sort_values("lm_step")
     axes.fill_between(
         spread["lm_step"],
@@ -114,7 +115,8 @@ def _draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> 
             axes.plot(rows["lm_step"], rows[quartile], color=colour, linewidth=0.9, linestyle=":")
 
 
-def _progress_handles(curves: pd.DataFrame) -> list[Line2D | Patch]:
+def progress_handles(curves: pd.DataFrame) -> list[Line2D | Patch]:
+    """The legend of `draw_progress`."""
     final = curves.loc[curves["chosen"] == "final", "class"].unique()
     classes = [label for label in LABEL_COLOURS if label in final]
     controls = [name for name in CONTROL_COLOURS if (curves["chosen"] == name).any()]

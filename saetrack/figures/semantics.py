@@ -20,6 +20,8 @@ from saetrack.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import STYLE, line, save
 
+SHARES_LABEL = "share of features with a label"
+
 
 def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
     """Shares of meanings at each checkpoint, stacked; below, the features without one.
@@ -32,15 +34,11 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
     steps = sorted(counts["lm_step"].unique())
     wide = counts.pivot_table(index="lm_step", columns="label", values="features").loc[steps]
     judged = wide[list(JUDGED)]
-    shares = judged.div(judged.sum(axis=1).clip(lower=1), axis=0)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.5, 7), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        colours = [LABEL_COLOURS[label] for label in JUDGED]
-        top.stackplot(steps, shares.T.to_numpy(), colors=colours, linewidth=0.6, edgecolor="white")
-        top.set_ylim(0, 1)
-        top.yaxis.set_major_formatter(PercentFormatter(1))
-        top.set_ylabel("share of features with a label")
+        draw_shares(top, counts)
+        top.set_ylabel(SHARES_LABEL)
         for label, style in zip(ABSENT, ("-", "--", ":"), strict=True):
             bottom.plot(steps, wide[label], color="#404040", linestyle=style, marker=".")
         bottom.set_ylabel("features\nwithout one")
@@ -51,7 +49,7 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             stacked = axes is top
             shade(axes, steps, setting.phases, setting.collapsed, names=stacked, above=stacked)
         handles = [
-            *(Patch(color=LABEL_COLOURS[label], label=LABEL_NAMES[label]) for label in JUDGED),
+            *share_handles(),
             *(
                 line(LABEL_NAMES[label], "#404040", linestyle=style)
                 for label, style in zip(ABSENT, ("-", "--", ":"), strict=True)
@@ -67,6 +65,23 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             "enough contexts for a label.",
         )
         save(figure, path)
+
+
+def draw_shares(axes: Axes, counts: pd.DataFrame) -> None:
+    """Of the features that have enough contexts for a label, the shares of labels, stacked."""
+    judged = counts.pivot_table(index="lm_step", columns="label", values="features")[list(JUDGED)]
+    shares = judged.div(judged.sum(axis=1).clip(lower=1), axis=0)
+    colours = [LABEL_COLOURS[label] for label in JUDGED]
+    axes.stackplot(
+        shares.index, shares.T.to_numpy(), colors=colours, linewidth=0.6, edgecolor="white"
+    )
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def share_handles() -> list[Patch]:
+    """The legend of `draw_shares`."""
+    return [Patch(color=LABEL_COLOURS[label], label=LABEL_NAMES[label]) for label in JUDGED]
 
 
 def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
