@@ -153,6 +153,7 @@ def _find(
         caption=_caption(subject, answers),
         tables=tables,
         labels=meaning.labels,
+        sampled=list(study.chosen.features),
         controls=bands,
         phases=spans(tables),
     )

@@ -14,6 +14,7 @@ from saetrack.analysis.collapse import collapse_table
 from saetrack.analysis.continuity import continuity_table, warm_start_correlations, with_warm_starts
 from saetrack.analysis.drift import Drift, feature_table, measure_drift, quantile_table
 from saetrack.analysis.drift_controls import Control, drift_after_formation, hold_against
+from saetrack.analysis.drift_histograms import histogram_table
 from saetrack.analysis.drift_verdicts import verdicts
 from saetrack.analysis.examples import CheckpointContexts, choose_examples, context_table
 from saetrack.analysis.formation import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Int
 
     from saetrack.analysis.datapoints import Decode
+    from saetrack.analysis.drift_controls import Role
     from saetrack.answers import Answers
     from saetrack.study import Study
 
@@ -125,6 +127,7 @@ def find_formation(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd
     }
     by_curve["share of concepts"] = concept_share(meaning.tables["label_counts"])
     return {
+        "progress": progress[progress["chosen"] == "final"],
         "curves": curves,
         "baseline": baseline_spread(baseline, MEASURES),
         "phases": find_phases(by_curve),
@@ -153,7 +156,7 @@ def find_geometry(
 
 def find_drift(
     decoders: Mapping[str, DecoderChain],
-    roles: Mapping[str, str],
+    roles: Mapping[str, Role],
     meaning: Meaning,
     seed: int,
 ) -> tuple[dict[str, pd.DataFrame], list[Control]]:
@@ -168,12 +171,14 @@ def find_drift(
     chain = decoders["chain"]
     drift = _drift(chain)
     claim = quantile_table(drift, list(meaning.labels.sort_index()))
-    controls = [
-        Control(name, role, quantile_table(_drift(decoders[name]), chain=name))  # type: ignore[arg-type]
-        for name, role in roles.items()
-    ]
+    histograms, controls = [histogram_table(drift).assign(chain="chain")], []
+    for name, role in roles.items():
+        of_control = _drift(decoders[name])
+        controls.append(Control(name, role, quantile_table(of_control, chain=name)))
+        if role == "noise":
+            histograms.append(histogram_table(of_control).assign(chain=name))
     formed = _formation_links(meaning, drift)
-    tables = {"drift": claim}
+    tables = {"drift": claim, "drift_histograms": pd.concat(histograms, ignore_index=True)}
     if controls:
         noise = next((one.quantiles for one in controls if one.role == "noise"), None)
         held = hold_against(claim, controls)

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from saetrack.analyze import analysis_identity
+import tempfile
+from itertools import combinations
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from saetrack.analysis.side_by_side import summary_table
+from saetrack.analyze import analysis_identity, find_identity
 from saetrack.config import AnalyzeConfig
+from saetrack.figures.identity import identity_figure
+from saetrack.figures.side_by_side import Kind, side_by_side_figure
+from saetrack.figures.steps import Setting
 from saetrack.files import digest
 from saetrack.settings import Settings
 from saetrack.subject import Subject, controls_of
@@ -34,7 +45,45 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     lm_name = first.chain.lm_name
     if reports.has(lm_name, identity):
         return f"{title}: was made before, in MLflow's experiment {lm_name}"
-    return title
+    pages = {
+        _label(one): _tables(reports.files(one.chain.lm_name, identities[one.chain.name]))
+        for one in subjects
+    }
+    summary = summary_table(pages)
+    matched = [_matched(config, *pair) for pair in combinations(subjects, 2)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        setting = Setting(title, "; ".join(one.chain.name for one in subjects))
+        for kind in get_args(Kind):
+            side_by_side_figure(pages, kind, setting, folder / kind)
+        summary.to_csv(folder / "summary.csv", index=False)
+        pairs = pd.concat([table["pairs"] for table in matched], ignore_index=True)
+        if len(pairs):
+            identity_figure(pairs, setting, folder / "identity")
+            pairs.to_parquet(folder / "pairs.parquet")
+            numbers = pd.concat([table["matching"] for table in matched], ignore_index=True)
+            numbers.to_csv(folder / "matching.csv", index=False)
+        reports.log(
+            lm_name,
+            title,
+            folder,
+            metrics={},
+            facts={
+                "kind": "side by side",
+                "identity": identity,
+                "chains": {one.chain.name: len(one.links) for one in subjects},
+            },
+        )
+    return f"{title}: in MLflow's experiment {lm_name}"
+
+
+def _matched(config: AnalyzeConfig, left: Subject, right: Subject) -> dict[str, pd.DataFrame]:
+    """Two chains; without rows if they are not of one LM."""
+    return find_identity(config, left, {f"{_label(left)} and {_label(right)}": right})
+
+
+def _tables(folder: Path) -> dict[str, pd.DataFrame]:
+    return {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
 
 
 def _label(one: Subject) -> str:

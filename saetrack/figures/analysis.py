@@ -11,7 +11,11 @@ import pandas as pd
 from saetrack.analysis.drift_controls import Control
 from saetrack.figures.collapse import collapse_figure, continuity_figure
 from saetrack.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
+from saetrack.figures.drift_histograms import drift_histogram_figure
 from saetrack.figures.formation import progress_figure, regions_figure
+from saetrack.figures.identity import identity_figure
+from saetrack.figures.polysemy import polysemy_figure
+from saetrack.figures.progress_of_features import progress_of_features_figure
 from saetrack.figures.semantics import formed_figure, labels_figure, patterns_figure
 from saetrack.figures.steps import Setting
 from saetrack.figures.trajectories import trajectory_figure
@@ -34,6 +38,7 @@ class Drawn:
         caption: versions, sample sizes, exclusions.
         tables: by name, as `saetrack.findings` gives them.
         labels: class of each feature at the end, indexed by feature.
+        sampled: the random sample of features.
         controls: bands of the drift figures.
         phases: first and last LM step of each.
     """
@@ -42,6 +47,7 @@ class Drawn:
     caption: str
     tables: Mapping[str, pd.DataFrame]
     labels: pd.Series[str]
+    sampled: Sequence[int]
     controls: Sequence[Control]
     phases: Mapping[str, tuple[float, float]]
 
@@ -56,11 +62,21 @@ def draw(drawn: Drawn, folder: Path) -> None:
     """Write every figure as PNG and SVG."""
     for name, figure in _FIGURES.items():
         figure(drawn, folder / name)
+    if len(drawn.tables["pairs"]):
+        setting = drawn.setting("the same features in other chains")
+        identity_figure(drawn.tables["pairs"], setting, folder / "identity")
     for fit, points in drawn.tables["projection"].groupby("fit"):
         features = drawn.tables["projected_features"]
         where = "one plane" if fit == "joint" else "a plane per checkpoint"
         setting = drawn.setting(f"contexts of features, UMAP, {where}")
         umap_figure(points, features, setting, folder / f"umap_{fit}")
+
+
+def _drift_histograms(drawn: Drawn, path: Path) -> None:
+    by_chain = dict(tuple(drawn.tables["drift_histograms"].groupby("chain")))
+    noise = {one.name: by_chain[one.name] for one in drawn.controls if one.role == "noise"}
+    setting = drawn.setting("cosine to the final direction")
+    drift_histogram_figure(by_chain["chain"], noise, setting, path)
 
 
 def _drift_of_features(drawn: Drawn, path: Path) -> None:
@@ -104,6 +120,17 @@ _FIGURES: dict[str, Callable[[Drawn, Path], None]] = {
     "progress_paper": lambda d, path: _progress(
         d, path, PAPER_MEASURES, "progress measure, the paper's form"
     ),
+    "progress_of_features": lambda d, path: progress_of_features_figure(
+        d.tables["progress"],
+        d.labels,
+        d.sampled,
+        d.setting("progress of single features"),
+        path,
+    ),
+    "polysemy": lambda d, path: polysemy_figure(
+        d.tables["statistics"], d.tables["polysemy"], d.setting("senses of tokens"), path
+    ),
+    "drift_histograms": _drift_histograms,
     "drift": lambda d, path: drift_figure(
         d.tables["drift"], d.controls, d.setting("drift of directions"), path
     ),
