@@ -34,23 +34,25 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     Returns:
         What was done, in a line.
     """
-    first = subjects[0]
-    reports = first.ready.registry.reports
+    named = _named(subjects)
     identities = {
-        one.chain.name: analysis_identity(config, one, controls_of(config, settings, one.chain))
-        for one in subjects
+        name: analysis_identity(config, one, controls_of(config, settings, one.chain))
+        for name, one in named.items()
     }
     identity = digest([PAGE_VERSION, identities])
-    title = f"side by side · {', '.join(_label(one) for one in subjects)}"
-    lm_name = first.chain.lm_name
+    reports, lm_name = subjects[0].ready.registry.reports, subjects[0].chain.lm_name
+    title = f"side by side · {', '.join(named)}"
     if reports.has(lm_name, identity):
         return f"{title}: was made before, in MLflow's experiment {lm_name}"
     pages = {
-        _label(one): _tables(reports.files(one.chain.lm_name, identities[one.chain.name]))
-        for one in subjects
+        name: _tables(reports.files(one.chain.lm_name, identities[name]))
+        for name, one in named.items()
     }
     summary = summary_table(pages)
-    matched = [_matched(config, *pair) for pair in combinations(subjects, 2)]
+    matched = [
+        find_identity(config, left, {f"{name} and {other}": right})
+        for (name, left), (other, right) in combinations(named.items(), 2)
+    ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         setting = Setting(title, "; ".join(one.chain.name for one in subjects))
@@ -77,14 +79,14 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     return f"{title}: in MLflow's experiment {lm_name}"
 
 
-def _matched(config: AnalyzeConfig, left: Subject, right: Subject) -> dict[str, pd.DataFrame]:
-    """Two chains; without rows if they are not of one LM."""
-    return find_identity(config, left, {f"{_label(left)} and {_label(right)}": right})
-
-
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
 
 
-def _label(one: Subject) -> str:
-    return f"{one.chain.lm_name} L{one.chain.layer}"
+def _named(subjects: list[Subject]) -> dict[str, Subject]:
+    """By LM and layer; chains that share these by their own names."""
+    short = [f"{one.chain.lm_name} L{one.chain.layer}" for one in subjects]
+    return {
+        name if short.count(name) == 1 else one.chain.name: one
+        for name, one in zip(short, subjects, strict=True)
+    }

@@ -11,12 +11,15 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from saetrack.activations import ResidualStream
 from saetrack.analysis.contexts import TopContexts
 from saetrack.analysis.datapoints import unite
+from saetrack.analysis.labelling import HAND_LABELS
 from saetrack.analyze import analyze
 from saetrack.answers import Answers
+from saetrack.cli.main import app
 from saetrack.config import AnalyzeConfig, load_analyze_config
 from saetrack.corpus import Corpus
 from saetrack.errors import UserError
@@ -172,6 +175,43 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     again = analyze(analyze_config, module_settings, subject, ask)
     assert "was analysed before" in again
     assert len(asked) == 7
+    labels_by_hand_are_held_against_the_automatic_ones(
+        subject.chain.name, module_settings, folder, logged.info.run_id, tmp_path, monkeypatch
+    )
+
+
+def labels_by_hand_are_held_against_the_automatic_ones(
+    chain: str,
+    settings: Settings,
+    folder: Path,
+    run_id: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saetrack.cli.labelling.load_settings", lambda: settings)
+    sheet = place / "labelled.csv"
+    command = CliRunner().invoke
+    written = command(app, ["sheet", chain, "--to", str(sheet), "--features", "10"])
+    assert written.exit_code == 0, written.output
+    rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    assert len(rows) == 10 and set(rows["label"]) == {""}
+    assert rows["contexts"].str.startswith("1. ").all()
+    refused = command(app, ["sheet", chain, "--to", str(sheet)])
+    assert isinstance(refused.exception, UserError) and "exists already" in str(refused.exception)
+    automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
+    features = rows["feature"].astype(int)
+    rows["label"] = automatic[features].where(automatic.isin(HAND_LABELS), "noise").to_numpy()
+    agrees = (rows["label"] == automatic[features].to_numpy()).mean()
+    rows.to_csv(sheet, index=False)
+    read = command(app, ["agreement", chain, str(sheet)])
+    assert read.exit_code == 0 and "10 features, 0 left empty" in read.output
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    assert client.get_run(run_id).data.metrics["hand.agreement"] == pytest.approx(agrees)
+    rows.assign(label="token level").to_csv(sheet, index=False)
+    wrong = command(app, ["agreement", chain, str(sheet)])
+    assert isinstance(wrong.exception, UserError) and "labels are token" in str(wrong.exception)
+    nobody = command(app, ["sheet", "nobody"])
+    assert "chain='nobody': was not analysed yet" in str(nobody.exception)
 
 
 def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:

@@ -1,13 +1,18 @@
-"""Features of two registered chains matched: of two seeds, of two layers."""
+"""Several registered chains: their features matched, their analyses side by side."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 
+from saetrack.analyze import analyze
 from saetrack.config import load_analyze_config
 from saetrack.corpus import Corpus
 from saetrack.identity import match_chains
@@ -15,9 +20,11 @@ from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.plan import plan_track
 from saetrack.registry import Registry
 from saetrack.settings import Settings
+from saetrack.side_by_side import lay_side_by_side
 from saetrack.subject import Subject, subjects
 from tests.nano import NANO_TRACK
 from tests.running import run
+from tests.test_analyze import QUESTIONS, planes_of_zeros
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}
 SECOND_SEED: dict[str, Any] = {**NANO_TRACK, "seed": 1}
@@ -33,6 +40,36 @@ def chains(module_settings: Settings, source: CheckpointSource, corpus: Corpus) 
         assert not isinstance(one, str)
         run(plan_track(one, source, corpus), source, registry)
     return subjects(config, module_settings)
+
+
+def test_chains_are_laid_side_by_side(
+    chains: list[Subject],
+    module_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("saetrack.findings.project", planes_of_zeros)
+    monkeypatch.setattr("saetrack.analyze.draw", lambda drawn, folder: None)
+    questions = {**QUESTIONS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
+    config = load_analyze_config(questions)
+    for one in chains:
+        analyze(config, module_settings, one)
+    line = lay_side_by_side(config, module_settings, chains)
+    names = ["nano L0", chains[1].chain.name, chains[2].chain.name]
+    assert line.startswith(f"side by side · {', '.join(names)}")
+    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    experiment = client.get_experiment_by_name("nano")
+    (logged,) = client.search_runs([experiment.experiment_id], "tags.kind = 'side by side'")
+    folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
+    drawn = {path.stem for path in folder.glob("*.png")}
+    assert drawn == {"meanings", "progress", "drift", "collapse", "identity"}
+    summary = pd.read_csv(folder / "summary.csv")
+    assert list(summary["chain"]) == names
+    pairs = pd.read_parquet(folder / "pairs.parquet")
+    by = pairs.groupby("other")["by"].agg(set)
+    assert by[f"{names[0]} and {names[1]}"] == {"activations"}
+    assert "decoder" in by[f"{names[1]} and {names[2]}"]
+    assert "was made before" in lay_side_by_side(config, module_settings, chains)
 
 
 def test_two_seeds_are_matched_by_direction_and_by_activation(chains: list[Subject]) -> None:
@@ -52,7 +89,9 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(chains: list[Subje
     best = pairs[pairs["by"] == "activations"].iloc[0]
     columns = [acts[0][:, best["left"]], acts[1][:, best["right"]]]
     assert best["score"] == pytest.approx(np.corrcoef(*columns)[0, 1], abs=1e-4)
-    directions = saes[0].W_dec[best["left"]], saes[1].W_dec[best["right"]]
+    directions = [
+        sae.W_dec[best[side]].detach() for sae, side in zip(saes, ("left", "right"), strict=True)
+    ]
     cosine = torch.cosine_similarity(*directions, dim=0)
     assert best["decoder_cosine"] == pytest.approx(float(cosine), abs=1e-4)
     assert numbers.set_index("by").loc["activations", "tokens"] == len(x)
@@ -74,8 +113,6 @@ def test_a_chain_matches_itself(chains: list[Subject]) -> None:
 
 
 def test_chains_without_a_common_checkpoint_are_not_matched(chains: list[Subject]) -> None:
-    from dataclasses import replace
-
     early = replace(chains[1], links=chains[1].links[:1])
     late = replace(chains[1], links=chains[1].links[1:])
     assert match_chains(early, late, tokens=2_048, exclude_bos=True, seed=0) is None
