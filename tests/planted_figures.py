@@ -6,10 +6,28 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.drift import Drift, measure_drift, quantile_table
+from saetrack.analysis.drift_controls import Control, hold_against
+from saetrack.analysis.patterns import PATTERNS
+from saetrack.analysis.phases import find_phases
+from saetrack.analysis.semantics import LABELS, concept_share
+from saetrack.figures.formation import MEASURE_NAMES
+from saetrack.figures.steps import Setting
 from tests.planted_chain import rotating
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048]
 TRAINED = 1 / (1 + np.exp(-(np.log2(np.array(STEPS) + 1) - 6)))
+ENDS = {
+    "token": (0.9, 0.93),
+    "weak_concept": (0.4, 0.7),
+    "concept": (0.1, 0.55),
+    "noise": (0.05, 0.2),
+}
+SETTING = Setting(
+    "mini-LM, layer 2, forward chain, seed 0",
+    "SAEs mini.L2.forward.s0 versions 1-14; 1,004 live features; excluded: 12 dead, 8 ultra-low.",
+    phases={"warm-up": (0, 24), "emergent": (24, 512), "convergent": (512, 2048)},
+    collapsed=(32, 64),
+)
 CLASSES = ("token", "weak_concept", "concept", "noise")
 
 
@@ -61,7 +79,9 @@ def planted_polysemy(features: int = 80) -> tuple[pd.DataFrame, pd.DataFrame]:
         for feature in range(features)
     ]
     maintaining = np.arange(0, features, 2)
-    polysemy = pd.DataFrame({"feature": maintaining, "lost_senses": loses[maintaining]})
+    polysemy = pd.DataFrame(
+        {"feature": maintaining, "lost_senses": loses[maintaining], "gained_senses": False}
+    )
     return pd.DataFrame(rows), polysemy
 
 
@@ -92,3 +112,96 @@ def planted_pairs(features: int = 300) -> pd.DataFrame:
 def planted_claim() -> pd.DataFrame:
     labels = [CLASSES[feature % 4] for feature in range(200)]
     return quantile_table(planted_drift(1.5), labels)
+
+
+def planted_curves() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows, spread = [], []
+    kinds = [("final", name, *ends) for name, ends in ENDS.items()]
+    kinds += [("random_directions", "random_directions", 0.2, 0.4), ("first", "first", 0.8, 0.3)]
+    for place, measure in enumerate(MEASURE_NAMES):
+        for chosen, name, first, last in kinds:
+            values = first + (last - first) * TRAINED ** (1 + place / 4)
+            rows += [
+                {"measure": measure, "chosen": chosen, "class": name, "checkpoint_index": i}
+                | {"lm_step": step, "features": 100 + 40 * len(name), "mean": value}
+                | {f"q{q:g}": value + (q - 0.5) * 0.15 for q in (0.1, 0.25, 0.5, 0.75, 0.9)}
+                for i, (step, value) in enumerate(zip(STEPS, values, strict=True))
+            ]
+        spread += [
+            {"measure": measure, "checkpoint_index": i, "lm_step": step, "draws": 5}
+            | {"mean": 0.3, "std": 0.01, "min": 0.28, "max": 0.33}
+            for i, step in enumerate(STEPS)
+        ]
+    return pd.DataFrame(rows), pd.DataFrame(spread)
+
+
+def planted_labels() -> pd.DataFrame:
+    ends = {"token": (770, 620), "weak_concept": (10, 60), "concept": (5, 90), "noise": (200, 210)}
+    ends |= {"insufficient": (15, 20), "ultra_low": (4, 8), "dead": (0, 12)}
+    return pd.DataFrame(
+        [
+            {
+                "checkpoint_index": i,
+                "lm_step": step,
+                "label": label,
+                "features": round(a + (b - a) * t),
+            }
+            for i, (step, t) in enumerate(zip(STEPS, TRAINED, strict=True))
+            for label, (a, b) in ends.items()
+        ]
+    )
+
+
+def planted_patterns() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    rows = []
+    for sample, size in (("all live", 1000), ("sample of 256", 256)):
+        share = generator.dirichlet(np.linspace(6, 1, len(PATTERNS)))
+        for place, (pattern, part) in enumerate(zip(PATTERNS, share, strict=True)):
+            rows += [
+                (sample, pattern, label, round(part * size / 2), part / 2)
+                for label in LABELS[place % 3 : place % 3 + 2]
+            ]
+    return pd.DataFrame(rows, columns=["sample", "pattern", "final_label", "features", "share"])
+
+
+def planted_collapse() -> pd.DataFrame:
+    """Residuals are alike at step 64."""
+    level = np.where(np.array(STEPS) == 64, 0.97, 0.2)
+    table = pd.DataFrame({"lm_step": STEPS, "checkpoint_index": range(len(STEPS))})
+    for form, mean in (("raw", level), ("centred", 0 * level)):
+        table = table.assign(
+            **{f"{form}_mean": mean, f"{form}_min": mean - 0.02, f"{form}_max": mean + 0.02}
+        )
+    return table.assign(
+        tokens=1024, sample=100, draws=5, severe=level > 0.95, collapsed=level > 0.95
+    )
+
+
+def planted_tables() -> dict[str, pd.DataFrame]:
+    """Of one chain, what chains are laid side by side by."""
+    curves, baseline = planted_curves()
+    counts = planted_labels()
+    counts["share"] = counts["features"] / counts.groupby("lm_step")["features"].transform("sum")
+    claim = planted_claim()
+    noise = Control("still", "noise", quantile_table(planted_drift(0.4), chain="still"))
+    of_concepts = curves[
+        (curves["class"] == "concept") & (curves["measure"] == "activation_cosine_centred")
+    ]
+    return {
+        "label_counts": counts,
+        "curves": curves,
+        "baseline": baseline,
+        "phases": find_phases(
+            {
+                "concept: progress": of_concepts.set_index("lm_step")["q0.5"],
+                "share of concepts": concept_share(counts),
+            }
+        ),
+        "drift": claim,
+        "drift_beside_controls": hold_against(claim, [noise]),
+        "collapse": planted_collapse(),
+        "warm_starts": pd.DataFrame(
+            {"measure": ["displacement_over_spread"], "spearman": [0.9], "p_value": [0.01]}
+        ),
+    }

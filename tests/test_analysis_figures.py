@@ -16,13 +16,10 @@ from matplotlib.figure import Figure
 
 from saetrack.analysis.drift_histograms import histogram_table
 from saetrack.analysis.formation import FollowedSets, PointActivations
-from saetrack.analysis.patterns import PATTERNS
 from saetrack.analysis.phases import find_phases, phase_spans
 from saetrack.analysis.projection import Projection, project
-from saetrack.analysis.semantics import LABELS
 from saetrack.figures.drift_histograms import drift_histogram_figure
 from saetrack.figures.formation import (
-    MEASURE_NAMES,
     SIMILARITY_PANELS,
     progress_figure,
     regions_figure,
@@ -35,78 +32,18 @@ from saetrack.figures.steps import Setting
 from saetrack.figures.umap import umap_figure
 from tests.planted_figures import (
     CLASSES,
+    SETTING,
     STEPS,
     TRAINED,
+    planted_curves,
     planted_drift,
+    planted_labels,
     planted_labels_of,
     planted_pairs,
+    planted_patterns,
     planted_polysemy,
     planted_progress,
 )
-
-ENDS = {
-    "token": (0.9, 0.93),
-    "weak_concept": (0.4, 0.7),
-    "concept": (0.1, 0.55),
-    "noise": (0.05, 0.2),
-}
-SETTING = Setting(
-    "mini-LM, layer 2, forward chain, seed 0",
-    "SAEs mini.L2.forward.s0 versions 1-14; 1,004 live features; excluded: 12 dead, 8 ultra-low.",
-    phases={"warm-up": (0, 24), "emergent": (24, 512), "convergent": (512, 2048)},
-    collapsed=(32, 64),
-)
-
-
-def planted_curves() -> tuple[pd.DataFrame, pd.DataFrame]:
-    rows, spread = [], []
-    kinds = [("final", name, *ends) for name, ends in ENDS.items()]
-    kinds += [("random_directions", "random_directions", 0.2, 0.4), ("first", "first", 0.8, 0.3)]
-    for place, measure in enumerate(MEASURE_NAMES):
-        for chosen, name, first, last in kinds:
-            values = first + (last - first) * TRAINED ** (1 + place / 4)
-            rows += [
-                {"measure": measure, "chosen": chosen, "class": name, "checkpoint_index": i}
-                | {"lm_step": step, "features": 100 + 40 * len(name), "mean": value}
-                | {f"q{q:g}": value + (q - 0.5) * 0.15 for q in (0.1, 0.25, 0.5, 0.75, 0.9)}
-                for i, (step, value) in enumerate(zip(STEPS, values, strict=True))
-            ]
-        spread += [
-            {"measure": measure, "checkpoint_index": i, "lm_step": step, "draws": 5}
-            | {"mean": 0.3, "std": 0.01, "min": 0.28, "max": 0.33}
-            for i, step in enumerate(STEPS)
-        ]
-    return pd.DataFrame(rows), pd.DataFrame(spread)
-
-
-def planted_labels() -> pd.DataFrame:
-    ends = {"token": (770, 620), "weak_concept": (10, 60), "concept": (5, 90), "noise": (200, 210)}
-    ends |= {"insufficient": (15, 20), "ultra_low": (4, 8), "dead": (0, 12)}
-    return pd.DataFrame(
-        [
-            {
-                "checkpoint_index": i,
-                "lm_step": step,
-                "label": label,
-                "features": round(a + (b - a) * t),
-            }
-            for i, (step, t) in enumerate(zip(STEPS, TRAINED, strict=True))
-            for label, (a, b) in ends.items()
-        ]
-    )
-
-
-def planted_patterns() -> pd.DataFrame:
-    generator = np.random.default_rng(0)
-    rows = []
-    for sample, size in (("all live", 1000), ("sample of 256", 256)):
-        share = generator.dirichlet(np.linspace(6, 1, len(PATTERNS)))
-        for place, (pattern, part) in enumerate(zip(PATTERNS, share, strict=True)):
-            rows += [
-                (sample, pattern, label, round(part * size / 2), part / 2)
-                for label in LABELS[place % 3 : place % 3 + 2]
-            ]
-    return pd.DataFrame(rows, columns=["sample", "pattern", "final_label", "features", "share"])
 
 
 @pytest.fixture

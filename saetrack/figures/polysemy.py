@@ -13,9 +13,9 @@ from saetrack.analysis.determinism import MIXED_DETERMINISM, TOKEN_DETERMINISM
 from saetrack.figures.captions import frame
 from saetrack.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting, shade, step_axis
-from saetrack.figures.style import BLUE, ORANGE, STYLE, line, save
+from saetrack.figures.style import BLUE, GREEN, ORANGE, STYLE, line, save
 
-ALL_COLOUR, LOST_COLOUR = BLUE, ORANGE
+ALL_COLOUR, LOST_COLOUR, GAINED_COLOUR = BLUE, ORANGE, GREEN
 
 
 def polysemy_figure(
@@ -32,10 +32,13 @@ def polysemy_figure(
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.
     """
-    lost = polysemy.loc[polysemy["lost_senses"], "feature"]
+    lost, gained = (
+        polysemy.loc[polysemy[f"{how}_senses"], "feature"] for how in ("lost", "gained")
+    )
     groups = {
         f"maintaining features ({len(polysemy):,})": (polysemy["feature"], ALL_COLOUR),
         f"of them, those that lost senses ({len(lost):,})": (lost, LOST_COLOUR),
+        f"control: the same with time reversed ({len(gained):,})": (gained, GAINED_COLOUR),
     }
     final = statistics[statistics["lm_step"] == statistics["lm_step"].max()]
     final = final.dropna(subset=["determinism"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class _Panel:
     """One kind of panel.
 
     Attributes:
-        draw: a chain's.
+        draw: a chain's, among all chains.
         label: of the y axis.
         handles: of the legend, for all chains.
         size: what a chain's panel is of, below its name.
@@ -45,7 +46,7 @@ class _Panel:
         filled: whether it covers what would be shaded behind it.
     """
 
-    draw: Callable[[Axes, Tables], None]
+    draw: Callable[[Axes, Tables, Sequence[Tables]], None]
     label: str
     handles: Callable[[Sequence[Tables]], Sequence[Artist]]
     size: Callable[[Tables], str]
@@ -79,7 +80,7 @@ def side_by_side_figure(
             phases = phase_spans(tables["phases"], "share of concepts", steps)
             collapsed = tables["collapse"].loc[tables["collapse"]["collapsed"], "lm_step"].tolist()
             any_collapsed += collapsed
-            panel.draw(axes, tables)
+            panel.draw(axes, tables, list(pages.values()))
             step_axis(axes, steps)
             if panel.filled:
                 axes.set_xlim(steps[0], steps[-1])
@@ -101,7 +102,7 @@ def _judged(tables: Tables) -> str:
     return f"{span(judged.astype(int))} features"
 
 
-def _draw_progress(axes: Axes, tables: Tables) -> None:
+def _draw_progress(axes: Axes, tables: Tables, _: Sequence[Tables]) -> None:
     curves, baseline = tables["curves"], tables["baseline"]
     draw_progress(
         axes, curves[curves["measure"] == MEASURE], baseline[baseline["measure"] == MEASURE]
@@ -133,19 +134,25 @@ def _noise(tables: Tables) -> dict[str, pd.DataFrame]:
     }
 
 
-def _draw_drift(axes: Axes, tables: Tables) -> None:
-    for rows, colour in zip(_noise(tables).values(), NOISE_COLOURS, strict=False):
-        draw_noise(axes, rows, colour)
+def _noise_colours(pages: Sequence[Tables]) -> dict[str, str]:
+    """A colour for each noise control that any chain has."""
+    names = dict.fromkeys(name for tables in pages for name in _noise(tables))
+    return dict(zip(names, itertools.cycle(NOISE_COLOURS), strict=False))
+
+
+def _draw_drift(axes: Axes, tables: Tables, pages: Sequence[Tables]) -> None:
+    colours = _noise_colours(pages)
+    for name, rows in _noise(tables).items():
+        draw_noise(axes, rows, colours[name])
     draw_bands(axes, _to_final(tables), BLUE)
 
 
 def _drift_handles(pages: Sequence[Tables]) -> list[Artist]:
-    names = list(dict.fromkeys(name for tables in pages for name in _noise(tables)))
     return [
         line("chain: median, quartiles, 5–95 %", BLUE, linewidth=2.2),
         *(
             line(f"{name} (training noise)", colour, linestyle="--")
-            for name, colour in zip(names, NOISE_COLOURS, strict=False)
+            for name, colour in _noise_colours(pages).items()
         ),
     ]
 
@@ -157,7 +164,7 @@ def _collapse_size(tables: Tables) -> str:
 
 _PANELS: dict[Kind, _Panel] = {
     "meanings": _Panel(
-        lambda axes, tables: draw_shares(axes, tables["label_counts"]),
+        lambda axes, tables, _: draw_shares(axes, tables["label_counts"]),
         SHARES_LABEL,
         lambda _: share_handles(),
         _judged,
@@ -180,7 +187,7 @@ _PANELS: dict[Kind, _Panel] = {
         "their own end.",
     ),
     "collapse": _Panel(
-        lambda axes, tables: draw_collapse(axes, tables["collapse"], CollapseCriterion()),
+        lambda axes, tables, _: draw_collapse(axes, tables["collapse"], CollapseCriterion()),
         COLLAPSE_LABEL,
         lambda _: collapse_handles(),
         _collapse_size,
