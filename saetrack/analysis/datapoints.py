@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Decode = Callable[[list[int]], str]
 
+# Put around the datapoint's own token where its context is text.
+MARKS = ("⟦", "⟧")
+
 
 @dataclass(frozen=True)
 class Datapoints:
@@ -132,7 +135,7 @@ def read_windows(
     positions: Int[ndarray, " points"],
     decode: Decode,
     window: tuple[int, int] = (10, 5),
-    marks: tuple[str, str] = ("⟦", "⟧"),
+    marks: tuple[str, str] = MARKS,
 ) -> list[str]:
     """Datapoints as text: the tokens around each, on one line, its own token marked.
 
