@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
+from saetrack.figures.analysis_page import PAGE_FILE, write_analysis_page
 from saetrack.figures.page import Section, write_page
 
 PICTURE = b"\x89PNG of a figure"
@@ -102,3 +104,33 @@ def test_contexts_are_laid_out_by_feature_and_checkpoint(page: str) -> None:
 def test_numbers_are_short(page: str) -> None:
     cells = Elements(page).texts["td"]
     assert cells[:8] == [EVIL, "0.123", "yes", "1,280", "b", "12,346", "no", "–"]
+
+
+def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
+    counts = pd.DataFrame(
+        {"sample": ["all", "all", "some"], "pattern": ["grouping", "maintaining", "grouping"]}
+        | {"final_label": ["concept", "token", "concept"], "features": [90, 270, 30]}
+    )
+    told = contexts()
+    patterns = told[["feature", "pattern", "final_label"]].drop_duplicates()
+    drawn = SimpleNamespace(
+        title="mini L2",
+        caption="versions 1 to 29",
+        tables={
+            "contexts": told.drop(columns=["pattern", "final_label"]),
+            "patterns": patterns,
+            "pattern_counts": counts,
+            "matching": pd.DataFrame(),
+        },
+    )
+    for name in ("labels", "drift", "progress"):
+        (tmp_path / f"{name}.png").write_bytes(PICTURE + name.encode())
+    write_analysis_page(drawn, tmp_path)
+    found = Elements((tmp_path / PAGE_FILE).read_text())
+    shown = [base64.b64decode(source.split(",")[1]) for source in found.pictures]
+    assert shown == [PICTURE + name for name in (b"labels", b"progress", b"drift")]
+    assert found.tags.count("h2") == 3, "no section without anything"
+    counted = found.texts["td"][:8]
+    assert counted[:4] == ["maintaining", "token", "270", "0"]
+    assert counted[4:] == ["grouping", "concept", "90", "30"]
+    assert found.texts["b"] == ["while", EVIL, "while", "Paris"]
