@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.figure import Figure
 
 from saetrack.analysis.drift import Drift, measure_drift, quantile_table
 from saetrack.analysis.drift_controls import Control, hold_against
@@ -29,6 +31,13 @@ SETTING = Setting(
     collapsed=(32, 64),
 )
 CLASSES = ("token", "weak_concept", "concept", "noise")
+
+
+def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """From now on figures come into this list instead of being written, to be asked questions."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
+    return kept
 
 
 def planted_drift(turn: float, features: int = 200, links: int = 14) -> Drift:

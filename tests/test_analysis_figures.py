@@ -35,6 +35,7 @@ from tests.planted_figures import (
     SETTING,
     STEPS,
     TRAINED,
+    kept_figures,
     planted_curves,
     planted_drift,
     planted_labels,
@@ -48,10 +49,7 @@ from tests.planted_figures import (
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Figures as they are saved, not written: to be asked what they show."""
-    saved: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
-    return saved
+    return kept_figures(monkeypatch)
 
 
 def caption(figure: Figure) -> str:
@@ -64,13 +62,22 @@ def drawn(draw, path: Path) -> None:
     assert (path / "once.svg").stat().st_size > 10_000
 
 
-def test_figures_of_the_progress(tmp_path: Path) -> None:
+def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
-    drawn(lambda path: progress_figure(curves, baseline, SETTING, path), tmp_path)
-    other = tmp_path / "similarities"
-    progress_figure(curves, baseline, Setting("plain"), other, SIMILARITY_PANELS)
-    alone = curves[curves["measure"] == "activation_cosine"]
-    progress_figure(alone[alone["chosen"] == "final"], baseline, SETTING, tmp_path / "alone")
+    alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
+    drawn(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
+
+
+def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(
+    figures: list[Figure],
+) -> None:
+    curves, baseline = planted_curves()
+    progress_figure(curves, baseline, Setting("plain"), Path("progress"), SIMILARITY_PANELS)
+    assert len(figures[0].axes) == 3
+    for axes, measure in zip(figures[0].axes, SIMILARITY_PANELS, strict=True):
+        rows = curves[(curves["measure"] == measure) & (curves["class"] == "concept")]
+        lines = [part.get_ydata() for part in axes.lines if len(part.get_xdata()) == len(STEPS)]
+        assert any(np.allclose(values, rows["q0.5"]) for values in lines)
 
 
 def planted_regions() -> pd.DataFrame:

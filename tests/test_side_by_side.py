@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from saetrack.analysis.side_by_side import summary_table
 from saetrack.figures.side_by_side import side_by_side_figure
 from saetrack.figures.steps import Setting
-from tests.planted_figures import STEPS, planted_tables
+from tests.planted_figures import STEPS, kept_figures, planted_tables
 
 SETTING = Setting("two layers", "versions 1 to 14")
 
@@ -27,10 +27,9 @@ def pages() -> dict[str, dict]:
 
 
 def drawn(pages: dict, kind: str, monkeypatch: pytest.MonkeyPatch) -> Figure:
-    saved: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    figures = kept_figures(monkeypatch)
     side_by_side_figure(pages, kind, SETTING, Path(kind))
-    return saved[0]
+    return figures[0]
 
 
 def test_progress_of_chains_stands_on_one_scale(
