@@ -16,6 +16,8 @@ from saetrack.figures.steps import Setting, shade, step_axis
 from saetrack.figures.style import BLUE, GREEN, ORANGE, STYLE, line, save
 
 ALL_COLOUR, LOST_COLOUR, GAINED_COLOUR = BLUE, ORANGE, GREEN
+# A token's mean may mislead by far; how far says nothing.
+LEAST_SHOWN = -0.5
 
 
 def polysemy_figure(
@@ -61,6 +63,8 @@ def polysemy_figure(
         sizes = ", ".join(
             f"{LABEL_NAMES[label]} {(final['label'] == label).sum():,}" for label in classes
         )
+        hidden = int((final["determinism"] < LEAST_SHOWN).sum())
+        beyond = f" {hidden:,} features lie below {LEAST_SHOWN}." if hidden else ""
         handles = [line(name, colour, linewidth=2.2) for name, (_, colour) in groups.items()]
         frame(
             figure,
@@ -68,7 +72,7 @@ def polysemy_figure(
             handles,
             "Left and middle: medians and quartiles. Right, at the last checkpoint, features by "
             f"their class there: {sizes}. Dotted: above {TOKEN_DETERMINISM:g} the token decides, "
-            f"below {MIXED_DETERMINISM:g} the context.",
+            f"below {MIXED_DETERMINISM:g} the context.{beyond}",
         )
         save(figure, path)
 
@@ -88,8 +92,7 @@ def _draw_determinism(axes: Axes, final: pd.DataFrame, classes: list[str]) -> No
         axes.ecdf(of_class, color=LABEL_COLOURS[label], linewidth=2.2, label=LABEL_NAMES[label])
     for mark in (MIXED_DETERMINISM, TOKEN_DETERMINISM):
         axes.axvline(mark, color="black", linestyle=":", linewidth=1)
-    # A token's mean may mislead by far; how far says nothing.
-    axes.set_xlim(min(0.0, max(-0.5, float(final["determinism"].min()))), 1)
+    axes.set_xlim(min(0.0, max(LEAST_SHOWN, float(final["determinism"].min()))), 1)
     axes.set_xlabel("share of the activation's variance\nthat the token explains (η²)")
     axes.set_ylabel("share of features up to there")
     axes.legend(frameon=False, fontsize=9)
