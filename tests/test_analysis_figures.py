@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.image
@@ -191,6 +192,19 @@ def planted_formed() -> pd.DataFrame:
 
 def test_figure_of_formation_points(tmp_path: Path) -> None:
     drawn(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+
+
+def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
+    names = {"warm-up": (0, 48), "emergent": (48, 1500), "convergent": (1500, 2048)}
+    late = Setting("late", phases=names)
+    progress_of_features_figure(planted_progress(), planted_labels_of(), [], late, Path("late"))
+    figures[0].canvas.draw()
+    for axes in figures[0].axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert [text.get_text() for text in axes.texts] == list(names)[::-1]
+        panel = axes.get_window_extent()
+        assert all(box.x1 <= panel.x1 + 2 for box in boxes)
+        assert all(left.x1 < right.x0 for right, left in pairwise(boxes))
 
 
 def test_phases_of_a_planted_curve_become_spans() -> None:

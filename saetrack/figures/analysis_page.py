@@ -11,6 +11,19 @@ from saetrack.figures.analysis import Drawn
 from saetrack.figures.page import Section, write_page
 
 PAGE_FILE = "page.html"
+MATCHING_COLUMNS = (
+    "other",
+    "lm_step",
+    "by",
+    "pairs",
+    "median_cosine",
+    "share_above_0.7",
+    "share_above_0.9",
+    "share_mutual_best",
+    "tokens",
+    "median_correlation",
+    "median_decoder_cosine",
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ def write_analysis_page(drawn: Drawn, folder: Path) -> None:
             for name, caption in part.tables.items()
             if len(drawn.tables.get(name, ()))
         }
+        if "Matched features" in tables:
+            tables["Matched features"] = _matching(drawn)
         if number == 0:
             tables["How many features follow which pattern"] = _patterns(drawn)
         section = Section(
@@ -108,6 +123,12 @@ def _patterns(drawn: Drawn) -> pd.DataFrame:
         fill_value=0,
     )
     return wide.astype(int).sort_values(wide.columns[0], ascending=False).reset_index()
+
+
+def _matching(drawn: Drawn) -> pd.DataFrame:
+    """Of the numbers of each matching those that are to be read."""
+    table = drawn.tables["matching"]
+    return table[[name for name in MATCHING_COLUMNS if name in table]]
 
 
 def _contexts(drawn: Drawn) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from saetrack.figures.steps import Setting
 
 # Characters of the caption's and the legend's type that go into an inch, on average; and the inches
 # that the mark of a legend's entry takes, with what parts it from others.
-CAPTION_CHARACTERS, LEGEND_CHARACTERS, MARK = 15.5, 13.5, 0.7
+CAPTION_CHARACTERS, LEGEND_CHARACTERS, MARK = 15.5, 13.5, 0.75
 
 
 def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: str) -> None:
@@ -51,6 +51,6 @@ def _columns(labels: Sequence[str], width: float) -> int:
         rows = -(-len(labels) // columns)
         parts = [labels[start : start + rows] for start in range(0, len(labels), rows)]
         inches = sum(MARK + max(map(len, part)) / LEGEND_CHARACTERS for part in parts)
-        if len(parts) == columns and inches <= width:
+        if len(parts) == columns and inches <= width - 0.3:
             return columns
     return 1

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 
 from saetrack.analysis.collapse import CollapseCriterion
 from saetrack.figures.captions import frame
@@ -146,8 +147,11 @@ def _draw_quotients(axes: Axes, joined: pd.DataFrame) -> None:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
         return
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("median move per unit / its median")
-    axes.legend(handles=handles, frameon=False)
+    axes.legend(handles=handles, frameon=False, loc="lower left")
 
 
 def _draw_cost(axes: Axes, joined: pd.DataFrame) -> None:

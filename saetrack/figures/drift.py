@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from matplotlib.lines import Line2D
 
 from saetrack.analysis.drift import ALL
 from saetrack.analysis.drift_controls import Control, align
+from saetrack.analysis.semantics import ABSENT
 from saetrack.figures.captions import frame
+from saetrack.figures.classes import LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.steps import Setting, shade, span, step_axis
 from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
@@ -27,7 +28,6 @@ PANELS = {
 # Of noise controls in the order given, bands behind; replicates are lines.
 NOISE_COLOURS = (GREY, ORANGE, "#CC79A7")
 REPLICATE_COLOURS = (GREEN, RED, "#56B4E9")
-CLASS_COLOURS = (BLUE, RED, GREEN, "#56B4E9", "black", "#8C564B")
 
 
 def drift_figure(
@@ -65,9 +65,9 @@ def class_drift_figure(
     """Cosine to the final direction, one panel per feature class; otherwise as `drift_figure`."""
     claim = claim[claim["quantity"] == "cosine_to_final"]
     most = claim.groupby("feature_class")["features"].max()
-    classes = [name for name in claim["feature_class"].unique() if name != ALL and most[name]]
+    classes = [name for name in LABEL_NAMES if most.get(name) and name not in ABSENT]
     with mpl.rc_context(STYLE):
-        columns = min(len(classes), 3)
+        columns = 2 if len(classes) == 4 else min(len(classes), 3)
         rows = -(-len(classes) // columns)
         figure = Figure(figsize=(4.6 * columns + 1, 3.8 * rows + 1.2), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -84,7 +84,9 @@ def class_drift_figure(
             _finish(axes, claim, setting, label=number >= len(classes) - columns, names=names)
             lines = max((text.count("\n") + 1 for text in setting.phases or ()), default=0)
             pad = 6 + 13 * lines * names
-            axes.set_title(f"{name}: {of_class['features'].iloc[-1]:,} features", size=11, pad=pad)
+            axes.set_title(
+                f"{LABEL_NAMES[name]}: {of_class['features'].iloc[-1]:,} features", size=11, pad=pad
+            )
             axes.xaxis.set_tick_params(labelbottom=True)
         for axes in grid[:, 0]:
             axes.set_ylabel(PANELS["cosine_to_final"])
@@ -100,8 +102,7 @@ def feature_drift_figure(
     controls: Sequence[Control],
     setting: Setting,
     path: Path,
-    feature_class: Mapping[int, str] | None = None,
-    class_colours: Mapping[str, str] | None = None,
+    labels: Mapping[int, str],
 ) -> None:
     """Single features over links (figure 5b): to the final, the first, the previous direction.
 
@@ -111,16 +112,10 @@ def feature_drift_figure(
         controls: of which noise is drawn behind.
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.
-        feature_class: a label per feature, shown as its colour.
-        class_colours: of the labels; without it they get some.
+        labels: what each feature is at the end, shown as its colour.
     """
     claim = claim[claim["feature_class"] == ALL]
     noise = [control for control in controls if control.role == "noise"]
-    labels = {
-        int(name): (feature_class or {}).get(int(name), "feature") for name in features["feature"]
-    }
-    some = zip(sorted(set(labels.values())), itertools.cycle(CLASS_COLOURS), strict=False)
-    colours = dict(some) | dict(class_colours or {})
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(15, 5.6), layout="constrained")
         drawn: list[Line2D] = []
@@ -128,17 +123,22 @@ def feature_drift_figure(
             drawn = [_draw_control(axes, claim, control, quantity, noise) for control in noise]
             for feature, rows in features.groupby("feature"):
                 values = rows[quantity].mask(rows["excluded"])
-                colour = colours[labels[int(str(feature))]]
+                colour = LABEL_COLOURS[labels[int(str(feature))]]
                 axes.plot(rows["lm_step"], values, color=colour, linewidth=1.2, alpha=0.8)
             axes.set_ylabel(PANELS[quantity])
             _finish(axes, claim, setting)
-        handles = [line(name, colours[name], linewidth=1.6) for name in sorted({*labels.values()})]
+        shown = {labels[int(feature)] for feature in features["feature"].unique()}
+        handles = [
+            line(name, LABEL_COLOURS[label], linewidth=1.6)
+            for label, name in LABEL_NAMES.items()
+            if label in shown
+        ]
         gaps = " Gaps: dead." if features["excluded"].any() else ""
         frame(
             figure,
             setting,
             [*handles, *drawn],
-            f"{len(labels)} features, one line each.{gaps} {_beside(noise)}",
+            f"{features['feature'].nunique()} features, one line each.{gaps} {_beside(noise)}",
         )
         save(figure, path)
 

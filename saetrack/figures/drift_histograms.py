@@ -20,6 +20,8 @@ from saetrack.figures.style import BLUE, RED, STYLE, line, save
 RIDGES = 9
 # Of the room between two ridges that the highest bin takes.
 HEIGHT = 0.86
+# A row reaches as high as its highest bin, but at most so many times as high as the chain's.
+MOST_TIMES = 2.5
 
 
 def drift_histogram_figure(
@@ -58,7 +60,7 @@ def drift_histogram_figure(
         axes.set_xlim(_lowest([claim, *controls.values()]), 1)
         axes.set_ylim(-0.05, len(links) + 0.1)
         axes.text(
-            *(1.01, len(links) - 0.05, "highest bin"),
+            *(1.01, len(links) - 0.05, "top of row"),
             transform=axes.get_yaxis_transform(),
             fontsize=9,
             color="#404040",
@@ -82,13 +84,15 @@ def _draw_ridge(
 ) -> None:
     """One checkpoint: the chain filled, controls as outlines, on one scale."""
     tables = [here, *(rows for rows in beside.values() if len(rows))]
-    highest = max(float(rows["share"].max()) for rows in tables)
+    highest = min(
+        max(float(rows["share"].max()) for rows in tables), MOST_TIMES * float(here["share"].max())
+    )
 
     def outline(rows: pd.DataFrame) -> tuple[pd.Series[float], list[float]]:
         """Heights and edges of the bins from the first to the last that is not empty."""
         filled = np.flatnonzero(rows["features"])
         rows = rows.iloc[filled[0] : filled[-1] + 1] if len(filled) else rows[:1]
-        heights = base + HEIGHT * rows["share"].fillna(0) / highest
+        heights = base + HEIGHT * (rows["share"].fillna(0) / highest).clip(upper=1)
         return heights, [*rows["low"], rows["high"].iloc[-1]]
 
     axes.stairs(*outline(here), baseline=base, fill=True, color=BLUE, alpha=0.55, zorder=2)
@@ -120,6 +124,6 @@ def _caption(claim: pd.DataFrame, controls: Mapping[str, pd.DataFrame]) -> str:
     return (
         f"{span(by_link['features'])} features per link; excluded: {span(by_link['excluded'])} "
         f"dead there or at the end. Bins of {2 / claim['low'].nunique():.2g}; each row has its own "
-        f"scale, whose highest bin is the share at its right. {beside} At the final link, which is "
-        "not drawn, every cosine is 1."
+        f"scale, up to the share at its right, where higher bins are cut off. {beside} "
+        "At the final link, which is not drawn, every cosine is 1."
     )

@@ -18,6 +18,7 @@ from saetrack.figures.classes import (
     CONTROL_COLOURS,
     CONTROL_NAMES,
     CONTROL_NOUNS,
+    JUDGED,
     LABEL_COLOURS,
     LABEL_NAMES,
 )
@@ -98,7 +99,8 @@ def draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> N
     )
     axes.axhline(0, color="black", linewidth=0.8)
     final = curves[curves["chosen"] == "final"]
-    for label, colour in LABEL_COLOURS.items():
+    for label in JUDGED:
+        colour = LABEL_COLOURS[label]
         of_class = final[final["class"] == label].sort_values("lm_step")
         if of_class.empty:
             continue
@@ -118,7 +120,7 @@ def draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> N
 def progress_handles(curves: pd.DataFrame) -> list[Line2D | Patch]:
     """The legend of `draw_progress`."""
     final = curves.loc[curves["chosen"] == "final", "class"].unique()
-    classes = [label for label in LABEL_COLOURS if label in final]
+    classes = [label for label in JUDGED if label in final]
     controls = [name for name in CONTROL_COLOURS if (curves["chosen"] == name).any()]
     return [
         *(line(LABEL_NAMES[label], LABEL_COLOURS[label], linewidth=2.2) for label in classes),
@@ -133,7 +135,7 @@ def progress_handles(curves: pd.DataFrame) -> list[Line2D | Patch]:
 def _progress_caption(curves: pd.DataFrame, baseline: pd.DataFrame) -> str:
     """Sample sizes."""
     final = curves[curves["chosen"] == "final"].groupby("class")["features"].max()
-    sizes = [f"{LABEL_NAMES[label]} {final[label]:,}" for label in LABEL_COLOURS if label in final]
+    sizes = [f"{LABEL_NAMES[label]} {final[label]:,}" for label in JUDGED if label in final]
     own = curves[curves["class"] == curves["chosen"]].groupby("chosen")["features"].max()
     controls = [f"{own[name]:,} {noun}" for name, noun in CONTROL_NOUNS.items() if name in own]
     draws = baseline["draws"].min()

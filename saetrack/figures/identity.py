@@ -83,8 +83,7 @@ def _draw_shares(axes: Axes, pairs: pd.DataFrame, column: str) -> None:
             continue
         above = values.quantile(1 - SHARES_ABOVE)
         axes.plot(above, SHARES_ABOVE, color=colour, linestyle=dashes, linewidth=2)
-        if way != "random directions":
-            texts.append((f"{of_way['mutual_best'].mean():.0%} of {len(values):,}", colour))
+        texts.append((f"{of_way['mutual_best'].mean():.0%} of {len(values):,}", colour))
     for mark in (SIMILAR, NEARLY_SAME):
         axes.axvline(mark, color="black", linestyle=":", linewidth=1)
     axes.set_xlim(min(0.0, float(pairs[column].min())), 1)

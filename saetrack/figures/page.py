@@ -92,7 +92,7 @@ def _shown(value: object) -> str:
         number = float(value)
         whole = number.is_integer() or abs(number) >= 100
         return f"{number:,.0f}" if whole else f"{number:.3g}"
-    return str(value)
+    return str(value).replace("_", " ")
 
 
 def _context_rows(contexts: pd.DataFrame) -> Iterator[tuple[int, str, str, list[_Cell]]]:
@@ -133,14 +133,15 @@ figure { margin: 1.4rem 0; }
 img { max-width: 100%; height: auto; }
 div.wide { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: .85rem; }
-caption { padding-bottom: .3rem; font-weight: 600; }
+caption { padding-bottom: .3rem; font-weight: 600; white-space: nowrap; }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left;
          vertical-align: top; }
 th { background: #f6f6f6; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-table.contexts td { min-width: 15rem; max-width: 21rem; overflow-wrap: anywhere; }
+table.contexts td { min-width: 13rem; max-width: 21rem; overflow-wrap: anywhere; }
 table.contexts th.feature { min-width: 7rem; font-weight: normal; }
-table.contexts p { margin: .1rem 0; font-size: .78rem; line-height: 1.35; }
+table.contexts p { margin: .15rem 0; padding-left: .8rem; text-indent: -.8rem; font-size: .78rem;
+                   line-height: 1.3; }
 table.contexts b { background: #fff1c9; }
 .label { display: inline-block; padding: 0 .4rem; border-radius: .6rem; font-size: .72rem;
          border: 2px solid; }

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from matplotlib.transforms import blended_transform_factory
 
 from saetrack.figures.style import GREY, RED
 
+# Inches that a character of a phase's name takes.
+NAME_CHARACTER = 0.075
 # First and last LM step of each named phase, in order.
 Phases = Mapping[str, tuple[float, float]]
 
@@ -91,23 +92,14 @@ def shade(
         names: whether phases are named.
         above: whether what is drawn fills the panel: borders and hatching then lie over it.
     """
-    over_panel = blended_transform_factory(axes.transData, axes.transAxes)
-    for number, (name, (start, end)) in enumerate((phases or {}).items()):
+    for number, (start, end) in enumerate((phases or {}).values()):
         if number % 2:
             axes.axvspan(start, end, color=GREY, alpha=0.10, linewidth=0, zorder=-3)
         if number:
             colour, width, place = ("black", 1.2, 3) if above else (GREY, 0.8, -2)
             axes.axvline(start, color=colour, linewidth=width, linestyle=":", zorder=place)
-        if names:
-            middle = _middle(start, end)
-            axes.text(
-                *(middle, 1.01, name),
-                transform=over_panel,
-                ha="center",
-                va="bottom",
-                fontsize=9,
-                color="#404040",
-            )
+    if names:
+        _name(axes, phases or {})
     steps = sorted({float(step) for step in lm_steps})
     for step in collapsed:
         at = steps.index(float(step))
@@ -119,6 +111,26 @@ def shade(
             for edge in (start, end):
                 axes.axvline(edge, color="white", linewidth=1, zorder=2)
         axes.axvspan(start, end, linewidth=0, hatch="///", **look)
+
+
+def _name(axes: Axes, phases: Phases) -> None:
+    """Names of phases above their bands, moved to the left where they would overlap."""
+    to_panel = axes.transData + axes.transAxes.inverted()
+    width = axes.get_window_extent().width / axes.figure.dpi
+    right = 1.0
+    for name, (start, end) in reversed(list(phases.items())):
+        edges = np.clip([to_panel.transform((step, 0))[0] for step in (start, end)], 0, 1)
+        half = max(map(len, name.splitlines())) * NAME_CHARACTER / width / 2
+        centre = min(float(edges.mean()), right - half)
+        right = centre - half - NAME_CHARACTER / width
+        axes.text(
+            *(centre, 1.01, name),
+            transform=axes.transAxes,
+            ha="center",
+            va="bottom",
+            fontsize=9,
+            color="#404040",
+        )
 
 
 def _middle(start: float, end: float) -> float:
