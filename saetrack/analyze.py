@@ -14,6 +14,7 @@ from saetrack.analysis.labelling import write_sheet
 from saetrack.answers import Answers
 from saetrack.config import AnalyzeConfig
 from saetrack.figures.analysis import Drawn, draw
+from saetrack.figures.sections import write_analysis
 from saetrack.files import digest
 from saetrack.findings import (
     find_drift,
@@ -34,7 +35,7 @@ from saetrack.subject import Subject, controls_of
 log = logging.getLogger(__name__)
 
 # Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 2
+FINDINGS_VERSION = 3
 # The contexts of sampled features, to be labelled by hand (`saetrack sheet`).
 SHEET_FILE, SHEET_CONTEXTS = "sheet.csv", 10
 
@@ -69,6 +70,7 @@ def analyze(
         for table, content in drawn.tables.items():
             content.to_parquet(folder / f"{table}.parquet")
         draw(drawn, folder)
+        write_analysis(drawn, folder)
         registry.reports.log(
             chain.lm_name,
             title,

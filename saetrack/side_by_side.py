@@ -13,6 +13,7 @@ from saetrack.analysis.side_by_side import summary_table
 from saetrack.analyze import analysis_identity, find_identity
 from saetrack.config import AnalyzeConfig
 from saetrack.figures.identity import identity_figure
+from saetrack.figures.page import Section, write_page
 from saetrack.figures.side_by_side import Kind, side_by_side_figure
 from saetrack.figures.steps import Setting
 from saetrack.files import digest
@@ -48,35 +49,58 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
         name: _tables(reports.files(one.chain.lm_name, identities[name]))
         for name, one in named.items()
     }
-    summary = summary_table(pages)
     matched = [
         find_identity(config, left, {f"{name} and {other}": right})
         for (name, left), (other, right) in combinations(named.items(), 2)
     ]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        setting = Setting(title, "; ".join(one.chain.name for one in subjects))
-        for kind in get_args(Kind):
-            side_by_side_figure(pages, kind, setting, folder / kind)
-        summary.to_csv(folder / "summary.csv", index=False)
-        pairs = pd.concat([table["pairs"] for table in matched], ignore_index=True)
-        if len(pairs):
-            identity_figure(pairs, setting, folder / "identity")
-            pairs.to_parquet(folder / "pairs.parquet")
-            numbers = pd.concat([table["matching"] for table in matched], ignore_index=True)
-            numbers.to_csv(folder / "matching.csv", index=False)
-        reports.log(
-            lm_name,
-            title,
-            folder,
-            metrics={},
-            facts={
-                "kind": "side by side",
-                "identity": identity,
-                "chains": {one.chain.name: len(one.links) for one in subjects},
-            },
-        )
+    tables = {
+        "summary": summary_table(pages),
+        "matching": pd.concat([one["matching"] for one in matched], ignore_index=True),
+        "pairs": pd.concat([one["pairs"] for one in matched], ignore_index=True),
+    }
+    setting = Setting(title, "; ".join(one.chain.name for one in subjects))
+    with tempfile.TemporaryDirectory() as draft:
+        folder = Path(draft)
+        _write(pages, tables, setting, folder)
+        facts = {
+            "kind": "side by side",
+            "identity": identity,
+            "chains": {one.chain.name: len(one.links) for one in subjects},
+        }
+        reports.log(lm_name, title, folder, metrics={}, facts=facts)
     return f"{title}: in MLflow's experiment {lm_name}"
+
+
+def _write(
+    pages: dict[str, dict[str, pd.DataFrame]],
+    tables: dict[str, pd.DataFrame],
+    setting: Setting,
+    folder: Path,
+) -> None:
+    """Figures, tables, and a page of both."""
+    for kind in get_args(Kind):
+        side_by_side_figure(pages, kind, setting, folder / kind)
+    sections = [
+        Section(
+            "Side by side",
+            "The same questions to several chains (appendix K).",
+            [folder / f"{kind}.png" for kind in get_args(Kind)],
+            {"numbers of each chain": tables["summary"].set_index("chain").T.reset_index()},
+        )
+    ]
+    if len(tables["pairs"]):
+        identity_figure(tables["pairs"], setting, folder / "identity")
+        sections.append(
+            Section(
+                "The same features elsewhere",
+                "Matched one to one, by the correlation of their activations between layers.",
+                [folder / "identity.png"],
+                {"matched features": tables["matching"]},
+            )
+        )
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet")
+    write_page(setting.title, setting.caption, sections, folder / "side_by_side.html")
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
