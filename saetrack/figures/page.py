@@ -134,10 +134,10 @@ img { max-width: 100%; height: auto; }
 div.wide { overflow-x: auto; margin: 1.2rem 0; }
 table { border-collapse: collapse; font-size: .85rem; }
 caption { padding-bottom: .3rem; font-weight: 600; white-space: nowrap; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left;
-         vertical-align: top; }
+th, td { padding: .2rem .7rem; border-bottom: 1px solid #e4e4e4; vertical-align: top; }
+th:not(.number), td:not(.number) { text-align: left; }
 th { background: #f6f6f6; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 table.contexts td { min-width: 13rem; max-width: 21rem; overflow-wrap: anywhere; }
 table.contexts th.feature { min-width: 7rem; font-weight: normal; }
 table.contexts p { margin: .15rem 0; padding-left: .8rem; text-indent: -.8rem; font-size: .78rem;
@@ -164,7 +164,8 @@ table.contexts b { background: #fff1c9; }
 {% for name, table in section.tables.items() %}
 <div class="wide"><table>
 <caption>{{ name }}</caption>
-<tr>{% for column in table.columns %}<th>{{ column | words }}</th>{% endfor %}</tr>
+<tr>{% for column in table.columns %}<th{% if table.dtypes.iloc[loop.index0] | right %} \
+class="number"{% endif %}>{{ column | words }}</th>{% endfor %}</tr>
 {% for row in table.itertuples(index=False) %}
 <tr>{% for value in row %}<td{% if table.dtypes.iloc[loop.index0] | right %} class="number"\
 {% endif %}>{{ value | shown }}</td>{% endfor %}</tr>
