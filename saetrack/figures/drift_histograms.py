@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -52,19 +52,9 @@ def drift_histogram_figure(
             }
             steps.append(int(here["lm_step"].iloc[0]))
             _draw_ridge(axes, here, beside, len(links) - 1 - place)
-        axes.set_yticks(range(len(links))[::-1], map(short_step, steps))
-        for tick, step in zip(axes.get_yticklabels(), steps, strict=True):
-            tick.set_color(RED if step in setting.collapsed else "black")
-        axes.set_ylabel("LM training step")
+        _name_rows(axes, steps, setting)
         axes.set_xlabel(PANELS["cosine_to_final"])
         axes.set_xlim(_lowest([claim, *controls.values()]), 1)
-        axes.set_ylim(-0.05, len(links) + 0.1)
-        axes.text(
-            *(1.01, len(links) - 0.05, "top of row"),
-            transform=axes.get_yaxis_transform(),
-            fontsize=9,
-            color="#404040",
-        )
         handles = [
             Patch(facecolor=BLUE, alpha=0.55, label="this chain"),
             *(
@@ -77,6 +67,21 @@ def drift_histogram_figure(
             caption += " Red: collapsed checkpoints."
         frame(figure, Setting(setting.title, setting.caption), handles, caption)
         save(figure, path)
+
+
+def _name_rows(axes: Axes, steps: Sequence[int], setting: Setting) -> None:
+    """LM steps at the left, the first one on top, and what stands at the right."""
+    axes.set_yticks(range(len(steps))[::-1], map(short_step, steps))
+    for tick, step in zip(axes.get_yticklabels(), steps, strict=True):
+        tick.set_color(RED if step in setting.collapsed else "black")
+    axes.set_ylabel("LM training step")
+    axes.set_ylim(-0.05, len(steps) + 0.1)
+    axes.text(
+        *(1.01, len(steps) - 0.05, "top of row"),
+        transform=axes.get_yaxis_transform(),
+        fontsize=9,
+        color="#404040",
+    )
 
 
 def _draw_ridge(

@@ -44,7 +44,6 @@ def polysemy_figure(
     }
     final = statistics[statistics["lm_step"] == statistics["lm_step"].max()]
     final = final.dropna(subset=["determinism"])
-    classes = [label for label in JUDGED if (final["label"] == label).any()]
     steps = sorted(statistics["lm_step"].unique())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(15, 5.4), layout="constrained")
@@ -59,21 +58,9 @@ def polysemy_figure(
             step_axis(axes, steps)
             shade(axes, steps, setting.phases, setting.collapsed)
         recall.set_ylim(0, 1.02)
-        _draw_determinism(determinism, final, classes)
-        sizes = ", ".join(
-            f"{LABEL_NAMES[label]} {(final['label'] == label).sum():,}" for label in classes
-        )
-        hidden = int((final["determinism"] < LEAST_SHOWN).sum())
-        beyond = f" {hidden:,} features lie below {LEAST_SHOWN}." if hidden else ""
+        _draw_determinism(determinism, final)
         handles = [line(name, colour, linewidth=2.2) for name, (_, colour) in groups.items()]
-        frame(
-            figure,
-            setting,
-            handles,
-            "Left and middle: medians and quartiles. Right, at the last checkpoint, features by "
-            f"their class there: {sizes}. Dotted: above {TOKEN_DETERMINISM:g} the token decides, "
-            f"below {MIXED_DETERMINISM:g} the context.{beyond}",
-        )
+        frame(figure, setting, handles, _caption(final))
         save(figure, path)
 
 
@@ -85,9 +72,9 @@ def _draw_group(axes: Axes, rows: pd.DataFrame, column: str, colour: str) -> Non
     axes.plot(middle.index, middle, color=colour, linewidth=2.2, marker=".")
 
 
-def _draw_determinism(axes: Axes, final: pd.DataFrame, classes: list[str]) -> None:
+def _draw_determinism(axes: Axes, final: pd.DataFrame) -> None:
     """Of each class, the share of features that the token decides at most so far."""
-    for label in classes:
+    for label in _classes(final):
         of_class = final.loc[final["label"] == label, "determinism"]
         axes.ecdf(of_class, color=LABEL_COLOURS[label], linewidth=2.2, label=LABEL_NAMES[label])
     for mark in (MIXED_DETERMINISM, TOKEN_DETERMINISM):
@@ -96,3 +83,20 @@ def _draw_determinism(axes: Axes, final: pd.DataFrame, classes: list[str]) -> No
     axes.set_xlabel("share of the activation's variance\nthat the token explains (η²)")
     axes.set_ylabel("share of features up to there")
     axes.legend(frameon=False, fontsize=9)
+
+
+def _classes(final: pd.DataFrame) -> list[str]:
+    return [label for label in JUDGED if (final["label"] == label).any()]
+
+
+def _caption(final: pd.DataFrame) -> str:
+    sizes = ", ".join(
+        f"{LABEL_NAMES[label]} {(final['label'] == label).sum():,}" for label in _classes(final)
+    )
+    hidden = int((final["determinism"] < LEAST_SHOWN).sum())
+    beyond = f" {hidden:,} features lie below {LEAST_SHOWN}." if hidden else ""
+    return (
+        "Left and middle: medians and quartiles. Right, at the last checkpoint, features by their "
+        f"class there: {sizes}. Dotted: above {TOKEN_DETERMINISM:g} the token decides, below "
+        f"{MIXED_DETERMINISM:g} the context.{beyond}"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saetrack.figures.captions import frame
@@ -55,11 +56,7 @@ def progress_of_features_figure(
         for axes, label in zip(panels, shown, strict=True):
             of_class = wide[classes == label]
             drawn = generator.permutation(of_class.index.intersection(list(sampled)))[:LINES]
-            colour = LABEL_COLOURS[label]
-            axes.plot(steps, of_class.loc[drawn].T, color=colour, linewidth=0.8, alpha=0.55)
-            axes.plot(steps, of_class.median(), color="white", linewidth=5)
-            axes.plot(steps, of_class.median(), color=colour, linewidth=2.8)
-            axes.axhline(0, color="black", linewidth=0.8)
+            _draw_lines(axes, of_class.loc[drawn], of_class.median(), LABEL_COLOURS[label])
             axes.set_title(LABEL_NAMES[label], fontsize=11, pad=18 if setting.phases else None)
             step_axis(axes, steps)
             shade(axes, steps, setting.phases, setting.collapsed)
@@ -72,3 +69,11 @@ def progress_of_features_figure(
         caption = f"Classes at the end; random features as lines: {', '.join(sizes)}."
         frame(figure, setting, handles, caption)
         save(figure, path)
+
+
+def _draw_lines(axes: Axes, features: pd.DataFrame, median: pd.Series[float], colour: str) -> None:
+    """Thin lines below a thick one."""
+    axes.plot(median.index, features.T, color=colour, linewidth=0.8, alpha=0.55)
+    axes.plot(median.index, median, color="white", linewidth=5)
+    axes.plot(median.index, median, color=colour, linewidth=2.8)
+    axes.axhline(0, color="black", linewidth=0.8)
