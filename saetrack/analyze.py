@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from saetrack.analysis.datapoints import Decode
 from saetrack.analysis.examples import CheckpointContexts, context_table
 from saetrack.analysis.labelling import write_sheet
 from saetrack.answers import Answers
 from saetrack.config import AnalyzeConfig
 from saetrack.figures.analysis import Drawn, draw
-from saetrack.figures.sections import write_analysis
+from saetrack.figures.analysis_page import write_analysis_page
 from saetrack.files import digest
 from saetrack.findings import (
     find_drift,
@@ -70,7 +71,7 @@ def analyze(
         for table, content in drawn.tables.items():
             content.to_parquet(folder / f"{table}.parquet")
         draw(drawn, folder)
-        write_analysis(drawn, folder)
+        write_analysis_page(drawn, folder)
         registry.reports.log(
             chain.lm_name,
             title,
@@ -143,13 +144,7 @@ def _find(
         "regions": answers[-1].regions,
         "status": answers[-1].status,
     }
-    final = answers[-1]
-    place = final.link.checkpoint.lm_step, final.link.checkpoint.checkpoint_index
-    shown = [CheckpointContexts(*place, final.contexts, final.labels)]
-    examples = context_table(
-        study.chosen.features, shown, study.token_rows, decode, per_cell=SHEET_CONTEXTS
-    )
-    write_sheet(examples, folder / SHEET_FILE, config.seed)
+    _write_sheet(study, answers[-1], decode, config.seed, folder / SHEET_FILE)
     return Drawn(
         title=f"{subject.chain.lm_name} {subject.chain.hook_name}",
         caption=_caption(subject, answers),
@@ -159,6 +154,16 @@ def _find(
         controls=bands,
         phases=spans(tables),
     )
+
+
+def _write_sheet(study: Study, final: Answers, decode: Decode, seed: int, path: Path) -> None:
+    """The sampled features, to be labelled by hand."""
+    place = final.link.checkpoint.lm_step, final.link.checkpoint.checkpoint_index
+    shown = [CheckpointContexts(*place, final.contexts, final.labels)]
+    examples = context_table(
+        study.chosen.features, shown, study.token_rows, decode, per_cell=SHEET_CONTEXTS
+    )
+    write_sheet(examples, path, seed)
 
 
 def find_identity(

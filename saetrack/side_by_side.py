@@ -12,6 +12,7 @@ import pandas as pd
 from saetrack.analysis.side_by_side import summary_table
 from saetrack.analyze import analysis_identity, find_identity
 from saetrack.config import AnalyzeConfig
+from saetrack.figures.analysis_page import PAGE_FILE
 from saetrack.figures.identity import identity_figure
 from saetrack.figures.page import Section, write_page
 from saetrack.figures.side_by_side import Kind, side_by_side_figure
@@ -100,7 +101,7 @@ def _write(
         )
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
-    write_page(setting.title, setting.caption, sections, folder / "side_by_side.html")
+    write_page(setting.title, setting.caption, sections, folder / PAGE_FILE)
 
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:

@@ -168,7 +168,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
     assert drawn == {path.stem for path in folder.glob("*.svg")}
-    page = (folder / "analysis.html").read_text()
+    page = (folder / "page.html").read_text()
     assert page.count("data:image/png") == len(drawn)
     counts = pd.read_parquet(folder / "label_counts.parquet")
     assert set(counts.groupby("lm_step")["features"].sum()) == {64}

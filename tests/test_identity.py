@@ -64,7 +64,7 @@ def test_chains_are_laid_side_by_side(
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn == {"meanings", "progress", "drift", "collapse", "identity"}
     summary = pd.read_parquet(folder / "summary.parquet")
-    assert "nano L0 and" in (folder / "side_by_side.html").read_text()
+    assert "nano L0 and" in (folder / "page.html").read_text()
     assert list(summary["chain"]) == names
     pairs = pd.read_parquet(folder / "pairs.parquet")
     by = pairs.groupby("other")["by"].agg(set)
