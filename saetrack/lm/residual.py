@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -145,27 +146,37 @@ def hook_name(layer: int) -> str:
 def _load_bridge(
     folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device
 ) -> TransformerBridge:
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoConfig
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
     from transformers.utils import logging as transformers_logging
 
     # The layers above the hook are left out on purpose; their report would drown our own lines.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        model = _load_truncated(folder, top_layer, dtype).to(device)
+        # Not by `boot_transformers`: it wants a tokenizer beside the weights.
+        return build_bridge_from_module(
+            model,
+            type(model).__name__,
+            hf_config=copy.deepcopy(model.config),
+            dtype=dtype,
+            device=device,
+        )
+    except (ValueError, ImportError) as error:
+        # Of transformers or TransformerLens: an architecture that they do not know, or one whose
+        # code lies in its own repository, which is never run here.
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model: {folder.name} cannot be loaded: {reason}") from None
+
+
+def _load_truncated(folder: Path, top_layer: int | None, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     n_blocks = config.num_hidden_layers
     if top_layer is not None:
         # TransformerLens stops in front of a block, so that one must exist.
         n_blocks = min(top_layer + 1, n_blocks)
-    model = _load_truncated(folder, n_blocks, dtype)
-    return TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=None, device=str(device), dtype=dtype
-    )
-
-
-def _load_truncated(folder: Path, n_blocks: int, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
-
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         num_hidden_layers=n_blocks,
@@ -173,6 +184,7 @@ def _load_truncated(folder: Path, n_blocks: int, dtype: torch.dtype) -> PreTrain
         # The others are refused by some architectures, or have ignored Stanford's attention scale.
         attn_implementation="eager",
         output_loading_info=True,
+        trust_remote_code=False,
     )
     model: PreTrainedModel = loaded[0]
     loading = loaded[1]
