@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from saetrack.errors import UserError
-
-# Pythia: powers of two to 512, then every 1,000 (paper, appendix I; 154 checkpoints).
-PYTHIA_LM_STEPS = (0, *(2**i for i in range(10)), *range(1_000, 143_001, 1_000))
-
-# Stanford CRFM: four linear stretches (paper, appendix I; 609 checkpoints).
-STANFORD_LM_STEPS = (
-    *range(0, 100, 10),
-    *range(100, 2_000, 50),
-    *range(2_000, 20_000, 100),
-    *range(20_000, 400_001, 1_000),
-)
+from saetrack.families.architectures import ARCHITECTURES, Norm
+from saetrack.families.entry import PUBLISHED, Entry, load_entries
+from saetrack.settings import PREFIX, models_file
 
 # The mini-LM changes most between steps 8 and 512, so it has more checkpoints there than powers of
 # two would give: with those alone a chain loses a tenth of its features between 32 and 128.
@@ -34,13 +27,17 @@ class ModelSpec:
 
     Attributes:
         repo: repository on the hub; embedded LMs have none, they are made on this machine.
-        revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty for a live
-            folder, whose source knows the names.
+        revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty where
+            `places` tells the names, and for a live folder, whose source knows them.
         lm_steps: training step of each checkpoint; a checkpoint's place here is its
-            `checkpoint_index`.
-        max_context: longest row of tokens that the LM takes.
+            `checkpoint_index`. Empty until the hub, or its cache, was asked for the list.
+        n_layers: 0 until the LM's config.json was read, like `d_model`.
+        max_context: longest row of tokens that the LM takes; 0 for no limit, or none told.
         folder: of a live LM, into which its training run writes checkpoints; such an LM has no
             repo, and as many `lm_steps` as are there so far.
+        norm: what reads the residual stream.
+        entry: what the catalogue tells of an LM of the hub.
+        places: repository and revision of each checkpoint of such an LM.
     """
 
     name: str
@@ -51,10 +48,28 @@ class ModelSpec:
     d_model: int
     max_context: int
     folder: Path | None = None
+    norm: Norm = "layer"
+    entry: Entry | None = None
+    places: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is known by now which checkpoints there are; a live folder may yet grow."""
+        return self.entry is None or bool(self.lm_steps)
 
     def revision(self, checkpoint_index: int) -> str:
         """The revision that holds a checkpoint."""
+        if self.places:
+            return self.places[checkpoint_index][1]
         return self.revision_pattern.format(lm_step=self.lm_steps[checkpoint_index])
+
+    def with_places(self, places: tuple[tuple[int, str, str], ...]) -> ModelSpec:
+        """This LM with its checkpoints: training step, repository and revision of each."""
+        return replace(
+            self,
+            lm_steps=tuple(lm_step for lm_step, *_ in places),
+            places=tuple((repo, revision) for _, repo, revision in places),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,71 +83,82 @@ class Checkpoint:
     commit: str
 
 
-def _pythia(size: str, n_layers: int, d_model: int) -> list[ModelSpec]:
-    return [
-        ModelSpec(
-            name=f"pythia-{size}{suffix}",
-            repo=f"EleutherAI/pythia-{size}{suffix}",
-            revision_pattern="step{lm_step}",
-            lm_steps=PYTHIA_LM_STEPS,
-            n_layers=n_layers,
-            d_model=d_model,
-            max_context=2048,
-        )
-        for suffix in ("", "-deduped")
-    ]
-
-
-def _stanford(size: str, letter: str, repo: str, n_layers: int, d_model: int) -> ModelSpec:
-    return ModelSpec(
-        name=f"stanford-gpt2-{size}-{letter}",
-        repo=f"stanford-crfm/{repo}",
-        revision_pattern="checkpoint-{lm_step}",
-        lm_steps=STANFORD_LM_STEPS,
-        n_layers=n_layers,
-        d_model=d_model,
-        max_context=1024,
-    )
-
-
 def _embedded(
     name: str, lm_steps: tuple[int, ...], n_layers: int, d_model: int, max_context: int
 ) -> ModelSpec:
     return ModelSpec(name, None, "step{lm_step}", lm_steps, n_layers, d_model, max_context)
 
 
-_MODELS = [
-    _embedded("mini", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128),
-    _embedded("nano", NANO_LM_STEPS, n_layers=2, d_model=32, max_context=32),
-    *_pythia("70m", 6, 512),
-    *_pythia("160m", 12, 768),
-    *_pythia("410m", 24, 1024),
-    *_pythia("1b", 16, 2048),
-    *_pythia("1.4b", 24, 2048),
-    *_pythia("2.8b", 32, 2560),
-    *_pythia("6.9b", 32, 4096),
-    *_pythia("12b", 36, 5120),
-    _stanford("small", "a", "alias-gpt2-small-x21", 12, 768),
-    _stanford("small", "b", "battlestar-gpt2-small-x49", 12, 768),
-    _stanford("small", "c", "caprica-gpt2-small-x81", 12, 768),
-    _stanford("small", "d", "darkmatter-gpt2-small-x343", 12, 768),
-    _stanford("small", "e", "expanse-gpt2-small-x777", 12, 768),
-    _stanford("medium", "a", "arwen-gpt2-medium-x21", 24, 1024),
-    _stanford("medium", "b", "beren-gpt2-medium-x49", 24, 1024),
-    _stanford("medium", "c", "celebrimbor-gpt2-medium-x81", 24, 1024),
-    _stanford("medium", "d", "durin-gpt2-medium-x343", 24, 1024),
-    _stanford("medium", "e", "eowyn-gpt2-medium-x777", 24, 1024),
-]
-MODELS = {model.name: model for model in _MODELS}
+EMBEDDED = {
+    "mini": _embedded("mini", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128),
+    "nano": _embedded("nano", NANO_LM_STEPS, n_layers=2, d_model=32, max_context=32),
+}
 
 
 def find_model(name: str) -> ModelSpec:
-    """The catalogue's entry for a name.
+    """The LM of a name: embedded, of the catalogue, or of the user's file.
 
     Raises:
-        UserError: no such entry; the line names the nearest ones.
+        UserError: no such entry; the line names the nearest ones. Or the user's file cannot be
+            used.
     """
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.3) or list(MODELS)
-        raise UserError(f"model={name!r}: not in the catalogue; did you mean {', '.join(near)}?")
-    return MODELS[name]
+    known = models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(EMBEDDED)
+        raise UserError(
+            f"model={name!r}: not in the catalogue (`saetrack families` lists it); did you mean "
+            f"{', '.join(near)}?"
+        )
+    return known[name]
+
+
+def models() -> dict[str, ModelSpec]:
+    """Every LM that has a name, by it.
+
+    Raises:
+        UserError: the user's file cannot be used.
+    """
+    return EMBEDDED | {one.name: spec_of(one) for entry in entries() for one in entry.each()}
+
+
+def entries() -> list[Entry]:
+    """What the catalogue and the user's file tell, variants not told apart.
+
+    Raises:
+        UserError: the user's file cannot be used.
+    """
+    own = models_file()
+    return [*_published(), *(_own_entries(own) if own is not None else ())]
+
+
+def spec_of(entry: Entry) -> ModelSpec:
+    """The LM of an entry without variants."""
+    spec = ModelSpec(
+        name=entry.name,
+        repo=entry.repo,
+        revision_pattern="",
+        lm_steps=(),
+        n_layers=entry.n_layers or 0,
+        d_model=entry.d_model or 0,
+        max_context=entry.max_context or 0,
+        norm=ARCHITECTURES[entry.architecture].norm if entry.architecture else "layer",
+        entry=entry,
+    )
+    return spec.with_places(entry.places)
+
+
+@cache
+def _published() -> list[Entry]:
+    return load_entries(PUBLISHED, "catalogue")
+
+
+def _own_entries(path: Path) -> list[Entry]:
+    called = f"{PREFIX}MODELS_FILE"
+    own = load_entries(path, called)
+    taken = {*EMBEDDED, *(one.name for entry in _published() for one in entry.each())}
+    for entry in own:
+        for one in entry.each():
+            if one.name in taken:  # it names an experiment
+                raise UserError(f"{called}={path}: the name {one.name!r} is taken; choose another")
+            taken.add(one.name)
+    return own

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from saetrack.catalog import ModelSpec
 from saetrack.errors import UserError, one_line
+from saetrack.fit import require_fit
 from saetrack.live import find_spec
 from saetrack.sae.objective import Objective
 from saetrack.sae.sparse import EncoderPrecision
@@ -159,47 +159,22 @@ class TrackConfig(Frozen):
 
     @model_validator(mode="after")
     def _fits_the_model(self) -> Self:
-        self.require_fit(find_spec(self.model))
+        require_fit(self, find_spec(self.model))
         return self
 
-    def require_fit(self, spec: ModelSpec) -> None:
-        """Check layers, context and schedule against an LM.
-
-        Raises:
-            UserError: the LM has no such layer, context or checkpoint.
-        """
-        is_live = spec.folder is not None
-        if is_live and not spec.lm_steps:
-            return  # nothing is known of it yet
-        for layer in self.layers:
-            if layer >= spec.n_layers:
-                raise UserError(
-                    f"layers={list(self.layers)}: {self.model} has layers 0 to {spec.n_layers - 1}"
-                )
-        if self.corpus.context_size > spec.max_context:
-            raise UserError(
-                f"corpus.context_size={self.corpus.context_size}: {self.model} takes at most "
-                f"{spec.max_context}"
-            )
-        last = max(max(piece.first, piece.last or 0) for piece in self.schedule)
-        if last >= len(spec.lm_steps) and not is_live:
-            raise UserError(
-                f"schedule: checkpoint {last} is beyond {self.model}'s last, "
-                f"{len(spec.lm_steps) - 1}"
-            )
-
-    def budgets(self, n_checkpoints: int) -> list[tuple[int, int]]:
+    def budgets(self, n_checkpoints: int | None) -> list[tuple[int, int]]:
         """Checkpoint index and training tokens of each link, in the chain's order.
 
         Args:
-            n_checkpoints: how many the LM has; of a live folder's, those there are so far.
+            n_checkpoints: how many the LM has; of a live folder's, those there are so far; None
+                if the hub was not asked yet.
         """
         return [
             (index, piece.tokens)
             for piece in self.schedule
-            for index in piece.checkpoint_indices(n_checkpoints)
+            for index in piece.checkpoint_indices(n_checkpoints or 0)
             for _ in range(piece.repeat)
-            if index < n_checkpoints
+            if n_checkpoints is None or index < n_checkpoints
         ]
 
     @property
@@ -300,7 +275,8 @@ class CompareConfig(Frozen):
         ]
 
     def _budgets(self) -> dict[int, int]:
-        return dict(self.track.budgets(len(find_spec(self.track.model).lm_steps)))
+        spec = find_spec(self.track.model)
+        return dict(self.track.budgets(len(spec.lm_steps) if spec.is_listed else None))
 
     def _variant(self, **changes: Any) -> TrackConfig:
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})

@@ -13,6 +13,7 @@ from typing import Any
 
 from saetrack.catalog import ModelSpec, find_model
 from saetrack.errors import UserError
+from saetrack.families.architectures import Norm, norm_of
 
 # As the Trainer of `transformers` names them, or as Pythia's revisions are named.
 CHECKPOINT_NAME = re.compile(r"(?:checkpoint-|step)([0-9]+)")
@@ -24,7 +25,7 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG_KEYS = {
     "n_layers": ("num_hidden_layers", "n_layer"),
     "d_model": ("hidden_size", "n_embd", "d_model"),
-    "max_context": ("max_position_embeddings", "n_positions"),
+    "max_context": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"),
 }
 
 
@@ -34,11 +35,12 @@ class NotWholeError(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """The numbers of an LM that a track must fit; `max_context` in tokens."""
+    """What a track must fit of an LM; `max_context` in tokens, 0 if none is told."""
 
     n_layers: int
     d_model: int
     max_context: int
+    norm: Norm = "layer"
 
 
 UNKNOWN_SHAPE = Shape(0, 0, 0)
@@ -139,13 +141,13 @@ def shape_of(checkpoint: Path) -> Shape:
     numbers = {}
     for field, keys in CONFIG_KEYS.items():
         told = [value for key in keys if isinstance(value := config.get(key), int)]
-        if not told:
+        if not told and field != "max_context":  # BLOOM's has none: its attention has no limit
             raise UserError(
                 f"model='{checkpoint.parent}': {checkpoint.name}/config.json has none of "
                 f"{', '.join(keys)}"
             )
-        numbers[field] = told[0]
-    return Shape(**numbers)
+        numbers[field] = told[0] if told else 0
+    return Shape(**numbers, norm=norm_of(config))
 
 
 def _whole_checkpoints(folder: Path) -> list[tuple[int, Path]]:

@@ -10,6 +10,7 @@ import torch
 from saetrack.config import TrackConfig
 from saetrack.corpus import prepare_corpus
 from saetrack.errors import UserError
+from saetrack.fit import require_fit
 from saetrack.live import find_spec
 from saetrack.lm.checkpoints import CheckpointSource, open_source
 from saetrack.lm.folder import FolderSource
@@ -48,7 +49,7 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
         if not source.wait_for_more(0, config.follow_s):
             raise UserError(f"model={config.model!r}: holds no whole checkpoint yet")
         source = open_source(find_spec(config.model), settings.cache_dir, settings.fetched_bytes)
-    config.require_fit(source.spec)
+    require_fit(config, source.spec)
     source.resolve([index for index, _ in config.budgets(len(source.spec.lm_steps))])
     corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
     workshop = Workshop(registry, device, settings.cache_dir / "states")

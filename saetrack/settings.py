@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto takes a GPU where torch sees one."
     )
+    models_file: Path | None = Field(
+        default=None,
+        description="YAML with LMs of your own, in the form of the catalogue.",
+    )
 
     @field_validator("tracking_uri")
     @classmethod
@@ -69,6 +73,21 @@ class Settings(BaseSettings):
         for field, folder in folders.items():
             _require_writable(field, folder)
         return self
+
+
+class _ModelsFile(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    models_file: Path | None = None
+
+
+def models_file() -> Path | None:
+    """The file with the user's own LMs.
+
+    Read apart from the rest: the name of an LM is checked before any folder is made.
+    """
+    own = _ModelsFile().models_file
+    return None if own is None else own.expanduser().absolute()
 
 
 def _require_writable(field: str, folder: Path) -> None:

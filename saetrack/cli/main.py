@@ -7,6 +7,7 @@ import sys
 import typer
 
 from saetrack.cli.chains import chains
+from saetrack.cli.families import families
 from saetrack.cli.labelling import agreement, sheet
 from saetrack.errors import UserError
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Chains of sparse autoencoders over the training checkpoints of language models.",
 )
-for command in (chains, sheet, agreement):
+for command in (chains, families, sheet, agreement):
     app.command()(command)
 
 

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from saetrack.catalog import Checkpoint, ModelSpec
+from saetrack.errors import UserError
+from saetrack.live import NotWholeError, Shape, shape_of
 from saetrack.lm import hub
 from saetrack.lm.folder import open_folder
+from saetrack.lm.revisions import listed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -77,13 +80,15 @@ class HubSource:
         Raises:
             UserError: a revision is neither in the cache nor to be had from the hub.
         """
-        revisions = {index: self.spec.revision(index) for index in checkpoint_indices}
-        commits = hub.commits(
-            self.repo, [*revisions.values(), TOKENIZER_REVISION], self.cache
-        )  # the tokenizer is needed too: find out now rather than after an hour
+        places = {index: self._place(index) for index in checkpoint_indices}
+        wanted: dict[str, list[str]] = {}
+        # The tokenizer is needed too: find out now rather than after an hour.
+        for repo, revision in [*places.values(), (self._tokenizer_repo, TOKENIZER_REVISION)]:
+            wanted.setdefault(repo, []).append(revision)
+        commits = {repo: hub.commits(repo, names, self.cache) for repo, names in wanted.items()}
         return [
-            Checkpoint(index, self.spec.lm_steps[index], self.repo, name, commits[name])
-            for index, name in revisions.items()
+            Checkpoint(index, self.spec.lm_steps[index], repo, name, commits[repo][name])
+            for index, (repo, name) in places.items()
         ]
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
@@ -100,10 +105,30 @@ class HubSource:
         """The LM's tokenizer, and the commit that names its exact content."""
         from transformers import AutoTokenizer
 
-        commit = hub.commits(self.repo, [TOKENIZER_REVISION], self.cache)[TOKENIZER_REVISION]
-        folder = hub.fetch(self.repo, TOKENIZER_REVISION, commit, hub.TOKENIZER_FILES, self.cache)
+        repo = self._tokenizer_repo
+        commit = hub.commits(repo, [TOKENIZER_REVISION], self.cache)[TOKENIZER_REVISION]
+        folder = hub.fetch(repo, TOKENIZER_REVISION, commit, hub.TOKENIZER_FILES, self.cache)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        return tokenizer, f"{self.repo}@{commit}"
+        return tokenizer, f"{repo}@{commit}"
+
+    def shape(self) -> Shape:
+        """The LM's shape, from the config.json of its last checkpoint, downloaded if need be."""
+        (last,) = self.resolve([len(self.spec.lm_steps) - 1])
+        files = (last.repo, last.revision, last.commit, ["config.json"], self.cache)
+        try:
+            return shape_of(hub.fetch(*files))
+        except NotWholeError as error:
+            raise UserError(f"model: {last.repo} at {last.revision} {error}") from None
+
+    @property
+    def _tokenizer_repo(self) -> str:
+        entry = self.spec.entry
+        return entry.tokenizer if entry is not None and entry.tokenizer else self.repo
+
+    def _place(self, checkpoint_index: int) -> tuple[str, str]:
+        if self.spec.places:
+            return self.spec.places[checkpoint_index]
+        return self.repo, self.spec.revision(checkpoint_index)
 
 
 def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> CheckpointSource:
@@ -111,15 +136,26 @@ def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> Checkpoin
 
     Args:
         spec: from `find_spec`.
-        cache_dir: where embedded LMs and the ledgers of live folders are kept; LMs of the hub use
-            the hub's own cache.
+        cache_dir: where embedded LMs, lists of revisions and the ledgers of live folders are kept;
+            LMs of the hub use the hub's own cache.
         limit_bytes: what may lie in the hub's cache of fetched checkpoints.
     """
     if spec.folder is not None:
         return open_folder(spec, cache_dir)
     if spec.repo is not None:
-        return HubSource(spec, spec.repo, hub.hub_cache(), limit_bytes)
+        return _open_repo(spec, spec.repo, cache_dir, limit_bytes)
     from saetrack.lm.mini import ensure_built  # only embedded LMs are trained here
 
     cache = cache_dir / "hub"
     return HubSource(spec, ensure_built(spec, cache), cache, limit_bytes)
+
+
+def _open_repo(spec: ModelSpec, repo: str, cache_dir: Path, limit_bytes: int) -> HubSource:
+    """With all that its entry leaves to the hub: the list of its checkpoints, its shape."""
+    cache = hub.hub_cache()
+    if not spec.is_listed:
+        spec = listed(spec, cache, cache_dir)
+    source = HubSource(spec, repo, cache, limit_bytes)
+    if not spec.n_layers:
+        source = replace(source, spec=replace(spec, **asdict(source.shape())))
+    return source

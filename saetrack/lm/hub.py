@@ -46,6 +46,32 @@ def commits(repo: str, revisions: list[str], cache: Path) -> dict[str, str]:
     return found
 
 
+def list_revisions(repo: str) -> list[str]:
+    """The names of a repository's branches and tags.
+
+    Raises:
+        UserError: the hub does not answer, or knows no such repository.
+    """
+    try:
+        return list(_hub_refs(repo))
+    except Exception as error:
+        raise UserError(
+            f"model: the hub cannot be asked for the revisions of {repo}: {reason(error)}"
+        ) from None
+
+
+def revisions_on_disk(repo: str, cache: Path) -> list[str]:
+    """The names of a repository's revisions whose weights the cache holds."""
+    refs = layout.repo_folder(cache, repo) / "refs"
+    names = sorted(str(path.relative_to(refs)) for path in refs.rglob("*") if path.is_file())
+    commits = {name: _cached_commit(repo, name, cache) for name in names}
+    return [
+        name
+        for name, commit in commits.items()
+        if commit and layout.has_weights(layout.snapshot_folder(cache, repo, commit))
+    ]
+
+
 def fetch(repo: str, revision: str, commit: str, patterns: list[str], cache: Path) -> Path:
     """The folder of a revision's files that match `patterns`, downloaded unless the cache has them.
 
@@ -137,13 +163,17 @@ def _cached_commit(repo: str, revision: str, cache: Path) -> str | None:
 
 def _hub_commits(repo: str, missing: list[str], cache: Path) -> dict[str, str]:
     try:
-        if constants.is_offline_mode():
-            raise ConnectionError("offline mode is on (HF_HUB_OFFLINE)")
-        refs = HfApi().list_repo_refs(repo)
+        return _hub_refs(repo)
     except Exception as error:
         named = missing[0] + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         raise UserError(
             f"model: {repo} at {named} is not in the local cache ({cache}) and the hub cannot be "
             f"asked: {reason(error)}"
         ) from None
+
+
+def _hub_refs(repo: str) -> dict[str, str]:
+    if constants.is_offline_mode():
+        raise ConnectionError("offline mode is on (HF_HUB_OFFLINE)")
+    refs = HfApi().list_repo_refs(repo)
     return {ref.name: ref.target_commit for ref in [*refs.branches, *refs.tags]}

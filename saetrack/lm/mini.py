@@ -115,8 +115,8 @@ def write_live(spec: ModelSpec, folder: Path) -> None:
 
 def _key(spec: ModelSpec) -> str:
     """Names an embedded LM by all that determines its weights."""
-    made_of = asdict(spec)
-    del made_of["folder"]  # only of LMs that others train
+    told = ("name", "repo", "revision_pattern", "lm_steps", "n_layers", "d_model", "max_context")
+    made_of = {field: getattr(spec, field) for field in told}
     recipe = asdict(RECIPES[spec.name])
     return digest([RECIPE_VERSION, made_of, recipe, embedded_text_version(), torch.__version__])[:8]
 

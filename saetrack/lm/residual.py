@@ -25,14 +25,19 @@ Convention = Literal["centred", "raw"]
 LMPrecision = Literal["float32", "bfloat16"]
 Replace = Callable[[Tensor], Tensor]
 
+# As TransformerLens calls what lies below the first block; BLOOM has a norm there.
+EMBEDDING_PARTS = ("embed", "pos_embed", "embed_ln")
+
 
 class ResidualLM:
     """Gives `blocks.{layer}.hook_resid_pre` of one or more layers from one pass.
 
     It runs the blocks below the highest layer and no more. The paper reads residuals of a model
-    whose writing weights are centred (TransformerLens' default processing): for the LayerNorm
-    architectures of the catalogue that is the raw residual less its mean over `d_in`, so it is
-    computed so, without rewriting any weights.
+    whose writing weights are centred (TransformerLens' default processing): for architectures with
+    LayerNorm that is the raw residual less its mean over `d_in`, so it is computed so, without
+    rewriting any weights. An RMSNorm reads the mean, so there only `raw` makes sense. BLOOM's
+    processed weights differ, since it has a norm above its embedding; its mean is without meaning
+    to the LM all the same.
     """
 
     def __init__(
@@ -56,13 +61,19 @@ class ResidualLM:
             whole: load the blocks above the hooks too, which `spliced_loss` needs.
 
         Raises:
-            UserError: weights of the needed layers are missing from the files, or of another shape.
+            UserError: weights of the needed layers are missing from the files, or of another
+                shape; the architecture is unknown, or does not go with the convention.
         """
         self.layers = tuple(layers)
         self.device = torch.device(device)
         self._convention = convention
         top_layer = None if whole else self.layers[-1]
         self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
+        if convention == "centred" and self._bridge.cfg.normalization_type == "RMS":
+            raise UserError(
+                "convention='centred': this LM has RMSNorm, which reads the mean that centring "
+                "takes away; set convention=raw"
+            )
 
     @property
     def d_in(self) -> int:
@@ -76,9 +87,8 @@ class ResidualLM:
 
     def weights_below(self) -> dict[str, Tensor]:
         """All that the residual at the highest layer depends on, float32, on the CPU."""
-        parts = {"embed": self._bridge.embed}
-        if hasattr(self._bridge, "pos_embed"):
-            parts["pos_embed"] = self._bridge.pos_embed
+        names = [name for name in EMBEDDING_PARTS if hasattr(self._bridge, name)]
+        parts = {name: getattr(self._bridge, name) for name in names}
         parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[: self.layers[-1]])}
         weights = {
             f"{place}.{name}": weight.detach().float().cpu()
@@ -86,9 +96,9 @@ class ResidualLM:
             for name, weight in module.named_parameters()
         }
         # Where an LM has joint weights for queries, keys and values, the bridge adds split copies.
-        joint = any(".qkv." in name for name in weights)
-        copies = (".attention.q.", ".attention.k.", ".attention.v.") if joint else ()
-        return {n: w for n, w in weights.items() if not any(copy in n for copy in copies)}
+        joint = {name.partition(".qkv.")[0] for name in weights if ".qkv." in name}
+        copies = tuple(f"{place}.{part}." for place in joint for part in "qkv")
+        return {name: weight for name, weight in weights.items() if not name.startswith(copies)}
 
     @torch.no_grad()
     @part("LM")
@@ -153,7 +163,8 @@ def _load_bridge(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model = _load_truncated(folder, top_layer, dtype).to(device)
+        model: Any = _load_truncated(folder, top_layer, dtype)
+        model.to(device)
         # Not by `boot_transformers`: it wants a tokenizer beside the weights.
         return build_bridge_from_module(
             model,
