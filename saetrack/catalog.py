@@ -102,23 +102,16 @@ def find_model(name: str) -> ModelSpec:
         UserError: no such entry; the line names the nearest ones. Or the user's file cannot be
             used.
     """
-    known = models()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or list(EMBEDDED)
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    named = {one.name: one for entry in entries() for one in entry.each()}
+    if name not in named:
+        near = difflib.get_close_matches(name, [*EMBEDDED, *named], n=3, cutoff=0.3)
         raise UserError(
             f"model={name!r}: not in the catalogue (`saetrack families` lists it); did you mean "
-            f"{', '.join(near)}?"
+            f"{', '.join(near or EMBEDDED)}?"
         )
-    return known[name]
-
-
-def models() -> dict[str, ModelSpec]:
-    """Every LM that has a name, by it.
-
-    Raises:
-        UserError: the user's file cannot be used.
-    """
-    return EMBEDDED | {one.name: spec_of(one) for entry in entries() for one in entry.each()}
+    return spec_of(named[name])
 
 
 def entries() -> list[Entry]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -102,8 +101,9 @@ class Entry(_Frozen):
     @model_validator(mode="after")
     def _tells_its_checkpoints_once(self) -> Self:
         for pattern in self.patterns:
-            if len(LM_STEP.findall(pattern)) != 1:
-                raise ValueError(f"revision={pattern!r}: must hold {{lm_step}} once")
+            around = LM_STEP.sub("", pattern)
+            if len(LM_STEP.findall(pattern)) != 1 or "{" in around or "}" in around:
+                raise ValueError(f"revision={pattern!r}: must hold {{lm_step}} once, and no other")
             if self.lm_steps is not None and ("*" in pattern or "?" in pattern):
                 raise ValueError(f"revision={pattern!r}: no wildcard where lm_steps are given")
         if self.checkpoints is not None and (self.patterns or self.lm_steps):
@@ -137,7 +137,7 @@ class Entry(_Frozen):
         """Whether no checkpoint of its training is public."""
         return not self.patterns and self.checkpoints is None
 
-    @cached_property
+    @property
     def places(self) -> tuple[tuple[int, str, str], ...]:
         """Training step, repository and revision of each checkpoint; none where the hub lists."""
         if self.is_listed_by_the_hub:

@@ -113,12 +113,12 @@ class HubSource:
 
     def shape(self) -> Shape:
         """The LM's shape, from the config.json of its last checkpoint, downloaded if need be."""
-        (last,) = self.resolve([len(self.spec.lm_steps) - 1])
-        files = (last.repo, last.revision, last.commit, ["config.json"], self.cache)
+        repo, revision = self._place(len(self.spec.lm_steps) - 1)
+        commit = hub.commits(repo, [revision], self.cache)[revision]
         try:
-            return shape_of(hub.fetch(*files))
+            return shape_of(hub.fetch(repo, revision, commit, ["config.json"], self.cache))
         except NotWholeError as error:
-            raise UserError(f"model: {last.repo} at {last.revision} {error}") from None
+            raise UserError(f"model: {repo} at {revision} {error}") from None
 
     @property
     def _tokenizer_repo(self) -> str:
