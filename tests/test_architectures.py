@@ -215,6 +215,12 @@ def test_whole_lms_have_the_size_that_they_are_known_by(model: str, billions: fl
     assert memory / 4e9 == pytest.approx(billions, rel=0.005)
 
 
+def test_a_key_that_nothing_reads_does_not_tell_the_norm() -> None:
+    assert norm_of({"model_type": "olmo", "rms_norm_eps": 1e-5}) == "layer"
+    assert norm_of({"model_type": "mistral", "rms_norm_eps": 1e-5}) == "rms"
+    assert norm_of({"model_type": "falcon", "layer_norm_epsilon": 1e-5}) == "layer"
+
+
 def test_what_an_entry_does_not_tell_is_not_made_up() -> None:
     assert memory_bytes(Entry(name="x", repo="me/x", revision="step{lm_step}"), None) is None
 
