@@ -108,8 +108,8 @@ def find_model(name: str) -> ModelSpec:
     if name not in named:
         near = difflib.get_close_matches(name, [*EMBEDDED, *named], n=3, cutoff=0.3)
         raise UserError(
-            f"model={name!r}: not in the catalogue (`saetrack families` lists it); did you mean "
-            f"{', '.join(near or EMBEDDED)}?"
+            f"model={name!r}: not in the catalogue; did you mean {', '.join(near or EMBEDDED)}? "
+            "`saetrack families` lists it"
         )
     return spec_of(named[name])
 
