@@ -51,7 +51,6 @@ def server(running: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     running.reset()
     for name in ("step16-b", "step2-b", "step2-a", "step128-b", "steps", "instruct-step4-b"):
         running.add(REPO, name, checkpoint(len(name)))
-    running.add(REPO, "main", {})
     running.add(WORDS, "main", {"tokenizer.json": b"{}"})
     own = tmp_path / "models.yaml"
     own.write_text(
