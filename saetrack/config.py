@@ -120,8 +120,8 @@ class TrackConfig(Frozen):
     """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints."""
 
     model: str = Field(
-        description="a name of the catalogue, such as pythia-410m-deduped, or a folder into which "
-        "a training run writes Hugging Face checkpoints"
+        description="a name of the catalogue, such as pythia-410m-deduped (`saetrack families` "
+        "lists them), or a folder into which a training run writes Hugging Face checkpoints"
     )
     layers: Annotated[tuple[Index, ...], Field(min_length=1)] = Field(
         description="of blocks.{layer}.hook_resid_pre; one chain each, all from one pass of the LM"
