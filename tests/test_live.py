@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from saetrack.catalog import find_model
+from saetrack.config import load_config
 from saetrack.errors import UserError
 from saetrack.live import find_spec, live_spec
 from saetrack.lm import ledger
 from saetrack.lm.folder import FolderSource
 from tests.live_folder import CONFIG, commits, halve, look_into, pickle, shard, write
+from tests.nano import NANO_TRACK
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -281,3 +283,17 @@ def test_names_are_the_catalogues_and_paths_are_folders(
     assert find_spec("nano") == find_model("nano")
     monkeypatch.chdir(live)
     assert find_spec(".") == find_spec(str(live)) == find_spec("../nano-live/")
+
+
+def test_the_config_tells_the_norm_and_so_the_convention(
+    live: Path, look: Callable[[], FolderSource]
+) -> None:
+    path = write(live, 1)
+    assert look().spec.norm == live_spec(str(live)).norm == "layer"
+    (path / "config.json").write_text(json.dumps({**CONFIG, "rms_norm_eps": 1e-5}))
+    assert look().spec.norm == live_spec(str(live)).norm == "rms"
+    track = {**NANO_TRACK, "model": str(live), "layers": [1]}
+    track["corpus"] = {**NANO_TRACK["corpus"], "context_size": 16}
+    with pytest.raises(UserError, match=r"convention='centred': .*nano-live has RMSNorm"):
+        load_config(track)
+    load_config({**track, "convention": "raw"})
