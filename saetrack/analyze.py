@@ -28,6 +28,7 @@ from saetrack.findings import (
     spans,
 )
 from saetrack.identity import match_chains
+from saetrack.lm.checkpoints import learning_rate
 from saetrack.plan import Link
 from saetrack.settings import Settings
 from saetrack.study import QUESTIONS_VERSION, Study
@@ -136,7 +137,12 @@ def _find(
         **meaning.tables,
         **find_polysemy(answers, meaning),
         **find_formation(answers, meaning),
-        **find_geometry(answers, links, study.parameter_displacements()),
+        **find_geometry(
+            answers,
+            links,
+            study.parameter_displacements(),
+            learning_rate(subject.ready.source.spec),
+        ),
         **find_projection(answers, study.chosen.features, meaning, config.seed),
         **of_drift,
         **find_identity(config, subject, controls),

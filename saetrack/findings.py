@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from saetrack.analysis.datapoints import Decode
     from saetrack.analysis.drift_controls import Role
     from saetrack.answers import Answers
+    from saetrack.learning_rate import LearningRate
     from saetrack.study import Study
 
 MEASURE = "activation_cosine_centred"
@@ -136,7 +138,10 @@ def find_formation(answers: Sequence[Answers], meaning: Meaning) -> dict[str, pd
 
 
 def find_geometry(
-    answers: Sequence[Answers], links: pd.DataFrame, moved: Mapping[int, float]
+    answers: Sequence[Answers],
+    links: pd.DataFrame,
+    moved: Mapping[int, float],
+    learning_rate: LearningRate | None,
 ) -> dict[str, pd.DataFrame]:
     """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
 
@@ -144,9 +149,16 @@ def find_geometry(
         answers: ascending by LM step.
         links: the chain's table, as `Registry.table` gives it.
         moved: displacement of the LM's weights, by the LM step that a move ends at.
+        learning_rate: of the LM's training, if it is known.
     """
+    steps = [one.link.checkpoint.lm_step for one in answers]
+    summed = {
+        after: learning_rate.summed(before, after)
+        for before, after in pairwise(steps)
+        if learning_rate is not None
+    }
     residuals = [Residuals(*_place(one), one.sample) for one in answers]
-    joined = with_warm_starts(continuity_table(residuals, moved), links[links["link"] > 0])
+    joined = with_warm_starts(continuity_table(residuals, moved, summed), links[links["link"] > 0])
     return {
         "collapse": collapse_table(residuals, min(COLLAPSE_TOKENS, len(answers[0].sample) // 2)),
         "continuity": joined,

@@ -24,11 +24,13 @@ class LearningRate:
 
     def at(self, lm_step: int) -> float:
         """Of the update that leads from a training step to the next one."""
+        return self.peak * self._height(lm_step)
+
+    def _height(self, lm_step: int) -> float:
         if lm_step < self.warmup_lm_steps:
-            return self.peak * (lm_step + 1) / self.warmup_lm_steps
+            return (lm_step + 1) / self.warmup_lm_steps
         done = (lm_step - self.warmup_lm_steps) / (self.total_lm_steps - self.warmup_lm_steps)
-        height = 0.5 * (1 + math.cos(math.pi * done))
-        return self.peak * (self.floor + (1 - self.floor) * height)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def summed(self, first: int, last: int) -> float:
         """Over the updates between two training steps: the bound of a parameter's way by Adam."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from saetrack.errors import UserError, one_line
 from saetrack.families.architectures import ARCHITECTURES
+from saetrack.learning_rate import LearningRate
 
 # In C where PyYAML was built so: a tenth of the time.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -82,6 +83,9 @@ class Entry(_Frozen):
     tied: bool | None = Field(default=None, description="unembedding and embedding are one")
     max_context: Size | None = None
     hook_layer: Step | None = Field(default=None, description="of the paper; a third if not told")
+    learning_rate: LearningRate | None = Field(
+        default=None, description="of its training: linear warm-up, then a cosine to a floor"
+    )
     corpus: str = "unknown"
     licence: str = "unknown"
     documentation: str | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from saetrack.catalog import Checkpoint, ModelSpec
 from saetrack.errors import UserError
+from saetrack.learning_rate import LearningRate
 from saetrack.live import NotWholeError, Shape, shape_of
 from saetrack.lm import hub
 from saetrack.lm.folder import open_folder
@@ -159,3 +160,12 @@ def _open_repo(spec: ModelSpec, repo: str, cache_dir: Path, limit_bytes: int) ->
     if not spec.n_layers:
         source = replace(source, spec=replace(spec, **asdict(source.shape())))
     return source
+
+
+def learning_rate(spec: ModelSpec) -> LearningRate | None:
+    """Of an LM's own training, where it is known."""
+    if spec.entry is not None:
+        return spec.entry.learning_rate
+    from saetrack.lm import mini
+
+    return mini.learning_rate(spec) if spec.folder is None else None

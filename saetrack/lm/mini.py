@@ -26,6 +26,7 @@ from saetrack.catalog import ModelSpec, find_model
 from saetrack.corpus import RowPacker, bos_of
 from saetrack.errors import UserError
 from saetrack.files import digest, write_atomically
+from saetrack.learning_rate import LearningRate
 from saetrack.live import checkpoint_folders, is_whole
 from saetrack.lm import hub
 from saetrack.progress import Progress
@@ -113,6 +114,12 @@ def write_live(spec: ModelSpec, folder: Path) -> None:
     log.info("%s holds all %d checkpoints", folder, len(spec.lm_steps))
 
 
+def learning_rate(spec: ModelSpec) -> LearningRate:
+    """By which an embedded LM is trained."""
+    recipe = RECIPES[spec.name]
+    return LearningRate(recipe.learning_rate, recipe.warmup_lm_steps, spec.lm_steps[-1])
+
+
 def _key(spec: ModelSpec) -> str:
     """Names an embedded LM by all that determines its weights."""
     told = ("name", "repo", "revision_pattern", "lm_steps", "n_layers", "d_model", "max_context")
@@ -131,7 +138,7 @@ def _train(spec: ModelSpec, state_path: Path, publish: Publish) -> Trained:
     tokens = f"{rows.numel():,}"
     log.info("training %s on %s tokens of text from this Python's library", spec.name, tokens)
     model = _new_model(spec, recipe)
-    training = _LMTraining(model, rows, recipe, total_lm_steps=spec.lm_steps[-1])
+    training = _LMTraining(model, rows, recipe, learning_rate(spec))
     if state_path.exists():
         training.load(state_path)
     else:
@@ -154,13 +161,13 @@ class _LMTraining:
         model: GPTNeoXForCausalLM,
         rows: Int[Tensor, "rows context"],
         recipe: Recipe,
-        total_lm_steps: int,
+        learning_rate: LearningRate,
     ) -> None:
         self.lm_step = 0
         self._model = model
         self._rows = rows
         self._recipe = recipe
-        self._total_lm_steps = total_lm_steps
+        self._learning_rate = learning_rate
         self._optimiser = torch.optim.AdamW(
             model.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.1
         )
@@ -190,7 +197,7 @@ class _LMTraining:
 
     def _step(self) -> float:
         for group in self._optimiser.param_groups:
-            group["lr"] = self._recipe.learning_rate * self._schedule()
+            group["lr"] = self._learning_rate.at(self.lm_step)
         batch = self._rows[self._batch_rows()]
         logits = self._model(batch).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
@@ -200,13 +207,6 @@ class _LMTraining:
         self._optimiser.step()
         self.lm_step += 1
         return float(loss.detach())
-
-    def _schedule(self) -> float:
-        warmup = self._recipe.warmup_lm_steps
-        if self.lm_step < warmup:
-            return (self.lm_step + 1) / warmup
-        done = (self.lm_step - warmup) / (self._total_lm_steps - warmup)
-        return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * done))
 
     def _batch_rows(self) -> Int[Tensor, "batch"]:
         per_pass = len(self._rows) // self._recipe.batch_rows
