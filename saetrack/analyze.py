@@ -37,7 +37,7 @@ from saetrack.subject import Subject, controls_of
 log = logging.getLogger(__name__)
 
 # Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 3
+FINDINGS_VERSION = 4
 # The contexts of sampled features, to be labelled by hand (`saetrack sheet`).
 SHEET_FILE, SHEET_CONTEXTS = "sheet.csv", 10
 
