@@ -148,6 +148,11 @@ class TrackConfig(Frozen):
     batch_tokens: Tokens = 4096
     buffer_tokens: Tokens = 524_288
     seed: Index = 0
+    start: str | None = Field(
+        default=None,
+        description="name of an SAE brought in by `saetrack import`, from which the first link "
+        "starts as later ones do from their parents; null: from scratch",
+    )
     save_every_tokens: Tokens = Field(
         default=5_000_000,
         description="a link's training state is saved so often; determines no weights",
@@ -181,19 +186,28 @@ class TrackConfig(Frozen):
     def direction(self) -> Direction:
         """Through the LM's training, `reverse` as in appendix I.2.
 
-        One link is `conventional`; several at one checkpoint are a `frozen` chain, a control.
+        One link from scratch is `conventional`; links at one checkpoint that start from a parent
+        are a `frozen` chain, a control.
         """
         first, last = self.schedule[0].first, self.schedule[-1].last
         if first == last:
-            return (
-                "conventional" if len(self.schedule) == self.schedule[0].repeat == 1 else "frozen"
-            )
+            alone = len(self.schedule) == self.schedule[0].repeat == 1
+            return "conventional" if alone and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
 
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
         if list(self.layers) != sorted(set(self.layers)):
             raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_one_chain(self) -> Self:
+        if self.start is not None and len(self.layers) > 1:
+            raise UserError(
+                f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
+                "SAE of one hook"
+            )
         return self
 
     @model_validator(mode="after")
@@ -269,7 +283,11 @@ class CompareConfig(Frozen):
         tokens = self.conventional_tokens or budgets[order[0]]
         chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
         return [
-            self._variant(seed=seed, schedule=[{"first": index, "last": index, "tokens": tokens}])
+            self._variant(
+                seed=seed,
+                start=None,
+                schedule=[{"first": index, "last": index, "tokens": tokens}],
+            )
             for index in sorted(set(chosen))
             for seed in self.seeds
         ]

@@ -26,7 +26,8 @@ class Link:
         tokens: its training budget.
         optimiser: its learning rate and warm-up.
         identity: hash of all that determines its weights, the parent's identity among it.
-        parent_identity: of the link that it starts from; None for the first.
+        parent_identity: of the link, or of the imported SAE, that it starts from; None where it
+            starts from scratch.
     """
 
     number: int
@@ -92,8 +93,16 @@ class Track:
         return stages
 
 
-def plan_track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Track:
+def plan_track(
+    config: TrackConfig, source: CheckpointSource, corpus: Corpus, start: str | None = None
+) -> Track:
     """Lay out all chains of a track. Loads no LM and trains nothing.
+
+    Args:
+        config: of the track.
+        source: of its checkpoints.
+        corpus: its text in tokens.
+        start: identity of the imported SAE that the config names, if it names one.
 
     Raises:
         UserError: a checkpoint is neither in the cache nor to be had from the hub.
@@ -104,7 +113,7 @@ def plan_track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) ->
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
     places = [(checkpoints[index], tokens) for index, tokens in budgets]
-    chains = [_plan_chain(config, layer, source, corpus, places) for layer in config.layers]
+    chains = [_plan_chain(config, layer, source, corpus, places, start) for layer in config.layers]
     return Track(config, tuple(chains))
 
 
@@ -114,15 +123,16 @@ def _plan_chain(
     source: CheckpointSource,
     corpus: Corpus,
     places: list[tuple[Checkpoint, int]],
+    start: str | None,
 ) -> Chain:
     links: list[Link] = []
     for checkpoint, tokens in places:
-        parent = links[-1].identity if links else None
-        optimiser = config.later_links if links else config.first_link
+        parent = links[-1].identity if links else start
+        optimiser = config.first_link if parent is None else config.later_links
         identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, layer, source, corpus),
+        _chain_name(config, layer, source, corpus, start),
         source.spec.name,
         layer,
         config,
@@ -131,15 +141,19 @@ def _plan_chain(
     )
 
 
-def _chain_name(config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus) -> str:
+def _chain_name(
+    config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus, start: str | None
+) -> str:
     """Readable first, then a hash of all that makes this chain another than the rest.
 
-    The other layers of its track are not among it, nor where a live folder lies.
+    The other layers of its track are not among it, nor where a live folder lies, nor what an
+    imported SAE is called here.
     """
     same = config.model_dump(
-        mode="json", exclude={"model", "layers", "save_every_tokens", "follow_s"}
+        mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
     )
-    key = digest([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION])
+    started = [] if start is None else [start]
+    key = digest([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *started])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
         kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
@@ -159,7 +173,7 @@ def _link_identity(
     # Of the config only what acts within one link: a longer schedule leaves earlier links alone,
     # other layers leave this one alone.
     elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
-    elsewhere |= {"save_every_tokens", "follow_s"}
+    elsewhere |= {"start", "save_every_tokens", "follow_s"}
     if parent is None:
         elsewhere.add("carry")
     return digest(

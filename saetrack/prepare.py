@@ -50,10 +50,14 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
             raise UserError(f"model={config.model!r}: holds no whole checkpoint yet")
         source = open_source(find_spec(config.model), settings.cache_dir, settings.fetched_bytes)
     require_fit(config, source.spec)
+    start = None
+    if config.start is not None:
+        start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
     source.resolve([index for index, _ in config.budgets(len(source.spec.lm_steps))])
     corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
     workshop = Workshop(registry, device, settings.cache_dir / "states")
-    return Prepared(plan_track(config, source, corpus), source, registry, workshop)
+    track = plan_track(config, source, corpus, start)
+    return Prepared(track, source, registry, workshop)
 
 
 def follow(

@@ -26,6 +26,20 @@ COLUMNS = {
     "tokens_per_s": ("tokens/s", "{:,.0f}"),
     "version": ("registry\nversion", "{:.0f}"),
 }
+CHAINS = {
+    "name": ("name", "{}"),
+    "lm": ("LM", "{}"),
+    "layer": ("layer", "{}"),
+    "direction": ("direction", "{}"),
+    "seed": ("seed", "{}"),
+    "registered": ("links", "{:,}"),
+    "planned": ("of", "{:,.0f}"),
+    "lm_step": ("last\nlm_step", "{:,}"),
+    "changed": ("last link", "{:%Y-%m-%d %H:%M}"),
+}
+IMPORTED = {
+    name: (name, "{}") for name in ("name", "d_in", "d_sae", "convention", "lm", "hook_name")
+}
 FINALS = {
     **{name: COLUMNS[name] for name in ("tokens", "loss", "mse", "explained_variance")},
     "explained_variance_at_l0": ("at equal\nL0", "{:.3f}"),
@@ -59,6 +73,26 @@ def report(table: pd.DataFrame, title: str) -> str:
         title: printed above.
     """
     return _listed(table, COLUMNS, title)
+
+
+def chains_report(chains: pd.DataFrame, title: str) -> str:
+    """One line per chain; times are UTC.
+
+    Args:
+        chains: as `Registry.chains` gives it.
+        title: printed above.
+    """
+    return _listed(chains, CHAINS, title)
+
+
+def imported_report(imported: pd.DataFrame, title: str) -> str:
+    """One line per imported SAE.
+
+    Args:
+        imported: as `ImportedSAEs.table` gives it.
+        title: printed above.
+    """
+    return _listed(imported, IMPORTED, title)
 
 
 def matching_report(matchings: pd.DataFrame, title: str) -> str:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from saetrack.registry import Registry
-from saetrack.settings import load_settings
-
 
 def chains() -> None:
-    """List the registered chains."""
-    for name in Registry(load_settings()).chain_names():
-        typer.echo(name)
+    """List the registered chains, the one that grew last first, and the imported SAEs.
+
+    A chain is one SAE per training checkpoint of an LM, each started from the one before. Its name
+    is made of the LM, the layer, the direction through the LM's training, the seed, and a hash of
+    everything else. Other commands take any beginning of a name that no other chain shares.
+    """
+    from saetrack.registry import Registry
+    from saetrack.report import chains_report, imported_report
+    from saetrack.settings import load_settings
+
+    settings = load_settings()
+    registry = Registry(settings)
+    registered, imported = registry.chains(), registry.imported.table()
+    if len(registered):
+        typer.echo(chains_report(registered, "chains"))
+    if len(imported):
+        typer.echo(imported_report(imported, "imported SAEs"))
+    if registered.empty and imported.empty:
+        typer.echo(f"nothing is registered at {settings.tracking_uri}; make track trains a chain")

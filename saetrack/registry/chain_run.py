@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -16,7 +16,7 @@ from saetrack.figures import chain_figure
 from saetrack.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
-from saetrack.registry.facts import as_params, as_tags, chain_facts
+from saetrack.registry.facts import as_params, as_tags, chain_facts, from_params
 from saetrack.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ class ChainRuns:
             run = self.of(chain)
             self._ids[chain.name] = run.info.experiment_id, run.info.run_id
         return self._ids[chain.name]
+
+    def tracks(self, condition: str = "") -> dict[str, dict[str, Any]]:
+        """The track parameters of every chain that meets a condition, by the chain's name."""
+        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        runs = self._client.search_runs(
+            experiments, f"tags.kind = 'chain'{condition}", max_results=50_000
+        )
+        return {run.data.tags["chain"]: from_params(run.data.params) for run in runs}
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         found = self._client.search_runs(

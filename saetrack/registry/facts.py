@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 import pandas as pd
@@ -50,3 +51,18 @@ def as_params(values: dict[str, Any]) -> list[Param]:
     """Nested values as MLflow parameters with dotted names."""
     flat = pd.json_normalize(values).iloc[0]
     return [Param(str(name), str(value)) for name, value in flat.items()]
+
+
+def from_params(params: dict[str, str]) -> dict[str, Any]:
+    """The nested values that `as_params` wrote."""
+    values: dict[str, Any] = {}
+    for name, text in params.items():
+        *sections, last = name.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        try:
+            place[last] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):  # a word
+            place[last] = text
+    return values

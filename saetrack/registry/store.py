@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,11 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
+from saetrack.registry.imported import KIND, ImportedSAEs
 from saetrack.registry.link_run import SAE_FOLDER, LinkRun, create_version, folder_sha256
+from saetrack.registry.overview import chains_table
 from saetrack.registry.reports import Reports
-from saetrack.sae.files import ADAM_FILE, CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, load_sae, load_tensors
 from saetrack.sae.warm_start import Parent
 from saetrack.settings import Settings
 
@@ -63,6 +65,9 @@ class Registry:
 
     A link counts from the moment its version exists: the version, with the hash of its files among
     its tags, is created in one transaction after the files are in place.
+
+    Attributes:
+        imported: SAEs from elsewhere, from which chains can start.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,6 +79,7 @@ class Registry:
         self._client = connect(settings.tracking_uri)
         self._runs = ChainRuns(self._client, settings)
         self.reports = Reports(self._client, self._runs)
+        self.imported = ImportedSAEs(self._client, self._runs)
         # Versions that were seen, by chain and identity: what is registered stays as it is.
         self._seen: dict[tuple[str, str], ModelVersion] = {}
 
@@ -87,7 +93,9 @@ class Registry:
 
     def parent(self, chain: Chain, link: Link) -> Parent:
         """What a link starts from. Its parent must be registered."""
-        version = self._version(chain, link.parent_identity)
+        version = self._version(chain, link.parent_identity) or self.imported.version(
+            link.parent_identity
+        )
         assert version is not None, "the parent is not registered"
         folder = self._download(version)
         sae, cfg = load_sae(folder)
@@ -163,9 +171,14 @@ class Registry:
 
     # What people and analyses need
 
-    def chain_names(self) -> list[str]:
-        """Of all registered chains, in the order of the alphabet."""
-        return sorted({version.name for version in self._model_versions("")})
+    def chains(self) -> pd.DataFrame:
+        """One row per registered chain, the one that grew last first.
+
+        `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
+        not known any more); `lm_step` of the last link; `changed`, when it was registered.
+        """
+        of_chains = [v for v in self._model_versions("") if v.tags.get("kind") != KIND]
+        return chains_table(of_chains, self._runs.tracks())
 
     def pull(
         self,
@@ -196,28 +209,33 @@ class Registry:
             UserError: there is no such chain.
         """
         versions = self._of_chain(chain_name)
-        if not versions:
+        # Not of a version's `cfg.json`: another chain may have trained that link.
+        track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
+        if not versions or track is None:
             raise UserError(f"chain={chain_name!r}: no such chain is registered")
-        cfg = json.loads((self._download(versions[0]) / CONFIG_FILE).read_text())
-        return cfg["track"], int(cfg["layer"])
+        return track, int(versions[0].tags["layer"])
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
-        by_identity = {v.tags["identity"]: v for v in self._of_chain(chain.name)}
+        planned = {link.identity for link in chain.links}
+        return self._table(v for v in self._of_chain(chain.name) if v.tags["identity"] in planned)
+
+    def links(self, chain_name: str) -> pd.DataFrame:
+        """The same of a chain that is known by name only."""
+        return self._table(self._of_chain(chain_name))
+
+    def _table(self, versions: Iterable[ModelVersion]) -> pd.DataFrame:
         rows = []
-        for link in chain.links:
-            if version := by_identity.get(link.identity):
-                metrics = self._client.get_run(str(version.run_id)).data.metrics
-                rows.append(
-                    {
-                        "link": link.number,
-                        "checkpoint_index": link.checkpoint.checkpoint_index,
-                        "lm_step": link.checkpoint.lm_step,
-                        "tokens": link.tokens,
-                        **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
-                        "version": int(version.version),
-                    }
-                )
+        for version in sorted(versions, key=lambda version: int(version.tags["link"])):
+            metrics = self._client.get_run(str(version.run_id)).data.metrics
+            places = ("link", "checkpoint_index", "lm_step", "tokens")
+            rows.append(
+                {
+                    **{name: int(version.tags[name]) for name in places},
+                    **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
+                    "version": int(version.version),
+                }
+            )
         return pd.DataFrame(rows)
 
     def history(self, chain_name: str, version: int) -> pd.DataFrame:

@@ -1,0 +1,50 @@
+"""`saetrack show CHAIN`: one chain."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PULLING = """
+from saetrack.registry import Registry
+from saetrack.settings import load_settings
+
+registry = Registry(load_settings())
+link = registry.pull("{name}", version={version})  # or alias="final", or lm_step={lm_step}
+feature_acts = link.sae.encode(residuals)  # (tokens, {d_sae})
+"""
+
+
+def show(
+    chain: Annotated[str, typer.Argument(help="Name of a chain, or the beginning of it.")],
+) -> None:
+    """Show a chain: its links with their metrics, its config, and how to pull a link in Python.
+
+    Metrics are on tokens that no link trained on. The version counts registrations; `pull` and
+    `saetrack export` take it, or the LM's step.
+    """
+    import yaml
+
+    from saetrack.cli.names import find_chain
+    from saetrack.registry import Registry
+    from saetrack.report import report
+    from saetrack.settings import load_settings
+
+    registry = Registry(load_settings())
+    name = find_chain(list(registry.chains()["name"]), chain)
+    links = registry.links(name)
+    track, layer = registry.track_of(name)
+    last = links.iloc[-1]
+    typer.echo(report(links, name))
+    typer.echo(f"\nConfig (layer {layer} is this chain's):\n")
+    typer.echo(yaml.safe_dump(track, sort_keys=False, default_flow_style=None, width=100).rstrip())
+    typer.echo("\nIn Python:")
+    typer.echo(
+        PULLING.format(
+            name=name,
+            version=int(last["version"]),
+            lm_step=int(last["lm_step"]),
+            d_sae=track["d_sae"],
+        ).rstrip()
+    )

@@ -1,0 +1,157 @@
+"""SAEs from elsewhere: each a registered model of one version, from which chains can start."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from saetrack.errors import UserError
+from saetrack.files import digest, file_sha256
+from saetrack.registry.chain_run import ChainRuns
+from saetrack.registry.claims import take_claim
+from saetrack.registry.facts import as_tags
+from saetrack.registry.link_run import SAE_FOLDER, folder_sha256
+from saetrack.sae.files import DENSITY_FILE, WEIGHTS_FILE, save_sae, save_tensors
+from saetrack.saelens import ForeignSAE
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+EXPERIMENT = KIND = "imported"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ImportedSAEs:
+    """Registered models `imported.NAME`. What is imported under a name stays as it is."""
+
+    def __init__(self, client: MlflowClient, runs: ChainRuns) -> None:
+        self._client = client
+        self._runs = runs
+
+    def add(self, name: str, foreign: ForeignSAE) -> bool:
+        """Register an SAE under a name; False if it is there already.
+
+        Raises:
+            UserError: the name cannot be one, or belongs to another SAE.
+        """
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"name={name!r}: must be made of letters, digits, '.', '_' and '-', and begin with "
+                "a letter or digit"
+            )
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            facts = _write(folder, name, foreign)
+            if self._is_taken(name, facts["identity"]):
+                return False
+            experiment_id = self._runs.experiment(EXPERIMENT)
+            tags = as_tags(facts)
+            run_id = take_claim(self._client, experiment_id, facts["identity"], name, tags)
+            if run_id is None:
+                raise UserError(f"name={name!r}: another process is importing this SAE just now")
+            self._client.log_artifacts(run_id, place, SAE_FOLDER)
+        with contextlib.suppress(MlflowException):  # left by an attempt that was broken off
+            self._client.create_registered_model(_model(name))
+        source = f"runs:/{run_id}/{SAE_FOLDER}"
+        self._client.create_model_version(_model(name), source=source, run_id=run_id, tags=tags)
+        self._client.set_terminated(run_id)
+        # Of two processes at the same moment the first one's stands.
+        return self._is_taken(name, facts["identity"])
+
+    def identity_of(self, name: str, d_in: int, d_sae: int) -> str:
+        """The identity of an imported SAE that a chain is to start from.
+
+        Args:
+            name: under which it was imported.
+            d_in: of the LM.
+            d_sae: of the chain.
+
+        Raises:
+            UserError: there is none of that name, or it has another shape.
+        """
+        found = self._find(name)
+        if found is None:
+            known = ", ".join(self.table()["name"]) or "none yet"
+            raise UserError(
+                f"start={name!r}: no such SAE was imported; there are: {known} "
+                "(saetrack import FOLDER --name NAME)"
+            )
+        for field, wanted in (("d_in", d_in), ("d_sae", d_sae)):
+            if found.tags[field] != str(wanted):
+                raise UserError(
+                    f"start={name!r}: has {field}={found.tags[field]}, but the chain has "
+                    f"{field}={wanted}"
+                )
+        return str(found.tags["identity"])
+
+    def version(self, identity: str | None) -> ModelVersion | None:
+        """The registered version with an identity."""
+        condition = f"tags.identity = '{identity}' and tags.kind = '{KIND}'"
+        return next(iter(self._client.search_model_versions(condition)), None)
+
+    def table(self) -> pd.DataFrame:
+        """One row per imported SAE: `name`, `d_in`, `d_sae`, `convention`, `lm`, `hook_name`."""
+        columns = ["name", "d_in", "d_sae", "convention", "lm", "hook_name"]
+        found = self._client.search_model_versions(f"tags.kind = '{KIND}'", max_results=1000)
+        rows = [{column: version.tags[column] for column in columns} for version in found]
+        return pd.DataFrame(rows, columns=columns).drop_duplicates("name").sort_values("name")
+
+    def _is_taken(self, name: str, identity: str) -> bool:
+        found = self._find(name)
+        if found is not None and found.tags["identity"] != identity:
+            raise UserError(f"name={name!r}: belongs to another imported SAE; choose another name")
+        return found is not None
+
+    def _find(self, name: str) -> ModelVersion | None:
+        if not NAME.fullmatch(name):
+            return None
+        versions = self._client.search_model_versions(f"name = '{_model(name)}'")
+        whole = [version for version in versions if version.tags.get("kind") == KIND]
+        return min(whole, key=lambda version: int(version.version), default=None)
+
+
+def _model(name: str) -> str:
+    return f"{KIND}.{name}"
+
+
+def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
+    """The files of an imported SAE, as a link has them; and its tags."""
+    sae = foreign.sae
+    cfg = {
+        "architecture": "standard",
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "dtype": "float32",
+        "apply_b_dec_to_input": True,
+        "convention": foreign.convention,
+        "residual_spread": foreign.residual_spread,
+        "imported_from": foreign.metadata,
+    }
+    save_sae(folder, sae, cfg)
+    save_tensors(folder / DENSITY_FILE, {"feature_density": foreign.feature_density})
+    # Of all that a link takes from its parent, and of nothing else.
+    identity = digest(
+        {
+            "weights": file_sha256(folder / WEIGHTS_FILE),
+            "density": file_sha256(folder / DENSITY_FILE),
+            "residual_spread": foreign.residual_spread,
+        }
+    )
+    return {
+        "kind": KIND,
+        "name": name,
+        "identity": identity,
+        "sha256": folder_sha256(folder),
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "convention": foreign.convention,
+        "lm": foreign.metadata.get("model_name"),
+        "hook_name": foreign.metadata.get("hook_name"),
+    }

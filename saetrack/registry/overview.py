@@ -1,0 +1,59 @@
+"""What is registered, as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from saetrack.config import TrackConfig
+from saetrack.errors import UserError
+from saetrack.live import find_spec
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+COLUMNS = (
+    *("name", "lm", "layer", "direction", "seed"),
+    *("registered", "planned", "lm_step", "changed"),
+)
+
+
+def chains_table(
+    versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
+    """One row per chain, the one that grew last first.
+
+    Args:
+        versions: of all chains.
+        tracks: the track parameters of each chain, by its name.
+    """
+    by_chain: dict[str, list[ModelVersion]] = {}
+    for version in versions:
+        by_chain.setdefault(version.name, []).append(version)
+    rows = []
+    for name, links in by_chain.items():
+        last = max(links, key=lambda version: int(version.tags["link"]))
+        changed_ms = max(version.creation_timestamp for version in links)
+        rows.append(
+            {
+                "name": name,
+                **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
+                "registered": len({version.tags["identity"] for version in links}),
+                "planned": _planned(tracks.get(name)),
+                "lm_step": int(last.tags["lm_step"]),
+                "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("changed", ascending=False)
+
+
+def _planned(track: dict[str, Any] | None) -> float:
+    """How many links a chain will have; NaN where that is not known any more."""
+    try:
+        config = TrackConfig.model_validate(track)
+        return len(config.budgets(len(find_spec(config.model).lm_steps)))
+    except (ValidationError, UserError):  # a live folder or a text that is gone
+        return float("nan")
