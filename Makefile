@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench kills test lint format deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills test lint format deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,6 +30,9 @@ test: $(INSTALLED) ## the test suite
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m tests.bench
+
+saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same features and metrics?
+	@$(BIN)/python -m tests.saelens_check
 
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
 	@$(BIN)/python -m tests.random_kills

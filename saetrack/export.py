@@ -71,9 +71,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
     place = to.expanduser().resolve()
     with contextlib.suppress(OSError):  # told below
         if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-            raise UserError(
-                f"to='{to}': holds something already; name a folder that does not exist"
-            )
+            raise UserError(f"to='{to}': holds something already; name a new folder")
     try:
         with whole_folder(place) as draft:
             draft.chmod(0o755)  # made for its owner alone

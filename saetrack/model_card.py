@@ -55,15 +55,15 @@ feature_acts = sae.encode(cache[metadata.hook_name])
 
 {convention}
 
-Links are meant to be read together: row `i` of `W_dec` is the same feature in all of them, as far as
-it stayed the same.
+Links are meant to be read together: row `i` of `W_dec` is the same feature in all of them, as far
+as it stayed the same.
 
 ## Links
 
 {links}
 
-Metrics are on held-out tokens of `{dataset}` (rows of {context_size} tokens, BOS first). Dead: fires
-on none of them. CE loss recovered: the SAE spliced into the LM, against zero ablation.
+Metrics are on held-out tokens of `{dataset}` (rows of {context_size} tokens, BOS first). Dead:
+fires on none of them. CE loss recovered: the SAE spliced into the LM, against zero ablation.
 `sparsity.safetensors` holds the logarithm (base 10) of each feature's density.
 
 ## Training
@@ -72,10 +72,11 @@ on none of them. CE loss recovered: the SAE spliced into the LM, against zero ab
 {track}```
 """
 
-CENTRED = """The SAEs were trained on the residual stream less its mean over `d_in`, which is what TransformerLens
-gives with `center_writing_weights=True`, as the metadata asks. Features are the same without it,
-since the encoder ignores that mean; but `sae_out` reconstructs the centred residual, so explained
-variance must be measured on that one."""
+CENTRED = """\
+The SAEs were trained on the residual stream less its mean over `d_in`, which is what
+TransformerLens gives with `center_writing_weights=True`, as the metadata asks. Features are the
+same without it, since the encoder ignores that mean; but `sae_out` reconstructs the centred
+residual, so explained variance must be measured on that one."""
 
 RAW = "The SAEs were trained on the residual stream as the LM has it, without any processing."
 

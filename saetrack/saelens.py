@@ -196,9 +196,7 @@ def _read_weights(folder: Path, cfg: dict[str, Any]) -> dict[str, Tensor]:
     for name, shape in shapes.items():
         found = tuple(tensors[name].shape) if name in tensors else None
         if found != shape:
-            raise UserError(
-                f"{path}: {name} has shape {found}, must be {shape} (see {CONFIG_FILE})"
-            )
+            raise UserError(f"{path}: {name} has shape {found}; {CONFIG_FILE} says {shape}")
     for name, tensor in tensors.items():
         if name not in shapes and name not in FACTORS:
             raise UserError(f"{path}: {name}: unknown tensor; known: {', '.join(shapes)}")
@@ -218,9 +216,7 @@ def _read_density(folder: Path, d_sae: int) -> Tensor:
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
     if log_density.shape != unknown.shape:
-        raise UserError(
-            f"{path}: sparsity has shape {tuple(log_density.shape)}, must be ({d_sae},)"
-        )
+        raise UserError(f"{path}: sparsity must have shape ({d_sae},)")
     density = 10**log_density
     return torch.where(density < 2 * LEAST_SHARE, 0.0, density)
 
