@@ -25,6 +25,8 @@ def find_chain(names: Sequence[str], asked: str) -> str:
         return matching[0]
     if matching:
         raise UserError(f"chain={asked!r}: begins {len(matching)} names: {', '.join(matching)}")
-    near = difflib.get_close_matches(asked, names, n=3, cutoff=0.3)
+    beginnings = {name[: len(asked)]: name for name in names}
+    close = difflib.get_close_matches(asked, beginnings, n=3)
+    near = [beginnings[beginning] for beginning in close]
     hint = f"did you mean {', '.join(near)}?" if near else "saetrack chains lists those there are"
     raise UserError(f"chain={asked!r}: no such chain is registered; {hint}")
