@@ -1,4 +1,4 @@
-"""`make saelens`: a chain is exported, and the newest SAELens opens it in an environment of its own.
+"""`make saelens`: the newest SAELens, in an environment of its own, opens an exported chain.
 
 The LM is the embedded one under the name of a Pythia in a hub cache of its own: SAELens then finds
 model, revision and hook by nothing but what the exported metadata say, as it would online.
