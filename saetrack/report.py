@@ -63,6 +63,7 @@ MATCHINGS = {
     "share_above_0.9": ("above\n0.9", "{:.1%}"),
 }
 WIDTH = 110
+WIDE = 160  # names that people copy are never cut short
 
 
 def report(table: pd.DataFrame, title: str) -> str:
@@ -82,7 +83,7 @@ def chains_report(chains: pd.DataFrame, title: str) -> str:
         chains: as `Registry.chains` gives it.
         title: printed above.
     """
-    return _listed(chains, CHAINS, title)
+    return _listed(chains, CHAINS, title, WIDE)
 
 
 def imported_report(imported: pd.DataFrame, title: str) -> str:
@@ -92,7 +93,7 @@ def imported_report(imported: pd.DataFrame, title: str) -> str:
         imported: as `ImportedSAEs.table` gives it.
         title: printed above.
     """
-    return _listed(imported, IMPORTED, title)
+    return _listed(imported, IMPORTED, title, WIDE)
 
 
 def matching_report(matchings: pd.DataFrame, title: str) -> str:
@@ -173,11 +174,13 @@ def _number(value: Any, form: str) -> str:
     return "-" if pd.isna(value) else form.format(value)
 
 
-def _listed(table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str) -> str:
+def _listed(
+    table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, width: int = WIDTH
+) -> str:
     drawn = _empty(title, [heading for heading, _ in columns.values()])
     for _, row in table.iterrows():
         drawn.add_row(*(_number(row[name], form) for name, (_, form) in columns.items()))
-    return _text(drawn)
+    return _text(drawn, width)
 
 
 def _empty(title: str, headings: Sequence[str]) -> Table:
@@ -187,8 +190,8 @@ def _empty(title: str, headings: Sequence[str]) -> Table:
     return drawn
 
 
-def _text(drawn: Table) -> str:
-    console = Console(width=WIDTH)
+def _text(drawn: Table, width: int = WIDTH) -> str:
+    console = Console(width=width)
     with console.capture() as captured:
         console.print(drawn)
     return captured.get().rstrip()

@@ -26,7 +26,7 @@ def find_chain(names: Sequence[str], asked: str) -> str:
     if matching:
         raise UserError(f"chain={asked!r}: begins {len(matching)} names: {', '.join(matching)}")
     beginnings = {name[: len(asked)]: name for name in names}
-    close = difflib.get_close_matches(asked, beginnings, n=3)
+    close = difflib.get_close_matches(asked, beginnings, n=3, cutoff=0.5)
     near = [beginnings[beginning] for beginning in close]
     hint = f"did you mean {', '.join(near)}?" if near else "saetrack chains lists those there are"
     raise UserError(f"chain={asked!r}: no such chain is registered; {hint}")
