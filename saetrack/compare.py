@@ -148,11 +148,11 @@ def _match(registry: Registry, comparison: Comparison) -> dict[Pairing, Matching
         for entry in comparison.entries
     }
     lm_steps = {e.place[0]: e.link.checkpoint.lm_step for e in comparison.entries}
-    # A chain's first link is a conventional SAE itself: there is nothing to match it with.
+    # A link from scratch is a conventional SAE itself: there is nothing to match it with.
     own_yardsticks = {
         entry.place
         for entry in comparison.entries
-        if entry.kind == "link" and entry.link.number == 0
+        if entry.kind == "link" and entry.link.parent_identity is None
     }
     found: dict[Pairing, Matching] = {}
     for index, lm_step in sorted(lm_steps.items()):
