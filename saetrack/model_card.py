@@ -23,9 +23,9 @@ COLUMNS = {
 TEXT = """
 # {chain}
 
-A chain of {count} sparse autoencoders (SAEs) over the training of `{repo}`: one SAE per training
-checkpoint on `{hook_name}` (d_in {d_in}, d_sae {d_sae:,}), each started from the weights of the one
-before it, so that a feature keeps its index from checkpoint to checkpoint
+A chain of {count} sparse autoencoders (SAEs) over the training of `{repo}`{unpublished}: one SAE
+per training checkpoint on `{hook_name}` (d_in {d_in}, d_sae {d_sae:,}), each started from the
+weights of the one before it, so that a feature keeps its index from checkpoint to checkpoint
 (SAE-Track, [arXiv 2412.17626](https://arxiv.org/abs/2412.17626)). Made with saetrack.
 
 ## Loading
@@ -95,6 +95,7 @@ def model_card(chain_name: str, cfg: dict[str, Any], links: pd.DataFrame) -> str
         chain=chain_name,
         count=len(links),
         repo=cfg["repo"],
+        unpublished="" if _is_on_the_hub(cfg["lm"]) else ", an LM that is on no hub",
         hook_name=cfg["hook_name"],
         d_in=cfg["d_in"],
         d_sae=cfg["d_sae"],
@@ -113,11 +114,15 @@ def _header(cfg: dict[str, Any]) -> str:
         "library_name": "saelens",
         "tags": ["sparse-autoencoder", "mechanistic-interpretability", "training-dynamics"],
     }
-    if cfg["lm"] in MODELS and MODELS[cfg["lm"]].repo is not None:
+    if _is_on_the_hub(cfg["lm"]):
         header["base_model"] = cfg["repo"]
     if cfg["dataset"] in HUB_DATASETS:
         header["datasets"] = [HUB_DATASETS[cfg["dataset"]]]
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
+
+
+def _is_on_the_hub(lm_name: str) -> bool:
+    return lm_name in MODELS and MODELS[lm_name].repo is not None
 
 
 def _table(links: pd.DataFrame) -> str:
