@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from saetrack.catalog import MODELS
+from saetrack.catalog import find_model
 from saetrack.config import HUB_DATASETS
+from saetrack.errors import UserError
 
 COLUMNS = {
     "folder": ("folder", "`{}`"),
@@ -122,7 +123,10 @@ def _header(cfg: dict[str, Any]) -> str:
 
 
 def _is_on_the_hub(lm_name: str) -> bool:
-    return lm_name in MODELS and MODELS[lm_name].repo is not None
+    try:
+        return find_model(lm_name).repo is not None
+    except UserError:  # a live folder's
+        return False
 
 
 def _table(links: pd.DataFrame) -> str:

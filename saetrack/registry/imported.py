@@ -70,7 +70,7 @@ class ImportedSAEs:
 
         Args:
             name: under which it was imported.
-            d_in: of the LM.
+            d_in: of the LM; 0 while that is not known.
             d_sae: of the chain.
 
         Raises:
@@ -84,7 +84,7 @@ class ImportedSAEs:
                 "(saetrack import FOLDER --name NAME)"
             )
         for field, wanted in (("d_in", d_in), ("d_sae", d_sae)):
-            if found.tags[field] != str(wanted):
+            if wanted and found.tags[field] != str(wanted):
                 raise UserError(
                     f"start={name!r}: has {field}={found.tags[field]}, but the chain has "
                     f"{field}={wanted}"
