@@ -11,7 +11,7 @@ import pandas as pd
 
 from saetrack.analysis.datapoints import Decode
 from saetrack.analysis.examples import CheckpointContexts, context_table
-from saetrack.analysis.labelling import write_sheet
+from saetrack.analysis.labelling import SHEET_FILE, write_sheet
 from saetrack.answers import Answers
 from saetrack.config import AnalyzeConfig
 from saetrack.figures.analysis import Drawn, draw
@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 
 # Raise when findings or figures change: the same chain is then analysed again.
 FINDINGS_VERSION = 4
-# The contexts of sampled features, to be labelled by hand (`saetrack sheet`).
-SHEET_FILE, SHEET_CONTEXTS = "sheet.csv", 10
+# Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
+SHEET_CONTEXTS = 10
 
 Ask = Callable[[Study, Link], Answers]
 

@@ -190,7 +190,7 @@ def labels_by_hand_are_held_against_the_automatic_ones(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("saetrack.cli.labelling.load_settings", lambda: settings)
+    monkeypatch.setattr("saetrack.settings.load_settings", lambda: settings)
     sheet = place / "labelled.csv"
     command = CliRunner().invoke
     written = command(app, ["sheet", chain, "--to", str(sheet), "--features", "10"])
@@ -213,7 +213,7 @@ def labels_by_hand_are_held_against_the_automatic_ones(
     wrong = command(app, ["agreement", chain, str(sheet)])
     assert isinstance(wrong.exception, UserError) and "labels are token" in str(wrong.exception)
     nobody = command(app, ["sheet", "nobody"])
-    assert "chain='nobody': was not analysed yet" in str(nobody.exception)
+    assert "chain='nobody': no such chain is registered" in str(nobody.exception)
 
 
 def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from saetrack.analysis.semantics import MEANINGFUL
 
+# What an analysis calls the sheet of its sampled features.
+SHEET_FILE = "sheet.csv"
 HAND_LABELS = (*MEANINGFUL, "noise")
 COLUMNS = ["feature", "lm_step", "label", "contexts"]
 

@@ -6,59 +6,59 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 
-from saetrack.analysis import labelling
-from saetrack.analyze import SHEET_FILE
 from saetrack.errors import UserError
-from saetrack.registry import Registry
-from saetrack.settings import load_settings
 
-ChainName = Annotated[str, typer.Argument(help="of an analysed chain (saetrack chains)")]
+if TYPE_CHECKING:
+    from saetrack.registry.reports import Reports
+
+ChainName = Annotated[str, typer.Argument(help="An analysed chain, or the beginning of its name.")]
 
 
 def sheet(
     chain: ChainName,
-    to: Annotated[Path, typer.Option(help="where the sheet is written")] = Path("sheet.csv"),
-    features: Annotated[int, typer.Option(min=1, help="how many, at random")] = 60,
+    to: Annotated[Path, typer.Option(help="Where the sheet is written.")] = Path("sheet.csv"),
+    features: Annotated[int, typer.Option(min=1, help="How many, at random.")] = 60,
 ) -> None:
     """Write a sheet of features with their strongest contexts, to be labelled by hand.
 
     Fill in its column `label`: token, weak_concept, concept or noise; leave it empty where you
-    cannot tell. The automatic labels are not in it. Then: saetrack agreement CHAIN SHEET.
+    cannot tell. The automatic labels are not in it. Then: `saetrack agreement CHAIN SHEET`.
     """
+    import pandas as pd
+
+    from saetrack.analysis.labelling import HAND_LABELS, SHEET_FILE
+
     if to.exists():
         raise UserError(f"to={to}: exists already, and may hold labels; name another file")
-    _, folder = Registry(load_settings()).reports.of_chain(chain)
+    _, _, folder = _analysis(chain)
     whole = pd.read_csv(folder / SHEET_FILE, dtype=str, keep_default_na=False)
     whole.head(features).to_csv(to, index=False)
-    typer.echo(
-        f"{to}: {min(features, len(whole))} features; label them {', '.join(labelling.HAND_LABELS)}"
-    )
+    typer.echo(f"{to}: {min(features, len(whole))} features; label them {', '.join(HAND_LABELS)}")
 
 
 def agreement(
     chain: ChainName,
-    sheet: Annotated[Path, typer.Argument(help="a sheet with labels (saetrack sheet)")],
+    sheet: Annotated[Path, typer.Argument(help="A sheet with labels (`saetrack sheet`).")],
 ) -> None:
     """Read a labelled sheet back: how well do the automatic labels agree with it?
 
     Cohen's kappa: 0 is chance, 1 perfect. It is kept with the analysis in MLflow.
     """
+    import pandas as pd
+
+    from saetrack.analysis import labelling
+
     try:
         by_hand = labelling.read_sheet(sheet)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    reports = Registry(load_settings()).reports
-    run_id, folder = reports.of_chain(chain)
-    automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
-    try:
+        reports, run_id, folder = _analysis(chain)
+        automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
         found = labelling.agreement(by_hand, automatic)
     except ValueError as error:
-        raise UserError(f"{sheet}: {error}") from None
+        raise UserError(str(error)) from None
     with tempfile.TemporaryDirectory() as draft:
         shutil.copyfile(sheet, Path(draft) / "labels_by_hand.csv")
         found.confusion.to_csv(Path(draft) / "confusion.csv")
@@ -70,3 +70,14 @@ def agreement(
         f"{found.features} features, {found.unlabelled} left empty: "
         f"agreement {found.agreement:.1%}, kappa {found.kappa:.2f}\n\n{found.confusion}"
     )
+
+
+def _analysis(chain: str) -> tuple[Reports, str, Path]:
+    """Where a chain's newest analysis is kept, its run and its files."""
+    from saetrack.cli.names import find_chain
+    from saetrack.registry import Registry
+    from saetrack.settings import load_settings
+
+    registry = Registry(load_settings())
+    name = find_chain(list(registry.chains()["name"]), chain)
+    return registry.reports, *registry.reports.of_chain(name)
