@@ -67,8 +67,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _writable(self) -> Self:
         folders = {"cache_dir": self.cache_dir}
-        if self.tracking_uri.startswith("sqlite:///"):
+        if not self.tracking_uri.startswith("http"):
             folders["artifact_dir"] = self.artifact_dir
+        if self.tracking_uri.startswith("sqlite:///"):
             folders["tracking_uri"] = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
         for field, folder in folders.items():
             _require_writable(field, folder)

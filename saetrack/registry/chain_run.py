@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 from pathlib import Path
@@ -26,6 +27,7 @@ CHAIN_NOTE = (
     "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
     "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
 )
+STANDING = "chain_run"  # tag of the chain's model
 NO_CURVES = {"link", "checkpoint_index", "tokens", "version"}
 
 
@@ -39,9 +41,9 @@ class ChainRuns:
 
     def of(self, chain: Chain) -> Run:
         """The run of a chain, begun if there is none."""
+        if standing := self._standing(chain):
+            return standing
         experiment_id = self.experiment(chain.lm_name)
-        if found := self._find(experiment_id, chain):
-            return found[0]
         tags = {
             "kind": "chain",
             "chain": chain.name,
@@ -52,11 +54,36 @@ class ChainRuns:
         self._client.log_batch(
             run.info.run_id, params=as_params(chain.config.model_dump(mode="json"))
         )
-        # Should two processes have begun one at the same moment, the first one stands.
-        oldest = self._find(experiment_id, chain)[0]
-        if oldest.info.run_id != run.info.run_id:
-            self._client.delete_run(run.info.run_id)
-        return oldest
+        return self._agree(chain, run)
+
+    def _agree(self, chain: Chain, ours: Run) -> Run:
+        """One run for all processes that begin the chain at the same moment.
+
+        The database takes a model's name once, whoever asks: the run that its model names stands.
+        """
+        tags = {**as_tags(chain_facts(chain)), STANDING: ours.info.run_id}
+        try:
+            self._client.create_registered_model(chain.name, tags=tags)
+            standing = ours
+        except MlflowException:
+            # Its model may name none yet, or one that was deleted by hand.
+            standing = self._standing(chain) or self._find(ours.info.experiment_id, chain)[0]
+            run_id = standing.info.run_id
+            self._client.set_registered_model_tag(chain.name, STANDING, run_id)
+        for other in self._find(ours.info.experiment_id, chain):
+            if other.info.run_id != standing.info.run_id:
+                with contextlib.suppress(MlflowException):  # a rival may have done it
+                    self._client.delete_run(other.info.run_id)
+        return standing
+
+    def _standing(self, chain: Chain) -> Run | None:
+        """The run that the chain's model names."""
+        try:
+            run_id = self._client.get_registered_model(chain.name).tags[STANDING]
+            run = self._client.get_run(run_id)
+        except (MlflowException, KeyError):
+            return None
+        return run if run.info.lifecycle_stage == "active" else None
 
     def ids_of(self, chain: Chain) -> tuple[str, str]:
         """Experiment and run of a chain, begun if there is none; asked of the server once."""
@@ -74,17 +101,16 @@ class ChainRuns:
         return {run.data.tags["chain"]: from_params(run.data.params) for run in runs}
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
-        found = self._client.search_runs(
-            [experiment_id], f"tags.kind = 'chain' and tags.chain = '{chain.name}'"
-        )
+        condition = f"tags.kind = 'chain' and tags.chain = '{chain.name}'"
+        found = self._client.search_runs([experiment_id], condition)
         return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def experiment(self, name: str) -> str:
         """The id of an LM's experiment, made if there is none."""
         if found := self._client.get_experiment_by_name(name):
             return str(found.experiment_id)
-        local = self._settings.tracking_uri.startswith("sqlite")
-        location = self._settings.artifact_dir.as_uri() if local else None
+        served = self._settings.tracking_uri.startswith("http")
+        location = None if served else self._settings.artifact_dir.as_uri()
         try:
             return str(self._client.create_experiment(name, artifact_location=location))
         except MlflowException:

@@ -1,10 +1,12 @@
 """Who trains a link: at any moment at most one process that lives.
 
 A claim is the link's MLflow run, with its owner and a heartbeat among the tags. MLflow has no lock
-and no compare-and-set, so a claim is taken in two steps: write it down, wait until a rival's would
-be seen, and look who was first. A claim counts for as long as its owner lives: on this machine that
-is asked of the operating system, so that a restart after SIGKILL goes on at once; of another
-machine it is believed while the heartbeat is fresh.
+and no compare-and-set, but what it has written every later reader sees; so each first writes its
+claim down and then looks, and of two rivals at least one sees the other (Dekker's rule). Which of
+them withdraws, the order of their runs' ids says; no clock has a part in it. A claim counts for as
+long as its owner lives: on this machine that is asked of the operating system, so that a restart
+after SIGKILL goes on at once; of another machine it is believed while the heartbeat is fresh, for
+which machines' clocks must agree to within half a minute.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 OWNER, HEARTBEAT, HELD = "owner", "heartbeat", "claim_held"
 
-SETTLE_S = 0.1  # longer than a write takes to be seen
+LOOK_S = 0.1
 BEAT_S = 10.0
 STALE_S = 60.0
 
@@ -51,18 +53,35 @@ def take_claim(
         run_name=name,
         tags={**tags, OWNER: _this_process(), HEARTBEAT: str(time.time())},
     )
-    time.sleep(SETTLE_S)
-    others = [
-        run
-        for run in runs_of(client, experiment_id, identity)
-        if run.info.run_id != ours.info.run_id
-    ]
-    if any(is_alive(run) and (_is_held(run) or _order(run) < _order(ours)) for run in others):
+    others = _outlast(client, experiment_id, identity, ours.info.run_id)
+    if others is None:
         client.delete_run(ours.info.run_id)
         return None
     client.set_tag(ours.info.run_id, HELD, "yes")
     _clear(client, [run for run in others if run.info.status != "FINISHED"], identity)
     return str(ours.info.run_id)
+
+
+def _outlast(
+    client: MlflowClient, experiment_id: str, identity: str, run_id: str
+) -> list[Run] | None:
+    """What dead rivals left, once no living one is there; None if one of them has the claim.
+
+    A rival with a lower id wins. One with a higher id may have looked before our claim was there,
+    and then it holds the claim: wait until it says so or withdraws.
+    """
+    while True:
+        others = [
+            run
+            for run in runs_of(client, experiment_id, identity)
+            if run.info.run_id != run_id
+        ]
+        alive = [run for run in others if is_alive(run)]
+        if not alive:
+            return others
+        if any(HELD in run.data.tags or run.info.run_id < run_id for run in alive):
+            return None
+        time.sleep(LOOK_S)
 
 
 def _clear(client: MlflowClient, broken: list[Run], identity: str) -> None:
@@ -74,6 +93,11 @@ def _clear(client: MlflowClient, broken: list[Run], identity: str) -> None:
     for run in broken:
         if run.info.run_id not in in_use:
             client.delete_run(run.info.run_id)
+
+
+def is_lost(client: MlflowClient, run_id: str) -> bool:
+    """Whether a rival took the claim, as it may after a minute without a heartbeat."""
+    return str(client.get_run(run_id).info.lifecycle_stage) == "deleted"
 
 
 def runs_of(client: MlflowClient, experiment_id: str, identity: str) -> list[Run]:
@@ -112,14 +136,6 @@ def heartbeat(client: MlflowClient, run_id: str) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def _is_held(run: Run) -> bool:
-    return HELD in run.data.tags
-
-
-def _order(run: Run) -> tuple[int, str]:
-    return run.info.start_time, run.info.run_id
 
 
 def _this_process() -> str:

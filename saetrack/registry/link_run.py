@@ -13,10 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
+from saetrack.errors import UserError
 from saetrack.files import digest, file_sha256
 from saetrack.link import TrainedLink
 from saetrack.plan import Chain, Link
-from saetrack.registry.claims import heartbeat
+from saetrack.registry.claims import heartbeat, is_lost
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
 from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, save_sae, save_tensors
@@ -97,7 +98,9 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             folder = Path(name)
             self._write(folder, trained)
             sha256 = folder_sha256(folder)
+            self._require_claim()
             self._client.log_artifacts(self._run_id, name, SAE_FOLDER)
+        self._require_claim()  # an upload may take long
         version = create_version(
             self._client,
             self._chain,
@@ -107,6 +110,13 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
         )
         self._client.set_terminated(self._run_id)
         return version
+
+    def _require_claim(self) -> None:
+        if is_lost(self._client, self._run_id):
+            raise UserError(
+                f"{self._chain.name}, {self._chain.label(self._link)}: this process did not reach "
+                "the registry for a minute, and another one took the link over; run again to go on"
+            )
 
     def _write(self, folder: Path, trained: TrainedLink) -> None:
         cfg = {

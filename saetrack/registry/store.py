@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -162,11 +163,14 @@ class Registry:
                 tags,
             )
             if run_id is not None:
-                return run_id
+                if self._version(chain, link.identity) is None:
+                    return run_id
+                self._client.delete_run(run_id)  # its owner registered it and left meanwhile
+                return None
             if not told:
                 log.info("%s is in training in another process; waiting", chain.label(link))
                 told = True
-            time.sleep(POLL_S)
+            time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
         return None
 
     # What people and analyses need
