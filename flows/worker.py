@@ -1,27 +1,72 @@
-"""The worker of one machine: `python -m flows.worker`. It begins by clearing up after a lost one.
+"""A worker: `python -m flows.worker [NUMBER]`, the NUMBER-th of its machine, from 0.
 
-A worker that dies with its runs (SIGKILL, power) leaves them Running, and their concurrency slots
-taken: every later run of these deployments would be cancelled. supervisord starts the next worker
-at once, and before that one works nothing can be running but what has outlived the last.
+On a machine with GPUs worker N has the N-th to itself and takes one run at a time, so that runs land
+on different devices; without, one worker takes whatever comes. It begins by clearing up after a
+predecessor, and from then on watches for runs of workers that are gone (flows.lost).
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import sys
-from pathlib import Path
+import threading
 
-from flows.lost import crash_lost_runs
+from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 
-COMMAND = ["worker", "start", "--pool", "saetrack", "--type", "process", "--name", "saetrack"]
+from flows.logs import log_to_terminal
+from flows.lost import POOL, keep_watch, recover_lost_runs
+from saetrack.errors import UserError
+from saetrack.settings import load_settings
 
 
-def main() -> None:
-    """Clear up, then become Prefect's worker."""
-    crash_lost_runs()
-    prefect = str(Path(sys.executable).parent / "prefect")
-    os.execv(prefect, [prefect, *COMMAND])  # noqa: S606  (no shell is wanted)
+def gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may be set to, one device each; none where runs stay on the CPU."""
+    if load_settings().device == "cpu":
+        return []
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [one for one in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if one]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return listed.stdout.split()
+
+
+def identity(number: int) -> tuple[str, dict[str, str], list[str]]:
+    """A worker's name, what it adds to the environment of its runs, and its options.
+
+    Raises:
+        UserError: the machine has no such worker.
+    """
+    devices = gpus()
+    if not devices and number == 0:
+        return socket.gethostname(), {}, []
+    if number >= len(devices):
+        raise UserError(f"worker={number}: this machine has GPUs {devices}, numbered from 0")
+    environment = {"CUDA_VISIBLE_DEVICES": devices[number]}
+    return f"{socket.gethostname()}.gpu{number}", environment, ["--limit", "1"]
+
+
+def main(number: int) -> None:
+    """Clear up, then be Prefect's worker."""
+    name, environment, options = identity(number)
+    os.environ.update(environment)
+    log_to_terminal()
+    recover_lost_runs(name, is_new=True)
+    every_s = PREFECT_WORKER_HEARTBEAT_SECONDS.value()
+    threading.Thread(target=keep_watch, args=(name, every_s), daemon=True).start()
+    from prefect.cli import app
+
+    sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    sys.argv += ["--name", name, *options]
+    app()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    except UserError as problem:
+        sys.exit(f"error: {problem}")

@@ -38,8 +38,13 @@ class Settings(BaseSettings):
     fetched_bytes: int = Field(
         default=100 * 10**9,
         gt=0,
-        description="Disk that downloaded checkpoints may take. Those longest unused go first, and "
-        "only those that a track fetched.",
+        description="Disk that downloaded checkpoints may take, and downloaded links as much. "
+        "Those longest unused go first, and only those that a track fetched.",
+    )
+    listen: str = Field(
+        default="127.0.0.1",
+        description="Address that this machine's servers listen on. Any but a loopback needs a "
+        "user and a password, in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto takes a GPU where torch sees one."

@@ -72,9 +72,7 @@ def _outlast(
     """
     while True:
         others = [
-            run
-            for run in runs_of(client, experiment_id, identity)
-            if run.info.run_id != run_id
+            run for run in runs_of(client, experiment_id, identity) if run.info.run_id != run_id
         ]
         alive = [run for run in others if is_alive(run)]
         if not alive:

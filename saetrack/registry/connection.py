@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from urllib.parse import urlsplit
 
 import requests
 from mlflow import MlflowClient
@@ -22,10 +24,27 @@ def connect(tracking_uri: str) -> MlflowClient:
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # each database driver has its own
-        raise UserError(
-            f"SAETRACK_TRACKING_URI={tracking_uri}: cannot be used: {first_line(error)}"
-        ) from None
+        raise UserError(f"{_named(tracking_uri)}: {_reason(error)}") from None
     return client
+
+
+def _reason(error: Exception) -> str:
+    said = first_line(error)
+    if "401" not in said:
+        return f"cannot be used: {said}"
+    names = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return f"does not let {user!r} in: check {names}"
+    return f"asks who you are: set {names}"
+
+
+def _named(tracking_uri: str) -> str:
+    """The setting as it may be shown: without a password."""
+    address = urlsplit(tracking_uri)
+    if address.password:
+        masked = address.netloc.replace(f":{address.password}@", ":***@")
+        tracking_uri = address._replace(netloc=masked).geturl()
+    return f"SAETRACK_TRACKING_URI={tracking_uri}"
 
 
 def first_line(error: Exception) -> str:
@@ -44,6 +63,5 @@ def _require_answer(tracking_uri: str) -> None:
         requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=10).raise_for_status()
     except requests.RequestException as error:
         raise UserError(
-            f"SAETRACK_TRACKING_URI={tracking_uri}: no MLflow server answers there "
-            f"({type(error).__name__})"
+            f"{_named(tracking_uri)}: no MLflow server answers there ({type(error).__name__})"
         ) from None

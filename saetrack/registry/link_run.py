@@ -14,9 +14,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from saetrack.errors import UserError
-from saetrack.files import digest, file_sha256
 from saetrack.link import TrainedLink
 from saetrack.plan import Chain, Link
+from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.claims import heartbeat, is_lost
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
@@ -24,8 +24,6 @@ from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, save_sae, save_tensors
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-SAE_FOLDER = "sae"
 
 SECONDS_BETWEEN_REQUESTS = 5.0
 
@@ -152,8 +150,3 @@ def create_version(
         description=chain.label(link),
     )
     return int(version.version)
-
-
-def folder_sha256(folder: Path) -> str:
-    """One hash for all files of a folder."""
-    return digest({file.name: file_sha256(file) for file in sorted(folder.iterdir())})

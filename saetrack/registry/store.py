@@ -15,12 +15,13 @@ from mlflow.exceptions import MlflowException
 
 from saetrack.errors import UserError
 from saetrack.plan import Chain, Link
+from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.imported import KIND, ImportedSAEs
-from saetrack.registry.link_run import SAE_FOLDER, LinkRun, create_version, folder_sha256
+from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
 from saetrack.registry.reports import Reports
 from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, load_sae, load_tensors
@@ -81,6 +82,7 @@ class Registry:
         self._runs = ChainRuns(self._client, settings)
         self.reports = Reports(self._client, self._runs)
         self.imported = ImportedSAEs(self._client, self._runs)
+        self._artifacts = Artifacts(self._client, settings)
         # Versions that were seen, by chain and identity: what is registered stays as it is.
         self._seen: dict[tuple[str, str], ModelVersion] = {}
 
@@ -294,19 +296,9 @@ class Registry:
         return max(matching, key=_number)
 
     def _download(self, version: ModelVersion) -> Path:
-        """A version's verified local folder; in place where the artifact store is this machine's.
-
-        Raises:
-            UserError: the files are missing or are not those that were registered.
-        """
+        """A version's verified local folder."""
         name = f"{version.name} version {version.version}"
-        try:
-            folder = Path(self._client.download_artifacts(str(version.run_id), SAE_FOLDER))
-        except (MlflowException, OSError) as error:
-            raise UserError(f"{name}: its files cannot be had: {first_line(error)}") from None
-        if folder_sha256(folder) != version.tags["sha256"]:
-            raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
-        return folder
+        return self._artifacts.folder(str(version.run_id), version.tags["sha256"], name)
 
     def _version(self, chain: Chain, identity: str | None) -> ModelVersion | None:
         """The version of a chain's link; however long the chain, one query at most."""

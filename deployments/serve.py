@@ -1,0 +1,129 @@
+"""One server in this process: `python deployments/serve.py mlflow|prefect [PORT]`.
+
+supervisord and compose.yaml start the same. Where others can reach it (SAETRACK_LISTEN), a server
+asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, the names by which MLflow's clients
+know them, and hands out artifacts itself. Secrets travel in the environment, where `ps` does not
+show them.
+"""
+
+from __future__ import annotations
+
+import configparser
+import ipaddress
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from saetrack.errors import UserError
+from saetrack.settings import Settings, load_settings
+
+USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"  # noqa: S105  (names)
+MIN_PASSWORD = 12  # MLflow takes no shorter one
+AUTH_FILE = Path("mlruns/mlflow-auth.ini")
+BIN = Path(sys.executable).parent
+
+
+def credentials(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Whom the servers let in; None: whoever is on this machine.
+
+    Raises:
+        UserError: others could reach the servers and nobody would ask who they are.
+    """
+    user, password = environment.get(USER, ""), environment.get(PASSWORD, "")
+    if not user and not password:
+        if is_loopback(settings.listen):
+            return None
+        raise UserError(
+            f"SAETRACK_LISTEN={settings.listen!r}: others can reach the servers there, so they "
+            f"must ask for a user and a password: set {USER} and {PASSWORD}, or use 127.0.0.1"
+        )
+    if not user or ":" in user:
+        raise UserError(f"{USER}={user!r}: must be a name without a colon, beside {PASSWORD}")
+    if len(password) < MIN_PASSWORD:
+        raise UserError(f"{PASSWORD}: must have {MIN_PASSWORD} characters or more")
+    return user, password
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def mlflow(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the tracking server; artifacts are read in place on one machine."""
+    command = ["mlflow", "server", "--host", settings.listen, "--port", port]
+    command += ["--workers", "1"]  # each costs 250 MB
+    environment = {
+        "MLFLOW_BACKEND_STORE_URI": settings.tracking_uri,
+        # Its job runner is four more processes, for evaluations of chat models only.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    if is_loopback(settings.listen):
+        root = str(settings.artifact_dir)
+        command += ["--default-artifact-root", root, "--no-serve-artifacts"]
+    else:
+        destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION") or str(settings.artifact_dir)
+        command += ["--serve-artifacts", "--artifacts-destination", destination]
+        # By whatever name: a page of another site cannot have the password that each request needs.
+        environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = os.environ.get(
+            "MLFLOW_SERVER_ALLOWED_HOSTS", "*"
+        )
+    if known := credentials(settings, os.environ):
+        command += ["--app-name", "basic-auth"]
+        environment |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(_write_auth(settings)),
+            "MLFLOW_AUTH_ADMIN_USERNAME": known[0],
+            "MLFLOW_AUTH_ADMIN_PASSWORD": known[1],
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),  # of its forms
+        }
+    return command, environment
+
+
+def _write_auth(settings: Settings) -> Path:
+    """Users lie in the server's own database; beside a SQLite file, for that has one writer."""
+    users = settings.tracking_uri
+    if users.startswith("sqlite"):
+        users = f"sqlite:///{AUTH_FILE.absolute().with_suffix('.db')}"
+    config = configparser.ConfigParser(interpolation=None)
+    config["mlflow"] = {
+        "default_permission": "READ",
+        "database_uri": users.replace("%", "%%"),
+        # Else each request costs a password hash.
+        "auth_cache_ttl_seconds": "60",
+    }
+    AUTH_FILE.parent.mkdir(exist_ok=True)
+    AUTH_FILE.touch(mode=0o600)
+    with AUTH_FILE.open("w") as file:
+        config.write(file)
+    return AUTH_FILE.absolute()
+
+
+def prefect(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of Prefect's server; its database is its own setting."""
+    command = ["prefect", "server", "start", "--host", settings.listen, "--port", port]
+    # The page asks whichever address it was opened at.
+    environment = {"PREFECT_SERVER_UI_API_URL": "/api"}
+    if known := credentials(settings, os.environ):
+        environment["PREFECT_SERVER_API_AUTH_STRING"] = ":".join(known)
+    return command, environment
+
+
+def main(name: str, *rest: str) -> None:
+    """Become the server."""
+    servers = {"mlflow": (mlflow, "5000"), "prefect": (prefect, "4200")}
+    make, port = servers[name]
+    command, environment = make(load_settings(), *(rest or [port]))
+    command[0] = str(BIN / command[0])
+    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606  (no shell is wanted)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except UserError as problem:
+        sys.exit(f"error: {problem}")

@@ -1,0 +1,91 @@
+"""A link's files on this machine: in place where they lie here, else kept under their hash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from saetrack.errors import UserError
+from saetrack.files import digest, file_sha256, whole_folder
+from saetrack.registry.connection import first_line
+from saetrack.settings import Settings
+
+SAE_FOLDER = "sae"
+IN_USE_S = 3600.0  # a folder is read right after it was asked for
+
+
+class Artifacts:
+    """Files of links. What was downloaded is kept, and the longest unused goes first."""
+
+    def __init__(self, client: MlflowClient, settings: Settings) -> None:
+        self._client = client
+        self._is_served = settings.tracking_uri.startswith("http")
+        self._cache = settings.cache_dir / "links"
+        self._limit_bytes = settings.fetched_bytes
+
+    def folder(self, run_id: str, sha256: str, name: str) -> Path:
+        """The verified folder of a link.
+
+        Args:
+            run_id: of the link.
+            sha256: of its files.
+            name: of the link, for messages.
+
+        Raises:
+            UserError: the files are missing or are not those that were registered.
+        """
+        try:
+            if self._are_here(run_id):
+                folder = Path(self._client.download_artifacts(run_id, SAE_FOLDER))
+            else:
+                folder = self._cached(run_id, sha256)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"{name}: its files cannot be had: {first_line(error)}") from None
+        if folder_sha256(folder) != sha256:
+            raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
+        return folder
+
+    def _are_here(self, run_id: str) -> bool:
+        if not self._is_served:
+            return True
+        return self._client.get_run(run_id).info.artifact_uri.startswith(("/", "file:"))
+
+    def _cached(self, run_id: str, sha256: str) -> Path:
+        place = self._cache / sha256
+        if place.exists() and folder_sha256(place / SAE_FOLDER) != sha256:
+            shutil.rmtree(place)
+        if not place.exists():
+            with whole_folder(place) as draft:
+                self._client.download_artifacts(run_id, SAE_FOLDER, dst_path=str(draft))
+                if folder_sha256(draft / SAE_FOLDER) != sha256:
+                    raise OSError("what came does not have the hash that was registered")
+            self._evict()
+        os.utime(place)
+        return place / SAE_FOLDER
+
+    def _evict(self) -> None:
+        taken_bytes = 0
+        newest_first = sorted(self._cache.iterdir(), key=_used_s, reverse=True)
+        for place in newest_first:
+            taken_bytes += sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+            is_old = time.time() - _used_s(place) > IN_USE_S
+            if is_old and (taken_bytes > self._limit_bytes or place.name.startswith(".")):
+                with contextlib.suppress(OSError):  # another process may be at it
+                    shutil.rmtree(place)
+
+
+def folder_sha256(folder: Path) -> str:
+    """One hash for all files of a folder."""
+    return digest({file.name: file_sha256(file) for file in sorted(folder.iterdir())})
+
+
+def _used_s(place: Path) -> float:
+    with contextlib.suppress(OSError):
+        return place.stat().st_mtime
+    return 0.0
