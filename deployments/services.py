@@ -20,7 +20,9 @@ from typing import Any
 import requests
 from supervisor.xmlrpc import SupervisorTransport
 
+from flows.gpus import gpus
 from flows.logs import log_to_terminal
+from flows.serve import credentials
 from saetrack.errors import UserError
 from saetrack.settings import Settings, load_settings
 
@@ -29,6 +31,8 @@ LOGS = Path("mlruns/logs")
 SOCKET = Path("mlruns/supervisor.sock")
 PIDFILE = Path("mlruns/supervisord.pid")
 BIN = Path(sys.executable).parent
+
+ANY = ("127.0.0.1", "0.0.0.0", "localhost")  # noqa: S104  (a comparison)
 
 START_S = 90.0  # the first start makes both databases
 STOP_S = 60.0
@@ -45,8 +49,9 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where a person finds it; loopback only."""
-        return f"http://127.0.0.1:{self.port}"
+        """Where a person on this machine finds it."""
+        listen = load_settings().listen
+        return f"http://{'127.0.0.1' if listen in ANY else listen}:{self.port}"
 
     def is_healthy(self) -> bool:
         """Whether it answers."""
@@ -76,10 +81,10 @@ def deploy() -> None:
     daemon = start_servers()
     _prefect("work-pool", "create", "saetrack", "--type", "process", "--overwrite")
     _prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    if _state(daemon, "worker") != "RUNNING":
-        daemon.startProcess("worker", False)
-    if not _wait(lambda: _state(daemon, "worker") == "RUNNING", START_S):
-        raise UserError(f"the worker did not start: see {LOGS}/worker.log")
+    if not _work(daemon):
+        daemon.startProcessGroup("worker", False)
+    if not _wait(lambda: _work(daemon), START_S):
+        raise UserError(f"the worker did not start: see {LOGS}/worker-0.log")
     ui()
     say("ready: prefect deployment run track/mini --watch")
 
@@ -99,13 +104,13 @@ def stop() -> None:
         return
     pid = int(PIDFILE.read_text())
     # The worker first, while the server can still note that its runs ended with it.
-    if _state(daemon, "worker") == "RUNNING":
-        daemon.stopProcess("worker", True)
+    if _work(daemon):
+        daemon.stopProcessGroup("worker", True)
         if PREFECT.is_healthy():
             # Importing Prefect takes a second, and reads the settings of the current folder.
-            from flows.lost import crash_lost_runs
+            from flows.lost import crash_runs_of
 
-            crash_lost_runs()
+            crash_runs_of(socket.gethostname())
     daemon.shutdown()
     if not _wait(lambda: not Path(f"/proc/{pid}").exists(), STOP_S):
         raise UserError(f"supervisord ({pid}) did not stop: see {LOGS}/supervisord.log")
@@ -127,7 +132,7 @@ def start_servers() -> Any:
                 f"port {server.port}, which the {server.name} server needs, is taken by another "
                 "program: free it and try again"
             )
-    daemon = daemon or _start_supervisor(settings)
+    daemon = daemon or _start_supervisor()
     for server in down:
         daemon.startProcess(server.name, False)
     for server in down:
@@ -143,23 +148,24 @@ def _servers(settings: Settings) -> list[Server]:
     return [PREFECT] if settings.tracking_uri.startswith("http") else [PREFECT, MLFLOW]
 
 
-def _start_supervisor(settings: Settings) -> Any:
+def _start_supervisor() -> Any:
     LOGS.mkdir(parents=True, exist_ok=True)
     Path("mlruns/prefect").mkdir(exist_ok=True)
     command = [str(BIN / "supervisord"), "-c", "deployments/supervisord.conf"]
-    subprocess.run(command, env={**os.environ, **service_environment(settings)}, check=True)
+    subprocess.run(command, check=True)
     if not _wait(lambda: _supervisor() is not None, START_S):
         raise UserError(f"supervisord did not start: see {LOGS}/supervisord.log")
     return _supervisor()
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
-    """What deployments/supervisord.conf reads; runs inherit it, so no name may be a setting's."""
-    return {
-        "VENV_BIN": str(BIN),
-        "TRACKING_URI": settings.tracking_uri,
-        "ARTIFACT_DIR": str(settings.artifact_dir),
-    }
+    """What supervisord and all that it starts are given; no name may be a setting's."""
+    environment = {"PYTHON": sys.executable, "WORKERS": str(len(gpus()) or 1)}
+    if known := credentials(settings, os.environ):
+        environment["PREFECT_API_AUTH_STRING"] = ":".join(known)
+    if settings.listen not in ANY:  # else this machine is let in at 127.0.0.1
+        environment["PREFECT_API_URL"] = f"{PREFECT.address}/api"
+    return environment
 
 
 def _supervisor() -> Any:
@@ -171,6 +177,12 @@ def _supervisor() -> Any:
     except (OSError, xmlrpc.client.Error):
         return None
     return proxy.supervisor
+
+
+def _work(daemon: Any) -> bool:
+    """Whether any worker runs."""
+    states = [one for one in daemon.getAllProcessInfo() if one["group"] == "worker"]
+    return any(one["statename"] == "RUNNING" for one in states)
 
 
 def _state(daemon: Any, name: str) -> str:
@@ -203,6 +215,7 @@ if __name__ == "__main__":
     os.chdir(ROOT)  # supervisord and Prefect find their files and settings from here
     log_to_terminal()
     try:
+        os.environ.update(service_environment(load_settings()))
         {"deploy": deploy, "ui": ui, "stop": stop}[sys.argv[1]]()
     except UserError as problem:
         sys.exit(f"error: {problem}")

@@ -1,38 +1,23 @@
 """A worker: `python -m flows.worker [NUMBER]`, the NUMBER-th of its machine, from 0.
 
-On a machine with GPUs worker N has the N-th to itself and takes one run at a time, so that runs land
-on different devices; without, one worker takes whatever comes. It begins by clearing up after a
-predecessor, and from then on watches for runs of workers that are gone (flows.lost).
+On a machine with GPUs worker N has the N-th to itself and takes one run at a time, so that runs
+land on different devices; without, one worker takes whatever comes. It begins by clearing up after
+a predecessor, and from then on watches for runs of workers that are gone (flows.lost).
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import threading
 
 from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 
+from flows.gpus import gpus
 from flows.logs import log_to_terminal
 from flows.lost import POOL, keep_watch, recover_lost_runs
 from saetrack.errors import UserError
-from saetrack.settings import load_settings
-
-
-def gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES may be set to, one device each; none where runs stay on the CPU."""
-    if load_settings().device == "cpu":
-        return []
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [one for one in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if one]
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return []
-    return listed.stdout.split()
 
 
 def identity(number: int) -> tuple[str, dict[str, str], list[str]]:

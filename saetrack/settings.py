@@ -41,6 +41,15 @@ class Settings(BaseSettings):
         description="Disk that downloaded checkpoints may take, and downloaded links as much. "
         "Those longest unused go first, and only those that a track fetched.",
     )
+    runner: Literal["threads", "workers", "dask", "ray"] = Field(
+        default="threads",
+        description="What a sweep's tracks run on: threads of its own process, the workers of the "
+        "pool, a Dask or a Ray cluster.",
+    )
+    runner_address: str | None = Field(
+        default=None,
+        description="Of the Dask scheduler or the Ray head; without, each starts one here.",
+    )
     listen: str = Field(
         default="127.0.0.1",
         description="Address that this machine's servers listen on. Any but a loopback needs a "

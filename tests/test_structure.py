@@ -88,10 +88,14 @@ def test_every_config_field_is_read_somewhere() -> None:
     from saetrack.sae.training import Optimiser, Revival
     from saetrack.sae.warm_start import Carry
     from saetrack.settings import Settings
+    from saetrack.sweep import SweepConfig
 
     names = {
         name
-        for model in (CompareConfig, CorpusConfig, EvaluationConfig, Piece, TrackConfig, Settings)
+        for model in (
+            *(CompareConfig, CorpusConfig, EvaluationConfig, Piece, TrackConfig),
+            *(Settings, SweepConfig),
+        )
         for name in model.model_fields
     }
     names |= {

@@ -54,7 +54,8 @@ class Artifacts:
     def _are_here(self, run_id: str) -> bool:
         if not self._is_served:
             return True
-        return self._client.get_run(run_id).info.artifact_uri.startswith(("/", "file:"))
+        uri = str(self._client.get_run(run_id).info.artifact_uri)
+        return uri.startswith(("/", "file:"))
 
     def _cached(self, run_id: str, sha256: str) -> Path:
         place = self._cache / sha256

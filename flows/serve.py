@@ -1,4 +1,4 @@
-"""One server in this process: `python deployments/serve.py mlflow|prefect [PORT]`.
+"""One server in this process: `python -m flows.serve mlflow|prefect [PORT]`.
 
 supervisord and compose.yaml start the same. Where others can reach it (SAETRACK_LISTEN), a server
 asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, the names by which MLflow's clients
@@ -19,10 +19,9 @@ from pathlib import Path
 from saetrack.errors import UserError
 from saetrack.settings import Settings, load_settings
 
-USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"  # noqa: S105  (names)
+USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 MIN_PASSWORD = 12  # MLflow takes no shorter one
 AUTH_FILE = Path("mlruns/mlflow-auth.ini")
-BIN = Path(sys.executable).parent
 
 
 def credentials(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -54,8 +53,8 @@ def is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def mlflow(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of the tracking server; artifacts are read in place on one machine."""
+def mlflow_server(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the tracking server; on one machine artifacts are not sent."""
     command = ["mlflow", "server", "--host", settings.listen, "--port", port]
     command += ["--workers", "1"]  # each costs 250 MB
     environment = {
@@ -103,7 +102,7 @@ def _write_auth(settings: Settings) -> Path:
     return AUTH_FILE.absolute()
 
 
-def prefect(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
+def prefect_server(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
     """Command and environment of Prefect's server; its database is its own setting."""
     command = ["prefect", "server", "start", "--host", settings.listen, "--port", port]
     # The page asks whichever address it was opened at.
@@ -115,11 +114,10 @@ def prefect(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
 
 def main(name: str, *rest: str) -> None:
     """Become the server."""
-    servers = {"mlflow": (mlflow, "5000"), "prefect": (prefect, "4200")}
+    servers = {"mlflow": (mlflow_server, "5000"), "prefect": (prefect_server, "4200")}
     make, port = servers[name]
     command, environment = make(load_settings(), *(rest or [port]))
-    command[0] = str(BIN / command[0])
-    os.execve(command[0], command, {**os.environ, **environment})  # noqa: S606  (no shell is wanted)
+    os.execve(sys.executable, [sys.executable, "-m", *command], {**os.environ, **environment})  # noqa: S606  (no shell is wanted)
 
 
 if __name__ == "__main__":
