@@ -12,7 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import wait
 from prefect.runtime import flow_run
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 
 from flows.logs import tell_failures_in_one_line
 from flows.parameters import takes_fields_of
@@ -26,6 +26,7 @@ from saetrack.sweep import SweepConfig, load_sweep_config
 
 tell_failures_in_one_line()
 
+PROCESSES = 2  # each has an LM and a buffer of residuals of its own
 ONE = "track/one"  # the deployment that takes any track
 
 
@@ -45,7 +46,11 @@ def run_sweep(config: SweepConfig, settings: Settings) -> str:
     tracks = {_title(track, config): track for track in config.tracks()}
     if settings.runner == "workers":
         return hand_out(tracks)
-    return fan_out.with_options(task_runner=task_runner(settings))(tracks)
+    failed = fan_out.with_options(task_runner=task_runner(settings))(tracks)
+    if failed:
+        title, reason = next(iter(failed.items()))
+        raise UserError(f"{len(failed)} of {len(tracks)} tracks failed; {title}: {reason}")
+    return f"{len(tracks)} tracks are whole"
 
 
 def _title(track: TrackConfig, config: SweepConfig) -> str:
@@ -80,24 +85,21 @@ def hand_out(tracks: dict[str, TrackConfig]) -> str:
 
 
 @flow(name="tracks", validate_parameters=False)
-def fan_out(tracks: dict[str, TrackConfig]) -> str:
-    """Every track as a task of this flow's task runner."""
+def fan_out(tracks: dict[str, TrackConfig]) -> dict[str, str]:
+    """Every track as a task of this flow's task runner; why some failed, by title."""
     one = task(name="one", cache_policy=NO_CACHE)(train_one)
     futures = {
         title: one.with_options(task_run_name=title).submit(track.model_dump(mode="json"))
         for title, track in tracks.items()
     }
     wait(list(futures.values()))
-    failed = {title: f.state.message for title, f in futures.items() if not f.state.is_completed()}
-    if failed:
-        title, reason = next(iter(failed.items()))
-        raise UserError(f"{len(failed)} of {len(tracks)} tracks failed; {title}: {reason}")
-    return f"{len(tracks)} tracks are whole"
+    states = {title: future.state for title, future in futures.items()}
+    return {title: f"{one.message}" for title, one in states.items() if not one.is_completed()}
 
 
-def train_one(parameters: dict[str, Any]) -> str:
+def train_one(parameters: dict[str, Any]) -> State:
     """One track, in whichever process the task runner has chosen."""
-    return run_track(load_config(parameters))
+    return told_in_one_line(lambda: run_track(load_config(parameters)))
 
 
 def task_runner(settings: Settings) -> TaskRunner[Any]:
@@ -107,7 +109,7 @@ def task_runner(settings: Settings) -> TaskRunner[Any]:
         UserError: its package is not installed.
     """
     address = settings.runner_address
-    runner: TaskRunner[Any] = ThreadPoolTaskRunner()
+    runner: TaskRunner[Any] = ProcessPoolTaskRunner(max_workers=PROCESSES)
     try:
         if settings.runner == "dask":
             from prefect_dask import DaskTaskRunner
