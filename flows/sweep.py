@@ -12,7 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import wait
 from prefect.runtime import flow_run
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.logs import tell_failures_in_one_line
 from flows.parameters import takes_fields_of
@@ -26,7 +26,6 @@ from saetrack.sweep import SweepConfig, load_sweep_config
 
 tell_failures_in_one_line()
 
-PROCESSES = 2  # each has an LM and a buffer of residuals of its own
 ONE = "track/one"  # the deployment that takes any track
 
 
@@ -109,7 +108,7 @@ def task_runner(settings: Settings) -> TaskRunner[Any]:
         UserError: its package is not installed.
     """
     address = settings.runner_address
-    runner: TaskRunner[Any] = ProcessPoolTaskRunner(max_workers=PROCESSES)
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
     try:
         if settings.runner == "dask":
             from prefect_dask import DaskTaskRunner

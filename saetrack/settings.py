@@ -41,10 +41,10 @@ class Settings(BaseSettings):
         description="Disk that downloaded checkpoints may take, and downloaded links as much. "
         "Those longest unused go first, and only those that a track fetched.",
     )
-    runner: Literal["processes", "workers", "dask", "ray"] = Field(
-        default="processes",
-        description="What a sweep's tracks run on: two processes of this machine, the workers of "
-        "the pool, a Dask or a Ray cluster.",
+    runner: Literal["here", "workers", "dask", "ray"] = Field(
+        default="here",
+        description="What a sweep's tracks run on: its own process, one after another; the workers "
+        "of the pool; a Dask or a Ray cluster.",
     )
     runner_address: str | None = Field(
         default=None,

@@ -70,12 +70,12 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("harness", "environment")
-@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+@pytest.mark.parametrize("runner", ["here", "dask", "ray"])
 def test_a_sweep_trains_every_track(
     runner: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = f"prefect_{runner}"
-    if runner != "processes" and importlib.util.find_spec(package) is None:
+    if runner != "here" and importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is an optional extra that is not installed")
     monkeypatch.setenv("SAETRACK_RUNNER", runner)
     state = flow.sweep(track=SHORT, over={"seed": [0, 1]}, return_state=True)
