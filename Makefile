@@ -6,11 +6,11 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills test lint format deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME=pythia-410m
 	@$(BIN)/python -m flows.track $(NAME)
@@ -25,8 +25,14 @@ live: $(INSTALLED) ## a mini-LM trains in one process while a track follows it i
 	@mkdir -p mlruns/mini-live
 	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/python -m flows.track mini-live
 
+sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM, or NAME=...
+	@$(BIN)/python -m flows.sweep $(NAME)
+
 test: $(INSTALLED) ## the test suite
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 -m "not cluster"
+
+cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three workers, one killed
+	@$(BIN)/pytest -q -m cluster
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m tests.bench
