@@ -14,6 +14,7 @@ def log_to_terminal() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("saetrack")
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     logger.propagate = False  # Prefect's own console would print every line again
 
 

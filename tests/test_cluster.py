@@ -15,6 +15,7 @@ import requests
 import torch
 from mlflow import MlflowClient
 
+from saetrack.config import load_config
 from saetrack.corpus import Corpus
 from saetrack.errors import UserError
 from saetrack.lm.checkpoints import CheckpointSource
@@ -106,11 +107,12 @@ def test_a_worker_dies_and_nothing_is_lost_and_nothing_twice(
     for number in range(3):
         site.start(f"worker-{number}", "-m", "flows.worker", str(number))
     site.run("-c", SWEEP, json.dumps({"track": track, "over": OVER}))
-    site.run("-c", AGAIN, json.dumps({**track, "layers": [0]}))  # a second worker on one chain
+    again = load_config({**track, "layers": [0]}).model_dump(mode="json")
+    site.run("-c", AGAIN, json.dumps(again))  # a second worker on one chain
 
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     # The first in the alphabet, who looks after the others: that must pass on, too.
-    wait_for(lambda: is_training(client, site.processes["worker-0"].pid), "a link in training")
+    wait_for(lambda: is_training(client, site.processes["worker-0"].pid), "a chain half done")
     kill_tree(site.processes["worker-0"], signal.SIGKILL)
     wait_for(lambda: states(site) == {"COMPLETED": 7}, "seven completed runs", patience_s=240)
 
@@ -123,13 +125,14 @@ def test_a_worker_dies_and_nothing_is_lost_and_nothing_twice(
 
 
 def is_training(client: MlflowClient, worker: int) -> bool:
-    """Whether a run of the worker holds a link's claim."""
+    """Whether a run of the worker is in the middle of a chain."""
     experiment = client.get_experiment_by_name("nano")
     if experiment is None:
         return False
     own = {one.pid for one in psutil.Process(worker).children(recursive=True)}
     links = client.search_runs([experiment.experiment_id], "tags.kind = 'link'")
-    owners = [run.data.tags[OWNER] for run in links if run.info.status == "RUNNING"]
+    later = [run for run in links if run.data.tags["link"] != "0"]
+    owners = [run.data.tags[OWNER] for run in later if run.info.status == "RUNNING"]
     return any(int(owner.split(" ")[1].partition("@")[0]) in own for owner in owners)
 
 
