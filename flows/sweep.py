@@ -10,7 +10,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.futures import wait
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
@@ -91,7 +90,8 @@ def fan_out(tracks: dict[str, TrackConfig]) -> dict[str, str]:
         title: one.with_options(task_run_name=title).submit(track.model_dump(mode="json"))
         for title, track in tracks.items()
     }
-    wait(list(futures.values()))
+    for future in futures.values():
+        future.wait()
     states = {title: future.state for title, future in futures.items()}
     return {title: f"{one.message}" for title, one in states.items() if not one.is_completed()}
 

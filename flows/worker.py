@@ -12,7 +12,9 @@ import socket
 import sys
 import threading
 
-from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
+from httpx import HTTPStatusError, TransportError
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_HEARTBEAT_SECONDS
 
 from flows.gpus import gpus
 from flows.logs import log_to_terminal
@@ -35,12 +37,31 @@ def identity(number: int) -> tuple[str, dict[str, str], list[str]]:
     return f"{socket.gethostname()}.gpu{number}", environment, ["--limit", "1"]
 
 
+def clear_up(name: str) -> None:
+    """Recover what a predecessor left; the first word with the server.
+
+    Raises:
+        UserError: there is no server, it lets nobody in, or it knows no pool.
+    """
+    server = f"PREFECT_API_URL={PREFECT_API_URL.value()}"
+    try:
+        recover_lost_runs(name, is_new=True)
+    except ObjectNotFound:
+        raise UserError(f"{server}: has no pool {POOL} yet; `make deploy` makes it") from None
+    except HTTPStatusError as error:
+        if error.response.status_code != 401:
+            raise
+        raise UserError(f"{server}: lets nobody in without PREFECT_API_AUTH_STRING") from None
+    except TransportError as error:
+        raise UserError(f"{server}: no server answers ({type(error).__name__})") from None
+
+
 def main(number: int) -> None:
     """Clear up, then be Prefect's worker."""
     name, environment, options = identity(number)
     os.environ.update(environment)
     log_to_terminal()
-    recover_lost_runs(name, is_new=True)
+    clear_up(name)
     every_s = PREFECT_WORKER_HEARTBEAT_SECONDS.value()
     threading.Thread(target=keep_watch, args=(name, every_s), daemon=True).start()
     from prefect.cli import app
