@@ -44,6 +44,9 @@ def run_sweep(config: SweepConfig, settings: Settings) -> str:
     tracks = {_title(track, config): track for track in config.tracks()}
     if settings.runner == "workers":
         return hand_out(tracks)
+    from saetrack.registry import Registry
+
+    Registry(settings)  # made by one process, before several would; a wrong address shows here
     failed = fan_out.with_options(task_runner=task_runner(settings))(tracks)
     if failed:
         title, reason = next(iter(failed.items()))
