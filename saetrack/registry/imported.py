@@ -14,10 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from saetrack.errors import UserError
 from saetrack.files import digest, file_sha256
+from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.facts import as_tags
-from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.sae.files import DENSITY_FILE, WEIGHTS_FILE, save_sae, save_tensors
 from saetrack.saelens import ForeignSAE
 
