@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-from prefect.exceptions import FailedRun
-
 
 def log_to_terminal() -> None:
     """Print the library's lines, with the time of day."""
@@ -29,6 +27,9 @@ def tell_failures_in_one_line() -> None:
 
 
 def _one_line(record: logging.LogRecord) -> bool:
+    # Not above: Prefect reads its settings when it is imported, and services.py sets some first.
+    from prefect.exceptions import FailedRun
+
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, FailedRun):
         record.msg, record.args, record.exc_info = str(error), (), None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,11 @@ def test_runs_accept_the_environment_of_the_services(
 def test_the_services_are_given_all_that_their_configuration_reads(settings: Settings) -> None:
     read = set(re.findall(r"%\(ENV_(\w+)\)s", (DEPLOYMENTS / "supervisord.conf").read_text()))
     assert read == set(service_environment(settings))
+
+
+def test_services_set_prefects_settings_before_it_reads_them() -> None:
+    code = "import flows.gpus, flows.logs, flows.serve, sys; sys.exit('prefect' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=DEPLOYMENTS.parent, check=True)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1", "localhost", "::1"])
