@@ -81,12 +81,12 @@ def test_servers_let_nobody_in_without_the_password(
     ]
     for url in asked:
         assert requests.get(url, timeout=10).status_code == 401
-        assert requests.get(url, auth=("ada", "wrong"), timeout=10).status_code == 401
-        known = ("ada", site.password)
+        assert requests.get(url, auth=("reader", "wrong"), timeout=10).status_code == 401
+        known = ("reader", site.password)
         assert requests.get(url, auth=known, timeout=10).status_code != 401
     Registry(settings)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    with pytest.raises(UserError, match="does not let 'ada' in: check MLFLOW_TRACKING_USERNAME"):
+    with pytest.raises(UserError, match="does not let 'reader' in: check MLFLOW_TRACKING_USERNAME"):
         Registry(settings)
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     with pytest.raises(UserError, match="asks who you are: set MLFLOW_TRACKING_USERNAME"):
@@ -140,7 +140,7 @@ def flow_runs(site: Site) -> list[dict[str, Any]]:
     answer = requests.post(
         f"http://127.0.0.1:{site.prefect}/api/flow_runs/filter",
         json={"deployments": {"name": {"any_": ["one"]}}},
-        auth=("ada", site.password),
+        auth=("reader", site.password),
         timeout=30,
     )
     found: list[dict[str, Any]] = answer.json()

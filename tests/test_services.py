@@ -18,7 +18,7 @@ from saetrack.errors import UserError
 from saetrack.settings import Settings, load_settings
 
 DEPLOYMENTS = Path(__file__).parent.parent / "deployments"
-KNOWN = {"MLFLOW_TRACKING_USERNAME": "ada", "MLFLOW_TRACKING_PASSWORD": "twelve letters"}
+KNOWN = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "twelve letters"}
 
 
 def service_environment(settings: Settings) -> dict[str, str]:
@@ -99,7 +99,7 @@ def test_servers_that_others_reach_ask_who_they_are(
     assert read_auth_config().database_uri == open_to_all.tracking_uri
     assert stat.S_IMODE(Path(environment["MLFLOW_AUTH_CONFIG_PATH"]).stat().st_mode) == 0o600
     _, environment = serve.prefect_server(open_to_all, "4200")
-    assert environment["PREFECT_SERVER_API_AUTH_STRING"] == "ada:twelve letters"
+    assert environment["PREFECT_SERVER_API_AUTH_STRING"] == "reader:twelve letters"
 
 
 def test_each_gpu_has_a_worker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
