@@ -37,7 +37,7 @@ from saetrack.subject import Subject, controls_of
 log = logging.getLogger(__name__)
 
 # Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 4
+FINDINGS_VERSION = 5
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
 

@@ -50,6 +50,7 @@ MEASURES = (
     "feature_jaccard",
     "feature_weighted_jaccard",
 )
+CORRELATED = ("activations", "shuffled tokens")  # ways of matching, `saetrack.identity`
 COLLAPSE_TOKENS = 100  # per draw, as in the paper
 SHOWN_TRAJECTORIES = 6
 SHOWN_PER_KIND = 2
@@ -302,5 +303,5 @@ def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
     for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
         yield f"stands.{row['claim']}.{row['control']}", float(bool(row["stands"]))
     for _, row in tables.get("matching", pd.DataFrame()).iterrows():
-        median = row["median_cosine"] if row["by"] != "activations" else row["median_correlation"]
-        yield f"matched.{row['other']}.{row['by']}.median", float(median)
+        measure = "median_correlation" if row["by"] in CORRELATED else "median_cosine"
+        yield f"matched.{row['other']}.{row['by']}.median", float(row[measure])

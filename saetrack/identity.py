@@ -1,7 +1,7 @@
 """Which feature of one chain is which of another: two seeds, forward and reverse, two layers.
 
 Matched twice: by decoder cosine, where both read one residual stream, and by the correlation of
-their activations on the same tokens. Random directions give the chance level of a cosine.
+their activations on the same tokens. Random directions and shuffled tokens give the chance levels.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def match_chains(
         right: another, over the same LM.
         tokens: of the analysis split on which activations are compared.
         exclude_bos: leave BOS positions out of them.
-        seed: of the random directions.
+        seed: of the random directions, and of the tokens' shuffled order.
 
     Returns:
         None if they share no checkpoint. Else one row per pair, with `lm_step` and
 
-        - `by`: `decoder`, `activations` or `random directions` (of the left SAE with such);
+        - `by`: `decoder`, `activations`, and the chance levels of both: `random directions` in the
+          right SAE's place, and its `shuffled tokens`;
         - `left`, `right`: feature indices; `score`: cosine, or correlation of activations;
         - `decoder_cosine`: NaN between layers;
         - `margin`, `mutual_best`: see `saetrack.analysis.match_quality`;
@@ -60,9 +61,9 @@ def match_chains(
         for by, found in _by_direction(*pulled, seed).items():
             pairs.append(_direction_pairs(by, found))
             numbers.append({"by": by, **found.scalars()})
-    table, summary = _by_activation((left, right), links[0], pulled, tokens, exclude_bos)
-    pairs.append(table)
-    numbers.append(summary)
+    tables, summaries = _by_activation((left, right), links[0], pulled, tokens, exclude_bos, seed)
+    pairs += tables
+    numbers += summaries
     lm_step = links[0].checkpoint.lm_step
     return (
         pd.concat(pairs, ignore_index=True).assign(lm_step=lm_step),
@@ -91,7 +92,8 @@ def _by_activation(
     pulled: tuple[PulledLink, PulledLink],
     tokens: int,
     exclude_bos: bool,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+    seed: int,
+) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
     """One pass of the LM up to the higher hook."""
     layers = tuple(sorted({side.chain.layer for side in sides}))
     lm = sides[0].lm(link, layers)
@@ -113,7 +115,10 @@ def _by_activation(
         progress.advance(token_ids.numel())
     decoders = (saes[0].W_dec, saes[1].W_dec) if len(layers) == 1 else None
     scores = acts.correlations()
-    found, table = match_activations(scores, decoders=decoders)
-    summary = match_summary(scores, found, table)
-    table = table.rename(columns={"correlation": "score"}).assign(by="activations")
-    return table[PAIR_COLUMNS], {"by": "activations", **{str(n): v for n, v in summary.items()}}
+    tables, numbers = [], []
+    for by, those in (("activations", scores), ("shuffled tokens", scores.shuffled(seed))):
+        found, table = match_activations(those, decoders=decoders)
+        tables.append(table.rename(columns={"correlation": "score"}).assign(by=by)[PAIR_COLUMNS])
+        summary = match_summary(those, found, table)
+        numbers.append({"by": by, **{str(name): value for name, value in summary.items()}})
+    return tables, numbers

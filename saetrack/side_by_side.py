@@ -22,7 +22,7 @@ from saetrack.settings import Settings
 from saetrack.subject import Subject, controls_of
 
 # Raise when the page changes: the same chains are then laid side by side again.
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 
 
 def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[Subject]) -> str:
@@ -46,10 +46,10 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     title = f"side by side · {', '.join(named)}"
     if reports.has(lm_name, identity):
         return f"{title}: was made before, in MLflow's experiment {lm_name}"
-    pages = {
-        name: _tables(reports.files(one.chain.lm_name, identities[name]))
-        for name, one in named.items()
-    }
+    pages = {}
+    for name, one in named.items():
+        with reports.files(one.chain.lm_name, identities[name]) as folder:
+            pages[name] = _tables(folder)
     matched = [
         find_identity(config, left, {f"{name} and {other}": right})
         for (name, left), (other, right) in combinations(named.items(), 2)
@@ -61,14 +61,13 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     }
     setting = Setting(title, "; ".join(one.chain.name for one in subjects))
     with tempfile.TemporaryDirectory() as draft:
-        folder = Path(draft)
-        _write(pages, tables, setting, folder)
+        _write(pages, tables, setting, Path(draft))
         facts = {
             "kind": "side by side",
             "identity": identity,
             "chains": {one.chain.name: len(one.links) for one in subjects},
         }
-        reports.log(lm_name, title, folder, metrics={}, facts=facts)
+        reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
     return f"{title}: in MLflow's experiment {lm_name}"
 
 

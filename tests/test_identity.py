@@ -68,7 +68,7 @@ def test_chains_are_laid_side_by_side(
     assert list(summary["chain"]) == names
     pairs = pd.read_parquet(folder / "pairs.parquet")
     by = pairs.groupby("other")["by"].agg(set)
-    assert by[f"{names[0]} and {names[1]}"] == {"activations"}
+    assert by[f"{names[0]} and {names[1]}"] == {"activations", "shuffled tokens"}
     assert "decoder" in by[f"{names[1]} and {names[2]}"]
     assert "was made before" in lay_side_by_side(config, module_settings, chains)
 
@@ -78,10 +78,12 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(chains: list[Subje
     found = match_chains(left, right, tokens=2_048, exclude_bos=True, seed=0)
     assert found is not None
     pairs, numbers = found
-    assert set(pairs["by"]) == {"decoder", "activations", "random directions"}
+    chance = {"random directions", "shuffled tokens"}
+    assert set(pairs["by"]) == {"decoder", "activations", *chance}
     assert (pairs["lm_step"] == 16).all()
     by = pairs.groupby("by")["score"].median()
     assert by["decoder"] > by["random directions"]
+    assert by["activations"] > by["shuffled tokens"] > -0.1
     # Independently: the correlation of a pair, and its cosine, from all activations.
     saes = [one.pull(one.links[-1]).sae for one in (left, right)]
     rows = torch.from_numpy(left.chain.corpus.rows("analysis").astype(np.int64))
@@ -101,7 +103,7 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(chains: list[Subje
 def test_layers_are_matched_by_activation_alone(chains: list[Subject]) -> None:
     found = match_chains(chains[0], chains[1], tokens=2_048, exclude_bos=True, seed=0)
     assert found is not None
-    assert set(found[0]["by"]) == {"activations"}
+    assert set(found[0]["by"]) == {"activations", "shuffled tokens"}
     assert found[0]["decoder_cosine"].isna().all()
 
 

@@ -12,7 +12,7 @@ Only active pairs are kept: 50 per token, 600 MB for 1 M tokens, whatever the di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,6 +121,12 @@ class CorrelationScores:
     def T(self) -> CorrelationScores:  # noqa: N802
         """The same with sides exchanged."""
         return CorrelationScores(self.right, self.left)
+
+    def shuffled(self, seed: int) -> CorrelationScores:
+        """The chance level: the right side's tokens in random order."""
+        right = self.right
+        order = np.random.default_rng(seed).permutation(right.acts.shape[1])
+        return CorrelationScores(self.left, replace(right, acts=right.acts[:, order]))
 
     def rows(self, block: slice) -> Float[Tensor, "block columns"]:
         """Of some left features with all right ones."""

@@ -34,8 +34,9 @@ def sheet(
 
     if to.exists():
         raise UserError(f"to={to}: exists already, and may hold labels; name another file")
-    _, _, folder = _analysis(chain)
-    whole = pd.read_csv(folder / SHEET_FILE, dtype=str, keep_default_na=False)
+    reports, name = _reports(chain)
+    with reports.of_chain(name) as (_, folder):
+        whole = pd.read_csv(folder / SHEET_FILE, dtype=str, keep_default_na=False)
     whole.head(features).to_csv(to, index=False)
     typer.echo(f"{to}: {min(features, len(whole))} features; label them {', '.join(HAND_LABELS)}")
 
@@ -54,8 +55,9 @@ def agreement(
 
     try:
         by_hand = labelling.read_sheet(sheet)
-        reports, run_id, folder = _analysis(chain)
-        automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
+        reports, name = _reports(chain)
+        with reports.of_chain(name) as (run_id, folder):
+            automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
         found = labelling.agreement(by_hand, automatic)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -72,12 +74,11 @@ def agreement(
     )
 
 
-def _analysis(chain: str) -> tuple[Reports, str, Path]:
-    """Where a chain's newest analysis is kept, its run and its files."""
+def _reports(chain: str) -> tuple[Reports, str]:
+    """Where analyses are kept, and the whole name of a chain."""
     from saetrack.cli.names import find_chain
     from saetrack.registry import Registry
     from saetrack.settings import load_settings
 
     registry = Registry(load_settings())
-    name = find_chain(list(registry.chains()["name"]), chain)
-    return registry.reports, *registry.reports.of_chain(name)
+    return registry.reports, find_chain(list(registry.chains()["name"]), chain)

@@ -19,6 +19,7 @@ WAYS = {
     "decoder": ("matched by decoder cosine", BLUE, "-"),
     "activations": ("matched by correlation of activations", ORANGE, "-"),
     "random directions": ("random directions (chance)", GREY, "--"),
+    "shuffled tokens": ("tokens shuffled (chance)", GREY, ":"),
 }
 SHARES_ABOVE = np.linspace(0, 1, 201)
 
@@ -31,10 +32,10 @@ def identity_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -> None:
     common stream (other layers) have no cosines: their correlations are shown above, alone.
 
     Args:
-        pairs: one row per matched pair: `other` (chain), `lm_step`, `by` (`decoder`, `activations`
-            or `random directions`), `left`, `right` (features), `score` (decoder cosine, or
-            correlation of activations), `decoder_cosine` (NaN without a common stream), `margin`
-            (of the score over the next best), `mutual_best`.
+        pairs: one row per matched pair: `other` (chain), `lm_step`, `by` (see `WAYS`), `left`,
+            `right` (features), `score` (decoder cosine, or correlation of activations),
+            `decoder_cosine` (NaN without a common stream), `margin` (of the score over the next
+            best), `mutual_best`.
         setting: title and caption.
         path: without suffix; `.png` and `.svg` are written.
     """

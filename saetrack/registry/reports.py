@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +56,17 @@ class Reports:
         self.add(run.info.run_id, folder, metrics)
         self._client.set_terminated(run.info.run_id)
 
-    def files(self, lm_name: str, identity: str) -> Path:
-        """The files of a report."""
+    @contextmanager
+    def files(self, lm_name: str, identity: str) -> Iterator[Path]:
+        """The files of a report, for as long as the block lasts."""
         run_id = self._find(lm_name, identity)
         assert run_id is not None, "there is no such report"
-        return Path(self._client.download_artifacts(run_id, ""))
+        with self._downloaded(run_id) as folder:
+            yield folder
 
-    def of_chain(self, chain_name: str) -> tuple[str, Path]:
-        """Run and files of the newest analysis of a chain.
+    @contextmanager
+    def of_chain(self, chain_name: str) -> Iterator[tuple[str, Path]]:
+        """Run and files of the newest analysis of a chain, for as long as the block lasts.
 
         Raises:
             UserError: it was never analysed.
@@ -71,11 +77,17 @@ class Reports:
             "tags.kind = 'analysis' and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
-        for run in runs:
-            if run.data.tags["chain"] == chain_name:
-                run_id = str(run.info.run_id)
-                return run_id, Path(self._client.download_artifacts(run_id, ""))
-        raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
+        found = [run for run in runs if run.data.tags["chain"] == chain_name]
+        if not found:
+            raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
+        run_id = str(found[0].info.run_id)
+        with self._downloaded(run_id) as folder:
+            yield run_id, folder
+
+    @contextmanager
+    def _downloaded(self, run_id: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(self._client.download_artifacts(run_id, "", dst_path=place))
 
     def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
         """Add files and numbers to a report; what has the same name is replaced."""
