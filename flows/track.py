@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
 from flows.logs import tell_failures_in_one_line
-from flows.parameters import takes_fields_of
+from flows.parameters import deployed_parameters, takes_fields_of
 from flows.terminal import run_here, told_in_one_line
 from saetrack.config import TrackConfig, load_config
+from saetrack.errors import UserError
 from saetrack.settings import load_settings
 
 if TYPE_CHECKING:
@@ -71,5 +73,22 @@ def train_missing(config: TrackConfig) -> tuple[int, Prepared]:
     return trained, ready
 
 
+def assist(name: str) -> int:
+    """Take part in a track whose flow runs in another process of the same `torchrun`."""
+    log.setLevel(logging.ERROR)  # the other one tells how it goes
+    from saetrack.chain import run_track as run_all
+    from saetrack.prepare import prepare
+
+    try:
+        ready = prepare(load_config(deployed_parameters("track", name)), load_settings())
+        run_all(ready.track, ready.source, ready.workshop)
+    except UserError as error:
+        log.error("error: %s", error)  # noqa: TRY400  (a traceback is not for the user)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    sys.exit(run_here(track, load_config, sys.argv[1] if len(sys.argv) > 1 else "mini"))
+    chosen = sys.argv[1] if len(sys.argv) > 1 else "mini"
+    leads = os.environ.get("RANK", "0") == "0"  # torchrun's
+    sys.exit(run_here(track, load_config, chosen) if leads else assist(chosen))

@@ -12,6 +12,7 @@ import torch
 
 from saetrack.corpus import Corpus
 from saetrack.lm.residual import ResidualLM
+from saetrack.sae.sharded import ALONE, Ranks
 from saetrack.sae.timing import part
 from saetrack.text import Split
 
@@ -33,12 +34,14 @@ class ResidualStream:
         corpus: the rows.
         exclude_bos: leave out the residuals at BOS positions.
         seed: of the order of rows and of the mixing.
+        ranks: that share the LM's passes; each ends with all residuals.
     """
 
     lm: ResidualLM
     corpus: Corpus
     exclude_bos: bool
     seed: int
+    ranks: Ranks = ALONE
 
     def held_out(self) -> Float[Tensor, "layers tokens d_in"]:
         """Every residual of the held-out split."""
@@ -57,7 +60,8 @@ class ResidualStream:
         self, split: Split, chosen: Int[Tensor, " rows"]
     ) -> Float[Tensor, "layers tokens d_in"]:
         tokens = torch.from_numpy(self.corpus.rows(split)[chosen.numpy()].astype(np.int64))
-        resid = self.lm.resid_pre(tokens)
+        own = self.lm.resid_pre(tokens[self.ranks.rows(len(tokens))])
+        resid = self.ranks.joined(own, len(tokens))
         if self.exclude_bos:
             return resid[:, (tokens != self.corpus.bos_token_id).to(resid.device)]
         return resid.flatten(1, 2)

@@ -34,6 +34,8 @@ class TrainedLink:
         residual_spread: of the checkpoint's residuals; the next link may scale by it.
         revived: features that were started anew before or while this link trained.
         adam: moments, if the next link carries them on.
+        processes: that trained it together. Another number gives the same weights to rounding, so
+            it is told and is no part of the link's identity.
     """
 
     sae: SAE
@@ -43,6 +45,7 @@ class TrainedLink:
     residual_spread: float
     revived: list[int]
     adam: dict[str, Tensor] | None
+    processes: int = 1
 
 
 class Recorder(AbstractContextManager["Recorder"], Protocol):
@@ -136,14 +139,17 @@ class LinkTraining:
             "sparse_share": self.training.step.sparse_steps / self.training.done_steps,
         }
         step = self.training.step
+        ranks = step.sae.ranks
+        keeps_adam = self.chain.config.carry.adam == "carried"
         trained = TrainedLink(
-            sae=step.sae,
+            sae=step.sae.whole(),
             evaluation=evaluation,
             metrics={**after, **start},
             train_s=train_s,
             residual_spread=self._residual_spread,
             revived=sorted(self.training.revived),
-            adam=step.adam.state() if self.chain.config.carry.adam == "carried" else None,
+            adam=ranks.whole(step.adam.state()) if keeps_adam else None,
+            processes=ranks.count,
         )
         with part("registry"):
             self._recorder.log(start, 0)

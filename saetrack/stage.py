@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saetrack.activations import MixedBatches, ResidualStream
+from saetrack.errors import UserError
 from saetrack.link import LinkStore, LinkTraining, Recorder
 from saetrack.lm.ahead import Ahead
 from saetrack.lm.residual import ResidualLM
 from saetrack.plan import Chain, Link, Stage
 from saetrack.progress import Progress
 from saetrack.sae.model import SAE
+from saetrack.sae.sharded import ALONE, Ranks
 from saetrack.sae.step import TrainStep
 from saetrack.sae.timing import part
 from saetrack.sae.training import train
@@ -42,11 +44,13 @@ class Workshop:
         store: where links are kept.
         device: where to train.
         state_dir: where the state of a stage in training is saved.
+        ranks: the processes that train together.
     """
 
     store: LinkStore
     device: torch.device
     state_dir: Path
+    ranks: Ranks = ALONE
 
 
 def run_stage(stage: Stage, ahead: Ahead, workshop: Workshop) -> None:
@@ -65,9 +69,10 @@ def run_stage(stage: Stage, ahead: Ahead, workshop: Workshop) -> None:
             with part("LM loading"), ahead.checkpoint(stage.checkpoint) as folder:
                 lm = _load_lm(folder, claimed, workshop.device)
             state_path = workshop.state_dir / f"{stage.key}.safetensors"
-            training = _StageTraining(lm, claimed, workshop.store, state_path)
+            training = _StageTraining(lm, claimed, workshop, state_path)
             training.run()
-            discard_state(state_path)
+            if workshop.ranks.rank == 0:
+                discard_state(state_path)
 
 
 def _load_lm(folder: Path, claimed: list[Claimed], device: torch.device) -> ResidualLM:
@@ -86,19 +91,25 @@ class _StageTraining:
     """The links of one checkpoint in training, with the batches that they share."""
 
     def __init__(
-        self, lm: ResidualLM, claimed: list[Claimed], store: LinkStore, state_path: Path
+        self, lm: ResidualLM, claimed: list[Claimed], workshop: Workshop, state_path: Path
     ) -> None:
         chain, link, _ = claimed[0]  # links of one stage differ in their layer only
-        config = chain.config
-        stream = ResidualStream(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
+        config, ranks = chain.config, workshop.ranks
+        bos = config.corpus.exclude_bos
+        stream = ResidualStream(lm, chain.corpus, bos, config.seed, ranks)
         self._batches = MixedBatches(stream, link.tokens, config.batch_tokens, config.buffer_tokens)
         self._save_every_tokens = config.save_every_tokens
         self._state_path = state_path
         self._train_s = 0.0
+        self._ranks = ranks
         saved = load_state(state_path)
+        if not ranks.agree(saved and saved[1]):
+            raise UserError(
+                f"{state_path}: differs between processes; SAETRACK_CACHE_DIR must be one folder"
+            )
         if saved is None:
             first = self._batches.first_tokens(config.buffer_tokens // 2)
-            starts = [_start(*one, x, store) for one, x in zip(claimed, first, strict=True)]
+            starts = [_start(*one, x, workshop) for one, x in zip(claimed, first, strict=True)]
         else:
             starts = [_blank_start(chain, stream) for chain, *_ in claimed]
         self._links = [
@@ -108,7 +119,13 @@ class _StageTraining:
         if saved is None:
             self._evaluate()
         else:
-            self._restore(*saved)
+            try:
+                self._restore(*saved)
+            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+                raise UserError(
+                    f"{state_path}: not a state of these links ({type(error).__name__}: "
+                    f"{str(error).splitlines()[0]}); delete it and run again"
+                ) from None
         done = self._saved_tokens = self._done_tokens
         self._due_tokens = [
             due for share in config.evaluation.shares if (due := share * link.tokens) > done
@@ -163,7 +180,8 @@ class _StageTraining:
             name = str(link.chain.layer)
             tensors |= {f"{name}.{key}": tensor for key, tensor in of_link.items()}
             facts["links"][name] = facts_of_link
-        save_state(self._state_path, tensors, facts)
+        if self._ranks.rank == 0:
+            save_state(self._state_path, tensors, facts)
         self._saved_tokens = self._done_tokens
 
     def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -184,20 +202,27 @@ class _StageTraining:
 
 
 def _start(
-    chain: Chain, link: Link, _: Recorder, x: Float[Tensor, "tokens d_in"], store: LinkStore
+    chain: Chain, link: Link, _: Recorder, x: Float[Tensor, "tokens d_in"], workshop: Workshop
 ) -> Start:
-    config = chain.config
+    config, ranks = chain.config, workshop.ranks
+    objective, precision = config.objective, config.encoder_precision
     if link.parent_identity is None:
-        return cold_start(x, config.d_sae, config.objective, config.seed, config.encoder_precision)
+        return cold_start(x, config.d_sae, objective, config.seed, precision, ranks)
     with part("registry"):
-        parent = store.parent(chain, link)
-    return warm_start(parent, config.carry, x, config.objective, config.encoder_precision)
+        parent = workshop.store.parent(chain, link)
+    if parent.sae.d_in != x.shape[1]:
+        raise UserError(
+            f"{chain.name}: the parent of {chain.label(link)} has d_in={parent.sae.d_in}, the LM's "
+            f"residuals have {x.shape[1]}"
+        )
+    return warm_start(parent, config.carry, x, objective, precision, ranks)
 
 
 def _blank_start(chain: Chain, stream: ResidualStream) -> Start:
     """A start that a saved state overwrites."""
     config = chain.config
-    sae = SAE(stream.lm.d_in, config.d_sae).to(stream.lm.device)
+    ranks = stream.ranks
+    sae = SAE(stream.lm.d_in, config.d_sae // ranks.count, ranks).to(stream.lm.device)
     step = TrainStep(sae, config.objective, config.encoder_precision)
     return Start(step, 0.0, 0.0, set())
 

@@ -104,7 +104,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             self._chain,
             self._link,
             run_id=self._run_id,
-            tags=as_tags({**self._facts, "sha256": sha256}),
+            tags=as_tags({**self._facts, "sha256": sha256, "processes": trained.processes}),
         )
         self._client.set_terminated(self._run_id)
         return version
@@ -128,6 +128,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             "metrics": trained.metrics,
             "residual_spread": trained.residual_spread,
             "revived": trained.revived,
+            "processes": trained.processes,
         }
         save_sae(folder, trained.sae, cfg)
         density = {"feature_density": trained.evaluation.feature_density}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.functional import pad
 
 from saetrack.sae.objective import Objective, l1_weights, reconstruction_error
 from saetrack.sae.sparse import ActivePairs, active_pairs, decode_pairs, select, sums_by_feature
@@ -75,7 +76,9 @@ def evaluate(
     for x in held_out.split(batch_tokens):
         pairs = active_pairs(sae, x)
         sae_out = decode_pairs(sae, pairs)
-        l1 = sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(objective, sae)
+        l1 = sae.ranks.total(
+            sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(objective, sae)
+        )
         loss = reconstruction_error(objective, x, sae_out) * len(x) + objective.l1_coefficient * l1
         error = (sae_out - x).square().sum(dim=1).double()
         spread = (x - x_mean).square().sum(dim=1).double()
@@ -85,6 +88,7 @@ def evaluate(
         of_batch = (loss, l1, error.sum(), error_at_l0.sum(), spread.sum(), per_token.sum())
         sums += torch.stack([value.double() for value in of_batch])
         fired += pairs.offsets.diff()
+    fired = sae.ranks.gathered(fired)
     total = dict(zip(names, sums.tolist(), strict=True))
     tokens = len(held_out)
     return Evaluation(
@@ -101,8 +105,8 @@ def evaluate(
 
 
 def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:
-    """The `count` pairs of the largest activations."""
-    if len(pairs.feature_acts) <= count:
-        return pairs
-    smallest_kept = pairs.feature_acts.topk(count, sorted=False).values.min()
+    """The `count` pairs of the largest activations, among those of all ranks."""
+    top = pairs.feature_acts.topk(min(count, len(pairs.feature_acts)), sorted=False).values
+    tops = sae.ranks.gathered(pad(top, (0, count - len(top))))
+    smallest_kept = tops.topk(count, sorted=False).values.min()
     return select(sae, pairs, pairs.feature_acts >= smallest_kept)

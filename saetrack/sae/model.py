@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from saetrack.sae.sharded import ALONE, Ranks
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -16,6 +18,9 @@ class SAE(nn.Module):
 
     feature_acts = ReLU((x - b_dec) W_enc + b_enc)      Eq 11, with its constant 1 as in the code
     sae_out      = feature_acts W_dec + b_dec           Eq 12
+
+    Where several ranks train one dictionary, `d_sae` and the weights are this rank's share, and
+    `decode` sums over all.
     """
 
     W_enc: Float[Tensor, "d_in d_sae"]
@@ -23,8 +28,9 @@ class SAE(nn.Module):
     W_dec: Float[Tensor, "d_sae d_in"]
     b_dec: Float[Tensor, " d_in"]
 
-    def __init__(self, d_in: int, d_sae: int) -> None:
+    def __init__(self, d_in: int, d_sae: int, ranks: Ranks = ALONE) -> None:
         super().__init__()
+        self.ranks = ranks
         # A feature's weights lie side by side in memory: the step works feature by feature.
         self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
@@ -47,11 +53,31 @@ class SAE(nn.Module):
         The bias is folded, (x - b) W + e = x W + (e - b W): the same number, without the input
         gradient that autograd would compute only to sum it into `b_dec`.
         """
-        return torch.relu(torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x, self.W_enc))
+        b_dec = self.ranks.shared(self.b_dec)
+        return torch.relu(torch.addmm(self.b_enc - b_dec @ self.W_enc, x, self.W_enc))
 
     def decode(self, feature_acts: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_in"]:
         """Reconstruction (Eq 12)."""
+        if self.ranks.count > 1:
+            return self.ranks.total(feature_acts @ self.W_dec) + self.b_dec
         return torch.addmm(self.b_dec, feature_acts, self.W_dec)
+
+    def share(self, ranks: Ranks) -> SAE:
+        """What one of several ranks trains of this dictionary."""
+        if ranks.count == 1:
+            return self
+        share = SAE(self.d_in, self.d_sae // ranks.count, ranks)
+        share.load_state_dict(ranks.own(dict(self.state_dict())))
+        return share
+
+    def whole(self) -> SAE:
+        """The dictionary of which each rank has a share, on rank 0; all ranks must ask."""
+        if self.ranks.count == 1:
+            return self
+        tensors = self.ranks.whole(dict(self.state_dict()))
+        whole = SAE(self.d_in, tensors["W_dec"].shape[0])
+        whole.load_state_dict(tensors)
+        return whole
 
     @torch.no_grad()
     def normalise_decoder(self, features: slice = slice(None)) -> None:

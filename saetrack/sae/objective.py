@@ -52,7 +52,7 @@ def losses(
 ) -> Losses:
     """All terms of the objective on one batch."""
     reconstruction = reconstruction_error(objective, x, sae_out)
-    l1 = (feature_acts @ l1_weights(objective, sae)).mean()
+    l1 = sae.ranks.total((feature_acts @ l1_weights(objective, sae)).mean())
     return Losses(reconstruction + objective.l1_coefficient * l1, reconstruction, l1)
 
 

@@ -34,6 +34,7 @@ def revive(
         The indices of the revived features.
     """
     sae = step.sae
+    is_dead = sae.ranks.gathered(is_dead)
     dead = is_dead.nonzero().flatten()[: len(x)]
     if not len(dead):
         return set()
@@ -43,10 +44,13 @@ def revive(
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
     alive = ~is_dead
-    scale = ENCODER_SHARE * sae.W_enc[:, alive].norm(dim=0).mean() if alive.any() else ENCODER_SHARE
-    sae.W_dec[dead] = directions
-    sae.W_enc[:, dead] = scale * directions.T
-    sae.b_enc[dead] = 0
-    step.adam.forget(dead)
-    step.tokens_since_fired[dead] = 0
+    norms = sae.ranks.gathered(sae.W_enc.norm(dim=0))
+    scale = ENCODER_SHARE * norms[alive].mean() if alive.any() else ENCODER_SHARE
+    ours = dead // sae.d_sae == sae.ranks.rank
+    own, directions = dead[ours] % sae.d_sae, directions[ours]
+    sae.W_dec[own] = directions
+    sae.W_enc[:, own] = scale * directions.T
+    sae.b_enc[own] = 0
+    step.adam.forget(own)
+    step.tokens_since_fired[own] = 0
     return set(dead.tolist())

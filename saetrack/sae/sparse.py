@@ -149,7 +149,7 @@ def decode_pairs(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
         pairs.feature_acts[by_token],
         counts.cumsum(0) - counts,
     )
-    return summed.add_(sae.b_dec)
+    return sae.ranks.total(summed).add_(sae.b_dec)
 
 
 def weighted_sums(
@@ -233,7 +233,7 @@ def sparse_gradient(
     weights = l1_weights(objective, sae)
     l1_scale = objective.l1_coefficient / len(x)
     summed_acts = sums_by_feature(pairs, pairs.feature_acts)
-    l1 = summed_acts @ weights / len(x)
+    l1 = sae.ranks.total(summed_acts @ weights / len(x))
     acts_gradient = dot_products(pairs, sae.W_dec, error)
     acts_gradient += (l1_scale * weights)[pairs.features]
     b_enc = sums_by_feature(pairs, acts_gradient)
@@ -242,7 +242,7 @@ def sparse_gradient(
         losses=Losses(reconstruction + objective.l1_coefficient * l1, reconstruction, l1),
         pairs=pairs,
         b_enc=b_enc,
-        b_dec=error.sum(dim=0) - b_enc @ sae.W_enc.T,
+        b_dec=error.sum(dim=0) - sae.ranks.total(b_enc @ sae.W_enc.T),
         _centred=x - sae.b_dec,
         _error=error,
         _acts_gradient=acts_gradient,

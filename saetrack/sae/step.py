@@ -58,7 +58,7 @@ class TrainStep:
         self._sparse_below = sparse_below
         self._fused: FusedStep | None = None
         # Triton comes with torch's builds for GPUs and is loaded only there.
-        if sae.b_enc.is_cuda and find_spec("triton") is not None:
+        if sae.ranks.count == 1 and sae.b_enc.is_cuda and find_spec("triton") is not None:
             from saetrack.sae.fused import FusedStep
 
             self._fused = FusedStep(sae, objective, self.adam, precision)
@@ -70,6 +70,10 @@ class TrainStep:
         with part("step"):
             terms, active_tokens, active = step(x)
         self.density = active / (len(x) * self.sae.d_sae)
+        if self.sae.ranks.count > 1:
+            self.density = float(self.sae.ranks.gathered(active_tokens).sum()) / (
+                len(x) * self.sae.d_sae * self.sae.ranks.count
+            )
         self.tokens_since_fired += len(x)
         self.tokens_since_fired.masked_fill_(active_tokens > 0, 0)
         return terms
@@ -123,18 +127,33 @@ class TrainStep:
         self.adam.update("b_enc", gradient.b_enc, gradient.features)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, moments and counters, for `load`."""
-        return {
-            **dict(self.sae.named_parameters()),
-            **self.adam.state(),
-            "tokens_since_fired": self.tokens_since_fired,
-            "density": torch.tensor(self.density, dtype=torch.float64),
-            "sparse_steps": torch.tensor(self.sparse_steps),
-        }
+        """Weights, moments and counters, for `load`; of several ranks, the whole on rank 0.
+
+        The number of ranks is not in it: another number may go on.
+        """
+        return self.sae.ranks.whole(
+            {
+                **dict(self.sae.named_parameters()),
+                **self.adam.state(),
+                "tokens_since_fired": self.tokens_since_fired,
+                "density": torch.tensor(self.density, dtype=torch.float64),
+                "sparse_steps": torch.tensor(self.sparse_steps),
+            }
+        )
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on with weights, moments and counters of another step: see `state`."""
+        """Go on with weights, moments and counters of another step: see `state`.
+
+        Raises:
+            ValueError: they are of another shape.
+        """
+        tensors = self.sae.ranks.own(tensors)
+        own = {**dict(self.sae.named_parameters()), **self.adam.state()}
+        own["tokens_since_fired"] = self.tokens_since_fired
+        for name, tensor in own.items():
+            if tensors[name].shape != tensor.shape:
+                raise ValueError(f"{name} has another shape than {tuple(tensor.shape)}")
         for name, parameter in self.sae.named_parameters():
             parameter.copy_(tensors[name])
         self.adam.load(tensors)

@@ -9,6 +9,7 @@ import torch
 
 from saetrack.sae.model import SAE, geometric_median, new_sae
 from saetrack.sae.revival import revive
+from saetrack.sae.sharded import ALONE, Ranks
 from saetrack.sae.step import TrainStep
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Parent:
         sae: its weights.
         residual_spread: of the residuals that it was trained on (see `spread`).
         feature_density: share of held-out tokens on which each feature fires, (d_sae,).
-        adam: its moments, if they were kept.
+        adam: its moments, if they were kept; used only where they are carried.
     """
 
     sae: SAE
@@ -90,9 +91,10 @@ def cold_start(
     objective: Objective,
     seed: int,
     precision: EncoderPrecision = "float32",
+    ranks: Ranks = ALONE,
 ) -> Start:
     """A random SAE around the geometric median of the checkpoint's first residuals."""
-    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).to(x.device)
+    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).share(ranks).to(x.device)
     return Start(TrainStep(sae, objective, precision), spread(x), 0.0, set())
 
 
@@ -103,6 +105,7 @@ def warm_start(
     x: Float[Tensor, "tokens d_in"],
     objective: Objective,
     precision: EncoderPrecision = "float32",
+    ranks: Ranks = ALONE,
 ) -> Start:
     """The parent's SAE, made ready for the residuals of another checkpoint.
 
@@ -112,8 +115,9 @@ def warm_start(
         x: the first residuals of this checkpoint; decides the device.
         objective: of the new link.
         precision: of the encoder's product in its training.
+        ranks: that train the new link; each gets its share of the parent.
     """
-    sae = parent.sae.to(x.device)
+    sae = parent.sae.share(ranks).to(x.device)
     now = spread(x)
     median = geometric_median(x)
     lag = float((sae.b_dec - median).norm()) / max(now, 1e-12)
@@ -124,9 +128,10 @@ def warm_start(
     if carry.b_dec == "median":
         sae.b_dec.copy_(median)
     step = TrainStep(sae, objective, precision)
-    if parent.adam is not None:
-        step.adam.load(parent.adam)
+    if carry.adam == "carried" and parent.adam is not None:  # an imported SAE has none
+        step.adam.load(ranks.own(parent.adam))
     restarted = set()
     if carry.dead == "restarted":
-        restarted = revive(step, x[:RESTART_TOKENS], (parent.feature_density == 0).to(x.device))
+        density = ranks.own({"feature_density": parent.feature_density})["feature_density"]
+        restarted = revive(step, x[:RESTART_TOKENS], (density == 0).to(x.device))
     return Start(step, now, lag, restarted)
