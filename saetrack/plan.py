@@ -174,7 +174,7 @@ def _link_identity(
     # other layers leave this one alone.
     elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
     elsewhere |= {"start", "save_every_tokens", "follow_s"}
-    if parent is None:
+    if parent is None and config.carry.adam == "fresh":  # else its moments are kept for the next
         elsewhere.add("carry")
     return digest(
         {

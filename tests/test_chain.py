@@ -268,10 +268,17 @@ def test_what_is_carried_acts_on_links_with_a_parent_only(
 ) -> None:
     before, after = (
         identities(source, corpus),
-        identities(source, corpus, {"carry": {"adam": "carried"}}),
+        identities(source, corpus, {"carry": {"b_dec": "median"}}),
     )
     assert before[0] == after[0]
     assert not set(before[1:]) & set(after[1:])
+
+
+def test_a_chain_without_moments_and_one_that_carries_them_share_no_link(
+    source: CheckpointSource, corpus: Corpus
+) -> None:
+    carried = identities(source, corpus, {"carry": {"adam": "carried"}})
+    assert not set(carried) & set(identities(source, corpus)), "the first link keeps them, or not"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,16 @@ def parent_of(sae: SAE, x: Tensor) -> Parent:
     return Parent(copy.deepcopy(sae), spread(x), density, None)
 
 
+def test_moments_that_were_kept_are_used_only_where_they_are_carried() -> None:
+    sae, x = some_sae(), residuals(tokens=300)
+    trained = TrainStep(copy.deepcopy(sae), Objective())
+    trained(x, 1e-3)
+    parent = replace(parent_of(sae, x), adam=trained.adam.state())
+    for adam, done_steps in (("fresh", 0), ("carried", 1)):
+        start = warm_start(copy.deepcopy(parent), Carry(adam=adam), x, Objective())
+        assert start.step.adam.done_steps == done_steps
+
+
 def test_matched_biases_undo_a_growth_of_the_residual() -> None:
     sae, x, growth = some_sae(), residuals(tokens=300), 9.0
     kept, matched = (
