@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from safetensors.torch import load_file
 
 from saetrack.analysis.contexts import Contexts
 from saetrack.plan import Link
-from saetrack.sae.files import load_tensors, save_tensors
+from saetrack.sae.files import save_tensors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,7 +67,7 @@ class Answers:
         found: dict[str, Any] = {
             name: pd.read_parquet(folder / f"{name}.parquet") for name in cls.TABLES
         }
-        found |= load_tensors(folder / "residuals.safetensors")
+        found |= load_file(folder / "residuals.safetensors")
         return cls(link=link, contexts=load_contexts(folder / "contexts.npz"), **found)
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from saetrack.errors import UserError, one_line
 from saetrack.fit import require_fit
-from saetrack.live import find_spec
+from saetrack.live import find_spec, is_folder
 from saetrack.sae.objective import Objective
 from saetrack.sae.sparse import EncoderPrecision
 from saetrack.sae.training import Optimiser, Revival
@@ -94,7 +94,7 @@ class Piece(Frozen):
     )
     stride: Annotated[int, Field(gt=0)] = 1
     tokens: Tokens = Field(description="training budget of each link of this piece")
-    repeat: Annotated[int, Field(gt=0)] = Field(
+    repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
         default=1,
         description="links at each checkpoint: over one that stands still, a chain shows how far "
         "training alone moves its features",
@@ -383,6 +383,22 @@ def load_config(values: dict[str, Any]) -> TrackConfig:
         UserError: the first problem, in one line.
     """
     return _validated(TrackConfig, values)
+
+
+def require_no_paths(values: dict[str, Any]) -> None:
+    """Refuse a track that reads folders of this machine: one that came from elsewhere must not.
+
+    Raises:
+        UserError: its model or its corpus is a path.
+    """
+    model, corpus = values.get("model"), values.get("corpus")
+    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
+    if not isinstance(model, str) or is_folder(model):
+        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
+    if dataset not in ("mini", *HUB_DATASETS):
+        raise UserError(
+            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
+        )
 
 
 def load_compare_config(values: dict[str, Any]) -> CompareConfig:

@@ -68,8 +68,23 @@ def prepare_corpus(
     if not (folder / "corpus.json").exists():
         with whole_folder(folder) as draft:
             _tokenise(config, tokenizer, draft)
+    try:
+        return _open(folder, config)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder}: a cached corpus that cannot be read ({str(error).splitlines()[0]}); delete "
+            "the folder and run again"
+        ) from None
+
+
+def _open(folder: Path, config: CorpusConfig) -> Corpus:
     meta = json.loads((folder / "corpus.json").read_text())
-    return Corpus(folder, meta["context_size"], meta["bos_token_id"], meta["sha256"])
+    for split, tokens in _wanted_tokens(config).items():
+        row_bytes = config.context_size * np.dtype(np.uint32).itemsize
+        expected_bytes = -(-tokens // config.context_size) * row_bytes
+        if (folder / f"{split}.u32").stat().st_size != expected_bytes:
+            raise ValueError(f"{split}.u32 must have {expected_bytes} bytes")
+    return Corpus(folder, config.context_size, int(meta["bos_token_id"]), str(meta["sha256"]))
 
 
 class RowPacker:
@@ -156,14 +171,18 @@ def _source_version(dataset: str) -> Any:
     return [[file.name, file_sha256(file)] for file in local_files(dataset)]
 
 
-def _tokenise(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write `<split>.u32` and `corpus.json` into `folder`."""
-    bos = bos_of(tokenizer)
-    wanted_tokens: dict[Split, int] = {
+def _wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
+    return {
         "train": config.train_tokens,
         "held_out": config.held_out_tokens,
         "analysis": config.analysis_tokens,
     }
+
+
+def _tokenise(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write `<split>.u32` and `corpus.json` into `folder`."""
+    bos = bos_of(tokenizer)
+    wanted_tokens = _wanted_tokens(config)
     missing_rows = {split: -(-n // config.context_size) for split, n in wanted_tokens.items()}
     packers = {split: RowPacker(config.context_size, bos) for split in SPLITS}
     progress = Progress(f"tokenising {config.dataset}", sum(wanted_tokens.values()), "tokens")

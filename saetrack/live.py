@@ -162,7 +162,13 @@ def _weight_files(checkpoint: Path) -> list[str]:
         # Written last, after the shards that it names.
         index = checkpoint / f"{name}.index.json"
         if index.exists():
-            return [index.name, *sorted(set(_read_json(index).get("weight_map", {}).values()))]
+            shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
+            if outside := [shard for shard in shards if Path(shard).name != shard]:
+                raise UserError(
+                    f"model='{checkpoint.parent}': {checkpoint.name}/{index.name} names "
+                    f"{outside[0]!r}, which is no file of its folder"
+                )
+            return [index.name, *shards]
     raise NotWholeError(f"has no {' or '.join(WEIGHT_FILES)}")
 
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -44,7 +45,9 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()[FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if broken := [name for name, of in tensors.items() if not torch.isfinite(of).all()]:
+            raise ValueError(f"{broken[0]} holds values that are not finite")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         log.warning("the training state %s cannot be used, starting over: %s", path.name, error)
         return None
     return tensors, facts

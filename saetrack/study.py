@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 
 from saetrack.analysis.coherence import (
     MatchedNull,
@@ -42,6 +44,7 @@ from saetrack.analysis.semantics import Criteria, classify, sample_features
 from saetrack.answers import Answers, load_contexts, save_contexts
 from saetrack.config import AnalyzeConfig
 from saetrack.corpus import Corpus
+from saetrack.errors import UserError
 from saetrack.files import digest, whole_folder
 from saetrack.lm.residual import ResidualLM
 from saetrack.observe import Observer
@@ -139,7 +142,13 @@ class Study:
             answers = self._ask(link)
             with whole_folder(folder) as draft:
                 answers.save(draft)
-        return Answers.load(folder, link)
+        try:
+            return Answers.load(folder, link)
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, SafetensorError) as error:
+            raise UserError(
+                f"{folder}: cached answers that cannot be read ({type(error).__name__}); "
+                "delete the folder and run again"
+            ) from None
 
     @cached_property
     def forms(self) -> VocabularyForms:

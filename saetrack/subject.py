@@ -113,8 +113,7 @@ def _chains(named: TrackConfig | str, settings: Settings) -> list[tuple[Prepared
     if isinstance(named, TrackConfig):
         ready = prepare(named, settings)
         return [(ready, chain) for chain in ready.track.chains]
-    values, layer = Registry(settings).track_of(named)
-    ready = prepare(TrackConfig.model_validate({**values, "layers": [layer]}), settings)
+    ready = prepare(Registry(settings).config_of(named), settings)
     chains = [(ready, chain) for chain in ready.track.chains if chain.name == named]
     if not chains:
         raise UserError(

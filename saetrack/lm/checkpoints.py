@@ -109,7 +109,7 @@ class HubSource:
         repo = self._tokenizer_repo
         commit = hub.commits(repo, [TOKENIZER_REVISION], self.cache)[TOKENIZER_REVISION]
         folder = hub.fetch(repo, TOKENIZER_REVISION, commit, hub.TOKENIZER_FILES, self.cache)
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         return tokenizer, f"{repo}@{commit}"
 
     def shape(self) -> Shape:

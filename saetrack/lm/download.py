@@ -83,7 +83,7 @@ def list_files(
     for name, file in offered.items():
         if layout.matches(name, kind):
             blob = file.lfs.sha256 if file.lfs else file.blob_id
-            if file.size is None or blob is None:
+            if file.size is None or blob is None or not layout.is_hash(blob):
                 raise UserError(f"{what} cannot be checked: the hub lists no hash of {name}")
             files.append(HubFile(name, file.size, blob))
     return files

@@ -163,7 +163,7 @@ def _load_tokenizer(place: Path) -> tuple[PreTrainedTokenizerFast, str]:
             content = {Path(name).name: file_sha256(Path(name)) for name in names}
             if (place / "config.json").exists():  # names the class where the tokenizer does not
                 shutil.copy(place / "config.json", copy)
-            tokenizer: Any = AutoTokenizer.from_pretrained(copy)
+            tokenizer: Any = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise UserError(

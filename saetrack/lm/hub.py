@@ -43,6 +43,9 @@ def commits(repo: str, revisions: list[str], cache: Path) -> dict[str, str]:
             if name not in offered:
                 raise UserError(f"model: {repo} has no revision {name!r} on the hub")
             found[name] = offered[name]
+    for name, commit in found.items():
+        if not layout.is_hash(commit):  # it names a folder of the cache
+            raise UserError(f"model: {repo} at {name}: {commit[:80]!r} is no commit")
     return found
 
 

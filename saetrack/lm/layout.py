@@ -45,10 +45,11 @@ def missing_files(folder: Path, patterns: list[str]) -> set[str]:
     for index in indices:
         try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {index.name}
-        needed |= {shard for shard in shards if matches(shard, patterns[:1])}
-    return {name for name in needed if not (folder / name).exists()}
+        # One that would leave the folder is never there.
+        needed |= {name for name in shards if "/" in name or matches(name, patterns[:1])}
+    return {name for name in needed if "/" in name or not (folder / name).exists()}
 
 
 def damaged_files(folder: Path) -> list[str]:
@@ -95,6 +96,11 @@ def has_hash(path: Path, expected: str) -> bool:
         header = f"blob {len(content)}\0".encode()
         return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == expected
     return True
+
+
+def is_hash(name: str) -> bool:
+    """Whether a name is one that commits and blobs have: a SHA-1 or SHA-256 in hex digits."""
+    return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) is not None
 
 
 def _sharded(names: set[str]) -> bool:

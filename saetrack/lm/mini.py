@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -189,7 +190,12 @@ class _LMTraining:
             write_atomically(path, file.read())
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
+        try:
+            state = torch.load(path, weights_only=True)
+        except (RuntimeError, EOFError, UnpicklingError):
+            raise UserError(
+                f"{path}: not a state of the LM's training; delete it and run again"
+            ) from None
         self.lm_step = state["lm_step"]
         self._model.load_state_dict(state["model"])
         self._optimiser.load_state_dict(state["optimiser"])

@@ -6,9 +6,11 @@ import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError  # torch's name for what it refuses to run
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -173,9 +175,9 @@ def _load_bridge(
             dtype=dtype,
             device=device,
         )
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError, SafetensorError, UnpicklingError) as error:
         # Of transformers or TransformerLens: an architecture that they do not know, or one whose
-        # code lies in its own repository, which is never run here.
+        # code lies in its own repository, which is never run here, nor is a pickle's.
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"model: {folder.name} cannot be loaded: {reason}") from None
 

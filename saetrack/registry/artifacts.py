@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -14,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from saetrack.errors import UserError
 from saetrack.files import digest, file_sha256, whole_folder
 from saetrack.registry.connection import first_line
+from saetrack.sae.files import FILES
 from saetrack.settings import Settings
 
 SAE_FOLDER = "sae"
@@ -25,7 +28,6 @@ class Artifacts:
 
     def __init__(self, client: MlflowClient, settings: Settings) -> None:
         self._client = client
-        self._is_served = settings.tracking_uri.startswith("http")
         self._cache = settings.cache_dir / "links"
         self._limit_bytes = settings.fetched_bytes
 
@@ -40,26 +42,29 @@ class Artifacts:
         Raises:
             UserError: the files are missing or are not those that were registered.
         """
+        if not re.fullmatch("[0-9a-f]{64}", sha256):  # it names a folder
+            raise UserError(f"{name}: sha256={sha256[:80]!r} is no hash")
         try:
-            if self._are_here(run_id):
-                folder = Path(self._client.download_artifacts(run_id, SAE_FOLDER))
-            else:
-                folder = self._cached(run_id, sha256)
+            folder = self._in_place(run_id) or self._cached(run_id, sha256)
+            found = folder_sha256(folder)
         except (MlflowException, OSError) as error:
             raise UserError(f"{name}: its files cannot be had: {first_line(error)}") from None
-        if folder_sha256(folder) != sha256:
+        except ValueError as error:
+            raise UserError(f"{name}: {error}") from None
+        if found != sha256:
             raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
         return folder
 
-    def _are_here(self, run_id: str) -> bool:
-        if not self._is_served:
-            return True
+    def _in_place(self, run_id: str) -> Path | None:
+        """Not by MLflow, which copies what lies here, and leaves the copies behind."""
         uri = str(self._client.get_run(run_id).info.artifact_uri)
-        return uri.startswith(("/", "file:"))
+        if not uri.startswith(("/", "file:")):
+            return None
+        return Path(unquote(urlparse(uri).path)) / SAE_FOLDER
 
     def _cached(self, run_id: str, sha256: str) -> Path:
         place = self._cache / sha256
-        if place.exists() and folder_sha256(place / SAE_FOLDER) != sha256:
+        if place.exists() and not _has_hash(place / SAE_FOLDER, sha256):
             shutil.rmtree(place)
         if not place.exists():
             with whole_folder(place) as draft:
@@ -82,8 +87,24 @@ class Artifacts:
 
 
 def folder_sha256(folder: Path) -> str:
-    """One hash for all files of a folder."""
-    return digest({file.name: file_sha256(file) for file in sorted(folder.iterdir())})
+    """One hash for the names and the content of all files of a link.
+
+    Raises:
+        ValueError: something lies there that is no file of a link: a folder, a symbolic link (which
+            may point at any file of this machine), another name.
+    """
+    found = sorted(folder.iterdir())
+    for path in found:
+        if path.name not in FILES or path.is_symlink() or not path.is_file():
+            allowed = ", ".join(sorted(FILES))
+            raise ValueError(f"{path.name[:80]!r} is no file of a link; there may be {allowed}")
+    return digest({path.name: file_sha256(path) for path in found})
+
+
+def _has_hash(folder: Path, sha256: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return folder_sha256(folder) == sha256
+    return False
 
 
 def _used_s(place: Path) -> float:

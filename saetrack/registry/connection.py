@@ -49,7 +49,7 @@ def _named(tracking_uri: str) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error says, without the rest."""
-    return str(error).strip().splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def now_ms() -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from saetrack.config import TrackConfig, load_config, require_no_paths
 from saetrack.errors import UserError
 from saetrack.plan import Chain, Link
 from saetrack.registry.artifacts import Artifacts
@@ -23,8 +24,9 @@ from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.imported import KIND, ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
+from saetrack.registry.received import ReceivedLink, read_link
 from saetrack.registry.reports import Reports
-from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import ADAM_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.settings import Settings
 
@@ -95,20 +97,28 @@ class Registry:
         }
 
     def parent(self, chain: Chain, link: Link) -> Parent:
-        """What a link starts from. Its parent must be registered."""
+        """What a link starts from. Its parent must be registered.
+
+        Raises:
+            UserError: its files are not those of this chain's link.
+        """
         version = self._version(chain, link.parent_identity) or self.imported.version(
             link.parent_identity
         )
         assert version is not None, "the parent is not registered"
-        folder = self._download(version)
-        sae, cfg = load_sae(folder)
-        moments = folder / ADAM_FILE
-        return Parent(
-            sae,
-            cfg["residual_spread"],
-            load_tensors(folder / DENSITY_FILE)["feature_density"],
-            load_tensors(moments) if moments.exists() else None,
-        )
+        found = self._read(version)
+        for name, value, expected in (
+            ("d_sae", found.sae.d_sae, chain.config.d_sae),
+            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none
+        ):
+            if value not in (expected, None):
+                raise UserError(
+                    f"{_label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
+                )
+        is_link = version.tags.get("kind") != KIND
+        if chain.config.carry.adam == "carried" and is_link and found.adam is None:
+            raise UserError(f"{_label(version)}: has no {ADAM_FILE}, which this chain carries on")
+        return Parent(found.sae, found.facts.residual_spread, found.feature_density, found.adam)
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
         """Register in this chain what another chain has trained under the same identity.
@@ -122,6 +132,8 @@ class Registry:
         if run_id is None:
             return self._number_of(chain, link.identity)
         original = elsewhere[-1]
+        if "sha256" not in original.tags:
+            raise UserError(f"{_label(original)}: has no hash of its files (sha256)")
         version = create_version(
             self._client,
             chain,
@@ -199,17 +211,14 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        found = self._find(chain_name, version, alias, lm_step)
-        folder = self._download(found)
-        try:
-            sae, cfg = load_sae(folder)
-            density = load_tensors(folder / DENSITY_FILE)["feature_density"]
-        except (ValueError, KeyError, OSError) as error:
-            raise UserError(f"{chain_name} version {found.version}: {error}") from None
-        return PulledLink(sae, cfg, density, int(found.version))
+        version_found = self._find(chain_name, version, alias, lm_step)
+        found = self._read(version_found)
+        return PulledLink(found.sae, found.cfg, found.feature_density, _number(version_found))
 
     def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
         """The track parameters and the layer that a registered chain was trained with.
+
+        They are as whoever wrote them left them: for people to read.
 
         Raises:
             UserError: there is no such chain.
@@ -220,6 +229,21 @@ class Registry:
         if not versions or track is None:
             raise UserError(f"chain={chain_name!r}: no such chain is registered")
         return track, int(versions[0].tags["layer"])
+
+    def config_of(self, chain_name: str) -> TrackConfig:
+        """The same as a track over its layer alone, checked as a user's is.
+
+        Raises:
+            UserError: there is no such chain, or what is registered is no track, or one that reads
+                folders of this machine: such a track is taken from its user only.
+        """
+        track, layer = self.track_of(chain_name)
+        values = {**track, "layers": [layer]}
+        try:
+            require_no_paths(values)
+            return load_config(values)
+        except UserError as error:
+            raise UserError(f"chain={chain_name!r}: its registered track: {error}") from None
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
@@ -279,6 +303,7 @@ class Registry:
     ) -> ModelVersion:
         wanted = {"version": version, "alias": alias, "lm_step": lm_step}
         given = {name: value for name, value in wanted.items() if value is not None}
+        _require_name(chain_name)
         if len(given) != 1:
             raise UserError(f"pull: give exactly one of {', '.join(wanted)}; got {given or 'none'}")
         try:
@@ -291,14 +316,24 @@ class Registry:
         versions = self._of_chain(chain_name)
         matching = [v for v in versions if v.tags.get("lm_step") == str(lm_step)]
         if not matching:
-            steps = sorted({int(v.tags["lm_step"]) for v in versions})
+            told = {v.tags.get("lm_step", "") for v in versions}
+            steps = sorted(int(step) for step in told if step.isdecimal())
             raise UserError(f"pull: {chain_name} has no lm_step={lm_step}; it has {steps}")
         return max(matching, key=_number)
 
-    def _download(self, version: ModelVersion) -> Path:
-        """A version's verified local folder."""
-        name = f"{version.name} version {version.version}"
-        return self._artifacts.folder(str(version.run_id), version.tags["sha256"], name)
+    def _read(self, version: ModelVersion) -> ReceivedLink:
+        """A version's files, read.
+
+        Raises:
+            UserError: they are missing or are not those of a link.
+        """
+        label = _label(version)
+        sha256 = version.tags.get("sha256", "")
+        folder = self._artifacts.folder(str(version.run_id), sha256, label)
+        try:
+            return read_link(folder, version.tags)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{label}: {first_line(error)}") from None
 
     def _version(self, chain: Chain, identity: str | None) -> ModelVersion | None:
         """The version of a chain's link; however long the chain, one query at most."""
@@ -315,6 +350,7 @@ class Registry:
         return None if version is None else _number(version)
 
     def _of_chain(self, chain_name: str) -> list[ModelVersion]:
+        _require_name(chain_name)
         return self._model_versions(f"name = '{chain_name}'")
 
     def _model_versions(self, condition: str) -> list[ModelVersion]:
@@ -331,3 +367,15 @@ class Registry:
 
 def _number(version: ModelVersion) -> int:
     return int(version.version)
+
+
+def _label(version: ModelVersion) -> str:
+    return f"{version.name} version {version.version}"
+
+
+def _require_name(chain_name: str) -> None:
+    """Chains' names stand between quotes in MLflow's conditions."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", chain_name):
+        raise UserError(
+            f"chain={chain_name!r}: a chain's name is made of letters, digits, '.', '_' and '-'"
+        )

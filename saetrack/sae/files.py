@@ -1,4 +1,8 @@
-"""An SAE on disk: safetensors and JSON, nothing that runs code when it is read."""
+"""An SAE on disk: safetensors and JSON, nothing that runs code when it is read.
+
+Files may come from anyone. What is read is compared with what it must be, header first, so that no
+false number in a JSON file, and no false shape, allocates memory.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from saetrack.sae.model import SAE
 
@@ -18,6 +23,13 @@ WEIGHTS_FILE = "sae_weights.safetensors"
 CONFIG_FILE = "cfg.json"
 DENSITY_FILE = "feature_density.safetensors"
 ADAM_FILE = "adam.safetensors"
+
+# Every file that a link may have.
+FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, DENSITY_FILE, ADAM_FILE})
+
+CONFIG_BYTES = 2**26
+
+Shapes = dict[str, tuple[int, ...]]
 
 
 def save_sae(folder: Path, sae: SAE, cfg: dict[str, Any]) -> None:
@@ -30,20 +42,39 @@ def load_sae(folder: Path) -> tuple[SAE, dict[str, Any]]:
     """Read an SAE and its `cfg.json`.
 
     Raises:
-        ValueError: tensors are missing, of another shape than `cfg.json` says, or not finite.
+        ValueError: in one line that begins with a file's name: it is not JSON or safetensors, or
+            tensors are missing, too many, of another shape than `cfg.json` says, or not finite.
     """
-    cfg = json.loads((folder / CONFIG_FILE).read_text())
-    tensors = load_file(folder / WEIGHTS_FILE)
-    sae = SAE(cfg["d_in"], cfg["d_sae"])
-    for name, expected in sae.state_dict().items():
-        found = tensors.get(name)
-        if found is None or found.shape != expected.shape:
-            shape = None if found is None else tuple(found.shape)
-            raise ValueError(f"{name} has shape {shape}, must be {tuple(expected.shape)}")
-        if not torch.isfinite(found).all():
-            raise ValueError(f"{name} holds values that are not finite")
+    cfg = load_cfg(folder / CONFIG_FILE)
+    d_in, d_sae = _size(cfg, "d_in"), _size(cfg, "d_sae")
+    tensors = load_tensors(folder / WEIGHTS_FILE, weight_shapes(d_in, d_sae))
+    sae = SAE(d_in, d_sae)
     sae.load_state_dict(tensors)
     return sae, cfg
+
+
+def load_cfg(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: it is none, or larger than any that is written here.
+    """
+    if path.stat().st_size > CONFIG_BYTES:
+        raise ValueError(f"{path.name}: larger than {CONFIG_BYTES:,} bytes")
+    try:
+        cfg = json.loads(path.read_text())
+    except (ValueError, RecursionError):
+        cfg = None
+    if not isinstance(cfg, dict):
+        raise ValueError(f"{path.name}: not a JSON object")  # noqa: TRY004  (bad content)
+    return cfg
+
+
+def _size(cfg: dict[str, Any], name: str) -> int:
+    size = cfg.get(name)
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"{CONFIG_FILE}: {name}={size!r} must be a whole number above 0")
+    return size
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -51,6 +82,49 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors."""
-    return load_file(path)
+def load_tensors(path: Path, shapes: Shapes) -> dict[str, Tensor]:
+    """Read named float32 tensors; one without dimensions is an int64 count.
+
+    Args:
+        path: of a safetensors file.
+        shapes: of all tensors that the file must hold.
+
+    Raises:
+        ValueError: it holds others, or values that are not finite, or is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            _require_shapes(file, shapes)
+            tensors = {name: file.get_tensor(name) for name in shapes}
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path.name}: {str(error).splitlines()[0]}") from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path.name}: {name} holds values that are not finite")
+    return tensors
+
+
+def _require_shapes(file: Any, shapes: Shapes) -> None:
+    """Compare a file's header with what it must be; reads no tensor."""
+    if other := set(file.keys()) ^ shapes.keys():
+        raise ValueError(f"must hold {', '.join(sorted(shapes))}; differs in {min(other)[:80]!r}")
+    for name, expected in shapes.items():
+        found = file.get_slice(name)
+        shape, dtype = tuple(found.get_shape()), "F32" if expected else "I64"
+        if shape != expected or found.get_dtype() != dtype:
+            raise ValueError(
+                f"{name} is {found.get_dtype()} of shape {shape}, must be {dtype} of {expected}"
+            )
+
+
+def weight_shapes(d_in: int, d_sae: int) -> Shapes:
+    """Of the weights file."""
+    return {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+
+
+def adam_shapes(d_in: int, d_sae: int) -> Shapes:
+    """Of the file of Adam's moments."""
+    shapes: Shapes = {"adam_steps": ()}
+    for name, shape in weight_shapes(d_in, d_sae).items():
+        shapes |= {f"{name}.exp_avg": shape, f"{name}.exp_avg_sq": shape}
+    return shapes

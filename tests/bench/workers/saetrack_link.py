@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from saetrack.activations import MixedBatches, ResidualStream
 from saetrack.chain import run_track
@@ -17,7 +18,7 @@ from saetrack.lm.ahead import Ahead
 from saetrack.lm.residual import ResidualLM
 from saetrack.plan import Stage
 from saetrack.prepare import prepare
-from saetrack.sae.files import load_tensors, save_tensors
+from saetrack.sae.files import save_tensors
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 from saetrack.sae.training import Training, train
@@ -60,7 +61,7 @@ def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> d
     device = ready.workshop.device
     folder = ready.source.fetch(link.checkpoint)
     lm = ResidualLM(folder, [chain.layer], convention=config.convention, device=device)
-    start = load_tensors(Path(job["start"]))
+    start = load_file(Path(job["start"]))
     sae = SAE(*start["W_enc"].shape)
     sae.load_state_dict(start)
     step = TrainStep(sae.to(device), config.objective)

@@ -1,0 +1,89 @@
+"""A link's files as a registry gives them: judged whole before any of them is used.
+
+Whoever can write to a registry can change a file together with the hash that vouches for it. So the
+hash only finds accidents; what is refused here is refused for what it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from saetrack.errors import one_line
+from saetrack.sae.files import (
+    ADAM_FILE,
+    CONFIG_FILE,
+    DENSITY_FILE,
+    adam_shapes,
+    load_sae,
+    load_tensors,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from saetrack.sae.model import SAE
+
+
+class KnownFacts(BaseModel):
+    """What is relied on of `cfg.json`; the rest is for people. Imported SAEs have the last only."""
+
+    identity: str | None = None
+    layer: Annotated[int, Field(ge=0)] | None = None
+    residual_spread: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class ReceivedLink:
+    """A link's files, read.
+
+    Attributes:
+        sae: the weights.
+        cfg: `cfg.json`, for people.
+        facts: what of it is relied on.
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        adam: moments, if they were kept.
+    """
+
+    sae: SAE
+    cfg: dict[str, Any]
+    facts: KnownFacts
+    feature_density: Tensor
+    adam: dict[str, Tensor] | None
+
+
+def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
+    """Read a link's files.
+
+    Args:
+        folder: holds them, and has the version's hash.
+        tags: of the version that they belong to; `identity` is compared.
+
+    Raises:
+        ValueError: in one line that names the file: it is not what a link's must be.
+    """
+    sae, cfg = load_sae(folder)
+    facts = _facts(cfg, tags)
+    d_in, d_sae = sae.d_in, sae.d_sae
+    density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
+    if not 0 <= density.min() <= density.max() <= 1:
+        raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
+    adam = None
+    if (folder / ADAM_FILE).exists():
+        adam = load_tensors(folder / ADAM_FILE, adam_shapes(d_in, d_sae))
+        if any((of < 0).any() for name, of in adam.items() if not name.endswith("exp_avg")):
+            raise ValueError(f"{ADAM_FILE}: second moments and adam_steps must be 0 or more")
+    return ReceivedLink(sae, cfg, facts, density, adam)
+
+
+def _facts(cfg: dict[str, Any], tags: dict[str, str]) -> KnownFacts:
+    try:
+        facts = KnownFacts.model_validate(cfg, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{CONFIG_FILE}: {one_line(error)}") from None
+    if facts.identity not in (tags.get("identity"), None):
+        raise ValueError(f"{CONFIG_FILE}: is of another link (identity)")
+    return facts
