@@ -126,7 +126,6 @@ def _find(
     study = Study(config, subject.links, subject.chain.corpus, tokens, subject, settings.cache_dir)
     answers = list(answered(study, ask))
     meaning = find_meaning(study, answers, decode, config.seed)
-    links = subject.ready.registry.table(subject.chain)
     of_drift, bands = find_drift(
         {"chain": subject.decoders(), **{name: one.decoders() for name, one in controls.items()}},
         {name: config.controls[name].role for name in controls},
@@ -137,12 +136,7 @@ def _find(
         **meaning.tables,
         **find_polysemy(answers, meaning),
         **find_formation(answers, meaning),
-        **find_geometry(
-            answers,
-            links,
-            study.parameter_displacements(),
-            learning_rate(subject.ready.source.spec),
-        ),
+        **_geometry(subject, study, answers),
         **find_projection(answers, study.chosen.features, meaning, config.seed),
         **of_drift,
         **find_identity(config, subject, controls),
@@ -160,6 +154,13 @@ def _find(
         controls=bands,
         phases=spans(tables),
     )
+
+
+def _geometry(subject: Subject, study: Study, answers: list[Answers]) -> dict[str, pd.DataFrame]:
+    """What the residuals do, beside what the links and the LM's own training did."""
+    links = subject.ready.registry.table(subject.chain)
+    rate = learning_rate(subject.ready.source.spec)
+    return find_geometry(answers, links, study.parameter_displacements(), rate)
 
 
 def _write_sheet(study: Study, final: Answers, decode: Decode, seed: int, path: Path) -> None:

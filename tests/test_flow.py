@@ -176,7 +176,7 @@ def test_prefect_knows_every_field_of_the_config() -> None:
 def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_here(track, load_config, "pythia-9b") == 2
     said = capsys.readouterr().out.strip()
-    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, mini-still" in said
+    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, one" in said
     assert "\n" not in said
 
 

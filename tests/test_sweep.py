@@ -81,7 +81,7 @@ def test_a_sweep_trains_every_track(
     state = flow.sweep(track=SHORT, over={"seed": [0, 1]}, return_state=True)
     assert state.message == "2 tracks are whole"
     registry = Registry(settings)
-    names = registry.chain_names()
+    names = sorted(registry.chains()["name"])
     assert [name.split(".")[3] for name in names] == ["s0", "s1"]
     assert all(registry.pull(name, alias="final").version == 2 for name in names)
 
