@@ -162,7 +162,7 @@ def require_whole(
     assert Counter(run.data.tags["kind"] for run in runs) == {"chain": 6, "link": 24}
     identities = [run.data.tags["identity"] for run in runs if run.data.tags["kind"] == "link"]
     assert len(set(identities)) == 24, "a link was trained twice"
-    assert len(registry.chain_names()) == 6
+    assert len(registry.chains()) == 6
     for seed in OVER["seed"]:
         for layers in OVER["layers"]:
             undisturbed = MemoryStore()
