@@ -66,7 +66,7 @@ def analyze(
     title = f"analyze · {chain.name}"
     if registry.reports.has(chain.lm_name, identity):
         return f"{title}: was analysed before, in MLflow's experiment {chain.lm_name}"
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, subject.ahead:
         folder = Path(name)
         drawn = _find(config, settings, subject, controls, ask, folder)
         for table, content in drawn.tables.items():

@@ -29,12 +29,14 @@ class Subject:
         chain: the chain.
         links: registered and wanted, ascending by LM step.
         versions: of each link, by identity.
+        ahead: fetches the next link's checkpoint while one is read.
     """
 
     ready: Prepared
     chain: Chain
     links: list[Link]
     versions: dict[str, int]
+    ahead: Ahead
 
     def pull(self, link: Link) -> PulledLink:
         """A link by its version."""
@@ -58,7 +60,7 @@ class Subject:
     def lm(self, link: Link, layers: tuple[int, ...] = ()) -> ResidualLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
         config = self.chain.config
-        with Ahead(self.ready.source, []) as ahead, ahead.checkpoint(link.checkpoint) as folder:
+        with self.ahead.checkpoint(link.checkpoint) as folder:
             return ResidualLM(
                 folder,
                 layers or [self.chain.layer],
@@ -104,7 +106,7 @@ def controls_of(config: AnalyzeConfig, settings: Settings, chain: Chain) -> dict
         if not all(link.identity in versions for link in other.links):
             log.info("control %s is left out: its chain is not registered whole", name)
             continue
-        found[name] = Subject(ready, other, _ascending(other.links), versions)
+        found[name] = _of(ready, other, other.links, versions)
     return found
 
 
@@ -134,7 +136,13 @@ def _subject(ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None) -> S
             f"chain={chain.name!r}: {len(links)} of its {len(chain.links)} links are registered "
             "and wanted; an analysis takes 3 or more (make track trains the rest)"
         )
-    return Subject(ready, chain, _ascending(links), versions)
+    return _of(ready, chain, links, versions)
+
+
+def _of(ready: Prepared, chain: Chain, links: Iterable[Link], versions: dict[str, int]) -> Subject:
+    ascending = _ascending(links)
+    ahead = Ahead(ready.source, [link.checkpoint for link in ascending])
+    return Subject(ready, chain, ascending, versions, ahead)
 
 
 def _ascending(links: Iterable[Link]) -> list[Link]:

@@ -152,10 +152,12 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     with pytest.raises(InterruptedError):
         analyze(analyze_config, module_settings, subject, ask)
     passes = count_passes(monkeypatch)
+    fetched = count_fetched_ahead(monkeypatch)
     line = analyze(analyze_config, module_settings, subject, ask)
     assert asked == [0, 1, 2, 0, 1, 2, 3]
     # Links that had answered are not read again.
     assert passes == [3, 5]
+    assert fetched[0] == 5  # while the one before was read
     assert subject.chain.name in line
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     (logged,) = client.search_runs(
@@ -247,3 +249,18 @@ def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Observer, "at", at)
     return passes
+
+
+def count_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Checkpoints that begin to be fetched before they are asked for, in order."""
+    from saetrack.lm.ahead import Ahead
+
+    fetched: list[int] = []
+    begin = Ahead._begin
+
+    def began(self: Ahead, checkpoint: Any) -> None:
+        fetched.append(checkpoint.checkpoint_index)
+        begin(self, checkpoint)
+
+    monkeypatch.setattr(Ahead, "_begin", began)
+    return fetched
