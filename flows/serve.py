@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saetrack.errors import UserError
+from saetrack.files import digest
 from saetrack.settings import Settings, load_settings
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 MIN_PASSWORD = 12  # MLflow takes no shorter one
-AUTH_FILE = Path("mlruns/mlflow-auth.ini")
 
 
 def credentials(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str] | None:
@@ -86,8 +86,9 @@ def mlflow_server(settings: Settings, port: str) -> tuple[list[str], dict[str, s
 def _write_auth(settings: Settings) -> Path:
     """Users lie in the server's own database; beside a SQLite file, for that has one writer."""
     users = settings.tracking_uri
-    if users.startswith("sqlite"):
-        users = f"sqlite:///{AUTH_FILE.absolute().with_suffix('.db')}"
+    if users.startswith("sqlite:///"):
+        beside = Path(users.removeprefix("sqlite:///")).absolute()
+        users = f"sqlite:///{beside.with_name('mlflow-auth.db')}"
     config = configparser.ConfigParser(interpolation=None)
     config["mlflow"] = {
         "default_permission": "READ",
@@ -95,11 +96,11 @@ def _write_auth(settings: Settings) -> Path:
         # Else each request costs a password hash.
         "auth_cache_ttl_seconds": "60",
     }
-    AUTH_FILE.parent.mkdir(exist_ok=True)
-    AUTH_FILE.touch(mode=0o600)
-    with AUTH_FILE.open("w") as file:
+    path = settings.cache_dir / f"mlflow-auth-{digest(users)[:8]}.ini"
+    path.touch(mode=0o600)
+    with path.open("w") as file:
         config.write(file)
-    return AUTH_FILE.absolute()
+    return path
 
 
 def prefect_server(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:

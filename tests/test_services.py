@@ -81,9 +81,8 @@ def test_servers_that_others_reach_do_not_start_without_a_password(
 
 
 def test_servers_that_others_reach_ask_who_they_are(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     for name, value in KNOWN.items():
         monkeypatch.setenv(name, value)
     changes = {"listen": "0.0.0.0", "tracking_uri": "postgresql://saetrack:secret%21@db/mlflow"}
