@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from saetrack.analysis.labelling import SHEET_FILE, write_sheet
 from saetrack.answers import Answers
 from saetrack.config import AnalyzeConfig
 from saetrack.figures.analysis import Drawn, draw
-from saetrack.figures.analysis_page import write_analysis_page
+from saetrack.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.files import digest
 from saetrack.findings import (
     find_drift,
@@ -37,7 +37,7 @@ from saetrack.subject import Subject, controls_of
 log = logging.getLogger(__name__)
 
 # Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 5
+FINDINGS_VERSION = 6
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
 
@@ -69,9 +69,9 @@ def analyze(
     with tempfile.TemporaryDirectory() as name, subject.ahead:
         folder = Path(name)
         drawn = _find(config, settings, subject, controls, ask, folder)
-        for table, content in drawn.tables.items():
-            content.to_parquet(folder / f"{table}.parquet")
-        draw(drawn, folder)
+        save_tables(drawn.tables, folder / TABLES)
+        (folder / FIGURES).mkdir()
+        draw(drawn, folder / FIGURES)
         write_analysis_page(drawn, folder)
         registry.reports.log(
             chain.lm_name,
@@ -88,6 +88,13 @@ def analyze(
             },
         )
     return f"{title}: in MLflow's experiment {chain.lm_name}"
+
+
+def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write tables as parquet files of their names."""
+    folder.mkdir()
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet")
 
 
 def analysis_identity(config: AnalyzeConfig, subject: Subject, controls: dict[str, Subject]) -> str:

@@ -10,9 +10,9 @@ from typing import get_args
 import pandas as pd
 
 from saetrack.analysis.side_by_side import summary_table
-from saetrack.analyze import analysis_identity, find_identity
+from saetrack.analyze import analysis_identity, find_identity, save_tables
 from saetrack.config import AnalyzeConfig
-from saetrack.figures.analysis_page import PAGE_FILE
+from saetrack.figures.analysis_page import FIGURES, PAGE_FILE, TABLES
 from saetrack.figures.identity import identity_figure
 from saetrack.figures.page import Section, write_page
 from saetrack.figures.side_by_side import Kind, side_by_side_figure
@@ -22,7 +22,7 @@ from saetrack.settings import Settings
 from saetrack.subject import Subject, controls_of
 
 # Raise when the page changes: the same chains are then laid side by side again.
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 
 
 def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[Subject]) -> str:
@@ -49,7 +49,7 @@ def lay_side_by_side(config: AnalyzeConfig, settings: Settings, subjects: list[S
     pages = {}
     for name, one in named.items():
         with reports.files(one.chain.lm_name, identities[name]) as folder:
-            pages[name] = _tables(folder)
+            pages[name] = _tables(folder / TABLES)
     matched = [
         find_identity(config, left, {f"{name} and {other}": right})
         for (name, left), (other, right) in combinations(named.items(), 2)
@@ -78,28 +78,29 @@ def _write(
     folder: Path,
 ) -> None:
     """Figures, tables, and a page of both."""
+    figures = folder / FIGURES
+    figures.mkdir()
     for kind in get_args(Kind):
-        side_by_side_figure(pages, kind, setting, folder / kind)
+        side_by_side_figure(pages, kind, setting, figures / kind)
     sections = [
         Section(
             "Side by side",
             "The same questions to several chains (appendix K).",
-            [folder / f"{kind}.png" for kind in get_args(Kind)],
+            [figures / f"{kind}.png" for kind in get_args(Kind)],
             {"numbers of each chain": tables["summary"].set_index("chain").T.reset_index()},
         )
     ]
     if len(tables["pairs"]):
-        identity_figure(tables["pairs"], setting, folder / "identity")
+        identity_figure(tables["pairs"], setting, figures / "identity")
         sections.append(
             Section(
                 "The same features elsewhere",
                 "Matched one to one, by the correlation of their activations between layers.",
-                [folder / "identity.png"],
+                [figures / "identity.png"],
                 {"matched features": tables["matching"]},
             )
         )
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
+    save_tables(tables, folder / TABLES)
     write_page(setting.title, setting.caption, sections, folder / PAGE_FILE)
 
 

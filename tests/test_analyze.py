@@ -167,14 +167,14 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     assert "stands still" in logged.data.tags["controls"]
     assert "never trained" not in logged.data.tags["controls"]
     folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
-    drawn = {path.stem for path in folder.glob("*.png")}
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert drawn >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
-    assert drawn == {path.stem for path in folder.glob("*.svg")}
+    assert drawn == {path.stem for path in (folder / "figures").glob("*.svg")}
     page = (folder / "page.html").read_text()
     assert page.count("data:image/png") == len(drawn)
-    counts = pd.read_parquet(folder / "label_counts.parquet")
+    counts = pd.read_parquet(folder / "tables" / "label_counts.parquet")
     assert set(counts.groupby("lm_step")["features"].sum()) == {64}
-    curves = pd.read_parquet(folder / "curves.parquet")
+    curves = pd.read_parquet(folder / "tables" / "curves.parquet")
     assert {"final", "first", "random_directions"} == set(curves["chosen"])
     again = analyze(analyze_config, module_settings, subject, ask)
     assert "was analysed before" in again
@@ -202,7 +202,7 @@ def labels_by_hand_are_held_against_the_automatic_ones(
     assert rows["contexts"].str.startswith("1. ").all()
     refused = command(app, ["sheet", chain, "--to", str(sheet)])
     assert isinstance(refused.exception, UserError) and "exists already" in str(refused.exception)
-    automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
+    automatic = pd.read_parquet(folder / "tables" / "labels.parquet").set_index("feature")["label"]
     features = rows["feature"].astype(int)
     rows["label"] = automatic[features].where(automatic.isin(HAND_LABELS), "noise").to_numpy()
     agrees = (rows["label"] == automatic[features].to_numpy()).mean()

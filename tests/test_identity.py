@@ -61,12 +61,12 @@ def test_chains_are_laid_side_by_side(
     experiment = client.get_experiment_by_name("nano")
     (logged,) = client.search_runs([experiment.experiment_id], "tags.kind = 'side by side'")
     folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
-    drawn = {path.stem for path in folder.glob("*.png")}
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert drawn == {"meanings", "progress", "drift", "collapse", "identity"}
-    summary = pd.read_parquet(folder / "summary.parquet")
+    summary = pd.read_parquet(folder / "tables" / "summary.parquet")
     assert "nano L0 and" in (folder / "page.html").read_text()
     assert list(summary["chain"]) == names
-    pairs = pd.read_parquet(folder / "pairs.parquet")
+    pairs = pd.read_parquet(folder / "tables" / "pairs.parquet")
     by = pairs.groupby("other")["by"].agg(set)
     assert by[f"{names[0]} and {names[1]}"] == {"activations", "shuffled tokens"}
     assert "decoder" in by[f"{names[1]} and {names[2]}"]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from saetrack.figures.analysis_page import PAGE_FILE, write_analysis_page
+from saetrack.figures.analysis_page import FIGURES, PAGE_FILE, write_analysis_page
 from saetrack.figures.page import Section, write_page
 
 PICTURE = b"\x89PNG of a figure"
@@ -123,8 +123,9 @@ def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
             "matching": pd.DataFrame(),
         },
     )
+    (tmp_path / FIGURES).mkdir()
     for name in ("labels", "drift", "progress"):
-        (tmp_path / f"{name}.png").write_bytes(PICTURE + name.encode())
+        (tmp_path / FIGURES / f"{name}.png").write_bytes(PICTURE + name.encode())
     write_analysis_page(drawn, tmp_path)
     found = Elements((tmp_path / PAGE_FILE).read_text())
     shown = [base64.b64decode(source.split(",")[1]) for source in found.pictures]

@@ -52,12 +52,14 @@ def agreement(
     import pandas as pd
 
     from saetrack.analysis import labelling
+    from saetrack.figures.analysis_page import TABLES
 
     try:
         by_hand = labelling.read_sheet(sheet)
         reports, name = _reports(chain)
         with reports.of_chain(name) as (run_id, folder):
-            automatic = pd.read_parquet(folder / "labels.parquet").set_index("feature")["label"]
+            labels = pd.read_parquet(folder / TABLES / "labels.parquet")
+        automatic = labels.set_index("feature")["label"]
         found = labelling.agreement(by_hand, automatic)
     except ValueError as error:
         raise UserError(str(error)) from None

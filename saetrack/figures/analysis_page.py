@@ -10,7 +10,7 @@ import pandas as pd
 from saetrack.figures.analysis import Drawn
 from saetrack.figures.page import Section, write_page
 
-PAGE_FILE = "page.html"
+PAGE_FILE, FIGURES, TABLES = "page.html", "figures", "tables"  # of a run in MLflow
 MATCHING_COLUMNS = (
     "other",
     "lm_step",
@@ -82,15 +82,16 @@ _PARTS = (
 
 
 def write_analysis_page(drawn: Drawn, folder: Path) -> None:
-    """Write the page beside the figures.
+    """Write the page of an analysis.
 
     Args:
         drawn: what was drawn.
-        folder: of the figures, as `saetrack.figures.analysis.draw` writes them.
+        folder: the page's; figures lie in it as `saetrack.figures.analysis.draw` wrote them into
+            `FIGURES`.
     """
     sections = []
     for number, part in enumerate(_PARTS):
-        pictures = [folder / f"{name}.png" for name in part.figures]
+        pictures = [folder / FIGURES / f"{name}.png" for name in part.figures]
         tables = {
             caption: drawn.tables[name]
             for name, caption in part.tables.items()
