@@ -8,8 +8,9 @@ never leave it. `b_dec` is everywhere. All ranks see the same batch, and per ste
     L1 and how many pairs were active
 
 where a data-parallel step would sum gradients of 2 d_in d_sae numbers. The batch is that of one
-process and so is the gradient; only the order in which features are summed differs, so weights
-agree to rounding. All ranks get the same bits from a sum: what is replicated stays equal.
+process and so is the gradient; only the order in which features are summed differs, so steps agree
+to rounding (which training amplifies: README). All ranks get the same bits from a sum: what is
+replicated stays equal.
 """
 
 from __future__ import annotations
