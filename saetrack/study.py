@@ -282,7 +282,7 @@ class Study:
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
         statistics = by_token.determinism().assign(
             recall=by_token.recall(chosen.texts, self.forms.text_ids),
-            coherence_other=likeness(self._embedder(own_token=False), *_places(contexts, followed)),
+            coherence_other=likeness(self._embedder_of_others, *_places(contexts, followed)),
         )
         places = torch.from_numpy(points.sets["sampled"])
         return Answers(
@@ -335,22 +335,28 @@ class Study:
     def _coherence(self, contexts: Contexts) -> tuple[Int[np.ndarray, "features k"], pd.DataFrame]:
         token_ids = token_ids_at(self.token_rows, contexts.rows, contexts.positions)
         place = contexts.rows, contexts.positions
-        return token_ids, coherence(self._embedder(), *place, token_ids, self._null)
+        return token_ids, coherence(self._embedder, *place, token_ids, self._null)
 
     @cached_property
     def _token_embeddings(self) -> Tensor:
         """The yardstick of coherence: the final LM's input embedding, for all checkpoints."""
         return self._opener.lm(self.links[-1]).token_embeddings()[: len(self._tokens)].cpu()
 
-    def _embedder(self, *, own_token: bool = True) -> Embedder:
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return window_embedder(self._token_embeddings, self.token_rows, skip=self._bos)
+
+    @cached_property
+    def _embedder_of_others(self) -> Embedder:
+        """That does not see the datapoint's own token."""
         return window_embedder(
-            self._token_embeddings, self.token_rows, own_token=own_token, skip=self._bos
+            self._token_embeddings, self.token_rows, own_token=False, skip=self._bos
         )
 
     @cached_property
     def _null(self) -> MatchedNull:
         return matched_null(
-            self._embedder(),
+            self._embedder,
             self.token_rows,
             len(self._tokens),
             self._config.contexts,
