@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from saetrack.cli.names import open_chain
 from saetrack.errors import UserError
 
 
@@ -38,17 +39,13 @@ def export(
     saetrack export mini.L2.forward --all --to mini-chain
     ```
     """
-    from saetrack.cli.names import find_chain
     from saetrack.export import export_chain, export_link
-    from saetrack.registry import Registry
-    from saetrack.settings import load_settings
 
     one = {"version": version, "lm_step": lm_step, "alias": alias}
     given = {name: value for name, value in one.items() if value is not None}
     if len(given) + all_links != 1:
         raise UserError("export: give exactly one of --version, --lm-step, --alias, --all")
-    registry = Registry(load_settings())
-    name = find_chain(list(registry.chains()["name"]), chain)
+    registry, name = open_chain(chain)
     if all_links:
         links = export_chain(registry, name, to)
         typer.echo(f"{to}: {len(links)} links of {name}, and their model card")

@@ -6,14 +6,12 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from saetrack.cli.names import open_chain
 from saetrack.errors import UserError
-
-if TYPE_CHECKING:
-    from saetrack.registry.reports import Reports
 
 ChainName = Annotated[str, typer.Argument(help="An analysed chain, or the beginning of its name.")]
 
@@ -34,8 +32,8 @@ def sheet(
 
     if to.exists():
         raise UserError(f"to={to}: exists already, and may hold labels; name another file")
-    reports, name = _reports(chain)
-    with reports.of_chain(name) as (_, folder):
+    registry, name = open_chain(chain)
+    with registry.reports.of_chain(name) as (_, folder):
         whole = pd.read_csv(folder / SHEET_FILE, dtype=str, keep_default_na=False)
     whole.head(features).to_csv(to, index=False)
     typer.echo(f"{to}: {min(features, len(whole))} features; label them {', '.join(HAND_LABELS)}")
@@ -56,8 +54,8 @@ def agreement(
 
     try:
         by_hand = labelling.read_sheet(sheet)
-        reports, name = _reports(chain)
-        with reports.of_chain(name) as (run_id, folder):
+        registry, name = open_chain(chain)
+        with registry.reports.of_chain(name) as (run_id, folder):
             labels = pd.read_parquet(folder / TABLES / "labels.parquet")
         automatic = labels.set_index("feature")["label"]
         found = labelling.agreement(by_hand, automatic)
@@ -69,18 +67,8 @@ def agreement(
         numbers = {"hand.agreement": found.agreement, "hand.features": float(found.features)}
         if not math.isnan(found.kappa):  # with one label only there is none
             numbers["hand.kappa"] = found.kappa
-        reports.add(run_id, Path(draft), numbers)
+        registry.reports.add(run_id, Path(draft), numbers)
     typer.echo(
         f"{found.features} features, {found.unlabelled} left empty: "
         f"agreement {found.agreement:.1%}, kappa {found.kappa:.2f}\n\n{found.confusion}"
     )
-
-
-def _reports(chain: str) -> tuple[Reports, str]:
-    """Where analyses are kept, and the whole name of a chain."""
-    from saetrack.cli.names import find_chain
-    from saetrack.registry import Registry
-    from saetrack.settings import load_settings
-
-    registry = Registry(load_settings())
-    return registry.reports, find_chain(list(registry.chains()["name"]), chain)

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from saetrack.errors import UserError
+
+if TYPE_CHECKING:
+    from saetrack.registry import Registry
+
+
+def open_chain(asked: str) -> tuple[Registry, str]:
+    """The registry of the settings, and the whole name of one of its chains.
+
+    Raises:
+        UserError: no registry, or not one such chain.
+    """
+    from saetrack.registry import Registry
+    from saetrack.settings import load_settings
+
+    registry = Registry(load_settings())
+    return registry, find_chain(registry.chain_names(), asked)
 
 
 def find_chain(names: Sequence[str], asked: str) -> str:

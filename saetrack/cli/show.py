@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from saetrack.cli.names import open_chain
+
 PULLING = """
 from saetrack.registry import Registry
 from saetrack.settings import load_settings
@@ -26,13 +28,9 @@ def show(
     """
     import yaml
 
-    from saetrack.cli.names import find_chain
-    from saetrack.registry import Registry
     from saetrack.report import report
-    from saetrack.settings import load_settings
 
-    registry = Registry(load_settings())
-    name = find_chain(list(registry.chains()["name"]), chain)
+    registry, name = open_chain(chain)
     links = registry.links(name)
     track, layer = registry.track_of(name)
     last = links.iloc[-1]

@@ -195,8 +195,11 @@ class Registry:
         `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
         not known any more); `lm_step` of the last link; `changed`, when it was registered.
         """
-        of_chains = [v for v in self._model_versions("") if v.tags.get("kind") != KIND]
-        return chains_table(of_chains, self._runs.tracks())
+        return chains_table(self._of_chains(), self._runs.tracks())
+
+    def chain_names(self) -> list[str]:
+        """Of all registered chains, in the order of the alphabet."""
+        return sorted({version.name for version in self._of_chains()})
 
     def pull(
         self,
@@ -348,6 +351,9 @@ class Registry:
     def _number_of(self, chain: Chain, identity: str | None) -> int | None:
         version = self._version(chain, identity)
         return None if version is None else _number(version)
+
+    def _of_chains(self) -> list[ModelVersion]:
+        return [v for v in self._model_versions("") if v.tags.get("kind") != KIND]
 
     def _of_chain(self, chain_name: str) -> list[ModelVersion]:
         _require_name(chain_name)
