@@ -182,6 +182,11 @@ class TrackConfig(Frozen):
             if n_checkpoints is None or index < n_checkpoints
         ]
 
+    def budgets_by_now(self) -> list[tuple[int, int]]:
+        """The same as far as the LM's checkpoints are known; asks nobody."""
+        spec = find_spec(self.model)
+        return self.budgets(len(spec.lm_steps) if spec.is_listed else None)
+
     @property
     def direction(self) -> Direction:
         """Through the LM's training, `reverse` as in appendix I.2.
@@ -293,8 +298,7 @@ class CompareConfig(Frozen):
         ]
 
     def _budgets(self) -> dict[int, int]:
-        spec = find_spec(self.track.model)
-        return dict(self.track.budgets(len(spec.lm_steps) if spec.is_listed else None))
+        return dict(self.track.budgets_by_now())
 
     def _variant(self, **changes: Any) -> TrackConfig:
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})

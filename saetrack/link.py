@@ -34,8 +34,8 @@ class TrainedLink:
         residual_spread: of the checkpoint's residuals; the next link may scale by it.
         revived: features that were started anew before or while this link trained.
         adam: moments, if the next link carries them on.
-        processes: that trained it together. Another number gives the same weights to rounding, so
-            it is told and is no part of the link's identity.
+        processes: that trained it together. Another number takes the same steps to rounding, so it
+            is told and, like the device, is no part of the link's identity.
     """
 
     sae: SAE

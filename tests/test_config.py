@@ -155,3 +155,9 @@ def test_a_model_that_neither_cache_nor_hub_has_fails_before_any_work(settings: 
     config = load_config({**NANO_TRACK, "model": "pythia-410m-deduped"})
     with pytest.raises(UserError, match=r"EleutherAI/pythia-410m-deduped at step0 and 4 more"):
         prepare(config, settings)
+
+
+def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> None:
+    schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
+    config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
+    assert config.budgets_by_now() == [(index, 1_000) for index in (0, 2, 4, 6)]

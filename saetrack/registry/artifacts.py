@@ -45,15 +45,17 @@ class Artifacts:
         if not re.fullmatch("[0-9a-f]{64}", sha256):  # it names a folder
             raise UserError(f"{name}: sha256={sha256[:80]!r} is no hash")
         try:
-            folder = self._in_place(run_id) or self._cached(run_id, sha256)
-            found = folder_sha256(folder)
+            here = self._in_place(run_id)
+            if here is None:
+                return self._cached(run_id, sha256)
+            found = folder_sha256(here)
         except (MlflowException, OSError) as error:
             raise UserError(f"{name}: its files cannot be had: {first_line(error)}") from None
         except ValueError as error:
             raise UserError(f"{name}: {error}") from None
         if found != sha256:
             raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
-        return folder
+        return here
 
     def _in_place(self, run_id: str) -> Path | None:
         """Not by MLflow, which copies what lies here, and leaves the copies behind."""
@@ -63,6 +65,7 @@ class Artifacts:
         return Path(unquote(urlparse(uri).path)) / SAE_FOLDER
 
     def _cached(self, run_id: str, sha256: str) -> Path:
+        """Verified where it lies, or as it comes."""
         place = self._cache / sha256
         if place.exists() and not _has_hash(place / SAE_FOLDER, sha256):
             shutil.rmtree(place)

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from saetrack.config import TrackConfig
 from saetrack.errors import UserError
-from saetrack.live import find_spec
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -53,7 +52,6 @@ def chains_table(
 def _planned(track: dict[str, Any] | None) -> float:
     """How many links a chain will have; NaN where that is not known any more."""
     try:
-        config = TrackConfig.model_validate(track)
-        return len(config.budgets(len(find_spec(config.model).lm_steps)))
+        return len(TrackConfig.model_validate(track).budgets_by_now())
     except (ValidationError, UserError):  # a live folder or a text that is gone
         return float("nan")
