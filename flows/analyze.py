@@ -42,10 +42,10 @@ def run_analysis(config: AnalyzeConfig) -> str:
         name = f"answers · step {link.checkpoint.lm_step}"
         return ask.with_options(task_run_name=name)(study, link)
 
-    chains = subjects(config, settings)
-    done = [analyze_chain(config, settings, one, ask_one) for one in chains]
-    if len(chains) > 1:
-        done.append(lay_side_by_side(config, settings, chains))
+    analysed = [analyze_chain(config, settings, one, ask_one) for one in subjects(config, settings)]
+    done = [one.done for one in analysed]
+    if len(analysed) > 1:
+        done.append(lay_side_by_side(config, analysed))
     return "; ".join(done)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ from saetrack.findings import (
     headline,
     spans,
 )
-from saetrack.identity import match_chains
+from saetrack.identity import find_identity
 from saetrack.lm.checkpoints import learning_rate
 from saetrack.plan import Link
 from saetrack.settings import Settings
@@ -44,9 +45,24 @@ SHEET_CONTEXTS = 10
 Ask = Callable[[Study, Link], Answers]
 
 
+@dataclass(frozen=True)
+class Analysed:
+    """A chain whose analysis is in the registry.
+
+    Attributes:
+        subject: the chain.
+        identity: of the analysis: the hash of what it was made from.
+        done: what was done, in a line.
+    """
+
+    subject: Subject
+    identity: str
+    done: str
+
+
 def analyze(
     config: AnalyzeConfig, settings: Settings, subject: Subject, ask: Ask = Study.answers
-) -> str:
+) -> Analysed:
     """Analyse one chain and log tables, figures and numbers as a run of the LM's experiment.
 
     The same links under the same questions are analysed once: a second time nothing is done.
@@ -56,16 +72,14 @@ def analyze(
         settings: where answers are cached.
         subject: the chain.
         ask: gets one checkpoint's answers; an orchestrator wraps it in a task of its own.
-
-    Returns:
-        What was done, in a line.
     """
     chain, registry = subject.chain, subject.ready.registry
     controls = controls_of(config, settings, chain)
-    identity = analysis_identity(config, subject, controls)
+    identity = _identity(config, subject, controls)
     title = f"analyze · {chain.name}"
     if registry.reports.has(chain.lm_name, identity):
-        return f"{title}: was analysed before, in MLflow's experiment {chain.lm_name}"
+        done = f"{title}: was analysed before, in MLflow's experiment {chain.lm_name}"
+        return Analysed(subject, identity, done)
     with tempfile.TemporaryDirectory() as name, subject.ahead:
         folder = Path(name)
         drawn = _find(config, settings, subject, controls, ask, folder)
@@ -87,7 +101,7 @@ def analyze(
                 "controls": {name: one.chain.name for name, one in controls.items()},
             },
         )
-    return f"{title}: in MLflow's experiment {chain.lm_name}"
+    return Analysed(subject, identity, f"{title}: in MLflow's experiment {chain.lm_name}")
 
 
 def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
@@ -97,7 +111,7 @@ def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
         table.to_parquet(folder / f"{name}.parquet")
 
 
-def analysis_identity(config: AnalyzeConfig, subject: Subject, controls: dict[str, Subject]) -> str:
+def _identity(config: AnalyzeConfig, subject: Subject, controls: dict[str, Subject]) -> str:
     """Hash of what an analysis is made from: questions, links, controls."""
     return digest(
         [
@@ -178,30 +192,6 @@ def _write_sheet(study: Study, final: Answers, decode: Decode, seed: int, path: 
         study.chosen.features, shown, study.token_rows, decode, per_cell=SHEET_CONTEXTS
     )
     write_sheet(examples, path, seed)
-
-
-def find_identity(
-    config: AnalyzeConfig, subject: Subject, others: dict[str, Subject]
-) -> dict[str, pd.DataFrame]:
-    """Features of a chain matched with those of others (`saetrack.identity`), by their names.
-
-    Returns:
-        `pairs` and `matching`, without rows if no other chain shares a checkpoint.
-    """
-    parts = [(pd.DataFrame(), pd.DataFrame())]
-    for name, other in others.items():
-        found = match_chains(
-            subject,
-            other,
-            tokens=config.match_tokens,
-            exclude_bos=config.exclude_bos,
-            seed=config.seed,
-        )
-        if found is not None:
-            pairs, numbers = found
-            parts.append((pairs.assign(other=name), numbers.assign(other=name)))
-    tables = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    return dict(zip(("pairs", "matching"), tables, strict=True))
 
 
 def _caption(subject: Subject, answers: Sequence[Answers]) -> str:

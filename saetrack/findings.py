@@ -19,6 +19,7 @@ from saetrack.analysis.drift_histograms import histogram_table
 from saetrack.analysis.drift_verdicts import verdicts
 from saetrack.analysis.examples import CheckpointContexts, choose_examples, context_table
 from saetrack.analysis.formation import (
+    MEASURE,
     FollowedSets,
     PointActivations,
     baseline_spread,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from saetrack.learning_rate import LearningRate
     from saetrack.study import Study
 
-MEASURE = "activation_cosine_centred"
 MEASURES = (
     "activation_cosine",
     MEASURE,

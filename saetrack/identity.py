@@ -19,11 +19,36 @@ from saetrack.progress import Progress
 from saetrack.sae.sparse import active_pairs
 
 if TYPE_CHECKING:
+    from saetrack.config import AnalyzeConfig
     from saetrack.plan import Link
     from saetrack.registry import PulledLink
     from saetrack.subject import Subject
 
 PAIR_COLUMNS = ["by", "left", "right", "score", "decoder_cosine", "margin", "mutual_best"]
+
+
+def find_identity(
+    config: AnalyzeConfig, subject: Subject, others: dict[str, Subject]
+) -> dict[str, pd.DataFrame]:
+    """Features of a chain matched with those of others (`match_chains`), by their names.
+
+    Returns:
+        `pairs` and `matching`, without rows if no other chain shares a checkpoint.
+    """
+    parts = [(pd.DataFrame(), pd.DataFrame())]
+    for name, other in others.items():
+        found = match_chains(
+            subject,
+            other,
+            tokens=config.match_tokens,
+            exclude_bos=config.exclude_bos,
+            seed=config.seed,
+        )
+        if found is not None:
+            pairs, numbers = found
+            parts.append((pairs.assign(other=name), numbers.assign(other=name)))
+    tables = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
+    return dict(zip(("pairs", "matching"), tables, strict=True))
 
 
 def match_chains(

@@ -153,7 +153,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
         analyze(analyze_config, module_settings, subject, ask)
     passes = count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
-    line = analyze(analyze_config, module_settings, subject, ask)
+    line = analyze(analyze_config, module_settings, subject, ask).done
     assert asked == [0, 1, 2, 0, 1, 2, 3]
     # Links that had answered are not read again.
     assert passes == [3, 5]
@@ -177,7 +177,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     curves = pd.read_parquet(folder / "tables" / "curves.parquet")
     assert {"final", "first", "random_directions"} == set(curves["chosen"])
     again = analyze(analyze_config, module_settings, subject, ask)
-    assert "was analysed before" in again
+    assert "was analysed before" in again.done
     assert len(asked) == 7
     labels_by_hand_are_held_against_the_automatic_ones(
         subject.chain.name, module_settings, folder, logged.info.run_id, tmp_path, monkeypatch

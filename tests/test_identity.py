@@ -52,9 +52,8 @@ def test_chains_are_laid_side_by_side(
     monkeypatch.setattr("saetrack.analyze.draw", lambda drawn, folder: None)
     questions = {**QUESTIONS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
     config = load_analyze_config(questions)
-    for one in chains:
-        analyze(config, module_settings, one)
-    line = lay_side_by_side(config, module_settings, chains)
+    analysed = [analyze(config, module_settings, one) for one in chains]
+    line = lay_side_by_side(config, analysed)
     names = ["nano L0", chains[1].chain.name, chains[2].chain.name]
     assert line.startswith(f"side by side · {', '.join(names)}")
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
@@ -70,7 +69,7 @@ def test_chains_are_laid_side_by_side(
     by = pairs.groupby("other")["by"].agg(set)
     assert by[f"{names[0]} and {names[1]}"] == {"activations", "shuffled tokens"}
     assert "decoder" in by[f"{names[1]} and {names[2]}"]
-    assert "was made before" in lay_side_by_side(config, module_settings, chains)
+    assert "was made before" in lay_side_by_side(config, analysed)
 
 
 def test_two_seeds_are_matched_by_direction_and_by_activation(chains: list[Subject]) -> None:

@@ -45,6 +45,8 @@ Measure = Literal[
     "feature_jaccard",
     "feature_weighted_jaccard",
 ]
+# What curves, phases and formation points are read from: raw cosines share a common direction.
+MEASURE: Measure = "activation_cosine_centred"
 ACTIVATION_MEASURES: tuple[Measure, ...] = ("activation_cosine", "activation_cosine_centred")
 FEATURE_MEASURES: tuple[Measure, ...] = (
     "feature_cosine",

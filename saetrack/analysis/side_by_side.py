@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.drift import ALL
+from saetrack.analysis.formation import MEASURE
 from saetrack.analysis.semantics import MEANINGFUL
 
-MEASURE = "activation_cosine_centred"
 MOVE = "displacement_over_spread"
 
 

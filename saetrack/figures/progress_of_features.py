@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from saetrack.analysis.formation import MEASURE
 from saetrack.figures.captions import frame
 from saetrack.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.figures.formation import MEASURE_NAMES
@@ -26,7 +27,7 @@ def progress_of_features_figure(
     sampled: Sequence[int],
     setting: Setting,
     path: Path,
-    measure: str = "activation_cosine_centred",
+    measure: str = MEASURE,
     seed: int = 0,
 ) -> None:
     """One panel per class: single features as thin lines, the median of all as a thick one.

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from saetrack.analysis.collapse import CollapseCriterion
 from saetrack.analysis.drift import ALL
+from saetrack.analysis.formation import MEASURE
 from saetrack.analysis.phases import phase_spans
 from saetrack.figures.captions import frame
 from saetrack.figures.classes import JUDGED
@@ -29,7 +30,6 @@ from saetrack.figures.style import BLUE, STYLE, line, save
 Kind = Literal["meanings", "progress", "drift", "collapse"]
 Tables = Mapping[str, pd.DataFrame]
 
-MEASURE = "activation_cosine_centred"
 MOST_COLUMNS = 4
 
 
