@@ -20,7 +20,7 @@ for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
 # Triton decides when it is imported; TRITON_INTERPRET=0 tests the kernels on a GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,12 @@ from saetrack.lm import folder
 from saetrack.lm.checkpoints import CheckpointSource, open_source
 from saetrack.lm.folder import FolderSource
 from saetrack.plan import Chain, Track, plan_track
+from saetrack.registry import Registry
 from saetrack.settings import Settings
+from tests.faulty_hub import FaultyHub, point_client_at, serve
 from tests.live_folder import look_into
 from tests.nano import NANO_TRACK
+from tests.running import run, set_environment
 
 
 @pytest.fixture(scope="session")
@@ -113,3 +116,35 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def look(live: Path, tmp_path: Path) -> Callable[[], FolderSource]:
     """Opens the live folder anew, as each round of a track does."""
     return lambda: look_into(live, tmp_path / "cache")
+
+
+@pytest.fixture
+def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of this test, for flows and commands, which read the environment."""
+    set_environment(settings, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[None]:
+    """A Prefect server for the tests of a file."""
+    from prefect.testing.utilities import prefect_test_harness  # takes seconds to import
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="module")
+def registry(module_settings: Settings, track: Track, source: CheckpointSource) -> Registry:
+    """A registry that holds the whole nano chain."""
+    registry = Registry(module_settings)
+    run(track, source, registry)
+    registry.finish(track.chains[0])
+    return registry
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[FaultyHub]:
+    """A hub, and this process' client pointed at it."""
+    with serve() as server, pytest.MonkeyPatch.context() as patch:
+        point_client_at(server.address, patch)
+        yield server

@@ -14,7 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import close_session, constants, file_download
+from huggingface_hub.utils import _http
+
+from saetrack.lm import download
 
 SLICE_S = 0.02  # between the pieces of a slow response
 
@@ -294,3 +301,17 @@ def is_large(content: bytes) -> bool:
 def git_sha1(content: bytes) -> str:
     """The hash that git gives a file."""
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+
+
+def point_client_at(address: str, patch: pytest.MonkeyPatch) -> None:
+    """Let the hub's client of this process ask `address`, and never sleep between tries."""
+    patch.setenv("NO_PROXY", "*")
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    restless = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    patch.setattr(file_download, "time", restless)
+    patch.setattr(_http, "time", restless)
+    patch.setattr(download, "BACK_OFF_S", 0.001)
+    close_session()  # the next one reads the environment again

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from saetrack.chain import run_track
@@ -16,6 +17,7 @@ from saetrack.link import LinkStore
 from saetrack.lm.ahead import Ahead
 from saetrack.lm.checkpoints import CheckpointSource
 from saetrack.plan import Stage, Track, plan_track
+from saetrack.settings import Settings
 from saetrack.stage import Workshop, run_stage
 from tests.memory_store import MemoryStore
 from tests.nano import NANO_TRACK
@@ -52,3 +54,9 @@ def trained_with(source: CheckpointSource, corpus: Corpus, /, **changes: Any) ->
     store = MemoryStore()
     run(plan(source, corpus, **changes), source, store)
     return store
+
+
+def set_environment(settings: Settings, patch: pytest.MonkeyPatch) -> None:
+    """Let whoever reads the settings from the environment find these."""
+    for name in ("tracking_uri", "artifact_dir", "cache_dir", "device"):
+        patch.setenv(f"SAETRACK_{name.upper()}", str(getattr(settings, name)))

@@ -29,25 +29,15 @@ from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
 from saetrack.saelens import read_saelens
 from saetrack.settings import Settings
 from tests.nano import NANO_TRACK
-from tests.running import plan, run, run_stages
+from tests.running import plan, run, run_stages, set_environment
 
 Says = Callable[..., Result]
-
-
-@pytest.fixture(scope="module")
-def registry(module_settings: Settings, track: Track, source: CheckpointSource) -> Registry:
-    """A registry that holds the whole nano chain."""
-    registry = Registry(module_settings)
-    run(track, source, registry)
-    registry.finish(track.chains[0])
-    return registry
 
 
 @pytest.fixture
 def environment(module_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in ("tracking_uri", "artifact_dir", "cache_dir", "device"):
-        monkeypatch.setenv(f"SAETRACK_{name.upper()}", str(getattr(module_settings, name)))
+    set_environment(module_settings, monkeypatch)
     return tmp_path
 
 

@@ -9,19 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import close_session, constants, file_download
-from huggingface_hub.utils import _http
+from huggingface_hub import constants
 
 from saetrack.errors import UserError
-from saetrack.lm import download, hub, layout
+from saetrack.lm import hub, layout
 from saetrack.lm.download import TRIES, TemporaryError
-from tests.faulty_hub import Fault, FaultyHub, serve
+from tests.faulty_hub import Fault, FaultyHub, point_client_at, serve
 
 REPO = "someone/lm"
 WEIGHTS = "model.safetensors"
@@ -46,28 +42,6 @@ SHARDED = {
     "model.safetensors.index.json": json.dumps(INDEX).encode(),
     **{shard: noise(number) for number, shard in enumerate(SHARDS)},
 }
-
-
-def point_client_at(address: str, patch: pytest.MonkeyPatch) -> None:
-    """Let the hub's client of this process ask `address`, and never sleep between tries."""
-    patch.setenv("NO_PROXY", "*")
-    patch.setattr(constants, "HF_HUB_OFFLINE", False)
-    patch.setattr(constants, "ENDPOINT", address)
-    template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    restless = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
-    patch.setattr(file_download, "time", restless)
-    patch.setattr(_http, "time", restless)
-    patch.setattr(download, "BACK_OFF_S", 0.001)
-    close_session()  # the next one reads the environment again
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[FaultyHub]:
-    """A hub, and this process' client pointed at it."""
-    with serve() as server, pytest.MonkeyPatch.context() as patch:
-        point_client_at(server.address, patch)
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,11 @@ from saetrack.lm.ahead import Ahead
 from saetrack.lm.checkpoints import Checkpoint
 from saetrack.lm.download import TemporaryError
 from saetrack.settings import load_settings
-from tests.faulty_hub import Fault, FaultyHub, serve
-from tests.test_fetch import CONFIG, DOWNLOADER, REPO, WEIGHTS, noise, point_client_at
+from tests.faulty_hub import Fault, FaultyHub
+from tests.test_fetch import CONFIG, DOWNLOADER, REPO, WEIGHTS, noise
 
 SIZE_BYTES = 40_000 + len(CONFIG)
 TWO_BYTES = 2 * SIZE_BYTES
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[FaultyHub]:
-    """A hub, and this process' client pointed at it."""
-    with serve() as server, pytest.MonkeyPatch.context() as patch:
-        point_client_at(server.address, patch)
-        yield server
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.callables import parameter_schema
 
 from flows.parameters import DEPLOYMENTS, deployed_parameters
@@ -34,20 +32,6 @@ PAPER = {
     "stanford-gpt2-small-a": ("stanford-gpt2-small-a", 5, 49_152, "openwebtext", 46, 608),
     "stanford-gpt2-medium-a": ("stanford-gpt2-medium-a", 6, 65_536, "openwebtext", 46, 608),
 }
-
-
-@pytest.fixture(scope="module")
-def harness() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture
-def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
-    monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
-    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(settings.cache_dir))
-    monkeypatch.setenv("SAETRACK_DEVICE", "cpu")
 
 
 def run_flow(parameters: dict[str, Any]) -> State[Any]:

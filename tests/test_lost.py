@@ -14,7 +14,6 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.states import Cancelling, Pending, Running
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import lost
 from flows.track import track
@@ -23,8 +22,8 @@ ALPHA, BETA, GONE = "alpha.gpu0", "beta.gpu0", "gone.gpu0"
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[SyncPrefectClient]:
-    with prefect_test_harness(server_startup_timeout=120), get_client(sync_client=True) as client:
+def client(harness: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name=lost.POOL, type="process"))
         yield client
 

@@ -25,15 +25,6 @@ from tests.running import plan, run, run_stages
 
 
 @pytest.fixture(scope="module")
-def registry(module_settings: Settings, track: Track, source: CheckpointSource) -> Registry:
-    """A registry that holds the whole nano chain."""
-    registry = Registry(module_settings)
-    run(track, source, registry)
-    registry.finish(track.chains[0])
-    return registry
-
-
-@pytest.fixture(scope="module")
 def client(module_settings: Settings, registry: Registry) -> MlflowClient:
     uri = module_settings.tracking_uri
     return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,8 @@ from saetrack.lm import hub
 from saetrack.lm.checkpoints import HubSource, open_source
 from saetrack.lm.on_disk import checkpoints_on_disk
 from saetrack.lm.revisions import known_by_now, listed
-from tests.faulty_hub import Fault, FaultyHub, serve
+from tests.faulty_hub import Fault, FaultyHub
 from tests.nano import NANO_TRACK
-from tests.test_fetch import point_client_at
 
 REPO, WORDS = "me/lm", "me/words"
 LLAMA = {
@@ -35,14 +33,6 @@ LLAMA = {
 def checkpoint(number: int) -> dict[str, bytes]:
     weights = bytes([number]) * 200
     return {"config.json": json.dumps(LLAMA).encode(), "model.safetensors": weights}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[FaultyHub]:
-    """A hub, and this process' client pointed at it."""
-    with serve() as server, pytest.MonkeyPatch.context() as patch:
-        point_client_at(server.address, patch)
-        yield server
 
 
 @pytest.fixture

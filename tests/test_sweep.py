@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from flows import sweep as flow
 from saetrack.errors import UserError
@@ -53,20 +51,6 @@ def test_a_missing_task_runner_is_one_line(
     monkeypatch.setitem(__import__("sys").modules, "prefect_ray", None)
     with pytest.raises(UserError, match=r"pip install 'saetrack\[ray\]'"):
         flow.task_runner(settings.model_copy(update={"runner": "ray"}))
-
-
-@pytest.fixture(scope="module")
-def harness() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture
-def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
-    monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
-    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(settings.cache_dir))
-    monkeypatch.setenv("SAETRACK_DEVICE", "cpu")
 
 
 @pytest.mark.usefixtures("harness", "environment")
