@@ -35,13 +35,13 @@ cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three wor
 	@$(BIN)/pytest -q -m cluster
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m benchmarks
 
 saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same features and metrics?
-	@$(BIN)/python -m tests.saelens_check
+	@$(BIN)/python -m tests.checks.saelens_check
 
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
-	@$(BIN)/python -m tests.random_kills
+	@$(BIN)/python -m tests.checks.random_kills
 
 lint: $(INSTALLED) ## formatting, rules, types, who imports whom
 	@$(BIN)/ruff format --check .

@@ -23,8 +23,8 @@ from supervisor.xmlrpc import SupervisorTransport
 from flows.gpus import gpus
 from flows.logs import log_to_terminal
 from flows.serve import credentials
-from saetrack.errors import UserError
-from saetrack.settings import Settings, load_settings
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = Path("mlruns/logs")

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import State
 from flows.logs import tell_failures_in_one_line
 from flows.parameters import takes_fields_of
 from flows.terminal import run_here, told_in_one_line
-from saetrack.config import AnalyzeConfig, load_analyze_config
-from saetrack.settings import load_settings
+from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
+from saetrack.utils.settings import load_settings
 
 tell_failures_in_one_line()
 
@@ -30,10 +30,10 @@ def analyze(**parameters: Any) -> State:
 
 def run_analysis(config: AnalyzeConfig) -> str:
     """One analysis per chain, each checkpoint a task, and a page of all; what was done."""
-    from saetrack.analyze import analyze as analyze_chain
-    from saetrack.side_by_side import lay_side_by_side
-    from saetrack.study import Study
-    from saetrack.subject import subjects
+    from saetrack.analysis.pipeline.analyze import analyze as analyze_chain
+    from saetrack.analysis.pipeline.registered_chain import registered_chains
+    from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+    from saetrack.analysis.pipeline.study import Study
 
     settings = load_settings()
     ask = task(name="answers", cache_policy=NO_CACHE)(Study.answers)
@@ -42,7 +42,9 @@ def run_analysis(config: AnalyzeConfig) -> str:
         name = f"answers · step {link.checkpoint.lm_step}"
         return ask.with_options(task_run_name=name)(study, link)
 
-    analysed = [analyze_chain(config, settings, one, ask_one) for one in subjects(config, settings)]
+    analysed = [
+        analyze_chain(config, settings, one, ask_one) for one in registered_chains(config, settings)
+    ]
     done = [one.done for one in analysed]
     if len(analysed) > 1:
         done.append(lay_side_by_side(config, analysed))

@@ -13,8 +13,8 @@ from prefect.client.schemas.objects import State
 from flows.parameters import takes_fields_of
 from flows.terminal import run_here, told_in_one_line
 from flows.track import train_missing
-from saetrack.config import CompareConfig, load_compare_config
-from saetrack.settings import load_settings
+from saetrack.analysis.pipeline.config import CompareConfig, load_compare_config
+from saetrack.utils.settings import load_settings
 
 log = logging.getLogger("saetrack")
 
@@ -33,7 +33,7 @@ def run_comparison(config: CompareConfig) -> str:
     """One comparison per layer, each a run in MLflow; what came of it."""
     chains = [train_missing(one)[1].track.chains for one in config.chains()]
     conventional = [train_missing(one)[1].track.chains for one in config.conventional()]
-    from saetrack.compare import publish
+    from saetrack.analysis.pipeline.compare import publish
     from saetrack.registry import Registry
 
     registry = Registry(load_settings())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from saetrack.settings import load_settings
+from saetrack.utils.settings import load_settings
 
 
 def gpus() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel
 
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 DEPLOYMENTS = Path(__file__).parent.parent / "deployments" / "prefect.yaml"
 

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from saetrack.errors import UserError
-from saetrack.files import digest
-from saetrack.settings import Settings, load_settings
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash
+from saetrack.utils.settings import Settings, load_settings
 
 USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 MIN_PASSWORD = 12  # MLflow takes no shorter one
@@ -96,7 +96,7 @@ def _write_auth(settings: Settings) -> Path:
         # Else each request costs a password hash.
         "auth_cache_ttl_seconds": "60",
     }
-    path = settings.cache_dir / f"mlflow-auth-{digest(users)[:8]}.ini"
+    path = settings.cache_dir / f"mlflow-auth-{content_hash(users)[:8]}.ini"
     path.touch(mode=0o600)
     with path.open("w") as file:
         config.write(file)

@@ -17,7 +17,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 START_S = 60.0
 SETTLE_S = 15.0

@@ -17,11 +17,11 @@ from flows.logs import tell_failures_in_one_line
 from flows.parameters import takes_fields_of
 from flows.terminal import run_here, told_in_one_line
 from flows.track import run_track
-from saetrack.config import TrackConfig, load_config
-from saetrack.errors import UserError
-from saetrack.files import digest
-from saetrack.settings import Settings, load_settings
-from saetrack.sweep import SweepConfig, load_sweep_config
+from saetrack.chain.config import TrackConfig, load_config
+from saetrack.chain.sweep import SweepConfig, load_sweep_config
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash
+from saetrack.utils.settings import Settings, load_settings
 
 tell_failures_in_one_line()
 
@@ -76,7 +76,7 @@ def hand_out(tracks: dict[str, TrackConfig]) -> str:
                 parameters=parameters,
                 flow_run_name=title,
                 tags=[f"sweep:{flow_run.name}"],
-                idempotency_key=digest([sweep_id, parameters]),
+                idempotency_key=content_hash([sweep_id, parameters]),
                 as_subflow=False,
                 timeout=0,
             )

@@ -13,8 +13,8 @@ from prefect.states import Completed, Failed
 from flows.logs import log_to_terminal
 from flows.parameters import deployed_parameters
 from flows.server import prefect_server
-from saetrack.errors import UserError
-from saetrack.settings import load_settings
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import load_settings
 
 log = logging.getLogger("saetrack")
 

@@ -14,12 +14,12 @@ from prefect.client.schemas.objects import State
 from flows.logs import tell_failures_in_one_line
 from flows.parameters import deployed_parameters, takes_fields_of
 from flows.terminal import run_here, told_in_one_line
-from saetrack.config import TrackConfig, load_config
-from saetrack.errors import UserError
-from saetrack.settings import load_settings
+from saetrack.chain.config import TrackConfig, load_config
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import load_settings
 
 if TYPE_CHECKING:
-    from saetrack.prepare import Prepared
+    from saetrack.training.prepare import PreparedTrack
 
 log = logging.getLogger("saetrack")
 tell_failures_in_one_line()
@@ -38,50 +38,43 @@ def track(**parameters: Any) -> State:
 
 def run_track(config: TrackConfig) -> str:
     """A track, and a table of each of its chains; what came of it."""
-    trained, ready = train_missing(config)
-    chains = ready.track.chains
-    from saetrack.report import report
+    from saetrack.figures.text_tables import report
 
+    n_trained, prepared = train_missing(config)
+    chains = prepared.track.chains
     for chain in chains:
-        log.info("\n%s\n", report(ready.registry.table(chain), chain.name))
-    registered = sum(len(chain.links) for chain in chains)
+        log.info("\n%s\n", report(prepared.registry.table(chain), chain.name))
+    n_registered = sum(len(chain.links) for chain in chains)
     names = ", ".join(chain.name for chain in chains)
-    return f"{trained} links trained, {registered} registered as {names}"
+    return f"{n_trained} links trained, {n_registered} registered as {names}"
 
 
-def train_missing(config: TrackConfig) -> tuple[int, Prepared]:
-    """A track as tasks, one per checkpoint; how many links were trained."""
+def train_missing(config: TrackConfig) -> tuple[int, PreparedTrack]:
+    """As `saetrack.training.loop.train_missing`, each checkpoint a task."""
     # Heavy libraries load only once the parameters are known to be sound.
-    from saetrack.chain import run_track as run_all
-    from saetrack.prepare import follow, prepare
-    from saetrack.stage import run_stage
+    from saetrack.training.loop import PendingCheckpoint, pending_checkpoints, update_chain_pages
+    from saetrack.training.prepare import prepare, wait_until_grown
 
-    stage_task = task(name="links", cache_policy=NO_CACHE)(run_stage)
-
-    def run(stage: Any, *rest: Any) -> None:
-        chain, link = stage.links[0]
-        name = f"{config.direction} s{config.seed} · {chain.label(link)}"
-        stage_task.with_options(task_run_name=name)(stage, *rest)
-
-    trained = 0
-    for ready in follow(config, load_settings(), task(cache_policy=NO_CACHE)(prepare)):
-        missing = run_all(ready.track, ready.source, ready.workshop, run)
-        trained += missing
-        for chain in ready.track.chains:
-            if missing or not ready.registry.is_finished(chain):
-                ready.registry.finish(chain)
-    return trained, ready
+    prepare_task = task(name="prepare", cache_policy=NO_CACHE)(prepare)
+    train_task = task(name="links", cache_policy=NO_CACHE)(PendingCheckpoint.train)
+    n_trained = 0
+    while True:
+        prepared = prepare_task(config, load_settings())
+        for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
+            train_task.with_options(task_run_name=pending.label)(pending)
+            n_trained += pending.n_links
+        update_chain_pages(prepared, n_trained)
+        if not wait_until_grown(prepared):
+            return n_trained, prepared
 
 
 def assist(name: str) -> int:
     """Take part in a track whose flow runs in another process of the same `torchrun`."""
     log.setLevel(logging.ERROR)  # the other one tells how it goes
-    from saetrack.chain import run_track as run_all
-    from saetrack.prepare import prepare
+    from saetrack.training.loop import train_missing as train_here
 
     try:
-        ready = prepare(load_config(deployed_parameters("track", name)), load_settings())
-        run_all(ready.track, ready.source, ready.workshop)
+        train_here(load_config(deployed_parameters("track", name)), load_settings())
     except UserError as error:
         log.error("error: %s", error)  # noqa: TRY400  (a traceback is not for the user)
         return 2

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_HEARTBEAT_SECONDS
 from flows.gpus import gpus
 from flows.logs import log_to_terminal
 from flows.lost import POOL, keep_watch, recover_lost_runs
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 
 def identity(number: int) -> tuple[str, dict[str, str], list[str]]:

@@ -25,19 +25,21 @@ from pathlib import Path
 
 import pytest
 
-from saetrack.config import TrackConfig, load_config
-from saetrack.corpus import Corpus, prepare_corpus
-from saetrack.live import find_spec
-from saetrack.lm import folder
-from saetrack.lm.checkpoints import CheckpointSource, open_source
-from saetrack.lm.folder import FolderSource
-from saetrack.plan import Chain, Track, plan_track
+from saetrack.chain.config import TrackConfig, load_config
+from saetrack.chain.plan import Chain, Track, plan_track, scheduled
+from saetrack.data.corpus import Corpus, prepare_corpus
+from saetrack.lm.checkpoints import folder
+from saetrack.lm.checkpoints.folder import FolderSource
+from saetrack.lm.checkpoints.folder_layout import find_lm
+from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.open import open_source
 from saetrack.registry import Registry
-from saetrack.settings import Settings
-from tests.faulty_hub import FaultyHub, point_client_at, serve
-from tests.live_folder import look_into
-from tests.nano import NANO_TRACK
-from tests.running import run, set_environment
+from saetrack.training.chain_page import update_chain_page
+from saetrack.utils.settings import Settings
+from tests.support.faulty_hub import FaultyHub, point_client_at, serve
+from tests.support.live_folder import look_into
+from tests.support.nano import NANO_TRACK
+from tests.support.running import run, set_environment
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def source(cache_dir: Path) -> CheckpointSource:
     """The nano LM's checkpoints."""
-    return open_source(find_spec("nano"), cache_dir, limit_bytes=10**9)
+    return open_source(find_lm("nano"), cache_dir, limit_bytes=10**9)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +69,7 @@ def corpus(config: TrackConfig, source: CheckpointSource, cache_dir: Path) -> Co
 @pytest.fixture(scope="session")
 def track(config: TrackConfig, source: CheckpointSource, corpus: Corpus) -> Track:
     """The plan of the nano track: one chain."""
-    return plan_track(config, source, corpus)
+    return plan_track(config, source, scheduled(config, source), corpus)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +140,7 @@ def registry(module_settings: Settings, track: Track, source: CheckpointSource) 
     """A registry that holds the whole nano chain."""
     registry = Registry(module_settings)
     run(track, source, registry)
-    registry.finish(track.chains[0])
+    update_chain_page(registry, track.chains[0])
     return registry
 
 

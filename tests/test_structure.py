@@ -36,9 +36,9 @@ PathFinder.find_spec = staticmethod(
 import warnings; warnings.simplefilter('ignore')
 import torch
 from saetrack.sae.model import new_sae
-from saetrack.sae.objective import Objective
+from saetrack.sae.loss import Objective
 from saetrack.sae.step import TrainStep
-from saetrack.sae.training import train
+from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import warm_start
 step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), Objective())
 step(torch.randn(16, 4), 1e-3)
@@ -77,18 +77,14 @@ def test_every_config_field_is_read_somewhere() -> None:
     """A field that nothing reads promises what it does not keep."""
     from dataclasses import fields
 
-    from saetrack.config import (
-        CompareConfig,
-        CorpusConfig,
-        EvaluationConfig,
-        Piece,
-        TrackConfig,
-    )
-    from saetrack.sae.objective import Objective
-    from saetrack.sae.training import Optimiser, Revival
-    from saetrack.sae.warm_start import Carry
-    from saetrack.settings import Settings
-    from saetrack.sweep import SweepConfig
+    from saetrack.analysis.pipeline.config import CompareConfig
+    from saetrack.chain.config import EvaluationConfig, Piece, TrackConfig
+    from saetrack.chain.sweep import SweepConfig
+    from saetrack.data.config import CorpusConfig
+    from saetrack.sae.loss import LossConfig
+    from saetrack.sae.trainer import Optimiser, Revival
+    from saetrack.sae.warm_start import WarmStart
+    from saetrack.utils.settings import Settings
 
     names = {
         name
@@ -99,7 +95,7 @@ def test_every_config_field_is_read_somewhere() -> None:
         for name in model.model_fields
     }
     names |= {
-        field.name for kind in (Objective, Carry, Optimiser, Revival) for field in fields(kind)
+        field.name for kind in (LossConfig, WarmStart, Optimiser, Revival) for field in fields(kind)
     }
     read = {
         node.attr

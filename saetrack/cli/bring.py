@@ -26,13 +26,13 @@ def bring(
     ```
     """
     from saetrack.registry import Registry
-    from saetrack.saelens import read_saelens
-    from saetrack.settings import load_settings
+    from saetrack.registry.formats.saelens import read_saelens
+    from saetrack.utils.settings import load_settings
 
     foreign = read_saelens(folder.expanduser())
     is_new = Registry(load_settings()).imported.add(name, foreign)
     sae = foreign.sae
     typer.echo(
         f"{name}: {'imported' if is_new else 'was imported before'}; d_in {sae.d_in}, "
-        f"d_sae {sae.d_sae}, for {foreign.convention} residuals (a track's `convention`)"
+        f"d_sae {sae.d_sae}, for {foreign.residual} residuals (a track's `convention`)"
     )

@@ -12,9 +12,9 @@ def chains() -> None:
     is made of the LM, the layer, the direction through the LM's training, the seed, and a hash of
     everything else. Other commands take any beginning of a name that no other chain shares.
     """
+    from saetrack.figures.text_tables import chains_report, imported_report
     from saetrack.registry import Registry
-    from saetrack.report import chains_report, imported_report
-    from saetrack.settings import load_settings
+    from saetrack.utils.settings import load_settings
 
     settings = load_settings()
     registry = Registry(settings)

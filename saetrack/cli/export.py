@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from saetrack.cli.names import open_chain
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 
 def export(
@@ -39,7 +39,7 @@ def export(
     saetrack export mini.L2.forward --all --to mini-chain
     ```
     """
-    from saetrack.export import export_chain, export_link
+    from saetrack.registry.formats.export import export_chain, export_link
 
     one = {"version": version, "lm_step": lm_step, "alias": alias}
     given = {name: value for name, value in one.items() if value is not None}

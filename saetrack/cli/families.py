@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from saetrack.catalog import EMBEDDED, ModelSpec, entries, find_model, spec_of
-from saetrack.errors import UserError
-from saetrack.families.architectures import hook_layer, memory_bytes
-from saetrack.families.entry import Entry
-from saetrack.lm import hub
-from saetrack.lm.on_disk import checkpoints_on_disk
-from saetrack.lm.revisions import known_by_now, listed
-from saetrack.settings import load_settings
+from saetrack.lm.catalog.architectures import hook_layer, memory_bytes
+from saetrack.lm.catalog.entry import Entry
+from saetrack.lm.catalog.models import EMBEDDED, ModelSpec, entries, find_model, spec_of
+from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.on_disk import checkpoints_on_disk
+from saetrack.lm.checkpoints.revisions import known_by_now, listed
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import load_settings
 
 # A page's width where there is no terminal: rows stay whole, for grep.
 PAGE = 170
@@ -181,7 +181,7 @@ def _of_model(spec: ModelSpec, cache_dir: Path, obstacle: str) -> dict[str, str 
         "hook": f"blocks.{layer}.hook_resid_pre" if layer is not None else None,
     }
     if spec.n_layers and not (spec.entry and spec.entry.remote_code):
-        facts["convention"] = (
+        facts["residual"] = (
             "raw (an RMSNorm reads the mean that centring takes away)"
             if spec.norm == "rms"
             else "centred, as the paper has it; or raw"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from saetrack.cli.names import open_chain
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 ChainName = Annotated[str, typer.Argument(help="An analysed chain, or the beginning of its name.")]
 
@@ -28,7 +28,7 @@ def sheet(
     """
     import pandas as pd
 
-    from saetrack.analysis.labelling import HAND_LABELS, SHEET_FILE
+    from saetrack.analysis.meaning.labelling import HAND_LABELS, SHEET_FILE
 
     if to.exists():
         raise UserError(f"to={to}: exists already, and may hold labels; name another file")
@@ -49,8 +49,8 @@ def agreement(
     """
     import pandas as pd
 
-    from saetrack.analysis import labelling
-    from saetrack.figures.analysis_page import TABLES
+    from saetrack.analysis.figures.analysis_page import TABLES
+    from saetrack.analysis.meaning import labelling
 
     try:
         by_hand = labelling.read_sheet(sheet)

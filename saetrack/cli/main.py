@@ -12,7 +12,7 @@ from saetrack.cli.export import export
 from saetrack.cli.families import families
 from saetrack.cli.labelling import agreement, sheet
 from saetrack.cli.show import show
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from saetrack.registry import Registry
@@ -19,7 +19,7 @@ def open_chain(asked: str) -> tuple[Registry, str]:
         UserError: no registry, or not one such chain.
     """
     from saetrack.registry import Registry
-    from saetrack.settings import load_settings
+    from saetrack.utils.settings import load_settings
 
     registry = Registry(load_settings())
     return registry, find_chain(registry.chain_names(), asked)

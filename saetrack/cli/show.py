@@ -10,7 +10,7 @@ from saetrack.cli.names import open_chain
 
 PULLING = """
 from saetrack.registry import Registry
-from saetrack.settings import load_settings
+from saetrack.utils.settings import load_settings
 
 registry = Registry(load_settings())
 link = registry.pull("{name}", version={version})  # or alias="final", or lm_step={lm_step}
@@ -28,7 +28,7 @@ def show(
     """
     import yaml
 
-    from saetrack.report import report
+    from saetrack.figures.text_tables import report
 
     registry, name = open_chain(chain)
     links = registry.links(name)

@@ -1,6 +1,1 @@
-"""Tables to figures; never loads a model."""
-
-from saetrack.figures.chain import chain_figure
-from saetrack.figures.comparison import curves_figure, matching_figure, speed_figure
-
-__all__ = ["chain_figure", "curves_figure", "matching_figure", "speed_figure"]
+"""What every figure shares, the figure of a chain, and tables as text; knows no analysis."""

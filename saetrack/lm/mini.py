@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch.nn.functional import cross_entropy
 
-from saetrack.catalog import ModelSpec, find_model
-from saetrack.corpus import RowPacker, bos_of
-from saetrack.errors import UserError
-from saetrack.files import digest, write_atomically
-from saetrack.learning_rate import LearningRate
-from saetrack.live import checkpoint_folders, is_whole
-from saetrack.lm import hub
-from saetrack.progress import Progress
-from saetrack.text import embedded_documents, embedded_text_version, split_of
+from saetrack.data.corpus import RowPacker, bos_of
+from saetrack.data.documents import embedded_documents, embedded_text_version, split_of
+from saetrack.lm.catalog.learning_rate import LearningRate
+from saetrack.lm.catalog.models import ModelSpec, find_model
+from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.folder_layout import checkpoint_folders, is_whole
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash, write_atomically
+from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -126,7 +126,9 @@ def _key(spec: ModelSpec) -> str:
     told = ("name", "repo", "revision_pattern", "lm_steps", "n_layers", "d_model", "max_context")
     made_of = {field: getattr(spec, field) for field in told}
     recipe = asdict(RECIPES[spec.name])
-    return digest([RECIPE_VERSION, made_of, recipe, embedded_text_version(), torch.__version__])[:8]
+    return content_hash(
+        [RECIPE_VERSION, made_of, recipe, embedded_text_version(), torch.__version__]
+    )[:8]
 
 
 def _train(spec: ModelSpec, state_path: Path, publish: Publish) -> Trained:

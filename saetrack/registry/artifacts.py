@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlparse
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from saetrack.errors import UserError
-from saetrack.files import digest, file_sha256, whole_folder
 from saetrack.registry.connection import first_line
 from saetrack.sae.files import FILES
-from saetrack.settings import Settings
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash, file_sha256, whole_folder
+from saetrack.utils.settings import Settings
 
 SAE_FOLDER = "sae"
 IN_USE_S = 3600.0  # a folder is read right after it was asked for
@@ -101,7 +101,7 @@ def folder_sha256(folder: Path) -> str:
         if path.name not in FILES or path.is_symlink() or not path.is_file():
             allowed = ", ".join(sorted(FILES))
             raise ValueError(f"{path.name[:80]!r} is no file of a link; there may be {allowed}")
-    return digest({path.name: file_sha256(path) for path in found})
+    return content_hash({path.name: file_sha256(path) for path in found})
 
 
 def _has_hash(folder: Path, sha256: str) -> bool:

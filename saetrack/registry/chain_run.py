@@ -13,12 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from saetrack.figures import chain_figure
-from saetrack.plan import Chain
+from saetrack.chain.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, from_params
-from saetrack.settings import Settings
+from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -126,9 +125,15 @@ class ChainRuns:
         )
 
     def update(
-        self, chain: Chain, table: pd.DataFrame, versions: dict[str, int], *, whole: bool
+        self,
+        chain: Chain,
+        table: pd.DataFrame,
+        versions: dict[str, int],
+        figures: Path,
+        *,
+        whole: bool,
     ) -> None:
-        """Curves over the chain's cumulative training tokens, `links.csv`, and the figure."""
+        """Curves over the chain's cumulative training tokens, `links.csv`, and figures."""
         run = self.of(chain)
         self._repair_link_runs(run, chain, versions)
         history = self._client.get_metric_history(run.info.run_id, "lm_step")
@@ -145,8 +150,8 @@ class ChainRuns:
                 self._client.log_batch(run.info.run_id, metrics=points)
         with tempfile.TemporaryDirectory() as folder:
             table.to_csv(Path(folder) / "links.csv", index=False)
-            chain_figure(table, chain.name, Path(folder) / "chain")
             self._client.log_artifacts(run.info.run_id, folder)
+        self._client.log_artifacts(run.info.run_id, str(figures))
         if whole:
             self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
             self._client.set_terminated(run.info.run_id)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import requests
 from mlflow import MlflowClient
 
-from saetrack.errors import UserError
+from saetrack.utils.errors import UserError
 
 
 def connect(tracking_uri: str) -> MlflowClient:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Param
 
-from saetrack.plan import Chain, Link
+from saetrack.chain.plan import Chain, Link
 
 
 def chain_facts(chain: Chain) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from saetrack.errors import UserError
-from saetrack.files import digest, file_sha256
 from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.facts import as_tags
+from saetrack.registry.formats.saelens import ForeignSAE
 from saetrack.sae.files import DENSITY_FILE, WEIGHTS_FILE, save_sae, save_tensors
-from saetrack.saelens import ForeignSAE
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash, file_sha256
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -98,7 +98,7 @@ class ImportedSAEs:
 
     def table(self) -> pd.DataFrame:
         """One row per imported SAE: `name`, `d_in`, `d_sae`, `convention`, `lm`, `hook_name`."""
-        columns = ["name", "d_in", "d_sae", "convention", "lm", "hook_name"]
+        columns = ["name", "d_in", "d_sae", "residual", "lm", "hook_name"]
         found = self._client.search_model_versions(f"tags.kind = '{KIND}'", max_results=1000)
         rows = [{column: version.tags[column] for column in columns} for version in found]
         return pd.DataFrame(rows, columns=columns).drop_duplicates("name").sort_values("name")
@@ -130,18 +130,18 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
         "d_sae": sae.d_sae,
         "dtype": "float32",
         "apply_b_dec_to_input": True,
-        "convention": foreign.convention,
-        "residual_spread": foreign.residual_spread,
+        "residual": foreign.residual,
+        "residual_mean_distance": foreign.residual_mean_distance,
         "imported_from": foreign.metadata,
     }
     save_sae(folder, sae, cfg)
     save_tensors(folder / DENSITY_FILE, {"feature_density": foreign.feature_density})
     # Of all that a link takes from its parent, and of nothing else.
-    identity = digest(
+    identity = content_hash(
         {
             "weights": file_sha256(folder / WEIGHTS_FILE),
             "density": file_sha256(folder / DENSITY_FILE),
-            "residual_spread": foreign.residual_spread,
+            "residual_mean_distance": foreign.residual_mean_distance,
         }
     )
     return {
@@ -151,7 +151,7 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
         "sha256": folder_sha256(folder),
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
-        "convention": foreign.convention,
+        "residual": foreign.residual,
         "lm": foreign.metadata.get("model_name"),
         "hook_name": foreign.metadata.get("hook_name"),
     }

@@ -1,4 +1,4 @@
-"""Records one link as an MLflow run under its chain's run (saetrack.link.Recorder)."""
+"""Records one link as an MLflow run under its chain's run (saetrack.training.link.Recorder)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from saetrack.errors import UserError
-from saetrack.link import TrainedLink
-from saetrack.plan import Chain, Link
+from saetrack.chain.link_store import TrainedLink
+from saetrack.chain.plan import Chain, Link
 from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.claims import heartbeat, is_lost
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
 from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, save_sae, save_tensors
+from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -87,7 +87,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             {
                 "tokens_per_s": self._link.tokens / trained.train_s,
                 "revived": float(len(trained.revived)),
-                "residual_spread": trained.residual_spread,
+                "residual_mean_distance": trained.residual_mean_distance,
             },
             self._link.tokens,
         )
@@ -126,7 +126,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             **self._facts,
             "track": self._chain.config.model_dump(mode="json"),
             "metrics": trained.metrics,
-            "residual_spread": trained.residual_spread,
+            "residual_mean_distance": trained.residual_mean_distance,
             "revived": trained.revived,
             "processes": trained.processes,
         }

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from saetrack.config import TrackConfig
-from saetrack.errors import UserError
+from saetrack.chain.config import TrackConfig
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -52,6 +51,6 @@ def chains_table(
 def _planned(track: dict[str, Any] | None) -> float:
     """How many links a chain will have; NaN where that is not known any more."""
     try:
-        return len(TrackConfig.model_validate(track).budgets_by_now())
-    except (ValidationError, UserError):  # a live folder or a text that is gone
+        return TrackConfig.model_validate(track).planned_links or float("nan")
+    except ValidationError:  # of another release
         return float("nan")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from saetrack.errors import one_line
 from saetrack.sae.files import (
     ADAM_FILE,
     CONFIG_FILE,
@@ -21,6 +20,7 @@ from saetrack.sae.files import (
     load_sae,
     load_tensors,
 )
+from saetrack.utils.errors import one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +33,7 @@ class KnownFacts(BaseModel):
 
     identity: str | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
-    residual_spread: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    residual_mean_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)

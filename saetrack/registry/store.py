@@ -8,14 +8,15 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from saetrack.config import TrackConfig, load_config, require_no_paths
-from saetrack.errors import UserError
-from saetrack.plan import Chain, Link
+from saetrack.chain.config import TrackConfig, load_config, require_no_paths
+from saetrack.chain.plan import Chain, Link
+from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
@@ -25,10 +26,10 @@ from saetrack.registry.imported import KIND, ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
 from saetrack.registry.received import ReceivedLink, read_link
-from saetrack.registry.reports import Reports
 from saetrack.sae.files import ADAM_FILE
 from saetrack.sae.warm_start import Parent
-from saetrack.settings import Settings
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -88,7 +89,7 @@ class Registry:
         # Versions that were seen, by chain and identity: what is registered stays as it is.
         self._seen: dict[tuple[str, str], ModelVersion] = {}
 
-    # What the chain needs (saetrack.link.LinkStore)
+    # What the chain needs (saetrack.training.link.LinkStore)
 
     def versions(self, chain: Chain) -> dict[str, int]:
         """Version of each registered link of a chain, by identity."""
@@ -116,9 +117,11 @@ class Registry:
                     f"{_label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
                 )
         is_link = version.tags.get("kind") != KIND
-        if chain.config.carry.adam == "carried" and is_link and found.adam is None:
+        if chain.config.warm_start.adam == "carried" and is_link and found.adam is None:
             raise UserError(f"{_label(version)}: has no {ADAM_FILE}, which this chain carries on")
-        return Parent(found.sae, found.facts.residual_spread, found.feature_density, found.adam)
+        return Parent(
+            found.sae, found.facts.residual_mean_distance, found.feature_density, found.adam
+        )
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
         """Register in this chain what another chain has trained under the same identity.
@@ -281,11 +284,15 @@ class Registry:
             series[name] = pd.Series({point.step: point.value for point in points})
         return pd.DataFrame(series).rename_axis("tokens").reset_index()
 
-    def finish(self, chain: Chain) -> None:
-        """Bring a chain's run up to date: aliases, curves, table, figure.
+    def finish(self, chain: Chain, figures: Path) -> None:
+        """Bring a chain's run up to date: aliases, curves, table, figures.
 
         All of it is derived from the links, so it may be repeated at will, and repairs what a
         crash between a link's registration and this left behind.
+
+        Args:
+            chain: whose links count as they are registered.
+            figures: a folder of them, drawn from the chain's table.
         """
         versions = self.versions(chain)
         for alias, link in ((FIRST, chain.links[0]), (FINAL, chain.links[-1])):
@@ -293,7 +300,7 @@ class Registry:
                 version = str(versions[link.identity])
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
-        self._runs.update(chain, self.table(chain), versions, whole=whole)
+        self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""

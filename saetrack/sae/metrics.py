@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from saetrack.sae.objective import Objective, l1_weights, reconstruction_error
-from saetrack.sae.sparse import ActivePairs, active_pairs, decode_pairs, select, sums_by_feature
+from saetrack.sae.kernels.sparse import (
+    ActivePairs,
+    active_pairs,
+    decode_pairs,
+    select,
+    sums_by_feature,
+)
+from saetrack.sae.loss import LossConfig, l1_weights, reconstruction_error
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -56,7 +62,7 @@ class Evaluation:
 def evaluate(
     sae: SAE,
     held_out: Float[Tensor, "tokens d_in"],
-    objective: Objective,
+    loss_config: LossConfig,
     matched_l0: int,
     batch_tokens: int = 2048,
 ) -> Evaluation:
@@ -65,7 +71,7 @@ def evaluate(
     Args:
         sae: what to measure.
         held_out: residuals that no link trains on.
-        objective: of the training; its `loss`, where scale-free, centres on each batch's mean.
+        loss_config: of the training; its `loss`, where scale-free, centres on each batch's mean.
         matched_l0: active features per token for `explained_variance_at_l0`.
         batch_tokens: residuals at a time; sums across batches are kept in float64.
     """
@@ -76,10 +82,12 @@ def evaluate(
     for x in held_out.split(batch_tokens):
         pairs = active_pairs(sae, x)
         sae_out = decode_pairs(sae, pairs)
-        l1 = sae.ranks.total(
-            sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(objective, sae)
+        l1 = sae.ranks.all_reduce(
+            sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(loss_config, sae)
         )
-        loss = reconstruction_error(objective, x, sae_out) * len(x) + objective.l1_coefficient * l1
+        loss = (
+            reconstruction_error(loss_config, x, sae_out) * len(x) + loss_config.l1_coefficient * l1
+        )
         error = (sae_out - x).square().sum(dim=1).double()
         spread = (x - x_mean).square().sum(dim=1).double()
         sparser_out = decode_pairs(sae, largest(sae, pairs, matched_l0 * len(x)))
@@ -88,7 +96,7 @@ def evaluate(
         of_batch = (loss, l1, error.sum(), error_at_l0.sum(), spread.sum(), per_token.sum())
         sums += torch.stack([value.double() for value in of_batch])
         fired += pairs.offsets.diff()
-    fired = sae.ranks.gathered(fired)
+    fired = sae.ranks.all_gather(fired)
     total = dict(zip(names, sums.tolist(), strict=True))
     tokens = len(held_out)
     return Evaluation(
@@ -107,6 +115,6 @@ def evaluate(
 def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:
     """The `count` pairs of the largest activations, among those of all ranks."""
     top = pairs.feature_acts.topk(min(count, len(pairs.feature_acts)), sorted=False).values
-    tops = sae.ranks.gathered(pad(top, (0, count - len(top))))
+    tops = sae.ranks.all_gather(pad(top, (0, count - len(top))))
     smallest_kept = tops.topk(count, sorted=False).values.min()
     return select(sae, pairs, pairs.feature_acts >= smallest_kept)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from saetrack.sae.sharded import ALONE, Ranks
+from saetrack.sae.tensor_parallel import ALONE, Ranks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,28 +53,28 @@ class SAE(nn.Module):
         The bias is folded, (x - b) W + e = x W + (e - b W): the same number, without the input
         gradient that autograd would compute only to sum it into `b_dec`.
         """
-        b_dec = self.ranks.shared(self.b_dec)
+        b_dec = self.ranks.sum_gradients(self.b_dec)
         return torch.relu(torch.addmm(self.b_enc - b_dec @ self.W_enc, x, self.W_enc))
 
     def decode(self, feature_acts: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_in"]:
         """Reconstruction (Eq 12)."""
         if self.ranks.count > 1:
-            return self.ranks.total(feature_acts @ self.W_dec) + self.b_dec
+            return self.ranks.all_reduce(feature_acts @ self.W_dec) + self.b_dec
         return torch.addmm(self.b_dec, feature_acts, self.W_dec)
 
-    def share(self, ranks: Ranks) -> SAE:
+    def shard(self, ranks: Ranks) -> SAE:
         """What one of several ranks trains of this dictionary."""
         if ranks.count == 1:
             return self
         share = SAE(self.d_in, self.d_sae // ranks.count, ranks)
-        share.load_state_dict(ranks.own(dict(self.state_dict())))
+        share.load_state_dict(ranks.shard(dict(self.state_dict())))
         return share
 
-    def whole(self) -> SAE:
+    def unshard(self) -> SAE:
         """The dictionary of which each rank has a share, on rank 0; all ranks must ask."""
         if self.ranks.count == 1:
             return self
-        tensors = self.ranks.whole(dict(self.state_dict()))
+        tensors = self.ranks.unshard(dict(self.state_dict()))
         whole = SAE(self.d_in, tensors["W_dec"].shape[0])
         whole.load_state_dict(tensors)
         return whole

@@ -34,7 +34,7 @@ def revive(
         The indices of the revived features.
     """
     sae = step.sae
-    is_dead = sae.ranks.gathered(is_dead)
+    is_dead = sae.ranks.all_gather(is_dead)
     dead = is_dead.nonzero().flatten()[: len(x)]
     if not len(dead):
         return set()
@@ -44,7 +44,7 @@ def revive(
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
     alive = ~is_dead
-    norms = sae.ranks.gathered(sae.W_enc.norm(dim=0))
+    norms = sae.ranks.all_gather(sae.W_enc.norm(dim=0))
     scale = ENCODER_SHARE * norms[alive].mean() if alive.any() else ENCODER_SHARE
     ours = dead // sae.d_sae == sae.ranks.rank
     own, directions = dead[ours] % sae.d_sae, directions[ours]

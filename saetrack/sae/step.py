@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.adam import Adam
-from saetrack.sae.objective import Losses, Objective, losses
-from saetrack.sae.sparse import EncoderPrecision, FeatureGradient, blocks, sparse_gradient
-from saetrack.sae.timing import part
+from saetrack.sae.kernels.sparse import EncoderPrecision, FeatureGradient, blocks, sparse_gradient
+from saetrack.sae.loss import LossConfig, Losses, losses
+from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-    from saetrack.sae.fused import FusedStep
+    from saetrack.sae.kernels.fused import FusedStep
     from saetrack.sae.model import SAE
 
 # Share of active pairs below which the sparse step is the faster one. It decides how sums are
@@ -32,7 +32,7 @@ class TrainStep:
 
     Attributes:
         sae: in training.
-        objective: what it minimises.
+        loss_config: what it minimises.
         adam: its moments.
         tokens_since_fired: training tokens since each feature was last active, (d_sae,).
         density: share of the last batch's (feature, token) pairs that were active.
@@ -42,12 +42,12 @@ class TrainStep:
     def __init__(
         self,
         sae: SAE,
-        objective: Objective,
+        loss_config: LossConfig,
         precision: EncoderPrecision = "float32",
         sparse_below: float = SPARSE_BELOW,
     ) -> None:
         self.sae = sae
-        self.objective = objective
+        self.loss_config = loss_config
         self.adam = Adam(sae)
         self.tokens_since_fired: Int[Tensor, " d_sae"] = torch.zeros(
             sae.d_sae, dtype=torch.int64, device=sae.b_enc.device
@@ -59,9 +59,9 @@ class TrainStep:
         self._fused: FusedStep | None = None
         # Triton comes with torch's builds for GPUs and is loaded only there.
         if sae.ranks.count == 1 and sae.b_enc.is_cuda and find_spec("triton") is not None:
-            from saetrack.sae.fused import FusedStep
+            from saetrack.sae.kernels.fused import FusedStep
 
-            self._fused = FusedStep(sae, objective, self.adam, precision)
+            self._fused = FusedStep(sae, loss_config, self.adam, precision)
 
     def __call__(self, x: Float[Tensor, "batch d_in"], learning_rate: float) -> Losses:
         """Train on one batch of residuals."""
@@ -71,7 +71,7 @@ class TrainStep:
             terms, active_tokens, active = step(x)
         self.density = active / (len(x) * self.sae.d_sae)
         if self.sae.ranks.count > 1:
-            self.density = float(self.sae.ranks.gathered(active_tokens).sum()) / (
+            self.density = float(self.sae.ranks.all_gather(active_tokens).sum()) / (
                 len(x) * self.sae.d_sae * self.sae.ranks.count
             )
         self.tokens_since_fired += len(x)
@@ -83,7 +83,7 @@ class TrainStep:
         self.sparse_steps += 1
         if self._fused is not None:
             return self._fused(x)
-        gradient = sparse_gradient(self.sae, self.objective, x, self._precision)
+        gradient = sparse_gradient(self.sae, self.loss_config, x, self._precision)
         for of_block in gradient.blocks():
             with part("optimiser"):
                 self._update_features(of_block)
@@ -94,7 +94,7 @@ class TrainStep:
         """Over all activations, by autograd; returns as `_sparse` does."""
         sae = self.sae
         feature_acts = sae.encode(x)
-        terms = losses(self.objective, sae, x, feature_acts, sae.decode(feature_acts))
+        terms = losses(self.loss_config, sae, x, feature_acts, sae.decode(feature_acts))
         W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(
             terms.loss, (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
         )
@@ -116,7 +116,7 @@ class TrainStep:
         move. With free norms nothing is to be projected.
         """
         rows = self.sae.W_dec[gradient.features]
-        unit_rows = self.objective.penalty == "unit_decoder"
+        unit_rows = self.loss_config.penalty == "unit_decoder"
         if unit_rows:
             along = (gradient.W_dec * rows).sum(dim=1, keepdim=True)
             gradient.W_dec.addcmul_(along, rows, value=-1)
@@ -131,7 +131,7 @@ class TrainStep:
 
         The number of ranks is not in it: another number may go on.
         """
-        return self.sae.ranks.whole(
+        return self.sae.ranks.unshard(
             {
                 **dict(self.sae.named_parameters()),
                 **self.adam.state(),
@@ -148,7 +148,7 @@ class TrainStep:
         Raises:
             ValueError: they are of another shape.
         """
-        tensors = self.sae.ranks.own(tensors)
+        tensors = self.sae.ranks.shard(tensors)
         own = {**dict(self.sae.named_parameters()), **self.adam.state()}
         own["tokens_since_fired"] = self.tokens_since_fired
         for name, tensor in own.items():

@@ -9,15 +9,15 @@ import torch
 
 from saetrack.sae.model import SAE, geometric_median, new_sae
 from saetrack.sae.revival import revive
-from saetrack.sae.sharded import ALONE, Ranks
 from saetrack.sae.step import TrainStep
+from saetrack.sae.tensor_parallel import ALONE, Ranks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from saetrack.sae.objective import Objective
-    from saetrack.sae.sparse import EncoderPrecision
+    from saetrack.sae.kernels.sparse import EncoderPrecision
+    from saetrack.sae.loss import LossConfig
 
 
 # Residuals among which a restarted feature looks for a badly reconstructed one: a few batches, not
@@ -26,7 +26,7 @@ RESTART_TOKENS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carry:
+class WarmStart:
     """What a link makes of its parent's state; W_enc and W_dec always pass as they are.
 
     Attributes:
@@ -51,13 +51,13 @@ class Parent:
 
     Attributes:
         sae: its weights.
-        residual_spread: of the residuals that it was trained on (see `spread`).
+        residual_mean_distance: of the residuals that it was trained on (see `spread`).
         feature_density: share of held-out tokens on which each feature fires, (d_sae,).
         adam: its moments, if they were kept; used only where they are carried.
     """
 
     sae: SAE
-    residual_spread: float
+    residual_mean_distance: float
     feature_density: Float[Tensor, " d_sae"]
     adam: dict[str, Tensor] | None
 
@@ -68,14 +68,14 @@ class Start:
 
     Attributes:
         step: ready to train.
-        residual_spread: of the residuals at this checkpoint (see `spread`).
+        residual_mean_distance: of the residuals at this checkpoint (see `spread`).
         b_dec_lag: distance of the parent's `b_dec` from the geometric median of these residuals,
             in units of their spread; 0 for a link without a parent.
         restarted: features that were started anew.
     """
 
     step: TrainStep
-    residual_spread: float
+    residual_mean_distance: float
     b_dec_lag: float
     restarted: set[int]
 
@@ -88,22 +88,22 @@ def spread(x: Float[Tensor, "tokens d_in"]) -> float:
 def cold_start(
     x: Float[Tensor, "tokens d_in"],
     d_sae: int,
-    objective: Objective,
+    loss_config: LossConfig,
     seed: int,
     precision: EncoderPrecision = "float32",
     ranks: Ranks = ALONE,
 ) -> Start:
     """A random SAE around the geometric median of the checkpoint's first residuals."""
-    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).share(ranks).to(x.device)
-    return Start(TrainStep(sae, objective, precision), spread(x), 0.0, set())
+    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).shard(ranks).to(x.device)
+    return Start(TrainStep(sae, loss_config, precision), spread(x), 0.0, set())
 
 
 @torch.no_grad()
 def warm_start(
     parent: Parent,
-    carry: Carry,
+    warm_start_config: WarmStart,
     x: Float[Tensor, "tokens d_in"],
-    objective: Objective,
+    loss_config: LossConfig,
     precision: EncoderPrecision = "float32",
     ranks: Ranks = ALONE,
 ) -> Start:
@@ -111,27 +111,27 @@ def warm_start(
 
     Args:
         parent: on the CPU.
-        carry: what to make of its state.
+        warm_start_config: what to make of its state.
         x: the first residuals of this checkpoint; decides the device.
-        objective: of the new link.
+        loss_config: of the new link.
         precision: of the encoder's product in its training.
         ranks: that train the new link; each gets its share of the parent.
     """
-    sae = parent.sae.share(ranks).to(x.device)
+    sae = parent.sae.shard(ranks).to(x.device)
     now = spread(x)
     median = geometric_median(x)
     lag = float((sae.b_dec - median).norm()) / max(now, 1e-12)
-    if carry.scale == "matched" and parent.residual_spread > 0:
-        growth = now / parent.residual_spread
+    if warm_start_config.scale == "matched" and parent.residual_mean_distance > 0:
+        growth = now / parent.residual_mean_distance
         sae.b_enc.mul_(growth)
         sae.b_dec.mul_(growth)
-    if carry.b_dec == "median":
+    if warm_start_config.b_dec == "median":
         sae.b_dec.copy_(median)
-    step = TrainStep(sae, objective, precision)
-    if carry.adam == "carried" and parent.adam is not None:  # an imported SAE has none
-        step.adam.load(ranks.own(parent.adam))
+    step = TrainStep(sae, loss_config, precision)
+    if warm_start_config.adam == "carried" and parent.adam is not None:  # an imported SAE has none
+        step.adam.load(ranks.shard(parent.adam))
     restarted = set()
-    if carry.dead == "restarted":
-        density = ranks.own({"feature_density": parent.feature_density})["feature_density"]
+    if warm_start_config.dead == "restarted":
+        density = ranks.shard({"feature_density": parent.feature_density})["feature_density"]
         restarted = revive(step, x[:RESTART_TOKENS], (density == 0).to(x.device))
     return Start(step, now, lag, restarted)

@@ -1,0 +1,1 @@
+"""Chains beside conventional SAEs, and several chains side by side."""

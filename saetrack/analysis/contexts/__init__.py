@@ -1,0 +1,1 @@
+"""Where features fire: strongest contexts, datapoints, which features are live."""

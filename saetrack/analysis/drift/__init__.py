@@ -1,0 +1,1 @@
+"""How far decoder directions travel, beside controls."""

@@ -1,0 +1,228 @@
+"""How far feature directions travel along a chain (paper, section 5, figure 5).
+
+Feature i of every link is one feature: its trajectory is its sequence of decoder rows (Definition
+5.1, Eq 10), here always normalised. Of each row, at each link:
+
+| quantity | meaning | at its ends |
+|---|---|---|
+| `cosine_to_final` | cosine to its direction at the final link (figure 5) | final: 1 |
+| `cosine_to_first` | to that at the first link | first: 1 |
+| `cosine_to_previous` | to that at the link before | first: NaN |
+| `path_length` | summed angles between links so far, radians | first: 0 |
+
+A feature that no longer fires gets no gradient: its row stands still, and its cosine to the final
+direction is 1 from its death on, which looks like convergence. A row is therefore excluded at links
+where it is dead, and everywhere if it is dead at the final link. The paper's code excludes nothing.
+
+That the cosine to the final direction ends at 1, and mostly rises, is true of any walk. What it
+says about the LM only the controls tell (`saetrack.analysis.drift.controls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from torch import Tensor
+
+    from saetrack.analysis.geometry.inputs import DecoderLink
+
+QUANTITIES = ["cosine_to_final", "cosine_to_first", "cosine_to_previous", "path_length"]
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
+SHARES_ABOVE = (0.9, 0.99)
+ALL = "all"
+
+# Rows whose angles are computed at a time in float64.
+BLOCK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The four quantities of every feature at every link; 100 MB for 46 links of 65,536 features.
+
+    Attributes:
+        lm_steps: of the links, along the chain, (links,).
+        checkpoint_indices: of the links, (links,).
+        cosine_to_final: see the top of this file, (links, d_sae).
+        cosine_to_first: (links, d_sae).
+        cosine_to_previous: (links, d_sae); NaN at the first link.
+        path_length: radians, (links, d_sae).
+        unmoved: the row points exactly where it did at the link before, (links, d_sae).
+        dead: the feature fires on too few held-out tokens of this link, (links, d_sae).
+    """
+
+    lm_steps: Int[np.ndarray, " links"]
+    checkpoint_indices: Int[np.ndarray, " links"]
+    cosine_to_final: Float[np.ndarray, "links d_sae"]
+    cosine_to_first: Float[np.ndarray, "links d_sae"]
+    cosine_to_previous: Float[np.ndarray, "links d_sae"]
+    path_length: Float[np.ndarray, "links d_sae"]
+    unmoved: Bool[np.ndarray, "links d_sae"]
+    dead: Bool[np.ndarray, "links d_sae"]
+
+    @property
+    def excluded(self) -> Bool[np.ndarray, "links d_sae"]:
+        """Dead at this link, or at the final one."""
+        excluded: Bool[np.ndarray, "links d_sae"] = self.dead | self.dead[-1]
+        return excluded
+
+    @property
+    def always_alive(self) -> Bool[np.ndarray, " d_sae"]:
+        """Excluded nowhere: the features to choose from where single ones are drawn."""
+        return np.logical_not(self.dead.any(axis=0))
+
+
+@torch.no_grad()
+def measure_drift(
+    links: Iterable[DecoderLink], final: DecoderLink, dead_density: float = 0.0
+) -> Drift:
+    """Follow the decoder rows of a chain, one link at a time.
+
+    In memory are the first, the previous, this and the final link's rows, whatever the chain's
+    length. Angles are taken in float64 from differences and sums of unit rows: the arc cosine would
+    give 4e-4 radians to a float32 row that did not move.
+
+    Args:
+        links: the chain, in ascending order of LM steps, also of a reverse chain.
+        final: the last of `links`, known in advance.
+        dead_density: a feature that fires on no larger share of held-out tokens is dead.
+
+    Raises:
+        ValueError: no link, links of different shapes, or `final` is not the last one.
+    """
+    first = previous = None
+    angles: dict[str, list[Tensor]] = {name: [] for name in ("final", "first", "previous")}
+    steps, dead = [], []
+    for link in links:
+        if link.W_dec.shape != final.W_dec.shape:
+            raise ValueError(f"rows of {tuple(link.W_dec.shape)} and {tuple(final.W_dec.shape)}")
+        first = link.W_dec if first is None else first
+        previous = link.W_dec if previous is None else previous
+        for name, other in (("final", final.W_dec), ("first", first), ("previous", previous)):
+            angles[name].append(angles_between(link.W_dec, other).cpu())
+        previous = link.W_dec
+        steps.append((link.lm_step, link.checkpoint_index))
+        dead.append((link.feature_density <= dead_density).cpu())
+    if not steps:
+        raise ValueError("a chain without links")
+    if float(angles["final"][-1].nan_to_num().max()) > 0:
+        raise ValueError("the final link is not the last of the chain")
+    stacked = {name: torch.stack(of_links).numpy() for name, of_links in angles.items()}
+    cosines = {name: np.cos(angle).astype(np.float32) for name, angle in stacked.items()}
+    cosines["previous"][0] = np.nan
+    return Drift(
+        lm_steps=np.array([lm_step for lm_step, _ in steps]),
+        checkpoint_indices=np.array([index for _, index in steps]),
+        cosine_to_final=cosines["final"],
+        cosine_to_first=cosines["first"],
+        cosine_to_previous=cosines["previous"],
+        path_length=stacked["previous"].cumsum(axis=0).astype(np.float32),
+        unmoved=(stacked["previous"] == 0) & (np.arange(len(steps)) > 0)[:, None],
+        dead=torch.stack(dead).numpy(),
+    )
+
+
+def angles_between(
+    rows: Float[Tensor, "d_sae d_in"], others: Float[Tensor, "d_sae d_in"]
+) -> Float[Tensor, " d_sae"]:
+    """The angle of each row with the other's, radians in [0, pi]; NaN where one is zero."""
+    found = []
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        u = rows[block].double()
+        v = others[block].to(u.device).double()
+        zero = (u.norm(dim=1) == 0) | (v.norm(dim=1) == 0)
+        u, v = normalize(u, dim=1), normalize(v, dim=1)
+        angle = 2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))
+        found.append(angle.masked_fill(zero, torch.nan))
+    return torch.cat(found)
+
+
+def quantile_table(
+    drift: Drift, feature_class: Sequence[str] | None = None, chain: str = "chain"
+) -> pd.DataFrame:
+    """The distributions of figure 5a: quantiles over features, per link.
+
+    Args:
+        drift: of a chain.
+        feature_class: a label per feature, (d_sae,); beside all features, each class gets its rows.
+        chain: the name that the rows carry.
+
+    Returns:
+        One row per quantity, class and link, with the columns
+
+        - `chain`, `quantity`, `feature_class` (`all` for all), `link` (0 is the first), `lm_step`,
+          `checkpoint_index`;
+        - `features`: that went in; `excluded`: that did not, because they are dead here or at the
+          final link, or have no direction; `unmoved`: of those that went in, rows that point
+          exactly where they did at the previous link;
+        - `mean`, `q05`, `q25`, `q50`, `q75`, `q95`, `share_above_0.9`, `share_above_0.99`: over the
+          features that went in; NaN if there are none. Shares are of cosines: NaN for path lengths.
+    """
+    classes = {ALL: np.ones(drift.dead.shape[1], dtype=bool)}
+    if feature_class is not None:
+        labels = np.asarray(feature_class)
+        classes |= {str(label): labels == label for label in sorted(set(labels))}
+    rows = []
+    for quantity in QUANTITIES:
+        values = getattr(drift, quantity)
+        for name, members in classes.items():
+            for link, excluded in enumerate(drift.excluded):
+                kept = members & ~excluded & ~np.isnan(drift.cosine_to_final[link])
+                row: dict[str, object] = {
+                    "chain": chain,
+                    "quantity": quantity,
+                    "feature_class": name,
+                    "link": link,
+                    "lm_step": int(drift.lm_steps[link]),
+                    "checkpoint_index": int(drift.checkpoint_indices[link]),
+                    "features": int(kept.sum()),
+                    "excluded": int((members & ~kept).sum()),
+                    "unmoved": int((kept & drift.unmoved[link]).sum()),
+                }
+                rows.append(row | _distribution(values[link][kept], cosines=quantity[0] == "c"))
+    return pd.DataFrame(rows)
+
+
+def _distribution(values: Float[np.ndarray, " features"], *, cosines: bool) -> dict[str, float]:
+    """The columns of `quantile_table` from `mean` on."""
+    values = values[~np.isnan(values)].astype(float)
+    if not len(values):
+        names = ["mean", *QUANTILES, *(f"share_above_{mark}" for mark in SHARES_ABOVE)]
+        return dict.fromkeys(names, np.nan)
+    quantiles = np.quantile(values, list(QUANTILES.values()))
+    return {
+        "mean": float(values.mean()),
+        **dict(zip(QUANTILES, map(float, quantiles), strict=True)),
+        **{
+            f"share_above_{mark}": float((values > mark).mean()) if cosines else np.nan
+            for mark in SHARES_ABOVE
+        },
+    }
+
+
+def feature_table(drift: Drift, features: Sequence[int]) -> pd.DataFrame:
+    """Single features at every link, for figure 5b.
+
+    Columns: `feature`, `link`, `lm_step`, `checkpoint_index`, those of `QUANTITIES`, `excluded`.
+    """
+    chosen = np.asarray(features, dtype=int)
+    links = np.arange(len(drift.lm_steps))
+    return pd.DataFrame(
+        {
+            "feature": np.repeat(chosen, len(links)),
+            "link": np.tile(links, len(chosen)),
+            "lm_step": np.tile(drift.lm_steps, len(chosen)),
+            "checkpoint_index": np.tile(drift.checkpoint_indices, len(chosen)),
+            **{name: getattr(drift, name)[:, chosen].T.reshape(-1) for name in QUANTITIES},
+            "excluded": drift.excluded[:, chosen].T.reshape(-1),
+        }
+    )

@@ -1,0 +1,138 @@
+"""The page of one analysis: figures and small tables in the paper's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from saetrack.analysis.figures.all_figures import FigureInputs
+from saetrack.analysis.figures.page import Section, write_page
+
+PAGE_FILE, FIGURES, TABLES = "page.html", "figures", "tables"  # of a run in MLflow
+MATCHING_COLUMNS = (
+    "other",
+    "lm_step",
+    "by",
+    "pairs",
+    "median_cosine",
+    "share_above_0.7",
+    "share_above_0.9",
+    "share_mutual_best",
+    "tokens",
+    "median_correlation",
+    "median_decoder_cosine",
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A section, by the names of its figures and tables; what was not found is left out."""
+
+    heading: str
+    text: str
+    figures: tuple[str, ...]
+    tables: dict[str, str]
+
+
+_PARTS = (
+    _Part(
+        "What features mean",
+        "Labels of features by their strongest contexts at each checkpoint, and how the first "
+        "became the last (section 3).",
+        ("labels", "patterns", "formed"),
+        {"labels_of_random_directions": "What the same criteria make of random directions"},
+    ),
+    _Part(
+        "How they form",
+        "How alike a feature's contexts are, less random contexts (section 4). Contexts chosen at "
+        "the end make curves rise by themselves: see the controls.",
+        (
+            "umap_joint",
+            "umap_separate",
+            "regions",
+            "progress",
+            "progress_of_features",
+            "progress_paper",
+            "polysemy",
+        ),
+        {"phases": "Where curves leave their first value and reach their last"},
+    ),
+    _Part(
+        "Drift",
+        "How far decoder directions travel (section 5), beside what further training alone does.",
+        ("drift_histograms", "drift", "drift_by_class", "drift_of_features", "trajectories"),
+        {"drift_verdicts": "The paper's claims against each control"},
+    ),
+    _Part(
+        "Continuity and collapse",
+        "How far residuals move between checkpoints (theorem 2.1), what this costs warm starts, "
+        "and where residuals point the same way (appendix L).",
+        ("continuity", "collapse"),
+        {"warm_starts": "Rank correlation of moves with the explained variance to regain"},
+    ),
+    _Part(
+        "Identity",
+        "Which features of this chain other chains have as well.",
+        ("identity",),
+        {"matching": "Matched features"},
+    ),
+)
+
+
+def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
+    """Write the page of an analysis.
+
+    Args:
+        drawn: what was drawn.
+        folder: the page's; figures lie in it as `saetrack.analysis.figures.all_figures.draw` wrote them into
+            `FIGURES`.
+    """
+    sections = []
+    for number, part in enumerate(_PARTS):
+        pictures = [folder / FIGURES / f"{name}.png" for name in part.figures]
+        tables = {
+            caption: inputs.tables[name]
+            for name, caption in part.tables.items()
+            if len(inputs.tables.get(name, ()))
+        }
+        if "Matched features" in tables:
+            tables["Matched features"] = _matching(inputs)
+        if number == 0:
+            tables["How many features follow which pattern"] = _patterns(inputs)
+        section = Section(
+            part.heading,
+            part.text,
+            [picture for picture in pictures if picture.exists()],
+            tables,
+            _contexts(inputs) if number == 0 else None,
+        )
+        if section.figures or section.tables:
+            sections.append(section)
+    write_page(inputs.title, inputs.caption, sections, folder / PAGE_FILE)
+
+
+def _patterns(inputs: FigureInputs) -> pd.DataFrame:
+    """Counts of patterns, a column per sample."""
+    counts = inputs.tables["pattern_counts"]
+    wide = counts.pivot_table(
+        index=["pattern", "final_label"],
+        columns="sample",
+        values="features",
+        aggfunc="sum",
+        fill_value=0,
+    )
+    return wide.astype(int).sort_values(wide.columns[0], ascending=False).reset_index()
+
+
+def _matching(inputs: FigureInputs) -> pd.DataFrame:
+    """Of the numbers of each matching those that are to be read."""
+    table = inputs.tables["matching"]
+    return table[[name for name in MATCHING_COLUMNS if name in table]]
+
+
+def _contexts(inputs: FigureInputs) -> pd.DataFrame:
+    """Contexts with their features' patterns, in the order of the examples."""
+    patterns = inputs.tables["patterns"][["feature", "pattern", "final_label"]]
+    return inputs.tables["contexts"].merge(patterns, on="feature", how="left")

@@ -1,0 +1,1 @@
+"""How features form: the progress measure, phases, regions, planes."""

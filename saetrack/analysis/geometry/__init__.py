@@ -1,0 +1,1 @@
+"""What residuals do: similarity, continuity, collapse."""

@@ -1,0 +1,1 @@
+"""Which feature of one SAE is which of another."""

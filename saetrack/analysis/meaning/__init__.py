@@ -1,0 +1,1 @@
+"""What contexts mean: labels, patterns over checkpoints, senses of tokens."""

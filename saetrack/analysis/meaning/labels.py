@@ -1,0 +1,174 @@
+"""What a feature means: token-level, weak concept-level, concept-level, or noise (section 3).
+
+The authors read contexts and decide by hand (definitions 3.1, 3.2, appendix F). Here a feature's
+top contexts decide, by criteria that are tried in this order:
+
+| label | when |
+|---|---|
+| `dead`, `ultra_low` | see `saetrack.analysis.contexts.liveness` |
+| `insufficient` | it has fewer contexts than a judgement needs |
+| `token` | most contexts have one and the same token, blanks and case aside |
+| `weak_concept` | most have one stem, or begin alike: forms of one word |
+| `concept` | several stems, and the contexts are alike under a fixed embedder, far above chance |
+| `noise` | none of these |
+
+How well this agrees with a reader is measured by `saetrack.analysis.meaning.labelling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, purity
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from numpy import ndarray
+    from numpy.typing import NDArray
+
+Meaningful = Literal["token", "weak_concept", "concept"]
+Absent = Literal["insufficient", "ultra_low", "dead"]
+MEANINGFUL: tuple[str, ...] = get_args(Meaningful)
+ABSENT: tuple[str, ...] = get_args(Absent)
+LABELS: tuple[str, ...] = (*MEANINGFUL, "noise", *ABSENT)
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Where the labels part.
+
+    Attributes:
+        contexts: fewer are insufficient for a label.
+        token_purity: share of contexts with the commonest normalised token, for `token`.
+        stem_purity: share with the commonest stem or common beginning, for `weak_concept`.
+        coherence_z: standard deviations above matched random contexts, for `concept`.
+        distinct_stems: that a concept has at least.
+    """
+
+    contexts: int = 25
+    token_purity: float = 0.8
+    stem_purity: float = 0.8
+    coherence_z: float = 5.0
+    distinct_stems: int = 3
+
+
+class Meanings(NamedTuple):
+    """What all features mean at one checkpoint.
+
+    Attributes:
+        lm_step: of the checkpoint.
+        checkpoint_index: of the same in the LM's list.
+        labels: as `classify` gives it, one row per feature.
+        text_ids: normalised texts of the top contexts' tokens; -1 fills up, (features, k).
+    """
+
+    lm_step: int
+    checkpoint_index: int
+    labels: pd.DataFrame
+    text_ids: Int[ndarray, "features k"]
+
+
+def classify(
+    token_ids: Int[ndarray, "features k"],
+    forms: VocabularyForms,
+    status: pd.Series[str],
+    coherence: pd.DataFrame,
+    criteria: Criteria,
+) -> pd.DataFrame:
+    """Label every feature at one checkpoint.
+
+    Args:
+        token_ids: of each feature's top contexts, strongest first; -1 fills up.
+        forms: of the vocabulary.
+        status: of each feature, in order (`feature_status`).
+        coherence: of each feature, in order (`coherence.coherence`). Its contexts must be without
+            repeated texts, or else boilerplate looks coherent.
+        criteria: where the labels part.
+
+    Returns:
+        One row per feature: `feature`, `label`, `contexts`, `exact_purity` (of token ids),
+        `token_purity`, `stem_purity`, `distinct_tokens`, `distinct_stems`, `top_text` (the
+        commonest normalised token), `top_stem` (the number of the commonest stem) and the columns
+        of `coherence`.
+    """
+    texts = purity(mapped(token_ids, forms.text_ids))
+    stems = purity(mapped(token_ids, forms.stem_ids))
+    beginnings = purity(mapped(token_ids, forms.prefix_ids))
+    table = pd.DataFrame(
+        {
+            "feature": np.arange(len(token_ids)),
+            "contexts": (token_ids >= 0).sum(axis=1),
+            "exact_purity": purity(token_ids).share,
+            "token_purity": texts.share,
+            "stem_purity": np.fmax(stems.share, beginnings.share),
+            "distinct_tokens": texts.distinct,
+            "distinct_stems": stems.distinct,
+            "top_text": [forms.texts[text] if text >= 0 else "" for text in texts.commonest],
+            "top_stem": stems.commonest,
+        }
+    )
+    table = pd.concat([table, coherence.reset_index(drop=True)], axis=1)
+    table.insert(1, "label", _labels(table, status, criteria))
+    return table
+
+
+def _labels(table: pd.DataFrame, status: pd.Series[str], criteria: Criteria) -> NDArray[np.str_]:
+    """The first rule that holds."""
+    alike = table["coherence_z"] >= criteria.coherence_z
+    rules = {
+        "dead": status.to_numpy() == "dead",
+        "ultra_low": status.to_numpy() == "ultra_low",
+        "insufficient": table["contexts"] < criteria.contexts,
+        "token": table["token_purity"] >= criteria.token_purity,
+        "weak_concept": table["stem_purity"] >= criteria.stem_purity,
+        "concept": alike & (table["distinct_stems"] >= criteria.distinct_stems),
+    }
+    return np.select([np.asarray(rule) for rule in rules.values()], list(rules), "noise")
+
+
+def label_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:
+    """How many features mean what at each checkpoint.
+
+    Returns:
+        One row per checkpoint and label: `checkpoint_index`, `lm_step`, `label`, `features`,
+        `share` (of those with a label other than dead, ultra-low, insufficient; NaN for these).
+    """
+    rows = []
+    for meaning in meanings:
+        counts = meaning.labels["label"].value_counts().reindex(list(LABELS), fill_value=0)
+        judged = counts.drop(list(ABSENT))
+        shares = (judged / max(judged.sum(), 1)).reindex(list(LABELS))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "checkpoint_index": meaning.checkpoint_index,
+                    "lm_step": meaning.lm_step,
+                    "label": list(LABELS),
+                    "features": counts.to_numpy(),
+                    "share": shares.to_numpy(),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def concept_share(counts: pd.DataFrame) -> pd.Series[float]:
+    """Share of judged features that are weak concepts or concepts, indexed by `lm_step`.
+
+    The curve of the semantic phases (`saetrack.analysis.formation.phases.find_phases`).
+    """
+    concepts = counts[counts["label"].isin(["weak_concept", "concept"])]
+    return concepts.groupby("lm_step")["share"].sum()
+
+
+def sample_features(
+    features: Int[ndarray, " live"], size: int, seed: int
+) -> Int[ndarray, " sampled"]:
+    """A random sample of features, ascending; all of them if there are no more (paper: 256)."""
+    chosen = np.random.default_rng(seed).permutation(len(features))[:size]
+    return np.sort(features[chosen])

@@ -1,0 +1,1 @@
+"""From registered chains to tables, figures and pages in the registry."""

@@ -1,0 +1,156 @@
+"""What an analysis and a comparison ask of registered chains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from saetrack.chain.config import TrackConfig
+from saetrack.utils.errors import UserError
+from saetrack.utils.validation import Frozen, Index, Tokens, validated
+
+
+class CompareConfig(Frozen):
+    """A chain held against conventionally trained SAEs (appendix I.1), over several seeds."""
+
+    track: TrackConfig
+    checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="where conventional SAEs are trained; null: first, middle, last of the chain",
+    )
+    conventional_tokens: Tokens | None = Field(
+        default=None, description="their budget; null: that of the chain's first link"
+    )
+    seeds: Annotated[tuple[Index, ...], Field(min_length=2)] = Field(
+        default=(0, 1, 2), description="two at least: their difference is the yardstick"
+    )
+
+    @model_validator(mode="after")
+    def _compares_what_the_chain_has(self) -> Self:
+        if self.track.planned_links is None:
+            raise UserError("track.schedule: must have an end (last), to be compared at it")
+        offered = self._budgets()
+        if absent := [index for index in self.checkpoints or () if index not in offered]:
+            raise UserError(
+                f"checkpoints={list(self.checkpoints or ())}: {absent[0]} is not in the track's "
+                "schedule"
+            )
+        return self
+
+    def chains(self) -> list[TrackConfig]:
+        """The track with each seed."""
+        return [self._variant(seed=seed) for seed in self.seeds]
+
+    def conventional(self) -> list[TrackConfig]:
+        """An SAE from scratch at each checkpoint with each seed."""
+        budgets = self._budgets()
+        order = list(budgets)
+        tokens = self.conventional_tokens or budgets[order[0]]
+        chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
+        return [
+            self._variant(
+                seed=seed,
+                start=None,
+                schedule=[{"first": index, "last": index, "tokens": tokens}],
+            )
+            for index in sorted(set(chosen))
+            for seed in self.seeds
+        ]
+
+    def _budgets(self) -> dict[int, int]:
+        return dict(self.track.budgets(None))
+
+    def _variant(self, **changes: Any) -> TrackConfig:
+        return TrackConfig.model_validate({**self.track.model_dump(), **changes})
+
+
+class Control(Frozen):
+    """A chain to hold another one's drift against.
+
+    `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
+    random); a `replicate` should show the same (another seed, the reverse chain).
+    """
+
+    role: Literal["noise", "replicate"]
+    track: TrackConfig
+
+
+class AnalyzeConfig(Frozen):
+    """What is looked at in a registered chain. Trains nothing."""
+
+    chain: str | None = Field(default=None, description="name of a registered chain; or give track")
+    track: TrackConfig | None = Field(
+        default=None, description="of which every layer's chain is analysed; or give chain"
+    )
+    versions: Annotated[tuple[Index, ...], Field(min_length=3)] | None = Field(
+        default=None, description="of the chain's registered model; null: every registered link"
+    )
+    beside: tuple[TrackConfig | str, ...] = Field(
+        default=(),
+        description="other registered chains, by name or by track, analysed alike and laid side by "
+        "side: other layers, other LMs (paper, appendix K)",
+    )
+    controls: dict[str, Control] = Field(
+        default={}, description="by name; those that are not registered are left out, and said so"
+    )
+    contexts: Annotated[int, Field(ge=2)] = Field(
+        default=25, description="top contexts per feature (paper, section 4.1)"
+    )
+    followed_features: Annotated[int, Field(gt=0)] = Field(
+        default=4096,
+        description="live features whose contexts are followed through all checkpoints, a random "
+        "sample if there are more: memory grows with it",
+    )
+    sampled_features: Annotated[int, Field(gt=0)] = Field(
+        default=256, description="of the paper's random sample"
+    )
+    random_directions: Annotated[int, Field(gt=0)] = Field(
+        default=256, description="directions whose contexts are followed as a control"
+    )
+    baseline_draws: Annotated[int, Field(ge=5)] = 5
+    baseline_tokens: Annotated[int, Field(ge=2)] = Field(
+        default=100, description="random contexts of each draw"
+    )
+    sample_tokens: Annotated[int, Field(ge=2)] = Field(
+        default=1024, description="whose residuals are kept for collapse and continuity"
+    )
+    match_tokens: Tokens = Field(
+        default=1_048_576,
+        description="on which the activations of two chains' features are correlated: 600 MB each "
+        "at this many",
+    )
+    min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
+    )
+    exclude_bos: bool = Field(default=True, description="leave BOS positions out")
+    seed: Index = 0
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if (self.chain is None) == (self.track is None):
+            raise UserError(f"chain={self.chain!r}: give either chain or track, not both or none")
+        return self
+
+    def choices(self) -> dict[str, Any]:
+        """The fields that determine what is found at a checkpoint."""
+        elsewhere = {"chain", "track", "versions", "beside", "controls", "match_tokens"}
+        return self.model_dump(mode="json", exclude=elsewhere)
+
+
+def load_compare_config(values: dict[str, Any]) -> CompareConfig:
+    """Validate a comparison's parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    return validated(CompareConfig, values)
+
+
+def load_analyze_config(values: dict[str, Any]) -> AnalyzeConfig:
+    """Validate an analysis' parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    return validated(AnalyzeConfig, values)

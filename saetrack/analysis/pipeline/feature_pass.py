@@ -1,0 +1,136 @@
+"""What one checkpoint's LM and SAE make of the analysis split: all features in one pass.
+
+Nothing is kept but what the collectors keep: top contexts, samples, the activations at chosen
+datapoints. So a pass costs the same however many features are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from saetrack.analysis.contexts.datapoints import Datapoints
+from saetrack.analysis.contexts.top_contexts import TokenBatch
+from saetrack.analysis.formation.progress_measure import PointActivations
+from saetrack.lm.catalog.models import Checkpoint
+from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
+from saetrack.sae.kernels.sparse import ActivePairs, active_pairs
+from saetrack.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from saetrack.sae.model import SAE
+
+
+class Collector(Protocol):
+    """Keeps of a stream of active (feature, token) pairs what it needs."""
+
+    def add(
+        self,
+        features: Int[Tensor, " pairs"],
+        tokens: Int[Tensor, " pairs"],
+        feature_acts: Float[Tensor, " pairs"],
+        batch: TokenBatch,
+    ) -> None:
+        """Take in the pairs of one batch of rows; `tokens` are places in the flattened batch."""
+
+
+@dataclass(frozen=True)
+class FeaturePass:
+    """One checkpoint's LM and SAE over the rows of the analysis split.
+
+    Attributes:
+        checkpoint: of the LM.
+        lm: gives the residuals of one layer.
+        sae: on the LM's device.
+        token_rows: of the split, (rows, context_size).
+    """
+
+    checkpoint: Checkpoint
+    lm: HookedLM
+    sae: SAE
+    token_rows: Int[np.ndarray, "rows context"]
+
+    def top_contexts(
+        self,
+        collectors: Sequence[Collector],
+        directions: tuple[Float[Tensor, "directions d_in"], Collector] | None = None,
+    ) -> None:
+        """One pass that feeds collectors.
+
+        Args:
+            collectors: get the pairs of the SAE's features.
+            directions: unit vectors whose activations, relu of the product with x - b_dec, are
+                collected as if they were features: a control.
+        """
+        for batch, x, pairs in self._batches("contexts"):
+            for collector in collectors:
+                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
+            if directions is not None:
+                vectors, collector = directions
+                acts = (x - self.sae.b_dec.detach()) @ vectors.to(x.device).T
+                tokens, numbers = acts.clamp_min(0).nonzero(as_tuple=True)
+                collector.add(numbers, tokens, acts[tokens, numbers], batch)
+
+    def at(self, points: Datapoints, collectors: Sequence[Collector] = ()) -> PointActivations:
+        """One pass that reads residuals and features at datapoints, and feeds collectors.
+
+        Args:
+            points: where.
+            collectors: get the pairs of all rows, as in `top_contexts`.
+        """
+        x = torch.empty(len(points.rows), self.sae.d_in)
+        parts: list[sparse.coo_array] = []
+        shape = (len(points.rows), self.sae.d_sae)
+        for batch, resid, pairs in self._batches("datapoints"):
+            for collector in collectors:
+                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
+            found, places = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
+            x[torch.from_numpy(found)] = resid[torch.from_numpy(places).to(resid.device)].cpu()
+            parts.append(_features_at(found, places, pairs, shape))
+        whole = sparse.coo_array(
+            (
+                np.concatenate([part.data for part in parts]),
+                tuple(np.concatenate([part.coords[axis] for part in parts]) for axis in (0, 1)),
+            ),
+            shape=shape,
+        )
+        return PointActivations(
+            self.checkpoint.lm_step, self.checkpoint.checkpoint_index, x, whole.tocsr()
+        )
+
+    def _batches(
+        self, what: str
+    ) -> Iterator[tuple[TokenBatch, Float[Tensor, "tokens d_in"], ActivePairs]]:
+        label = f"step {self.checkpoint.lm_step}, {what}"
+        progress = Progress(label, self.token_rows.size, "tokens")
+        for start in range(0, len(self.token_rows), LM_BATCH_ROWS):
+            token_ids = self.token_rows[start : start + LM_BATCH_ROWS].astype(np.int64)
+            batch = TokenBatch(np.arange(start, start + len(token_ids)), token_ids)
+            x = self.lm.resid_pre(torch.from_numpy(token_ids))[0].flatten(0, 1)
+            yield batch, x, active_pairs(self.sae, x)
+            progress.advance(token_ids.size)
+
+
+def _features_at(
+    found: Int[np.ndarray, " found"],
+    places: Int[np.ndarray, " found"],
+    pairs: ActivePairs,
+    shape: tuple[int, int],
+) -> sparse.coo_array:
+    """The pairs whose token is one of the places, as rows of points."""
+    point_of = np.full(pairs.batch_tokens, -1)
+    point_of[places] = found
+    points = point_of[pairs.tokens.cpu().numpy()]
+    kept = points >= 0
+    features = pairs.features.cpu().numpy()[kept]
+    return sparse.coo_array(
+        (pairs.feature_acts.cpu().numpy()[kept], (points[kept], features)), shape=shape
+    )

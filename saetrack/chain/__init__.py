@@ -1,0 +1,1 @@
+"""What a chain IS: its config, its plan, its identities. Trains nothing."""

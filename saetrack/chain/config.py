@@ -1,0 +1,231 @@
+"""What a track IS: every number that determines the weights of its SAEs, validated."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from saetrack.data.config import HUB_DATASETS, CorpusConfig
+from saetrack.lm.checkpoints.folder_layout import is_folder
+from saetrack.sae.kernels.sparse import EncoderPrecision
+from saetrack.sae.loss import LossConfig
+from saetrack.sae.trainer import Optimiser, Revival
+from saetrack.sae.warm_start import WarmStart
+from saetrack.utils.errors import UserError
+from saetrack.utils.validation import Frozen, Index, Tokens, validated
+
+Direction = Literal["forward", "reverse", "conventional", "frozen"]
+
+
+class EvaluationConfig(Frozen):
+    """When and at what the held-out metrics are measured. Changes no weights."""
+
+    eval_at_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2),
+        description="of a link's budget, ascending: where it is evaluated besides before its first "
+        "and after its last token; close together early, where a warm start changes fastest",
+    )
+
+    matched_l0: Annotated[int, Field(gt=0)] = Field(
+        default=16,
+        description="active features per token at which SAEs of different sparsity are compared",
+    )
+    ce_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=40_960,
+        description="held-out tokens for CE-loss recovered; 0 leaves it out, and with it the LM's "
+        "blocks above the hook",
+    )
+
+
+class Piece(Frozen):
+    """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
+
+    A `last` before `first` runs backward.
+    """
+
+    first: Index
+    last: Index | None = Field(
+        description="null goes on for as long as a live folder grows; only in the last piece"
+    )
+    stride: Annotated[int, Field(gt=0)] = 1
+    tokens: Tokens = Field(description="training budget of each link of this piece")
+    repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        default=1,
+        description="links at each checkpoint: over one that stands still, a chain shows how far "
+        "training alone moves its features",
+    )
+
+    @model_validator(mode="after")
+    def _ends_meet(self) -> Self:
+        if self.last is not None and (self.last - self.first) % self.stride:
+            raise ValueError(
+                f"last={self.last} must be first={self.first} plus a multiple of "
+                f"stride={self.stride}, or less one"
+            )
+        return self
+
+    def checkpoint_indices(self, n_checkpoints: int) -> range:
+        """The checkpoints of this piece, in order, of an LM that has `n_checkpoints`."""
+        last = max(self.first, n_checkpoints - 1) if self.last is None else self.last
+        onward = 1 if last >= self.first else -1
+        return range(self.first, last + onward, onward * self.stride)
+
+
+class TrackConfig(Frozen):
+    """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints."""
+
+    model: str = Field(
+        description="a name of the catalogue, such as pythia-410m-deduped (`saetrack families` "
+        "lists them), or a folder into which a training run writes Hugging Face checkpoints"
+    )
+    layers: Annotated[tuple[Index, ...], Field(min_length=1)] = Field(
+        description="of blocks.{layer}.hook_resid_pre; one chain each, all from one pass of the LM"
+    )
+    d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
+    schedule: Annotated[tuple[Piece, ...], Field(min_length=1)]
+    corpus: CorpusConfig = CorpusConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    residual: Literal["centred", "raw"] = Field(
+        default="centred",
+        description="residual as in the paper (writing weights centred), or as the LM has it",
+    )
+    lm_precision: Literal["float32", "bfloat16"] = "float32"
+    encoder_precision: EncoderPrecision = Field(
+        default="float32",
+        description="of the SAE's dense product: bfloat16 finds the active features, whose "
+        "activations are then computed in float32; only for hardware that multiplies bfloat16",
+    )
+    loss: LossConfig = LossConfig()
+    first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
+    later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
+    warm_start: WarmStart = WarmStart()
+    revival: Revival = Revival()
+    batch_tokens: Tokens = 4096
+    buffer_tokens: Tokens = 524_288
+    seed: Index = 0
+    start: str | None = Field(
+        default=None,
+        description="name of an SAE brought in by `saetrack import`, from which the first link "
+        "starts as later ones do from their parents; null: from scratch",
+    )
+    save_every_tokens: Tokens = Field(
+        default=5_000_000,
+        description="a link's training state is saved so often; determines no weights",
+    )
+    follow_s: Annotated[float, Field(ge=0)] = Field(
+        default=0,
+        description="of a live folder: how long to wait for one more checkpoint before ending",
+    )
+
+    def budgets(self, n_checkpoints: int | None) -> list[tuple[int, int]]:
+        """Checkpoint index and training tokens of each link, in the chain's order.
+
+        Args:
+            n_checkpoints: how many the LM has; of a live folder's, those there are so far; None
+                if the hub was not asked yet.
+        """
+        return [
+            (index, piece.tokens)
+            for piece in self.schedule
+            for index in piece.checkpoint_indices(n_checkpoints or 0)
+            for _ in range(piece.repeat)
+            if n_checkpoints is None or index < n_checkpoints
+        ]
+
+    @property
+    def planned_links(self) -> int | None:
+        """How many links each chain will have; None where the schedule has no end."""
+        if self.schedule[-1].last is None:
+            return None
+        return len(self.budgets(None))
+
+    @property
+    def direction(self) -> Direction:
+        """Through the LM's training, `reverse` as in appendix I.2.
+
+        One link from scratch is `conventional`; links at one checkpoint that start from a parent
+        are a `frozen` chain, a control.
+        """
+        first, last = self.schedule[0].first, self.schedule[-1].last
+        if first == last:
+            alone = len(self.schedule) == self.schedule[0].repeat == 1
+            return "conventional" if alone and self.start is None else "frozen"
+        return "forward" if last is None or first < last else "reverse"
+
+    @model_validator(mode="after")
+    def _layers_ascend(self) -> Self:
+        if list(self.layers) != sorted(set(self.layers)):
+            raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_one_chain(self) -> Self:
+        if self.start is not None and len(self.layers) > 1:
+            raise UserError(
+                f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
+                "SAE of one hook"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_one_way(self) -> Self:
+        for piece in self.schedule[:-1]:
+            if piece.last is None:
+                raise UserError("schedule: only the last piece may go on without end (last=null)")
+        indices = [i for piece in self.schedule for i in piece.checkpoint_indices(0)]
+        for earlier, later in pairwise(indices):
+            if self.direction == "frozen":
+                one_way = later == earlier
+            else:
+                one_way = later < earlier if self.direction == "reverse" else later > earlier
+            if not one_way:
+                raise UserError(
+                    f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
+                    "or descend throughout"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _buffer_mixes(self) -> Self:
+        if self.buffer_tokens < 2 * self.batch_tokens:
+            raise UserError(
+                f"buffer_tokens={self.buffer_tokens}: must be at least twice "
+                f"batch_tokens={self.batch_tokens}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ce_tokens_are_held_out(self) -> Self:
+        if self.evaluation.ce_tokens > self.corpus.held_out_tokens:
+            raise UserError(
+                f"evaluation.ce_tokens={self.evaluation.ce_tokens}: must be at most "
+                f"corpus.held_out_tokens={self.corpus.held_out_tokens}"
+            )
+        return self
+
+
+def load_config(values: dict[str, Any]) -> TrackConfig:
+    """Validate a track's parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    return validated(TrackConfig, values)
+
+
+def require_no_paths(values: dict[str, Any]) -> None:
+    """Refuse a track that reads folders of this machine: one that came from elsewhere must not.
+
+    Raises:
+        UserError: its model or its corpus is a path.
+    """
+    model, corpus = values.get("model"), values.get("corpus")
+    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
+    if not isinstance(model, str) or is_folder(model):
+        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
+    if dataset not in ("mini", *HUB_DATASETS):
+        raise UserError(
+            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
+        )

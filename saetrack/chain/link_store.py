@@ -1,0 +1,76 @@
+"""What the training of a chain needs of a registry, and what it hands to it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from saetrack.chain.plan import Chain, Link
+from saetrack.sae.metrics import Evaluation
+from saetrack.sae.model import SAE
+from saetrack.sae.warm_start import Parent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainedLink:
+    """What a link leaves behind.
+
+    Attributes:
+        sae: the weights.
+        evaluation: on held-out tokens, after the last training token.
+        metrics: every number of that evaluation, CE losses included.
+        train_s: seconds of training, LM included; shared by all layers of one pass.
+        residual_mean_distance: of the checkpoint's residuals; the next link may scale by it.
+        revived: features that were started anew before or while this link trained.
+        adam: moments, if the next link carries them on.
+        processes: that trained it together. Another number takes the same steps to rounding, so it
+            is told and, like the device, is no part of the link's identity.
+    """
+
+    sae: SAE
+    evaluation: Evaluation
+    metrics: dict[str, float]
+    train_s: float
+    residual_mean_distance: float
+    revived: list[int]
+    adam: dict[str, Tensor] | None
+    processes: int = 1
+
+
+class Recorder(AbstractContextManager["Recorder"], Protocol):
+    """Receives one link while it trains; nothing counts until `register` returns.
+
+    While the block lasts, no other process trains the same link.
+    """
+
+    def log(self, metrics: dict[str, float], done_tokens: int) -> None:
+        """Keep metrics measured after `done_tokens` training tokens of this link."""
+
+    def register(self, trained: TrainedLink) -> int:
+        """Keep the link, whole or not at all; returns its version."""
+
+
+class LinkStore(Protocol):
+    """Where links are kept. The chain needs no more than this of a registry."""
+
+    def versions(self, chain: Chain) -> dict[str, int]:
+        """Version of each link of the chain that is registered, by identity."""
+
+    def adopt(self, chain: Chain, link: Link) -> int | None:
+        """Register in this chain what another chain has trained under the same identity.
+
+        Returns its version here, or None if no chain has it.
+        """
+
+    def parent(self, chain: Chain, link: Link) -> Parent:
+        """What a link starts from. Its parent must be registered."""
+
+    def claim(self, chain: Chain, link: Link) -> Recorder | None:
+        """The right to train a link; waits while another process that lives has it.
+
+        What an earlier, broken attempt left is cleared away. None if the link is registered.
+        """

@@ -1,0 +1,214 @@
+"""What a track will be: its chains, their links with checkpoints, budgets and identities."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from saetrack.chain.config import TrackConfig
+from saetrack.data.corpus import Corpus
+from saetrack.lm.catalog.models import Checkpoint
+from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hooked import hook_name
+from saetrack.sae.trainer import Optimiser
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash
+
+# Raise when the arithmetic of training changes: identities must change with the weights.
+WEIGHTS_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Link:
+    """One SAE of a chain, before it is trained.
+
+    Attributes:
+        number: place in the chain, from 0.
+        checkpoint: of the LM whose residuals it is trained on.
+        tokens: its training budget.
+        optimiser: its learning rate and warm-up.
+        identity: hash of all that determines its weights, the parent's identity among it.
+        parent_identity: of the link, or of the imported SAE, that it starts from; None where it
+            starts from scratch.
+    """
+
+    number: int
+    checkpoint: Checkpoint
+    tokens: int
+    optimiser: Optimiser
+    identity: str
+    parent_identity: str | None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The links of one layer, all identities known before any is trained."""
+
+    name: str
+    lm_name: str
+    layer: int
+    config: TrackConfig
+    corpus: Corpus
+    links: tuple[Link, ...]
+
+    @property
+    def hook_name(self) -> str:
+        """TransformerLens' name of the hook."""
+        return hook_name(self.layer)
+
+    def label(self, link: Link) -> str:
+        """A link as a person names it."""
+        width = max(2, len(str(len(self.links) - 1)))
+        return f"link {link.number:0{width}d} · step {link.checkpoint.lm_step}"
+
+
+@dataclass(frozen=True)
+class CheckpointJob:
+    """The links of one checkpoint, one per layer: the LM runs once for all of them.
+
+    Attributes:
+        checkpoint: of the LM.
+        links: each with its chain, by ascending layer.
+        key: names the job's training state on disk.
+    """
+
+    checkpoint: Checkpoint
+    links: tuple[tuple[Chain, Link], ...]
+    key: str
+
+    @property
+    def tokens(self) -> int:
+        """Training budget of each of its links."""
+        return self.links[0][1].tokens
+
+
+@dataclass(frozen=True)
+class Track:
+    """One chain per layer, over the same checkpoints with the same budgets."""
+
+    config: TrackConfig
+    chains: tuple[Chain, ...]
+
+    @property
+    def jobs(self) -> list[CheckpointJob]:
+        """The track by checkpoint, in the order of training."""
+        jobs = []
+        for links in zip(*(chain.links for chain in self.chains), strict=True):
+            key = content_hash([link.identity for link in links])
+            pairs = tuple(zip(self.chains, links, strict=True))
+            jobs.append(CheckpointJob(links[0].checkpoint, pairs, key))
+        return jobs
+
+
+Schedule = list[tuple[Checkpoint, int]]
+
+
+def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
+    """Checkpoint and training tokens of each link, in the chain's order; downloads nothing.
+
+    Raises:
+        UserError: there is no checkpoint yet, or one is neither in the cache nor to be had from
+            the hub.
+    """
+    budgets = config.budgets(len(source.spec.lm_steps))
+    if not budgets:
+        raise UserError(f"schedule: {config.model} has none of its checkpoints yet")
+    indices = list(dict.fromkeys(index for index, _ in budgets))
+    checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
+    return [(checkpoints[index], tokens) for index, tokens in budgets]
+
+
+def plan_track(
+    config: TrackConfig,
+    source: CheckpointSource,
+    schedule: Schedule,
+    corpus: Corpus,
+    start: str | None = None,
+) -> Track:
+    """Lay out all chains of a track.
+
+    Args:
+        config: of the track.
+        source: of its checkpoints.
+        schedule: from `scheduled`.
+        corpus: its text in tokens.
+        start: identity of the imported SAE that the config names, if it names one.
+    """
+    chains = [
+        _plan_chain(config, layer, source, corpus, schedule, start) for layer in config.layers
+    ]
+    return Track(config, tuple(chains))
+
+
+def _plan_chain(
+    config: TrackConfig,
+    layer: int,
+    source: CheckpointSource,
+    corpus: Corpus,
+    schedule: Schedule,
+    start: str | None,
+) -> Chain:
+    links: list[Link] = []
+    for checkpoint, tokens in schedule:
+        parent = links[-1].identity if links else start
+        optimiser = config.first_link if parent is None else config.later_links
+        identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
+        links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
+    return Chain(
+        _chain_name(config, layer, source, corpus, start),
+        source.spec.name,
+        layer,
+        config,
+        corpus,
+        tuple(links),
+    )
+
+
+def _chain_name(
+    config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus, start: str | None
+) -> str:
+    """Readable first, then a hash of all that makes this chain another than the rest.
+
+    The other layers of its track are not among it, nor where a live folder lies, nor what an
+    imported SAE is called here.
+    """
+    same = config.model_dump(
+        mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
+    )
+    started = [] if start is None else [start]
+    key = content_hash([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *started])
+    kind: str = config.direction
+    if kind in ("conventional", "frozen"):
+        kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
+    return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
+
+
+def _link_identity(
+    config: TrackConfig,
+    layer: int,
+    corpus: Corpus,
+    checkpoint: Checkpoint,
+    tokens: int,
+    optimiser: Optimiser,
+    parent: str | None,
+) -> str:
+    """Hash of all that determines a link's weights and metrics, and of nothing else."""
+    # Of the config only what acts within one link: a longer schedule leaves earlier links alone,
+    # other layers leave this one alone.
+    elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
+    elsewhere |= {"start", "save_every_tokens", "follow_s"}
+    if (
+        parent is None and config.warm_start.adam == "fresh"
+    ):  # else its moments are kept for the next
+        elsewhere.add("warm_start")
+    return content_hash(
+        {
+            "version": WEIGHTS_VERSION,
+            "parent": parent,
+            "layer": layer,
+            "lm": [checkpoint.repo, checkpoint.commit],
+            "corpus": [corpus.sha256, config.corpus.exclude_bos],
+            "tokens": tokens,
+            "optimiser": asdict(optimiser),
+            "within": config.model_dump(mode="json", exclude=elsewhere),
+        }
+    )

@@ -1,0 +1,60 @@
+"""Many tracks from one: every combination of what a sweep varies."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from saetrack.chain.config import TrackConfig
+from saetrack.utils.errors import UserError, one_line
+from saetrack.utils.validation import Frozen
+
+
+class SweepConfig(Frozen):
+    """A track, and fields of it with the values that they take in turn.
+
+    Models, layers, seeds and directions (schedules) are such fields. Layers of one track share the
+    LM's passes; layers of several tracks share nothing but fit several machines.
+    """
+
+    track: TrackConfig
+    over: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        description="field of the track to its values, for example {seed: [0, 1], layers: [[2], "
+        "[3]]}; one track for each combination",
+    )
+
+    @model_validator(mode="after")
+    def _every_track_is_sound(self) -> Self:
+        unknown = set(self.over) - set(TrackConfig.model_fields)
+        if unknown:
+            known = ", ".join(TrackConfig.model_fields)
+            raise ValueError(
+                f"{', '.join(sorted(unknown))}: no field of a track; there are {known}"
+            )
+        try:
+            self.tracks()
+        except ValidationError as error:
+            raise ValueError(one_line(error)) from None
+        return self
+
+    def tracks(self) -> list[TrackConfig]:
+        """One track for each combination, in the order of the fields and of their values."""
+        base = self.track.model_dump(mode="json")
+        return [
+            TrackConfig.model_validate({**base, **dict(zip(self.over, values, strict=True))})
+            for values in product(*self.over.values())
+        ]
+
+
+def load_sweep_config(values: dict[str, Any]) -> SweepConfig:
+    """Validate a sweep's parameters.
+
+    Raises:
+        UserError: the first problem, in one line.
+    """
+    try:
+        return SweepConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(one_line(error)) from None

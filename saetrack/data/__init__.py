@@ -1,0 +1,1 @@
+"""Text: documents, datasets, tokenising, packing into rows, disjoint splits."""

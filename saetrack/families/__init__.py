@@ -1,1 +1,0 @@
-"""LMs with public weights, as data: `published.yaml`, and a file of the user's in the same form."""

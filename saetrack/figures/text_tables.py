@@ -1,0 +1,96 @@
+"""Tables as text, for a terminal or a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+LINK_COLUMNS = {
+    "lm_step": ("lm_step", "{:,.0f}"),
+    "tokens": ("tokens", "{:,.0f}"),
+    "loss": ("loss", "{:.4g}"),
+    "mse": ("MSE", "{:.4g}"),
+    "start_explained_variance": ("at\nstart", "{:.3f}"),
+    "explained_variance": ("explained\nvariance", "{:.3f}"),
+    "ce_loss_recovered": ("CE\nrecovered", "{:.3f}"),
+    "l0": ("L0", "{:.1f}"),
+    "dead": ("dead", "{:.1%}"),
+    "tokens_per_s": ("tokens/s", "{:,.0f}"),
+    "version": ("registry\nversion", "{:.0f}"),
+}
+CHAINS = {
+    "name": ("name", "{}"),
+    "lm": ("LM", "{}"),
+    "layer": ("layer", "{}"),
+    "direction": ("direction", "{}"),
+    "seed": ("seed", "{}"),
+    "registered": ("links", "{:,}"),
+    "planned": ("of", "{:,.0f}"),
+    "lm_step": ("last\nlm_step", "{:,}"),
+    "changed": ("last link", "{:%Y-%m-%d %H:%M}"),
+}
+IMPORTED = {name: (name, "{}") for name in ("name", "d_in", "d_sae", "residual", "lm", "hook_name")}
+WIDTH = 110
+WIDE = 160  # names that people copy are never cut short
+
+
+def report(table: pd.DataFrame, title: str) -> str:
+    """One line per link; metrics are held-out.
+
+    Args:
+        table: as `Registry.table` gives it.
+        title: printed above.
+    """
+    return table_text(table, LINK_COLUMNS, title)
+
+
+def chains_report(chains: pd.DataFrame, title: str) -> str:
+    """One line per chain; times are UTC.
+
+    Args:
+        chains: as `Registry.chains` gives it.
+        title: printed above.
+    """
+    return table_text(chains, CHAINS, title, WIDE)
+
+
+def imported_report(imported: pd.DataFrame, title: str) -> str:
+    """One line per imported SAE.
+
+    Args:
+        imported: as `ImportedSAEs.table` gives it.
+        title: printed above.
+    """
+    return table_text(imported, IMPORTED, title, WIDE)
+
+
+def number(value: Any, form: str) -> str:
+    return "-" if pd.isna(value) else form.format(value)
+
+
+def table_text(
+    table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, width: int = WIDTH
+) -> str:
+    drawn = empty_table(title, [heading for heading, _ in columns.values()])
+    for _, row in table.iterrows():
+        drawn.add_row(*(number(row[name], form) for name, (_, form) in columns.items()))
+    return as_text(drawn, width)
+
+
+def empty_table(title: str, headings: Sequence[str]) -> Table:
+    drawn = Table(title=title, box=box.SIMPLE_HEAD)
+    for heading in headings:
+        drawn.add_column(heading, justify="right", vertical="bottom")
+    return drawn
+
+
+def as_text(drawn: Table, width: int = WIDTH) -> str:
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(drawn)
+    return captured.get().rstrip()

@@ -1,0 +1,1 @@
+"""Which LMs have public training checkpoints, as data."""

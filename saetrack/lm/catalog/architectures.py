@@ -1,0 +1,107 @@
+"""What the catalogue must know of an architecture: its norm, and how many weights it has.
+
+`tests/test_architectures.py` holds both against `transformers`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from saetrack.lm.catalog.entry import Entry
+
+# What reads the residual stream. A LayerNorm takes the mean over d_in away itself, so that centring
+# changes nothing; an RMSNorm reads it.
+Norm = Literal["layer", "rms"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Of a `model_type`.
+
+    Attributes:
+        norm: what reads the residual stream.
+        gated: the MLP has three matrices, not two.
+        tied: by default unembedding and embedding are one.
+        positions: learned ones, added to the embedding.
+    """
+
+    norm: Norm
+    gated: bool
+    tied: bool = False
+    positions: bool = False
+
+
+ARCHITECTURES = {
+    "apertus": Architecture("rms", gated=False),
+    "bloom": Architecture("layer", gated=False, tied=True),
+    "gemma2": Architecture("rms", gated=True, tied=True),
+    "gpt2": Architecture("layer", gated=False, tied=True, positions=True),
+    "gpt_neox": Architecture("layer", gated=False),
+    "llama": Architecture("rms", gated=True),
+    "olmo": Architecture("layer", gated=True),
+    "olmo2": Architecture("rms", gated=True),
+    "olmo3": Architecture("rms", gated=True),
+    "olmoe": Architecture("rms", gated=True),
+    "opt": Architecture("layer", gated=False, tied=True, positions=True),
+    "qwen3": Architecture("rms", gated=True),
+    "smollm3": Architecture("rms", gated=True, tied=True),
+}
+
+
+def norm_of(config: dict[str, Any]) -> Norm:
+    """The norm that a config.json tells of.
+
+    The loaded LM has the last word (`HookedLM`): not every config tells.
+    """
+    architecture = ARCHITECTURES.get(str(config.get("model_type")))
+    if architecture is not None:
+        return architecture.norm  # some OLMo configs name an rms_norm_eps that nothing reads
+    return "rms" if "rms_norm_eps" in config else "layer"
+
+
+def parameters(entry: Entry, n_blocks: int) -> int | None:
+    """Weights of an LM's first blocks and its embeddings; biases and norms, below 1 %, left out.
+
+    Returns:
+        None if the entry does not tell enough.
+    """
+    if entry.architecture is None or entry.d_model is None or entry.d_mlp is None:
+        return None
+    if entry.vocabulary is None:
+        return None
+    of = ARCHITECTURES[entry.architecture]
+    d_query = entry.d_query or entry.d_model
+    attention = 2 * entry.d_model * (d_query + (entry.d_key or d_query))
+    mlp = (3 if of.gated else 2) * entry.d_model * entry.d_mlp * entry.n_experts
+    tied = of.tied if entry.tied is None else entry.tied
+    rows = entry.vocabulary * (1 if tied else 2)
+    rows += (entry.max_context or 0) if of.positions else 0
+    return n_blocks * (attention + mlp) + rows * entry.d_model
+
+
+def memory_bytes(entry: Entry, layer: int | None, bytes_per_weight: int = 4) -> int | None:
+    """Memory for an LM's weights.
+
+    Args:
+        entry: of the LM.
+        layer: of the hook, for what `HookedLM` loads to read it; None for the whole LM, which
+            CE-loss recovered needs.
+        bytes_per_weight: 4 in float32, 2 in bfloat16.
+
+    Returns:
+        None if the entry does not tell enough.
+    """
+    if entry.n_layers is None:
+        return None
+    n_blocks = entry.n_layers if layer is None else min(layer + 1, entry.n_layers)
+    weights = parameters(entry, n_blocks)
+    return None if weights is None else weights * bytes_per_weight
+
+
+def hook_layer(entry: Entry) -> int | None:
+    """The layer to begin with: the paper's, else a third of the way up, about where it hooks."""
+    if entry.hook_layer is not None or entry.n_layers is None:
+        return entry.hook_layer
+    return entry.n_layers // 3

@@ -1,0 +1,157 @@
+"""Which LMs have public training checkpoints, at which steps, under which names."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from saetrack.lm.catalog.architectures import ARCHITECTURES, Norm
+from saetrack.lm.catalog.entry import PUBLISHED, Entry, load_entries
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import PREFIX, models_file
+
+# The mini-LM changes most between steps 8 and 512, so it has more checkpoints there than powers of
+# two would give: with those alone a chain loses a tenth of its features between 32 and 128.
+MINI_LM_STEPS = (
+    *(0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
+    *range(640, 2_049, 128),
+)
+NANO_LM_STEPS = (0, 1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """An LM with training checkpoints.
+
+    Attributes:
+        repo: repository on the hub; embedded LMs have none, they are made on this machine.
+        revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty where
+            `places` tells the names, and for a live folder, whose source knows them.
+        lm_steps: training step of each checkpoint; a checkpoint's place here is its
+            `checkpoint_index`. Empty until the hub, or its cache, was asked for the list.
+        n_layers: 0 until the LM's config.json was read, like `d_model`.
+        max_context: longest row of tokens that the LM takes; 0 for no limit, or none told.
+        folder: of a live LM, into which its training run writes checkpoints; such an LM has no
+            repo, and as many `lm_steps` as are there so far.
+        norm: what reads the residual stream.
+        entry: what the catalogue tells of an LM of the hub.
+        places: repository and revision of each checkpoint of such an LM.
+    """
+
+    name: str
+    repo: str | None
+    revision_pattern: str
+    lm_steps: tuple[int, ...]
+    n_layers: int
+    d_model: int
+    max_context: int
+    folder: Path | None = None
+    norm: Norm = "layer"
+    entry: Entry | None = None
+    places: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it is known by now which checkpoints there are; a live folder may yet grow."""
+        return self.entry is None or bool(self.lm_steps)
+
+    def revision(self, checkpoint_index: int) -> str:
+        """The revision that holds a checkpoint."""
+        if self.places:
+            return self.places[checkpoint_index][1]
+        return self.revision_pattern.format(lm_step=self.lm_steps[checkpoint_index])
+
+    def with_places(self, places: tuple[tuple[int, str, str], ...]) -> ModelSpec:
+        """This LM with its checkpoints: training step, repository and revision of each."""
+        return replace(
+            self,
+            lm_steps=tuple(lm_step for lm_step, *_ in places),
+            places=tuple((repo, revision) for _, repo, revision in places),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One training checkpoint of an LM, pinned to a commit."""
+
+    checkpoint_index: int
+    lm_step: int
+    repo: str
+    revision: str
+    commit: str
+
+
+def _embedded(
+    name: str, lm_steps: tuple[int, ...], n_layers: int, d_model: int, max_context: int
+) -> ModelSpec:
+    return ModelSpec(name, None, "step{lm_step}", lm_steps, n_layers, d_model, max_context)
+
+
+EMBEDDED = {
+    "mini": _embedded("mini", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128),
+    "nano": _embedded("nano", NANO_LM_STEPS, n_layers=2, d_model=32, max_context=32),
+}
+
+
+def find_model(name: str) -> ModelSpec:
+    """The LM of a name: embedded, of the catalogue, or of the user's file.
+
+    Raises:
+        UserError: no such entry; the line names the nearest ones. Or the user's file cannot be
+            used.
+    """
+    if name in EMBEDDED:
+        return EMBEDDED[name]
+    named = {one.name: one for entry in entries() for one in entry.each()}
+    if name not in named:
+        near = difflib.get_close_matches(name, [*EMBEDDED, *named], n=3, cutoff=0.3)
+        raise UserError(
+            f"model={name!r}: not in the catalogue; did you mean {', '.join(near or EMBEDDED)}? "
+            "`saetrack families` lists it"
+        )
+    return spec_of(named[name])
+
+
+def entries() -> list[Entry]:
+    """What the catalogue and the user's file tell, variants not told apart.
+
+    Raises:
+        UserError: the user's file cannot be used.
+    """
+    own = models_file()
+    return [*_published(), *(_own_entries(own) if own is not None else ())]
+
+
+def spec_of(entry: Entry) -> ModelSpec:
+    """The LM of an entry without variants."""
+    spec = ModelSpec(
+        name=entry.name,
+        repo=entry.repo,
+        revision_pattern="",
+        lm_steps=(),
+        n_layers=entry.n_layers or 0,
+        d_model=entry.d_model or 0,
+        max_context=entry.max_context or 0,
+        norm=ARCHITECTURES[entry.architecture].norm if entry.architecture else "layer",
+        entry=entry,
+    )
+    return spec.with_places(entry.places)
+
+
+@cache
+def _published() -> list[Entry]:
+    return load_entries(PUBLISHED, "catalogue")
+
+
+def _own_entries(path: Path) -> list[Entry]:
+    called = f"{PREFIX}MODELS_FILE"
+    own = load_entries(path, called)
+    taken = {*EMBEDDED, *(one.name for entry in _published() for one in entry.each())}
+    for entry in own:
+        for one in entry.each():
+            if one.name in taken:  # it names an experiment
+                raise UserError(f"{called}={path}: the name {one.name!r} is taken; choose another")
+            taken.add(one.name)
+    return own

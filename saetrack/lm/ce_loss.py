@@ -1,0 +1,126 @@
+"""CE-loss recovered: how much of the LM's work survives when the SAE stands in for its residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from saetrack.data.corpus import Corpus
+from saetrack.lm.hooked import HookedLM, Replace
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from saetrack.sae.model import SAE
+
+# Logits of a row are as large as the vocabulary: few rows at a time.
+SPLICE_BATCH_ROWS = 8
+
+# Nats; below it the LM hardly uses the residual, and a share of so little is noise.
+MIN_ABLATION_COST = 0.1
+
+
+@dataclass(frozen=True)
+class CELoss:
+    """The cost of ablations at one layer of one checkpoint, and what an SAE recovers of it.
+
+    All losses are cross-entropies in nats over the first held-out rows.
+
+    Attributes:
+        ce_loss: of the LM as it is.
+        ce_loss_zero: with the residual replaced by zero.
+        ce_loss_mean: with the residual replaced by its held-out mean.
+    """
+
+    lm: HookedLM
+    rows: Int[Tensor, "rows context"]
+    layer: int
+    bos_token_id: int | None
+    ce_loss: float
+    ce_loss_zero: float
+    ce_loss_mean: float
+
+    def metrics(self, sae: SAE) -> dict[str, float]:
+        """CE with the SAE spliced in, and the shares recovered of the two ablations.
+
+        ce_loss_recovered = (zero - SAE) / (zero - clean), and the same against the mean. A share is
+        left out where the ablation costs the LM less than a tenth of a nat.
+        """
+        spliced = _loss(
+            self.lm,
+            self.rows,
+            self.layer,
+            self.bos_token_id,
+            lambda x: sae.decode(sae.encode(x.flatten(0, -2))).view_as(x),
+        )
+        found = {
+            "ce_loss": self.ce_loss,
+            "ce_loss_zero": self.ce_loss_zero,
+            "ce_loss_mean": self.ce_loss_mean,
+            "ce_loss_spliced": spliced,
+        }
+        for name, ablated in (
+            ("ce_loss_recovered", self.ce_loss_zero),
+            ("ce_loss_recovered_from_mean", self.ce_loss_mean),
+        ):
+            if ablated - self.ce_loss >= MIN_ABLATION_COST:
+                found[name] = (ablated - spliced) / (ablated - self.ce_loss)
+        return found
+
+
+def measure_ce_loss(
+    lm: HookedLM,
+    corpus: Corpus,
+    layer: int,
+    ce_tokens: int,
+    mean: Float[Tensor, " d_in"],
+    *,
+    exclude_bos: bool,
+) -> CELoss:
+    """Measure the clean and ablated losses once per checkpoint and layer.
+
+    Args:
+        lm: loaded whole.
+        corpus: its first held-out rows are used.
+        layer: of the hook.
+        ce_tokens: how many held-out tokens.
+        mean: of the held-out residuals at this layer.
+        exclude_bos: BOS positions keep their residual, since no SAE was trained on them.
+    """
+    n_rows = -(-ce_tokens // corpus.context_size)
+    rows = torch.from_numpy(corpus.rows("held_out")[:n_rows].astype(np.int64))
+    bos = corpus.bos_token_id if exclude_bos else None
+    return CELoss(
+        lm,
+        rows,
+        layer,
+        bos,
+        ce_loss=_loss(lm, rows, layer, bos, None),
+        ce_loss_zero=_loss(lm, rows, layer, bos, torch.zeros_like),
+        ce_loss_mean=_loss(lm, rows, layer, bos, mean.expand_as),
+    )
+
+
+def _loss(
+    lm: HookedLM,
+    rows: Int[Tensor, "rows context"],
+    layer: int,
+    bos_token_id: int | None,
+    replace: Replace | None,
+) -> float:
+    total = 0.0
+    for batch in rows.split(SPLICE_BATCH_ROWS):
+        replace_batch = replace
+        if replace is not None and bos_token_id is not None:
+            is_bos = (batch == bos_token_id).to(lm.device)[..., None]
+            replace_batch = _except_at(is_bos, replace)
+        total += lm.spliced_loss(batch, layer, replace_batch) * len(batch)
+    return total / len(rows)
+
+
+def _except_at(places: Tensor, replace: Replace) -> Replace:
+    return lambda x: x.where(places, replace(x))

@@ -1,0 +1,128 @@
+"""The next checkpoint is fetched while this one trains."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from types import TracebackType
+from typing import Protocol, Self
+
+from saetrack.lm.catalog.models import Checkpoint
+from saetrack.lm.checkpoints.download import TemporaryError
+from saetrack.lm.checkpoints.fetched import hold
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where checkpoints come from."""
+
+    def fetch(self, checkpoint: Checkpoint) -> Path:
+        """The verified local folder of a checkpoint, downloaded if need be."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A checkpoint's folder, safe from eviction until let go."""
+
+    folder: Path
+    let_go: ExitStack
+
+
+class Ahead:
+    """Fetches the next checkpoint while this one trains."""
+
+    def __init__(self, source: Source, checkpoints: Sequence[Checkpoint]) -> None:
+        """Fetches nothing yet.
+
+        Args:
+            source: of the checkpoints.
+            checkpoints: in the order in which they will be asked for; some may be left out.
+        """
+        self._source = source
+        self._next = dict(pairwise(checkpoints))
+        self._coming: tuple[Checkpoint, Future[_Held]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._forget()
+
+    @contextmanager
+    def checkpoint(self, checkpoint: Checkpoint) -> Iterator[Path]:
+        """The verified folder of `checkpoint`, kept on disk while the block lasts.
+
+        When the block ends well, the next one of the list begins to be fetched in the background.
+
+        Raises:
+            UserError: it cannot be had. If that was found in the background, it is told here; and
+                if it was something that may pass, only after another try.
+        """
+        held = self._take(checkpoint)
+        with held.let_go:
+            yield held.folder
+        following = self._next.get(checkpoint)
+        if following is not None:
+            self._begin(following)
+
+    def _begin(self, checkpoint: Checkpoint) -> None:
+        future: Future[_Held] = Future()
+        # A daemon, where an executor's thread would keep a broken-off process alive to the end of
+        # its download; in this thread's context, so that its log lines go where this thread's go.
+        run = contextvars.copy_context().run
+        work = (_fulfil, future, self._source, checkpoint)
+        Thread(target=run, args=work, name="fetch-ahead", daemon=True).start()
+        self._coming = checkpoint, future
+
+    def _take(self, checkpoint: Checkpoint) -> _Held:
+        if self._coming is not None and self._coming[0] == checkpoint:
+            _, future = self._coming
+            self._coming = None
+            if not future.done():
+                log.info("%s at %s: still on its way", checkpoint.repo, checkpoint.revision)
+            try:
+                return future.result()
+            except TemporaryError as error:
+                log.info("%s; asking once more", error)
+        self._forget()  # what was left out after all need not stay, and its room may be needed
+        return _fetch_and_hold(self._source, checkpoint)
+
+    def _forget(self) -> None:
+        if self._coming is not None:
+            _, future = self._coming
+            self._coming = None
+            future.add_done_callback(_let_go)  # at once, or when the download ends
+
+
+def _fulfil(future: Future[_Held], source: Source, checkpoint: Checkpoint) -> None:
+    try:
+        future.set_result(_fetch_and_hold(source, checkpoint))
+    except BaseException as error:
+        future.set_exception(error)
+
+
+def _let_go(future: Future[_Held]) -> None:
+    if future.exception() is None:
+        future.result().let_go.close()
+
+
+def _fetch_and_hold(source: Source, checkpoint: Checkpoint) -> _Held:
+    while True:
+        folder = source.fetch(checkpoint)
+        let_go = ExitStack()
+        if let_go.enter_context(hold(folder)):
+            return _Held(folder, let_go)
+        let_go.close()  # evicted by another track between the two

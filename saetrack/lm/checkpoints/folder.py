@@ -1,0 +1,173 @@
+"""A live folder as a source of checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from saetrack.lm.catalog.models import Checkpoint, ModelSpec
+from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.folder_layout import UNKNOWN_SHAPE
+from saetrack.lm.checkpoints.ledger import Seen, look, stats_of
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash, file_sha256
+from saetrack.utils.progress import duration
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+
+# Without one of these there is no tokenizer, whatever else is there.
+VOCABULARY_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json"}
+
+# A tokenizer is written file by file, after the weights: it counts once none was touched for so
+# long. A clock that is ahead of the file server's must not make that endless.
+SETTLED_S = 1.0
+SETTLING_LOOKS = 15
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A live folder as it was at one look; `open_folder` takes another.
+
+    A commit is a hash of a checkpoint's files, so a folder can move without any link changing.
+    """
+
+    spec: ModelSpec
+    folder: Path
+    ledger_path: Path
+    checkpoints: tuple[Seen, ...]
+
+    @property
+    def repo(self) -> str:
+        """Names the LM where a hub's would name its repository; without the path."""
+        return f"folder/{self.spec.name}"
+
+    def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
+        """Checkpoints with the commits that their content has."""
+        chosen = [(index, self.checkpoints[index]) for index in checkpoint_indices]
+        return [
+            Checkpoint(index, seen.lm_step, self.repo, seen.name, seen.commit)
+            for index, seen in chosen
+        ]
+
+    def fetch(self, checkpoint: Checkpoint) -> Path:
+        """The folder of a checkpoint, if it still is what it was.
+
+        Raises:
+            UserError: the training run has deleted or overwritten it.
+        """
+        seen = self.checkpoints[checkpoint.checkpoint_index]
+        path = self.folder / seen.name
+        try:
+            stats = stats_of(path, seen.files)
+        except FileNotFoundError:
+            raise UserError(
+                f"model: {self.repo} has lost {seen.name} before it was tracked; let the training "
+                "run keep more checkpoints (save_total_limit)"
+            ) from None
+        if stats != seen.files:
+            raise UserError(
+                f"model: {self.repo} had {seen.name} overwritten since this track was planned; "
+                "run again to track the new one"
+            )
+        return path
+
+    def tokenizer(self) -> tuple[PreTrainedTokenizerFast, str]:
+        """The LM's tokenizer, and a hash that names its exact content.
+
+        It is that of the newest checkpoint that has one, else that in the folder itself.
+
+        Raises:
+            UserError: there is none, or none that can be read.
+        """
+        newest_first = [self.folder / seen.name for seen in reversed(self.checkpoints)]
+        for place in (*newest_first, self.folder):
+            if _tokenizer_files(place):
+                return _load_tokenizer(place)
+        raise UserError(
+            f"model: {self.repo} holds no tokenizer; save it into the folder "
+            "(tokenizer.save_pretrained)"
+        )
+
+    def wait_for_more(self, known: int, patience_s: float) -> bool:
+        """Wait until the folder has had more than `known` whole checkpoints.
+
+        Returns:
+            Whether it has, rather than patience having run out.
+        """
+        give_up_s = time.monotonic() + patience_s
+        is_told = False
+        while True:
+            checkpoints, obstacle = look(self.folder, self.ledger_path)
+            if len(checkpoints) > known:
+                return True
+            left_s = give_up_s - time.monotonic()
+            if left_s <= 0:
+                if obstacle is not None:
+                    log.warning("%s: %s", self.repo, obstacle)
+                return False
+            if not is_told:
+                is_told = True
+                log.info("%s: waiting %s for a checkpoint", self.repo, duration(patience_s))
+            time.sleep(min(POLL_S, left_s))
+
+
+def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
+    """Look into a live folder.
+
+    Args:
+        spec: from `live_spec`; the source's own also has what the training run has deleted.
+        cache_dir: where ledgers are kept.
+
+    Raises:
+        UserError: the folder is gone.
+    """
+    folder = spec.folder
+    assert folder is not None
+    ledger_path = cache_dir / "live" / f"{content_hash(str(folder))[:16]}.json"
+    checkpoints, _ = look(folder, ledger_path)
+    lm_steps = tuple(seen.lm_step for seen in checkpoints)
+    shape = checkpoints[-1].shape if checkpoints else UNKNOWN_SHAPE
+    spec = replace(spec, lm_steps=lm_steps, **asdict(shape))
+    return FolderSource(spec, folder, ledger_path, checkpoints)
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a tokenizer, sorted; none unless a vocabulary is among them."""
+    found = {path for pattern in hub.TOKENIZER_FILES for path in folder.glob(pattern)}
+    has_vocabulary = bool({path.name for path in found} & VOCABULARY_FILES)
+    return sorted(found) if has_vocabulary else []
+
+
+def _load_tokenizer(place: Path) -> tuple[PreTrainedTokenizerFast, str]:
+    from transformers import AutoTokenizer
+
+    for _ in range(SETTLING_LOOKS):
+        touched_s = max(path.stat().st_mtime for path in _tokenizer_files(place))
+        if time.time() - touched_s >= SETTLED_S:
+            break
+        time.sleep(SETTLED_S / 10)
+    try:
+        # From a copy, so that what is loaded is what was hashed.
+        with tempfile.TemporaryDirectory() as copy:
+            names = [shutil.copy(path, copy) for path in _tokenizer_files(place)]
+            content = {Path(name).name: file_sha256(Path(name)) for name in names}
+            if (place / "config.json").exists():  # names the class where the tokenizer does not
+                shutil.copy(place / "config.json", copy)
+            tokenizer: Any = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"model: the tokenizer in {place.name} cannot be read: "
+            f"{reason[0] if reason else type(error).__name__}"
+        ) from None
+    return tokenizer, content_hash(content)[:40]

@@ -1,0 +1,215 @@
+"""One checkpoint of an LM: run exactly up to the hooks, or whole with a residual replaced."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError  # torch's name for what it refuses to run
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from saetrack.lm.checkpoints import hub as _hub  # noqa: F401  (sets what transformers reads when imported)
+from saetrack.utils.errors import UserError
+from saetrack.utils.timing import part
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+ResidualKind = Literal["centred", "raw"]
+LMPrecision = Literal["float32", "bfloat16"]
+Replace = Callable[[Tensor], Tensor]
+
+# Rows of tokens that pass through the LM at a time.
+LM_BATCH_ROWS = 32
+
+# As TransformerLens calls what lies below the first block; BLOOM has a norm there.
+EMBEDDING_PARTS = ("embed", "pos_embed", "embed_ln")
+
+
+class HookedLM:
+    """Gives `blocks.{layer}.hook_resid_pre` of one or more layers from one pass.
+
+    It runs the blocks below the highest layer and no more. The paper reads residuals of a model
+    whose writing weights are centred (TransformerLens' default processing): for architectures with
+    LayerNorm that is the raw residual less its mean over `d_in`, so it is computed so, without
+    rewriting any weights. An RMSNorm reads the mean, so there only `raw` makes sense. BLOOM's
+    processed weights differ, since it has a norm above its embedding; its mean is without meaning
+    to the LM all the same.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layers: Sequence[int],
+        *,
+        residual: ResidualKind = "centred",
+        precision: LMPrecision = "float32",
+        device: torch.device | str = "cpu",
+        whole: bool = False,
+    ) -> None:
+        """Load a checkpoint.
+
+        Args:
+            folder: a snapshot with `config.json` and weights.
+            layers: of the hooks, ascending; 0 is the embedding.
+            residual: `centred` as published, `raw` as `transformers` gives it.
+            precision: of weights and arithmetic; residuals are given in float32.
+            device: where to run.
+            whole: load the blocks above the hooks too, which `spliced_loss` needs.
+
+        Raises:
+            UserError: weights of the needed layers are missing from the files, or of another
+                shape; the architecture is unknown, or does not go with the convention.
+        """
+        self.layers = tuple(layers)
+        self.device = torch.device(device)
+        self._convention = residual
+        top_layer = None if whole else self.layers[-1]
+        self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
+        if residual == "centred" and self._bridge.cfg.normalization_type == "RMS":
+            raise UserError(
+                "residual='centred': this LM has RMSNorm, which reads the mean that centring "
+                "takes away; set residual=raw"
+            )
+
+    @property
+    def d_in(self) -> int:
+        """Width of the residual stream."""
+        return int(self._bridge.cfg.d_model)
+
+    def token_embeddings(self) -> Float[Tensor, "vocabulary width"]:
+        """The input embedding, float32; a vocabulary may be padded beyond its tokens."""
+        weight: Tensor = self._bridge.original_model.get_input_embeddings().weight
+        return weight.detach().float()
+
+    def weights_below(self) -> dict[str, Tensor]:
+        """All that the residual at the highest layer depends on, float32, on the CPU."""
+        names = [name for name in EMBEDDING_PARTS if hasattr(self._bridge, name)]
+        parts = {name: getattr(self._bridge, name) for name in names}
+        parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[: self.layers[-1]])}
+        weights = {
+            f"{place}.{name}": weight.detach().float().cpu()
+            for place, module in parts.items()
+            for name, weight in module.named_parameters()
+        }
+        # Where an LM has joint weights for queries, keys and values, the bridge adds split copies.
+        joint = {name.partition(".qkv.")[0] for name in weights if ".qkv." in name}
+        copies = tuple(f"{place}.{part}." for place in joint for part in "qkv")
+        return {name: weight for name, weight in weights.items() if not name.startswith(copies)}
+
+    @torch.no_grad()
+    @part("LM")
+    def resid_pre(
+        self, tokens: Int[Tensor, "rows context"]
+    ) -> Float[Tensor, "layers rows context d_in"]:
+        """The residual stream that enters each of the layers, float32, on this LM's device."""
+        caught: dict[int, Tensor] = {}
+
+        def catch(layer: int, resid: Tensor, hook: Any) -> None:  # noqa: ARG001
+            caught[layer] = resid
+
+        *below, top = self.layers
+        caught[top] = self._bridge.run_with_hooks(
+            tokens.to(self.device),
+            stop_at_layer=top,
+            fwd_hooks=[(hook_name(layer), partial(catch, layer)) for layer in below],
+        )
+        resid = torch.stack([caught[layer].float() for layer in self.layers])
+        if self._convention == "centred":
+            resid = resid - resid.mean(dim=-1, keepdim=True)
+        return resid
+
+    @torch.no_grad()
+    @part("LM")
+    def spliced_loss(
+        self, tokens: Int[Tensor, "rows context"], layer: int, replace: Replace | None
+    ) -> float:
+        """Mean next-token cross-entropy (nats) with the residual at `layer` replaced.
+
+        Args:
+            tokens: rows.
+            layer: of the hook.
+            replace: gives, from residuals in this LM's convention, those to put in their place;
+                None leaves the LM alone. What centring takes away is added again.
+        """
+
+        def splice(resid: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+            assert replace is not None
+            x = resid.float()
+            mean = x.mean(dim=-1, keepdim=True) if self._convention == "centred" else 0.0
+            return (replace(x - mean) + mean).to(resid.dtype)
+
+        tokens = tokens.to(self.device)
+        hooks = [] if replace is None else [(hook_name(layer), splice)]
+        logits = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        return float(cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()))
+
+
+def hook_name(layer: int) -> str:
+    """TransformerLens' name of the residual stream that enters a block."""
+    return f"blocks.{layer}.hook_resid_pre"
+
+
+def _load_bridge(
+    folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device
+) -> TransformerBridge:
+    from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformers.utils import logging as transformers_logging
+
+    # The layers above the hook are left out on purpose; their report would drown our own lines.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model: Any = _load_truncated(folder, top_layer, dtype)
+        model.to(device)
+        # Not by `boot_transformers`: it wants a tokenizer beside the weights.
+        return build_bridge_from_module(
+            model,
+            type(model).__name__,
+            hf_config=copy.deepcopy(model.config),
+            dtype=dtype,
+            device=device,
+        )
+    except (ValueError, ImportError, OSError, SafetensorError, UnpicklingError) as error:
+        # Of transformers or TransformerLens: an architecture that they do not know, or one whose
+        # code lies in its own repository, which is never run here, nor is a pickle's.
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model: {folder.name} cannot be loaded: {reason}") from None
+
+
+def _load_truncated(folder: Path, top_layer: int | None, dtype: torch.dtype) -> PreTrainedModel:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    n_blocks = config.num_hidden_layers
+    if top_layer is not None:
+        # TransformerLens stops in front of a block, so that one must exist.
+        n_blocks = min(top_layer + 1, n_blocks)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        num_hidden_layers=n_blocks,
+        dtype=dtype,
+        # The others are refused by some architectures, or have ignored Stanford's attention scale.
+        attn_implementation="eager",
+        output_loading_info=True,
+        trust_remote_code=False,
+    )
+    model: PreTrainedModel = loaded[0]
+    loading = loaded[1]
+    broken = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
+    if broken:
+        # transformers would go on with random weights in their place.
+        raise UserError(
+            f"model: {folder.name} lacks usable weights for {len(broken)} tensors, "
+            f"first {min(broken)}"
+        )
+    model.eval()
+    return model

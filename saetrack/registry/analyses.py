@@ -1,0 +1,103 @@
+"""Reports: what analyses made of registered links, as runs of an LM's experiment."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from saetrack.registry.chain_run import ChainRuns
+from saetrack.registry.claims import runs_of
+from saetrack.registry.connection import now_ms
+from saetrack.registry.facts import as_tags
+from saetrack.utils.errors import UserError
+
+
+class Reports:
+    """Tables, figures and numbers, found by the hash of what they were made from."""
+
+    def __init__(self, client: MlflowClient, runs: ChainRuns) -> None:
+        """Of a registry."""
+        self._client = client
+        self._runs = runs
+
+    def has(self, lm_name: str, identity: str) -> bool:
+        """Whether a report of that identity is whole."""
+        return self._find(lm_name, identity) is not None
+
+    def log(
+        self,
+        lm_name: str,
+        title: str,
+        folder: Path,
+        *,
+        metrics: dict[str, float],
+        facts: dict[str, Any],
+    ) -> None:
+        """Keep tables, figures and numbers as a run of an LM's experiment.
+
+        Args:
+            lm_name: names the experiment.
+            title: of the run.
+            folder: its files are logged.
+            metrics: numbers to compare runs by.
+            facts: tags; `identity` is the hash of what the report was made from. What an earlier,
+                broken attempt left under it is deleted.
+        """
+        experiment_id = self._runs.experiment(lm_name)
+        for broken in runs_of(self._client, experiment_id, facts["identity"]):
+            self._client.delete_run(broken.info.run_id)
+        run = self._client.create_run(experiment_id, run_name=title, tags=as_tags(facts))
+        self.add(run.info.run_id, folder, metrics)
+        self._client.set_terminated(run.info.run_id)
+
+    @contextmanager
+    def files(self, lm_name: str, identity: str) -> Iterator[Path]:
+        """The files of a report, for as long as the block lasts."""
+        run_id = self._find(lm_name, identity)
+        assert run_id is not None, "there is no such report"
+        with self._downloaded(run_id) as folder:
+            yield folder
+
+    @contextmanager
+    def of_chain(self, chain_name: str) -> Iterator[tuple[str, Path]]:
+        """Run and files of the newest analysis of a chain, for as long as the block lasts.
+
+        Raises:
+            UserError: it was never analysed.
+        """
+        everywhere = [one.experiment_id for one in self._client.search_experiments()]
+        runs = self._client.search_runs(
+            everywhere,
+            "tags.kind = 'analysis' and attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time DESC"],
+        )
+        found = [run for run in runs if run.data.tags["chain"] == chain_name]
+        if not found:
+            raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
+        run_id = str(found[0].info.run_id)
+        with self._downloaded(run_id) as folder:
+            yield run_id, folder
+
+    @contextmanager
+    def _downloaded(self, run_id: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as place:
+            yield Path(self._client.download_artifacts(run_id, "", dst_path=place))
+
+    def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
+        """Add files and numbers to a report; what has the same name is replaced."""
+        points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
+        self._client.log_batch(run_id, metrics=points)
+        self._client.log_artifacts(run_id, str(folder))
+
+    def _find(self, lm_name: str, identity: str) -> str | None:
+        experiment_id = self._runs.experiment(lm_name)
+        for run in runs_of(self._client, experiment_id, identity):
+            if run.info.status == "FINISHED":
+                return str(run.info.run_id)
+        return None

@@ -1,0 +1,252 @@
+"""SAELens' folders, from our SAEs and into them: the same features, to float rounding.
+
+Written is its `standard` architecture in the format of its release 6; read are that and the older
+one. What another architecture computes cannot be trained on here and is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from saetrack.data.config import HUB_DATASETS
+from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE, save_tensors
+from saetrack.sae.model import SAE
+from saetrack.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+# The first release that keeps what it knows of the LM under `metadata`, as it is written here.
+FORMAT = "6.0.0"
+SPARSITY_FILE = "sparsity.safetensors"
+MIN_SHARE = 1e-10  # added to a feature's density before its logarithm, as SAELens does
+
+# What a link's `cfg.json` says of itself that SAELens has no field for.
+FACTS = (
+    *("chain", "link", "identity", "parent_identity", "lm", "layer", "direction", "seed"),
+    *(
+        "lm_step",
+        "checkpoint_index",
+        "commit",
+        "tokens",
+        "corpus",
+        "residual_mean_distance",
+        "metrics",
+    ),
+)
+
+# Fields of a foreign `cfg.json`, and the values whose arithmetic is ours; the first one is meant
+# where the field is missing.
+UNDERSTOOD: dict[str, tuple[Any, ...]] = {
+    "architecture": ("standard",),
+    "activation_fn": ("relu",),
+    "activation_fn_str": ("relu",),
+    "normalize_activations": ("none", None, False),
+    "reshape_activations": ("none",),
+    "apply_b_dec_to_input": (True, False),
+}
+# In releases before 6 a factor per feature between encoder and decoder.
+FACTORS = ("scaling_factor", "finetuning_scaling_factor")
+
+
+@dataclass(frozen=True)
+class ForeignSAE:
+    """An SAE that was read from a SAELens folder.
+
+    Attributes:
+        sae: decoder rows have norm 1; a feature's activations grew by its row's old norm, so that
+            `sae_out` stayed the same.
+        feature_density: share of tokens on which each feature fires, (d_sae,); NaN where unknown.
+        residual_mean_distance: of the residuals that it was trained on; 0 where unknown.
+        residual: of these residuals.
+        metadata: what the folder says of the LM and the hook.
+    """
+
+    sae: SAE
+    feature_density: Float[Tensor, " d_sae"]
+    residual_mean_distance: float
+    residual: str
+    metadata: dict[str, Any]
+
+
+def write_saelens(
+    folder: Path, sae: SAE, cfg: dict[str, Any], feature_density: Float[Tensor, " d_sae"]
+) -> None:
+    """Write an SAE so that SAELens loads it with `SAE.load_from_disk`.
+
+    Args:
+        folder: exists.
+        sae: a link's weights.
+        cfg: the link's `cfg.json` in the registry.
+        feature_density: share of tokens on which each feature fires, (d_sae,).
+    """
+    centred = cfg["track"]["residual"] == "centred"
+    save_tensors(folder / WEIGHTS_FILE, fold_centring(sae) if centred else sae.state_dict())
+    log_density = (feature_density + MIN_SHARE).log10()
+    save_tensors(folder / SPARSITY_FILE, {"sparsity": log_density})
+    written = {
+        "architecture": "standard",
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": _metadata(cfg, centred),
+    }
+    (folder / CONFIG_FILE).write_text(json.dumps(written, indent=1))
+
+
+@torch.no_grad()
+def fold_centring(sae: SAE) -> dict[str, Tensor]:
+    """Weights whose features are the same on raw residuals and on centred ones.
+
+    Centring is x - mean(x) = x C with C = I - 1 1^T / d_in, so the encoder becomes C W_enc. SAELens
+    subtracts `b_dec` in front of it, whose mean would then be lost; `b_enc` takes it over.
+    `sae_out` is left as it is: a reconstruction of the centred residual.
+    """
+    W_enc = sae.W_enc.double()
+    weights = dict(sae.state_dict())
+    weights["W_enc"] = (W_enc - W_enc.mean(dim=0)).float()
+    weights["b_enc"] = (sae.b_enc - sae.b_dec.double().mean() * W_enc.sum(dim=0)).float()
+    return weights
+
+
+def _metadata(cfg: dict[str, Any], centred: bool) -> dict[str, Any]:
+    """What SAELens, and tools that build on it, must know to give the SAE its residuals."""
+    track = without_paths(cfg["track"], cfg["lm"])
+    corpus = track["corpus"]
+    # TransformerLens then subtracts the mean from all that is written to the residual stream.
+    centring = {"center_writing_weights": True} if centred else {}
+    return {
+        "sae_lens_version": FORMAT,
+        "sae_lens_training_version": None,
+        "model_name": cfg["repo"],
+        "model_class_name": "HookedTransformer",
+        "model_from_pretrained_kwargs": {"revision": cfg["revision"], **centring},
+        "hook_name": cfg["hook_name"],
+        "hook_head_index": None,
+        "context_size": corpus["context_size"],
+        "prepend_bos": True,
+        "exclude_special_tokens": corpus["exclude_bos"],
+        "dataset_path": HUB_DATASETS.get(corpus["dataset"], corpus["dataset"]),
+        "saetrack": {**{name: cfg[name] for name in FACTS}, "track": track},
+    }
+
+
+def without_paths(track: dict[str, Any], lm_name: str) -> dict[str, Any]:
+    """A track's parameters for other machines: LMs and texts on this one by their names only."""
+    corpus = {**track["corpus"], "dataset": Path(track["corpus"]["dataset"]).name}
+    return {**track, "model": lm_name, "corpus": corpus}
+
+
+def read_saelens(folder: Path) -> ForeignSAE:
+    """Read a SAELens folder as an SAE of ours. Only safetensors and JSON are opened.
+
+    Raises:
+        UserError: a file is missing or broken, or the SAE computes what ours cannot.
+    """
+    cfg = _read_cfg(folder)
+    tensors = _read_weights(folder, cfg)
+    metadata = _section(cfg, "metadata") or {k: cfg[k] for k in cfg if k not in UNDERSTOOD}
+    spread = _section(metadata, "saetrack").get("residual_mean_distance")
+    is_centred = _section(metadata, "model_from_pretrained_kwargs").get("center_writing_weights")
+    return ForeignSAE(
+        _converted(tensors, bias_first=cfg.get("apply_b_dec_to_input", True)),
+        _read_density(folder, len(tensors["b_enc"])),
+        spread if isinstance(spread, float) and math.isfinite(spread) else 0.0,
+        "centred" if is_centred else "raw",
+        metadata,
+    )
+
+
+def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, dict) else {}
+
+
+def _read_cfg(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        cfg = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise UserError(f"{path}: cannot be read ({told})") from None
+    if not isinstance(cfg, dict):
+        raise UserError(f"{path}: must hold a JSON object")
+    for field, allowed in UNDERSTOOD.items():
+        value = cfg.get(field, allowed[0])
+        if value not in allowed:
+            raise UserError(f"{path}: {field}={value!r}: must be {allowed[0]!r}")
+    return cfg
+
+
+def _read_weights(folder: Path, cfg: dict[str, Any]) -> dict[str, Tensor]:
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; weights in other formats are not read")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+    d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
+    shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    for name, shape in shapes.items():
+        found = tuple(tensors[name].shape) if name in tensors else None
+        if found != shape:
+            raise UserError(f"{path}: {name} has shape {found}; {CONFIG_FILE} says {shape}")
+    for name, tensor in tensors.items():
+        if name not in shapes and name not in FACTORS:
+            raise UserError(f"{path}: {name}: unknown tensor; known: {', '.join(shapes)}")
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds values that are not finite")
+    return tensors
+
+
+def _read_density(folder: Path, d_sae: int) -> Tensor:
+    """Of SAELens' log densities; a feature that never fired stands at their least."""
+    path = folder / SPARSITY_FILE
+    unknown = torch.full((d_sae,), torch.nan)
+    if not path.is_file():
+        return unknown
+    try:
+        log_density = load_file(path).get("sparsity", unknown).float()
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+    if log_density.shape != unknown.shape:
+        raise UserError(f"{path}: sparsity must have shape ({d_sae},)")
+    density = 10**log_density
+    return torch.where(density < 2 * MIN_SHARE, 0.0, density)
+
+
+def _converted(tensors: dict[str, Tensor], *, bias_first: bool) -> SAE:
+    """The same SAE in our form: `b_dec` subtracted first, decoder rows of norm 1."""
+    W_enc, b_enc, W_dec, b_dec = (
+        tensors[name].double() for name in ("W_enc", "b_enc", "W_dec", "b_dec")
+    )
+    if not bias_first:
+        b_enc = b_enc + b_dec @ W_enc
+    for name in FACTORS:
+        if name in tensors:
+            W_dec = W_dec * tensors[name].double()[:, None]
+    norms = W_dec.norm(dim=1)
+    norms = torch.where(norms > 0, norms, 1.0)
+    sae = SAE(*W_enc.shape)
+    weights = {
+        "W_enc": W_enc * norms,
+        "b_enc": b_enc * norms,
+        "W_dec": W_dec / norms[:, None],
+        "b_dec": b_dec,
+    }
+    sae.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    return sae

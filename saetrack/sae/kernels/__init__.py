@@ -1,0 +1,1 @@
+"""The same step over active pairs, and on a GPU."""

@@ -1,0 +1,1 @@
+"""How a chain is made: activations, one checkpoint, one link, the loop over checkpoints."""

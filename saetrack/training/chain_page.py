@@ -1,0 +1,17 @@
+"""A chain's page in the registry: aliases, curves, table and figure, brought up to date."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from saetrack.chain.plan import Chain
+from saetrack.figures.chain import chain_figure
+from saetrack.registry import Registry
+
+
+def update_chain_page(registry: Registry, chain: Chain) -> None:
+    """Draw a chain as far as it is registered, and hand it to the registry."""
+    with tempfile.TemporaryDirectory() as folder:
+        chain_figure(registry.table(chain), chain.name, Path(folder) / "chain")
+        registry.finish(chain, Path(folder))

@@ -1,0 +1,136 @@
+"""One link while it trains: watched on held-out tokens, saved, and handed to the registry."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Self
+
+from saetrack.chain.link_store import Recorder, TrainedLink
+from saetrack.chain.plan import Chain, Link
+from saetrack.lm.ce_loss import CELoss
+from saetrack.sae.metrics import Evaluation, evaluate
+from saetrack.sae.trainer import Training
+from saetrack.sae.warm_start import Start
+from saetrack.utils.timing import part
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class LinkTraining:
+    """One link of a stage, from its start to what it leaves behind."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        link: Link,
+        start: Start,
+        held_out: Float[Tensor, "tokens d_in"],
+        ce_loss: CELoss | None,
+        recorder: Recorder,
+    ) -> None:
+        """A link that has not trained yet; `restore` makes it one that has."""
+        config = chain.config
+        self.chain = chain
+        self.link = link
+        self.training = Training(start.step, link.optimiser, config.revival)
+        self.training.revived |= start.restarted
+        self._b_dec_lag = start.b_dec_lag
+        self._residual_mean_distance = start.residual_mean_distance
+        self._held_out = held_out
+        self._ce_loss = ce_loss
+        self._recorder = recorder
+        # Every evaluation so far, by training tokens: a continued link records them again.
+        self._history: list[tuple[int, dict[str, float]]] = []
+
+    @part("metrics")
+    def evaluate(self, train_s: float) -> Evaluation:
+        """Measure on the held-out tokens, and record it."""
+        config = self.chain.config
+        step = self.training.step
+        evaluation = evaluate(
+            step.sae,
+            self._held_out,
+            step.loss_config,
+            config.evaluation.matched_l0,
+        )
+        metrics = {**evaluation.scalars(), "train_s": train_s}
+        if self._ce_loss is not None:
+            metrics |= self._ce_loss.metrics(step.sae)
+        self._record(self.training.done_tokens, metrics)
+        return evaluation
+
+    def finish(self, train_s: float) -> int:
+        """Evaluate, record how the link started, register; the version."""
+        evaluation = self.evaluate(train_s)
+        before, after = self._history[0][1], self._history[-1][1]
+        assert self.training.first_loss is not None
+        start = {
+            "start_loss": self.training.first_loss,
+            "start_explained_variance": before["explained_variance"],
+            "start_dead": before["dead"],
+            "start_b_dec_lag": self._b_dec_lag,
+            "sparse_share": self.training.step.sparse_steps / self.training.done_steps,
+        }
+        step = self.training.step
+        ranks = step.sae.ranks
+        keeps_adam = self.chain.config.warm_start.adam == "carried"
+        trained = TrainedLink(
+            sae=step.sae.unshard(),
+            evaluation=evaluation,
+            metrics={**after, **start},
+            train_s=train_s,
+            residual_mean_distance=self._residual_mean_distance,
+            revived=sorted(self.training.revived),
+            adam=ranks.unshard(step.adam.state()) if keeps_adam else None,
+            processes=ranks.count,
+        )
+        with part("registry"):
+            self._recorder.log(start, 0)
+            version = self._recorder.register(trained)
+        log.info("%s", self._finished_line(evaluation, train_s, version))
+        return version
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and facts from which `restore` goes on."""
+        training = self.training
+        facts = {
+            "done_steps": training.done_steps,
+            "done_tokens": training.done_tokens,
+            "first_loss": training.first_loss,
+            "revived": sorted(training.revived),
+            "b_dec_lag": self._b_dec_lag,
+            "residual_mean_distance": self._residual_mean_distance,
+            "history": self._history,
+        }
+        return training.step.state(), facts
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Self:
+        """Go on from a `state`; its evaluations are recorded again."""
+        training = self.training
+        training.step.load(tensors)
+        training.done_steps = facts["done_steps"]
+        training.done_tokens = facts["done_tokens"]
+        training.first_loss = facts["first_loss"]
+        training.revived = set(facts["revived"])
+        self._b_dec_lag = facts["b_dec_lag"]
+        self._residual_mean_distance = facts["residual_mean_distance"]
+        for done_tokens, metrics in facts["history"]:
+            self._record(done_tokens, metrics)
+        return self
+
+    def _finished_line(self, evaluation: Evaluation, train_s: float, version: int) -> str:
+        return (
+            f"L{self.chain.layer} {self.chain.label(self.link)}: "
+            f"explained variance {evaluation.explained_variance:.3f}, L0 {evaluation.l0:.1f}, "
+            f"dead {100 * evaluation.dead:.1f} %, {self.link.tokens / train_s:,.0f} tokens/s, "
+            f"version {version}"
+        )
+
+    def _record(self, done_tokens: int, metrics: dict[str, float]) -> None:
+        self._history.append((done_tokens, metrics))
+        with part("registry"):
+            self._recorder.log(metrics, done_tokens)

@@ -1,0 +1,142 @@
+"""THE chain loop: one SAE per checkpoint, each started from the one before (paper, section 2.3)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from saetrack.chain.config import TrackConfig
+from saetrack.chain.plan import Chain, CheckpointJob, Track
+from saetrack.lm.checkpoints.ahead import Ahead
+from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.training.chain_page import update_chain_page
+from saetrack.training.checkpoint import TrainingContext, train_checkpoint
+from saetrack.training.prepare import PreparedTrack, prepare, wait_until_grown
+from saetrack.utils.progress import duration
+from saetrack.utils.settings import Settings
+from saetrack.utils.timing import percentages, timed
+
+log = logging.getLogger(__name__)
+
+
+def train_missing(config: TrackConfig, settings: Settings) -> tuple[int, PreparedTrack]:
+    """Train every link of a track that the registry lacks, here and now.
+
+    Returns:
+        How many links were trained, and the track as it then was.
+
+    Raises:
+        UserError: something is out of reach, or asks for what does not exist.
+    """
+    n_trained = 0
+    while True:
+        prepared = prepare(config, settings)
+        n_trained += train_track(prepared.track, prepared.source, prepared.context)
+        update_chain_pages(prepared, n_trained)
+        if not wait_until_grown(prepared):
+            return n_trained, prepared
+
+
+def train_track(track: Track, source: CheckpointSource, context: TrainingContext) -> int:
+    """Train every link of a planned track that the store lacks; how many they were."""
+    n_trained = 0
+    for pending in pending_checkpoints(track, source, context):
+        pending.train()
+        n_trained += pending.n_links
+    return n_trained
+
+
+@dataclass(frozen=True)
+class PendingCheckpoint:
+    """A checkpoint whose links, or some of them, are to be trained.
+
+    Attributes:
+        job: the links of all layers.
+        n_links: how many of them the registry lacked.
+        ahead: gives the checkpoint, and fetches the next one meanwhile.
+        context: where to train.
+    """
+
+    job: CheckpointJob
+    n_links: int
+    ahead: Ahead
+    context: TrainingContext
+
+    @property
+    def label(self) -> str:
+        """The checkpoint as a person names it."""
+        chain, link = self.job.links[0]
+        return f"{chain.config.direction} s{chain.config.seed} · {chain.label(link)}"
+
+    def train(self) -> None:
+        """Train and register what is missing; goes on from a saved state if there is one."""
+        train_checkpoint(self.job, self.ahead, self.context)
+
+
+def pending_checkpoints(
+    track: Track, source: CheckpointSource, context: TrainingContext
+) -> Iterator[PendingCheckpoint]:
+    """The checkpoints that lack links, in the chain's order; train each before asking for the next.
+
+    While one is trained, the next one is fetched. Links that another chain has trained already
+    are adopted, and do not come. Between two of them, a log line says how far the track is.
+
+    Args:
+        track: what to train.
+        source: of its checkpoints.
+        context: the store, the device, the folder for states.
+    """
+    missing = {identity for chain in track.chains for identity in _missing(chain, context)}
+    counted = [(job, sum(link.identity in missing for _, link in job.links)) for job in track.jobs]
+    pending = [(job, n_links) for job, n_links in counted if n_links]
+    tokens_left = sum(job.tokens for job, _ in pending)
+    tokens_done = 0
+    began_s = time.monotonic()
+    with (
+        Ahead(source, [job.checkpoint for job, _ in pending]) as ahead,
+        timed(context.device) as timing,
+    ):
+        for number, (job, n_links) in enumerate(pending, start=1):
+            before_s = timing.spent_s()
+            yield PendingCheckpoint(job, n_links, ahead, context)
+            tokens_done += job.tokens
+            tokens_left -= job.tokens
+            left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
+            log.info(
+                "%d of %d links done, %s left; this one: %s",
+                number,
+                len(pending),
+                duration(left_s),
+                percentages(
+                    {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}
+                ),
+            )
+
+
+def update_chain_pages(prepared: PreparedTrack, n_trained: int) -> None:
+    """Bring the registry's page of every chain of a track up to date.
+
+    Args:
+        prepared: the track.
+        n_trained: links that were trained since; where none was, a finished page stays as it is.
+    """
+    if prepared.context.ranks.rank > 0:
+        return
+    for chain in prepared.track.chains:
+        if n_trained or not prepared.registry.is_finished(chain):
+            update_chain_page(prepared.registry, chain)
+
+
+def _missing(chain: Chain, context: TrainingContext) -> list[str]:
+    """Identities of the links to train; what another chain has trained already is adopted."""
+    registered = context.store.versions(chain)
+    missing = [link for link in chain.links if link.identity not in registered]
+    adopted = 0
+    while missing and context.store.adopt(chain, missing[0]) is not None:
+        del missing[0]
+        adopted += 1
+    note = f", {adopted} taken over from other chains" if adopted else ""
+    log.info("%s: %d of %d links to train%s", chain.name, len(missing), len(chain.links), note)
+    return [link.identity for link in missing]

@@ -1,0 +1,25 @@
+"""On which device a process computes."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
+
+
+def choose_device(settings: Settings) -> torch.device:
+    """The device of the settings; `auto` is a GPU where there is one.
+
+    Raises:
+        UserError: a GPU is asked for and torch sees none.
+    """
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise UserError("SAETRACK_DEVICE='cuda': torch sees no GPU here; use auto or cpu")
+    if not has_gpu or settings.device == "cpu":
+        return torch.device("cpu")
+    rank_here = os.environ.get("LOCAL_RANK")  # torchrun's; one GPU each
+    return torch.device("cuda" if rank_here is None else f"cuda:{rank_here}")

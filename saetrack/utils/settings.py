@@ -1,0 +1,139 @@
+"""WHERE things live: addresses, folders, the device. Nothing here changes what is computed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlparse
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from saetrack.utils.errors import UserError, one_line
+
+PREFIX = "SAETRACK_"
+TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+
+
+class Settings(BaseSettings):
+    """Read from `SAETRACK_*` environment variables and `.env`; see `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=False
+    )
+
+    tracking_uri: str = Field(
+        default="sqlite:///mlruns/mlflow.db",
+        description="MLflow tracking server and model registry.",
+    )
+    artifact_dir: Path = Field(
+        default=Path("mlruns/artifacts"),
+        description="Where artifacts of new experiments go; a server address decides for itself.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/saetrack"),
+        description="The mini-LM and tokenised corpora. Safe to delete: it is made again.",
+    )
+    fetched_bytes: int = Field(
+        default=100 * 10**9,
+        gt=0,
+        description="Disk that downloaded checkpoints may take, and downloaded links as much. "
+        "Those longest unused go first, and only those that a track fetched.",
+    )
+    runner: Literal["here", "workers", "dask", "ray"] = Field(
+        default="here",
+        description="What a sweep's tracks run on: its own process, one after another; the workers "
+        "of the pool; a Dask or a Ray cluster.",
+    )
+    runner_address: str | None = Field(
+        default=None,
+        description="Of the Dask scheduler or the Ray head; without, each starts one here.",
+    )
+    listen: str = Field(
+        default="127.0.0.1",
+        description="Address that this machine's servers listen on. Any but a loopback needs a "
+        "user and a password, in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto takes a GPU where torch sees one."
+    )
+    models_file: Path | None = Field(
+        default=None,
+        description="YAML with LMs of your own, in the form of the catalogue.",
+    )
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        address = urlparse(value)
+        if address.scheme.split("+")[0] not in TRACKING_SCHEMES:
+            raise ValueError(f"must be an address that begins with {', '.join(TRACKING_SCHEMES)}")
+        if address.scheme.startswith("http") and not address.hostname:
+            raise ValueError("names no host; for example http://127.0.0.1:5000")
+        return value
+
+    @field_validator("artifact_dir", "cache_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _writable(self) -> Self:
+        folders = {"cache_dir": self.cache_dir}
+        if not self.tracking_uri.startswith("http"):
+            folders["artifact_dir"] = self.artifact_dir
+        if self.tracking_uri.startswith("sqlite:///"):
+            folders["tracking_uri"] = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
+        for field, folder in folders.items():
+            _require_writable(field, folder)
+        return self
+
+
+class _ModelsFile(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    models_file: Path | None = None
+
+
+def models_file() -> Path | None:
+    """The file with the user's own LMs.
+
+    Read apart from the rest: the name of an LM is checked before any folder is made.
+    """
+    own = _ModelsFile().models_file
+    return None if own is None else own.expanduser().absolute()
+
+
+def _require_writable(field: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{PREFIX}{field.upper()}={folder}: cannot be made ({error.strerror}); "
+            "name a folder that can be written"
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"{PREFIX}{field.upper()}={folder}: not writable; name a folder that can be written"
+        )
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        UserError: an unknown or impossible setting.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            raise UserError(
+                f"{name}={os.environ[name]!r}: unknown setting; known: {', '.join(sorted(known))}"
+            )
+    try:
+        return Settings()
+    except ValidationError as error:
+        field, _, rest = one_line(error).partition("=")
+        variable = PREFIX + field.upper().removeprefix(PREFIX)
+        raise UserError(f"{variable}={rest}") from None

@@ -1,0 +1,270 @@
+"""The analysis of a registered chain, from the registry to the page in MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from saetrack.analysis.contexts.datapoints import unite
+from saetrack.analysis.contexts.top_contexts import TopContexts
+from saetrack.analysis.meaning.labelling import HAND_LABELS
+from saetrack.analysis.pipeline.analyze import analyze
+from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
+from saetrack.analysis.pipeline.study import Study
+from saetrack.chain.plan import Link, plan_track, scheduled
+from saetrack.cli.main import app
+from saetrack.data.corpus import Corpus
+from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.registry import Registry
+from saetrack.training.activations_store import ActivationsStore
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
+from tests.support.nano import NANO_TRACK
+from tests.support.running import run
+
+STILL: dict[str, Any] = {
+    **NANO_TRACK,
+    "schedule": [
+        {"first": 5, "last": 5, "tokens": 8_192},
+        {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
+    ],
+}
+QUESTIONS: dict[str, Any] = {
+    "track": NANO_TRACK,
+    "controls": {
+        "stands still": {"role": "noise", "track": STILL},
+        "never trained": {"role": "replicate", "track": {**NANO_TRACK, "seed": 9}},
+    },
+    "contexts": 5,
+    "random_directions": 16,
+    "baseline_tokens": 16,
+    "sample_tokens": 32,
+    "sampled_features": 20,
+}
+
+
+@pytest.fixture(scope="module")
+def analyze_config() -> AnalyzeConfig:
+    return load_analyze_config(QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def registered(
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    source: CheckpointSource,
+    corpus: Corpus,
+) -> RegisteredChain:
+    registry = Registry(module_settings)
+    assert analyze_config.track is not None
+    for one in (analyze_config.track, analyze_config.controls["stands still"].track):
+        run(plan_track(one, source, scheduled(one, source), corpus), source, registry)
+    (found,) = registered_chains(analyze_config, module_settings)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"chain": "mini"}, r"chain='mini': give either chain or track"),
+        ({"track": None}, r"chain=None: give either chain or track"),
+        ({"baseline_draws": 1}, r"baseline_draws=1: input should be greater than or equal to 5"),
+        ({"versions": [1]}, r"versions=.*at least 3 items"),
+    ],
+)
+def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        load_analyze_config({**QUESTIONS, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_registered_is_said_in_one_line(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    unknown = load_analyze_config({"chain": "nobody"})
+    with pytest.raises(UserError, match="chain='nobody': no such chain is registered"):
+        registered_chains(unknown, module_settings)
+    untrained = load_analyze_config({"track": {**NANO_TRACK, "seed": 9}})
+    with pytest.raises(UserError, match="0 of its 4 links are registered"):
+        registered_chains(untrained, module_settings)
+
+
+def test_a_chain_is_found_by_its_name_and_versions(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    by_name = load_analyze_config({"chain": registered.chain.name, "versions": [1, 2, 4]})
+    (found,) = registered_chains(by_name, module_settings)
+    assert found.chain.name == registered.chain.name
+    assert [link.number for link in found.links] == [0, 1, 3]
+
+
+def test_one_pass_reads_what_the_residual_stream_gives(
+    registered: RegisteredChain, corpus: Corpus
+) -> None:
+    link = registered.links[-1]
+    feature_pass = registered.open(link)
+    rows = corpus.rows("analysis")
+    points = unite({"some": (np.array([0, 3, 63]), np.array([5, 0, 31]))})
+    top = TopContexts(64, 5, exclude_bos=None, window=None)
+    found = feature_pass.at(points, [top])
+    lm = feature_pass.lm
+    expected = lm.resid_pre(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
+    expected = expected[torch.arange(3), torch.tensor([5, 0, 31])]
+    torch.testing.assert_close(found.x, expected, rtol=1e-4, atol=1e-4)
+    assert found.feature_acts is not None
+    dense = torch.from_numpy(found.feature_acts.toarray())
+    torch.testing.assert_close(
+        dense, feature_pass.sae.encode(found.x).detach(), rtol=1e-3, atol=1e-4
+    )
+    stream = ActivationsStore(lm, replace(corpus), exclude_bos=False, seed=0)
+    whole = stream._residuals("analysis", torch.arange(len(rows)))[0]
+    acts = feature_pass.sae.encode(whole).detach()
+    contexts = top.result()
+    torch.testing.assert_close(
+        torch.from_numpy(contexts.max_acts), acts.max(dim=0).values, rtol=1e-3, atol=1e-4
+    )
+    assert list(contexts.fires) == (acts > 0).sum(dim=0).tolist()
+
+
+def test_the_analysis_is_a_run_with_tables_and_figures(
+    registered: RegisteredChain,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # UMAP compiles for half a minute; its own test is elsewhere.
+    monkeypatch.setattr("saetrack.analysis.pipeline.tables.project", planes_of_zeros)
+    asked: list[int] = []
+
+    def ask(study: Study, link: Link) -> CheckpointResult:
+        asked.append(link.number)
+        if link.number == 2 and asked.count(2) == 1:
+            raise InterruptedError
+        return study.answers(link)
+
+    with pytest.raises(InterruptedError):
+        analyze(analyze_config, module_settings, registered, ask)
+    passes = count_passes(monkeypatch)
+    fetched = count_fetched_ahead(monkeypatch)
+    line = analyze(analyze_config, module_settings, registered, ask).done
+    assert asked == [0, 1, 2, 0, 1, 2, 3]
+    # Links that had answered are not read again.
+    assert passes == [3, 5]
+    assert fetched[0] == 5  # while the one before was read
+    assert registered.chain.name in line
+    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    (logged,) = client.search_runs(
+        [client.get_experiment_by_name("nano").experiment_id], "tags.kind = 'analysis'"
+    )
+    assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
+    assert "stands still" in logged.data.tags["controls"]
+    assert "never trained" not in logged.data.tags["controls"]
+    folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
+    inputs = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert inputs >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
+    assert inputs == {path.stem for path in (folder / "figures").glob("*.svg")}
+    page = (folder / "page.html").read_text()
+    assert page.count("data:image/png") == len(inputs)
+    counts = pd.read_parquet(folder / "tables" / "label_counts.parquet")
+    assert set(counts.groupby("lm_step")["features"].sum()) == {64}
+    curves = pd.read_parquet(folder / "tables" / "curves.parquet")
+    assert {"final", "first", "random_directions"} == set(curves["chosen"])
+    again = analyze(analyze_config, module_settings, registered, ask)
+    assert "was analysed before" in again.done
+    assert len(asked) == 7
+    labels_by_hand_are_held_against_the_automatic_ones(
+        registered.chain.name, module_settings, folder, logged.info.run_id, tmp_path, monkeypatch
+    )
+
+
+def labels_by_hand_are_held_against_the_automatic_ones(
+    chain: str,
+    settings: Settings,
+    folder: Path,
+    run_id: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)
+    sheet = place / "labelled.csv"
+    command = CliRunner().invoke
+    written = command(app, ["sheet", chain, "--to", str(sheet), "--features", "10"])
+    assert written.exit_code == 0, written.output
+    rows = pd.read_csv(sheet, dtype=str, keep_default_na=False)
+    assert len(rows) == 10 and set(rows["label"]) == {""}
+    assert rows["contexts"].str.startswith("1. ").all()
+    refused = command(app, ["sheet", chain, "--to", str(sheet)])
+    assert isinstance(refused.exception, UserError) and "exists already" in str(refused.exception)
+    automatic = pd.read_parquet(folder / "tables" / "labels.parquet").set_index("feature")["label"]
+    features = rows["feature"].astype(int)
+    rows["label"] = automatic[features].where(automatic.isin(HAND_LABELS), "noise").to_numpy()
+    agrees = (rows["label"] == automatic[features].to_numpy()).mean()
+    rows.to_csv(sheet, index=False)
+    read = command(app, ["agreement", chain, str(sheet)])
+    assert read.exit_code == 0 and "10 features, 0 left empty" in read.output
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    assert client.get_run(run_id).data.metrics["hand.agreement"] == pytest.approx(agrees)
+    rows.assign(label="token level").to_csv(sheet, index=False)
+    wrong = command(app, ["agreement", chain, str(sheet)])
+    assert isinstance(wrong.exception, UserError) and "labels are token" in str(wrong.exception)
+    nobody = command(app, ["sheet", "nobody"])
+    assert "chain='nobody': no such chain is registered" in str(nobody.exception)
+
+
+def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "fit": fit,
+                "checkpoint_index": checkpoint.checkpoint_index,
+                "lm_step": checkpoint.lm_step,
+                "feature": feature,
+                "datapoint": 0,
+                "u": 0.0,
+                "v": 0.0,
+            }
+            for checkpoint in checkpoints
+            for feature in followed.features
+        ]
+    )
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Checkpoints at whose datapoints a pass reads, in order."""
+    from saetrack.analysis.pipeline.feature_pass import FeaturePass
+
+    passes: list[int] = []
+    read = FeaturePass.at
+
+    def at(self: FeaturePass, *rest: Any) -> Any:
+        passes.append(self.checkpoint.checkpoint_index)
+        return read(self, *rest)
+
+    monkeypatch.setattr(FeaturePass, "at", at)
+    return passes
+
+
+def count_fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Checkpoints that begin to be fetched before they are asked for, in order."""
+    from saetrack.lm.checkpoints.ahead import Ahead
+
+    fetched: list[int] = []
+    begin = Ahead._begin
+
+    def began(self: Ahead, checkpoint: Any) -> None:
+        fetched.append(checkpoint.checkpoint_index)
+        begin(self, checkpoint)
+
+    monkeypatch.setattr(Ahead, "_begin", began)
+    return fetched

@@ -1,0 +1,167 @@
+"""Blockwise assignment against scipy's dense one, and matching by activation correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from saetrack.analysis.matching.activation_matching import (
+    SharedTokens,
+    match_activations,
+    match_summary,
+)
+from saetrack.analysis.matching.assignment import assign
+from saetrack.analysis.matching.decoder_matching import assignment, match_features, scores
+from saetrack.analysis.matching.match_quality import match_quality
+from saetrack.analysis.matching.scores import ProductScores
+from saetrack.sae.kernels.sparse import active_pairs
+from saetrack.sae.model import SAE, new_sae
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "BLOCK_SCORES", 1000)  # several blocks, the last one shorter
+
+
+def directions(count: int, d_in: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return normalize(torch.randn(count, d_in, generator=generator, dtype=torch.float64), dim=1)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (6, 6), (60, 60), (40, 70), (70, 40)])
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_random_directions_are_assigned_as_densely(sizes, candidates: int) -> None:
+    for seed in range(3):
+        left, right = directions(sizes[0], 8, seed), directions(sizes[1], 8, seed + 50)
+        found = assign(ProductScores(left, right), candidates)
+        rows, columns = linear_sum_assignment((left @ right.T).numpy(), maximize=True)
+        assert found.exact and found.gap < 1e-9
+        assert np.array_equal(found.rows, rows) and np.array_equal(found.columns, columns)
+        assert found.score == pytest.approx((left @ right.T).numpy()[rows, columns])
+
+
+def test_a_planted_dictionary_needs_few_candidates() -> None:
+    left = directions(300, 32, 0)
+    places = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    right = torch.empty_like(left)
+    right[places] = normalize(left + 0.05 * directions(300, 32, 2) * 32**0.5, dim=1)
+    found = assign(ProductScores(left, right), candidates=2)
+    assert found.exact and found.rounds == 1 and found.candidates < 1200
+    assert np.array_equal(found.columns, places.numpy())
+
+
+def test_crowded_columns_are_completed_and_priced() -> None:
+    """All rows want the same two columns: the candidates alone hold no assignment."""
+    left = normalize(torch.ones(30, 4).double() + 0.1 * directions(30, 4, 0), dim=1)
+    right = torch.cat([left[:2], -left[2:]])
+    found = assign(ProductScores(left, right), candidates=1)
+    dense = (left @ right.T).numpy()
+    assert found.exact and len(set(found.columns)) == 30
+    assert found.score.sum() == pytest.approx(dense[linear_sum_assignment(-dense)].sum())
+
+
+def test_the_gap_bounds_what_an_unfinished_search_misses() -> None:
+    left, right = directions(80, 4, 0), directions(80, 4, 1)
+    dense = (left @ right.T).numpy()
+    best = dense[linear_sum_assignment(-dense)].sum()
+    unfinished = assign(ProductScores(left, right), candidates=1, rounds=1)
+    assert not unfinished.exact
+    assert 1e-6 < best - unfinished.score.sum() <= unfinished.gap
+    assert assign(ProductScores(left, right), candidates=1).exact
+
+
+def test_prices_prove_the_assignment() -> None:
+    """Duality, directly: prices are not negative, 0 where nobody is, and nobody wants to change."""
+    dense = directions(20, 6, 3) @ directions(25, 6, 4).T
+    everything = assignment._Graph(
+        *(part.ravel() for part in np.indices(dense.shape)), dense.numpy().ravel()
+    )
+    columns, matched = assignment._assign_candidates(everything, dense.shape)
+    prices = assignment._prices(everything, columns, matched, 25)
+    alone = np.setdiff1d(np.arange(25), columns)
+    assert (prices >= 0).all() and (prices[alone] == 0).all() and prices.max() > 0.01
+    net = dense.numpy() - prices
+    assert (net.max(axis=1) <= net[np.arange(20), columns] + 1e-9).all()
+
+
+def test_nothing_to_assign() -> None:
+    nothing = assign(ProductScores(torch.zeros(0, 4).double(), directions(5, 4, 0)))
+    assert len(nothing.rows) == 0 and nothing.exact
+
+
+def test_quality_is_that_of_a_direct_look() -> None:
+    left, right = directions(30, 6, 0), directions(40, 6, 1)
+    products = ProductScores(left, right)
+    found = assign(products)
+    dense = (left @ right.T).numpy()
+    for _, pair in match_quality(products, found).iterrows():
+        row, column = int(pair["row"]), int(pair["column"])
+        others = np.delete(dense[row], column).max(), np.delete(dense[:, column], row).max()
+        assert pair["row_runner_up"] == pytest.approx(others[0])
+        assert pair["column_runner_up"] == pytest.approx(others[1])
+        assert pair["margin"] == pytest.approx(dense[row, column] - max(others))
+        assert pair["mutual_best"] == (dense[row, column] >= max(others))
+
+
+def test_features_are_matched_in_blocks_as_at_once() -> None:
+    left, right = (new_sae(16, 90, torch.zeros(16), seed) for seed in (0, 1))
+    density = torch.ones(90)
+    density[::9] = 0
+    dense = match_features(left, right, density, torch.ones(90))
+    blockwise = match_features(left, right, density, torch.ones(90), dense_pairs=0, candidates=3)
+    assert blockwise.exact and dense.exact
+    assert torch.equal(dense.left, blockwise.left) and torch.equal(dense.right, blockwise.right)
+    torch.testing.assert_close(dense.cosine, blockwise.cosine)
+    assert dense.scalars() == pytest.approx(blockwise.scalars())
+
+
+def planted_pair(d_sae: int = 40, d_in: int = 24) -> tuple[SAE, SAE, Tensor]:
+    """Two SAEs whose features fire alike, in another order, with unlike decoders."""
+    left = new_sae(d_in, d_sae, torch.zeros(d_in), 0)
+    right = new_sae(d_in, d_sae, torch.zeros(d_in), 1)
+    places = torch.randperm(d_sae, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        left.b_enc -= 0.3
+        right.W_enc[:, places] = 2 * left.W_enc  # correlation knows no scale
+        right.b_enc[places] = 2 * left.b_enc
+        left.b_enc[7] = -100.0  # dead
+    return left, right, places
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_activations_match_what_fires_alike(sparse: bool) -> None:
+    left, right, places = planted_pair()
+    tokens = torch.randn(500, 24, generator=torch.Generator().manual_seed(3))
+    shared = SharedTokens()
+    for batch in tokens.split(200):
+        if sparse:
+            shared.add(active_pairs(left, batch), active_pairs(right, batch))
+        else:
+            shared.add(left.encode(batch), right.encode(batch))
+    correlations = shared.correlations()
+    assert correlations.shape == (39, 40)
+    acts = [sae.encode(tokens).detach().double().numpy().T for sae in (left, right)]
+    direct = np.corrcoef(np.delete(acts[0], 7, axis=0), acts[1])[:39, 39:]
+    blockwise = np.concatenate([values.numpy() for _, values in scores.blocks(correlations)])
+    assert blockwise == pytest.approx(direct, abs=1e-6)  # float32 activations
+    found, table = match_activations(correlations, decoders=(left.W_dec, right.W_dec))
+    assert found.exact and 7 not in set(table["left"])
+    assert list(table["right"]) == [int(places[left]) for left in table["left"]]
+    assert table["correlation"].to_numpy() == pytest.approx(1, abs=1e-6)
+    rows = left.W_dec[list(table["left"])], right.W_dec[list(table["right"])]
+    cosines = (rows[0] * rows[1]).sum(dim=1)
+    assert table["decoder_cosine"].to_numpy() == pytest.approx(cosines.detach().numpy(), abs=1e-6)
+    firing = (acts[0] > 0).mean(axis=1)[table["left"]]
+    assert table["left_density"].to_numpy() == pytest.approx(firing)
+    summary = match_summary(correlations, found, table)
+    assert (summary["pairs"], summary["left_dead"], summary["right_dead"]) == (39, 1, 0)
+    assert summary["share_mutual_best"] == 1 and summary["tokens"] == 500
+
+
+def test_unlike_tokens_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 and 4 tokens"):
+        SharedTokens().add(torch.rand(3, 5), torch.rand(4, 5))

@@ -1,0 +1,287 @@
+"""Figures of formation, meanings and projections: drawn from planted tables, never blank."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from saetrack.analysis.drift.histograms import histogram_table
+from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
+from saetrack.analysis.figures.formation import (
+    SIMILARITY_PANELS,
+    progress_figure,
+    regions_figure,
+)
+from saetrack.analysis.figures.matching import identity_figure
+from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
+from saetrack.analysis.figures.polysemy import polysemy_figure
+from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
+from saetrack.analysis.figures.umap import umap_figure
+from saetrack.analysis.formation.phases import find_phases, phase_spans
+from saetrack.analysis.formation.progress_measure import FollowedSets, PointActivations
+from saetrack.analysis.formation.projection import Projection, project
+from saetrack.figures.steps import Setting
+from tests.support.planted_figures import (
+    CLASSES,
+    SETTING,
+    STEPS,
+    TRAINED,
+    kept_figures,
+    planted_curves,
+    planted_drift,
+    planted_labels,
+    planted_labels_of,
+    planted_pairs,
+    planted_patterns,
+    planted_polysemy,
+    planted_progress,
+)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    return kept_figures(monkeypatch)
+
+
+def caption(figure: Figure) -> str:
+    return " ".join(str(figure.get_supxlabel()).split())
+
+
+def inputs(draw, path: Path) -> None:
+    draw(path / "once")
+    assert matplotlib.image.imread(path / "once.png")[..., :3].std() > 0.05, "blank"
+    assert (path / "once.svg").stat().st_size > 10_000
+
+
+def test_figure_of_the_progress(tmp_path: Path) -> None:
+    curves, baseline = planted_curves()
+    alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
+    inputs(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
+
+
+def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(
+    figures: list[Figure],
+) -> None:
+    curves, baseline = planted_curves()
+    progress_figure(curves, baseline, Setting("plain"), Path("progress"), SIMILARITY_PANELS)
+    assert len(figures[0].axes) == 3
+    for axes, measure in zip(figures[0].axes, SIMILARITY_PANELS, strict=True):
+        rows = curves[(curves["measure"] == measure) & (curves["class"] == "concept")]
+        lines = [part.get_ydata() for part in axes.lines if len(part.get_xdata()) == len(STEPS)]
+        assert any(np.allclose(values, rows["q0.5"]) for values in lines)
+
+
+def planted_regions() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    feature, region = (part.reshape(-1) for part in np.mgrid[:90, :5])
+    rise = (region / 4) * (feature % 3 + 1) / 4 + generator.normal(0, 0.05, 450)
+    return pd.DataFrame(
+        {"feature": feature, "region": region, "low": region / 5, "high": (region + 1) / 5}
+        | {"datapoints": 25, "token_purity": 0.2 + rise, "activation_cosine_centred": rise}
+        | {"feature_cosine_centred": rise / 2}
+    )
+
+
+def test_figure_of_the_regions(tmp_path: Path) -> None:
+    labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
+    inputs(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
+
+
+def test_figure_of_the_labels(tmp_path: Path) -> None:
+    inputs(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+
+
+def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
+    labels_figure(planted_labels(), SETTING, Path("labels"))
+    top = figures[0].axes[0]
+    hatched = [patch for patch in top.patches if patch.get_hatch()]
+    assert len(hatched) == len(SETTING.collapsed)
+    stack = max(part.get_zorder() for part in top.collections)
+    assert min(patch.get_zorder() for patch in hatched) > stack
+
+
+def test_histograms_stand_at_as_many_links_before_the_end(figures: list[Figure]) -> None:
+    chain, short = planted_drift(1.5), planted_drift(0.3, links=5)
+    table = histogram_table(chain)
+    by_link = table.groupby("link").agg({"features": "sum", "share": "sum", "excluded": "max"})
+    # The first feature dies at link 3, and only there.
+    assert by_link["features"].tolist() == [199 if link == 3 else 200 for link in range(14)]
+    assert by_link["share"].to_numpy() == pytest.approx(1)
+    assert by_link["excluded"].sum() == 1
+    here = table[table["link"] == 2]
+    inside = (chain.cosine_to_final[2][:, None] >= here["low"].to_numpy()) & (
+        chain.cosine_to_final[2][:, None] < here["high"].to_numpy()
+    )
+    assert here["features"].tolist() == inside.sum(axis=0).tolist()
+    drift_histogram_figure(table, {"still": histogram_table(short)}, SETTING, Path("histograms"))
+    axes = figures[0].axes[0]
+    filled = [part for part in axes.patches if part.get_fill()]
+    outlines = [part for part in axes.patches if not part.get_fill()]
+    # Links 0, 2, 3, 5, 6, 8, 9, 10, 12: of 5 links, the control has those of the last three ridges.
+    assert len(filled) == 9 and len(outlines) == 3
+    assert [tick.get_text() for tick in axes.get_yticklabels()][:3] == ["0", "2", "4"]
+    assert "199 to 200 features per link; excluded: 0 to 1" in caption(figures[0])
+
+
+def test_lines_of_features_and_the_median_of_their_class(figures: list[Figure]) -> None:
+    progress, labels = planted_progress(), planted_labels_of()
+    progress_of_features_figure(progress, labels, range(0, 200, 2), SETTING, Path("lines"))
+    final = progress[progress["chosen"] == "final"]
+    wide = final.pivot_table(index="feature", columns="lm_step", values="activation_cosine_centred")
+    assert len(figures[0].axes) == 4
+    for axes, label in zip(figures[0].axes, CLASSES, strict=True):
+        of_class = wide[labels == label]
+        curves = [part for part in axes.lines if len(part.get_xdata()) == len(STEPS)]
+        thin, thick = curves[:-2], curves[-1]
+        assert thick.get_ydata() == pytest.approx(of_class.median().to_numpy())
+        allowed = of_class[of_class.index < 200].to_numpy()
+        assert len(thin) == 20 and len(allowed) > 20
+        for curve in thin:
+            assert np.isclose(allowed, curve.get_ydata()).all(axis=1).any()
+
+
+def test_polysemy_shows_who_lost_senses(figures: list[Figure]) -> None:
+    statistics, polysemy = planted_polysemy()
+    polysemy_figure(statistics, polysemy, SETTING, Path("polysemy"))
+    recall, coherence, determinism = figures[0].axes
+    lost = statistics[statistics["feature"].isin(range(0, 80, 8))].groupby("lm_step")
+    for axes, column in ((recall, "recall"), (coherence, "coherence_other")):
+        all_of_them, losing = (part for part in axes.lines if len(part.get_xdata()) == len(STEPS))
+        assert losing.get_ydata() == pytest.approx(lost[column].median().to_numpy())
+        assert all_of_them.get_ydata()[-1] != pytest.approx(losing.get_ydata()[-1], abs=0.1)
+    assert [part.get_label() for part in determinism.lines][:2] == ["token-level", "concept-level"]
+
+
+def test_identity_shows_correlations_where_there_is_no_common_stream(
+    figures: list[Figure],
+) -> None:
+    pairs = planted_pairs()
+    identity_figure(pairs, SETTING, Path("identity"))
+    seed, layer, agreement, nothing = figures[0].axes
+    assert seed.get_xlabel() == "decoder cosine c"
+    assert layer.get_xlabel() == "correlation of activations r"
+    assert agreement.get_visible() and not nothing.get_visible()
+    other = pairs[pairs["other"] == "layer 3"]
+    (shown,) = (part for part in layer.lines if len(part.get_xdata()) > 2)
+    middle = float(np.interp(0.5, shown.get_ydata(), shown.get_xdata()))
+    assert middle == pytest.approx(other["score"].median(), abs=0.01)
+    here = pairs[(pairs["by"] == "activations") & (pairs["other"] == "second seed")]
+    assert sum(len(part.get_offsets()) for part in agreement.collections) == len(here)
+
+
+def test_figure_of_the_patterns(tmp_path: Path) -> None:
+    inputs(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
+
+
+def planted_formed() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    labels = generator.choice(["token", "weak_concept", "concept", "noise"], 300)
+    formed = generator.choice(STEPS, 300).astype(float)
+    return pd.DataFrame({"final_label": labels, "formed_lm_step": formed})
+
+
+def test_figure_of_formation_points(tmp_path: Path) -> None:
+    inputs(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+
+
+def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
+    names = {"warm-up": (0, 48), "emergent": (48, 1500), "convergent": (1500, 2048)}
+    late = Setting("late", phases=names)
+    progress_of_features_figure(planted_progress(), planted_labels_of(), [], late, Path("late"))
+    figures[0].canvas.draw()
+    for axes in figures[0].axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert [text.get_text() for text in axes.texts] == list(names)[::-1]
+        panel = axes.get_window_extent()
+        assert all(box.x1 <= panel.x1 + 2 for box in boxes)
+        assert all(left.x1 < right.x0 for right, left in pairwise(boxes))
+
+
+def test_phases_of_a_planted_curve_become_spans() -> None:
+    table = find_phases({"rise": pd.Series(TRAINED, STEPS), "flat": pd.Series(1.0, STEPS)})
+    spans = phase_spans(table, "rise", STEPS)
+    assert list(spans) == ["warm-up", "emergent", "convergent"]
+    assert spans["warm-up"][0] == 0 and spans["convergent"][1] == 2048
+    assert spans["warm-up"][1] == spans["emergent"][0] == 16
+    assert phase_spans(table, "flat", STEPS) == {}
+
+
+def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame]:
+    """Seven features that lie apart more and more: the first two from the start."""
+    generator = np.random.default_rng(0)
+    directions = np.linalg.qr(generator.normal(size=(16, 16)))[0][:7]
+    checkpoints = []
+    for index, step in enumerate((0, 64, 2048)):
+        apart = np.where(np.arange(7) < 2, 1.0, index / 2)[:, None, None]
+        x = 2 * apart * directions[:, None] + generator.normal(size=(7, 25, 16)) * 0.2
+        x = torch.from_numpy(x.reshape(-1, 16)).float()
+        checkpoints.append(PointActivations(step, index, x, None))
+    features = pd.DataFrame(
+        {
+            "feature": np.arange(7) * 3,
+            "label": ["token", "token", *["concept"] * 3, "weak_concept", "noise"],
+            "name": ["while", "up", "emotions", "sports", "places", "utilize-", "?"],
+        }
+    )
+    return checkpoints, FollowedSets(np.arange(7) * 3, np.arange(175).reshape(7, 25)), features
+
+
+def planted_layout(fit: str) -> pd.DataFrame:
+    """A table as `project` gives it: features as clouds that draw together."""
+    checkpoints, followed, _ = planted_points()
+    directions = torch.randn(16, 2, generator=torch.Generator().manual_seed(3))
+    of_set, datapoint = np.nonzero(followed.points >= 0)
+    parts = [
+        pd.DataFrame(
+            {"fit": fit, "checkpoint_index": point.checkpoint_index, "lm_step": point.lm_step}
+            | {"feature": followed.features[of_set], "datapoint": datapoint}
+            | dict(zip("uv", (point.x @ directions).numpy().T, strict=True))
+        )
+        for point in checkpoints
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("fit", ["separate", "joint"])
+def test_figure_of_a_projection(fit: str, tmp_path: Path) -> None:
+    inputs(
+        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path), tmp_path
+    )
+
+
+def projected() -> None:
+    """In a process of its own, without the compiler, which takes longer than the layout."""
+    checkpoints, followed, _ = planted_points()
+    few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
+    settings = Projection(n_neighbors=5, n_epochs=30)
+    for fit in ("separate", "joint"):
+        project([checkpoints[0], checkpoints[2]], few, fit, settings).to_csv(f"{fit}.csv")
+    project(checkpoints[:1], few, "separate", settings).to_csv("again.csv")
+
+
+def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
+    code = "from tests.figures.test_analysis_figures import projected; projected()"
+    root = Path(__file__).parent.parent.parent
+    run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run, check=True)
+    separate, joint, again = (
+        pd.read_csv(tmp_path / f"{name}.csv") for name in ("separate", "joint", "again")
+    )
+    for points in (separate, joint):
+        assert len(points) == 2 * 7 * 6
+        at_end = points[points["lm_step"] == 2048]
+        centres = at_end.groupby("feature")[["u", "v"]].mean().loc[at_end["feature"]].to_numpy()
+        places = at_end[["u", "v"]].to_numpy()
+        nearest = np.hypot(*(places[:, None] - centres).T).argmin(axis=0)
+        assert (at_end["feature"].to_numpy()[nearest] == at_end["feature"]).mean() > 0.95
+    assert np.array_equal(separate[separate["lm_step"] == 0][["u", "v"]], again[["u", "v"]])

@@ -1,0 +1,320 @@
+"""Meanings, patterns, coherence, sheets and projections on data whose answer is planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+
+from saetrack.analysis.contexts.datapoints import token_ids_at
+from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
+from saetrack.analysis.contexts.token_purity import PREFIX_LETTERS, purity, vocabulary_forms
+from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.meaning.coherence import coherence, matched_null, window_embedder
+from saetrack.analysis.meaning.labelling import agreement, read_sheet, write_sheet
+from saetrack.analysis.meaning.labels import (
+    LABELS,
+    Criteria,
+    Meanings,
+    classify,
+    concept_share,
+    label_counts,
+    sample_features,
+)
+from saetrack.analysis.meaning.patterns import (
+    PATTERNS,
+    pattern_counts,
+    text_overlap,
+    trace_patterns,
+)
+from saetrack.analysis.meaning.polysemy import PolysemyCriteria, polysemy_loss
+
+TOKENS = [
+    *("<s>", " utilize", "utilized", "Utilizing", " utiliz", "utiliz"),
+    *(" firm", "Firm", "\n", "\n\n", " cat", "cats", " dog", " fish", " Sea", "!!"),
+]
+FORMS = vocabulary_forms(TOKENS)
+K = 10
+
+
+def test_forms_of_a_word_are_one_stem_and_cases_one_text() -> None:
+    texts = [FORMS.texts[text] for text in FORMS.text_ids]
+    assert texts[6:10] == ["firm", "firm", "\n", "\n\n"] and texts[4:6] == ["utiliz", "utiliz"]
+    assert len({*FORMS.stem_ids[1:4]}) == 1 and FORMS.stem_ids[10] == FORMS.stem_ids[11]
+    assert FORMS.stem_ids[4] != FORMS.stem_ids[1], "no word: Snowball does not know it"
+    assert len({*FORMS.prefix_ids[1:6]}) == 1 and len("util") == PREFIX_LETTERS
+    assert FORMS.prefix_ids[10] != FORMS.prefix_ids[11], "three letters are no beginning"
+
+
+def test_purity_is_the_share_of_the_commonest() -> None:
+    ids = np.array([[3, 3, 1, 3], [2, 1, 1, 2], [5, -1, -1, -1], [-1, -1, -1, -1]])
+    found = purity(ids)
+    np.testing.assert_array_equal(found.share, [0.75, 0.5, 1, np.nan])
+    assert found.commonest.tolist() == [3, 1, 5, -1] and found.distinct.tolist() == [2, 2, 1, 0]
+
+
+TOKEN, FORMS_OF_ONE, MANY = [6] * 6 + [7] * 3 + [13], [1, 2, 3, 4, 1, 2, 3, 5, 5, 13], [10, 12, 13]
+
+
+def labelled(lists: list[list[int]], z: list[float], status: list[str] | None = None):
+    ids = np.array([chosen + [-1] * (K - len(chosen)) for chosen in lists])
+    table = pd.DataFrame({"coherence": 0.0, "coherence_random": 0.0, "coherence_z": z})
+    states = pd.Series(status or ["live"] * len(ids))
+    return ids, classify(ids, FORMS, states, table, Criteria(contexts=8))
+
+
+def test_each_label_is_found() -> None:
+    many = (MANY * 4)[:K]
+    lists = [TOKEN, FORMS_OF_ONE, many, many, [10, 12] * 5, [6] * 7, [], TOKEN]
+    status = ["live"] * 6 + ["dead", "ultra_low"]
+    _, table = labelled(lists, [0, 0, 6, 4, 6, 9, np.nan, 0], status)
+    assert table["label"].tolist() == [
+        *("token", "weak_concept", "concept", "noise", "noise", "insufficient"),
+        *("dead", "ultra_low"),
+    ]
+    first = table.iloc[0]
+    assert (first["exact_purity"], first["token_purity"], first["top_text"]) == (0.6, 0.9, "firm")
+    assert table.loc[1, "stem_purity"] == 0.9 and table.loc[1, "token_purity"] == 0.3
+    counts = label_counts([Meanings(4, 2, table, np.empty((8, 0)))]).set_index("label")
+    assert list(counts.index) == list(LABELS) and counts["features"].sum() == 8
+    assert counts.loc["noise", "share"] == 0.4 and np.isnan(counts.loc["dead", "share"])
+    assert concept_share(counts.reset_index()).to_dict() == {4: pytest.approx(0.4)}
+
+
+def test_overlap_is_one_less_the_jensen_shannon_distance() -> None:
+    generator = np.random.default_rng(0)
+    left, right = (generator.integers(0, 6, (20, K)) for _ in range(2))
+    left[3, 4:] = -1
+    right[0] = left[0][::-1]
+    right[1], left[1] = 3, 4
+    left[2] = -1
+    shares = [
+        np.stack([np.bincount(row[row >= 0], minlength=6) for row in ids]) for ids in (left, right)
+    ]
+    slow = [
+        1 - jensenshannon(p, q, base=2) if p.sum() else np.nan for p, q in zip(*shares, strict=True)
+    ]
+    found = text_overlap(left, right)
+    np.testing.assert_allclose(found, slow, atol=1e-7)
+    assert found[0] == pytest.approx(1) and found[1] == pytest.approx(0) and np.isnan(found[2])
+
+
+# Per feature the contexts at four checkpoints, and coherence; with what must be found.
+MANY_TOKENS, OTHERS = (MANY * 4)[:K], [14, 15, 9] * 3 + [14]
+T, T2, W, C, N, A = (
+    *((TOKEN, 0.0), ([12] * K, 0.0), (FORMS_OF_ONE, 0.0)),
+    *((MANY_TOKENS, 9.0), (OTHERS, 0.0), ([], np.nan)),
+)
+C2 = (OTHERS, 9.0)
+CHANGES = {
+    "maintaining": ([T, T, T, T], 0),
+    "shifting": ([T, T, T2, T2], 2),
+    "grouping": ([N, N, N, C], 3),
+    "kept_concept": ([C, C, C, C], 0),
+    "moved_concept": ([C, C2, C2, C2], 1),
+    "narrowing": ([W, W, T, T], 2),
+    "dissolving": ([T, N, N, N], None),
+    "unformed": ([N, T, N, N], None),
+    "late_born": ([A, T, N, T], 3),
+    "dying": ([T, T, T, A], None),
+    "absent": ([A, T, T, A], None),
+}
+
+
+def planted_meanings(changes: list[list[tuple]]) -> list[Meanings]:
+    meanings = []
+    for index, step in enumerate([0, 8, 64, 512]):
+        lists, z = zip(*(change[index] for change in changes), strict=True)
+        ids, table = labelled(list(lists), list(z))
+        texts = np.where(ids >= 0, FORMS.text_ids[ids], -1)
+        meanings.append(Meanings(step, 10 * index, table, texts))
+    return meanings
+
+
+def test_each_pattern_is_found_with_its_formation_point() -> None:
+    assert list(CHANGES) == list(PATTERNS)
+    patterns = trace_patterns(planted_meanings([change for change, _ in CHANGES.values()]))
+    assert patterns["pattern"].tolist() == list(CHANGES)
+    formed = [np.nan if place is None else place for _, place in CHANGES.values()]
+    np.testing.assert_array_equal(patterns["formed_checkpoint_index"], np.array(formed) * 10)
+    steps = [np.nan if place is None else [0, 8, 64, 512][place] for _, place in CHANGES.values()]
+    np.testing.assert_array_equal(patterns["formed_lm_step"], steps)
+    assert patterns.loc[patterns["steady"], "pattern"].tolist() == ["maintaining", "kept_concept"]
+
+
+def test_a_maintaining_feature_is_formed_throughout_and_widening_is_seen() -> None:
+    widening = [([1] * K, 0.0), W, W, W]
+    patterns = trace_patterns(planted_meanings([[T, N, T, T], widening]))
+    assert patterns["pattern"].tolist() == ["maintaining", "shifting"]
+    assert patterns["formed_lm_step"].tolist() == [0, 8]
+    assert patterns["steady"].tolist() == [False, False]
+    assert patterns["same_stem"].tolist() == [True, True]
+
+
+def test_patterns_are_counted_over_all_and_over_a_sample() -> None:
+    changes = [CHANGES["maintaining"][0]] * 30 + [CHANGES["grouping"][0]] * 10
+    patterns = trace_patterns(planted_meanings(changes))
+    sample = sample_features(np.arange(40), 8, seed=1)
+    assert np.array_equal(sample, sample_features(np.arange(40), 8, seed=1)) and len(sample) == 8
+    assert len(sample_features(np.arange(5), 256, seed=0)) == 5
+    counts = pattern_counts(patterns, {"all live": np.arange(40), "sample": sample})
+    counts = counts.set_index(["sample", "pattern", "final_label"])
+    assert counts.loc[("all live", "maintaining", "token"), "share"] == 0.75
+    assert counts.loc["sample", "features"].sum() == 8
+    chosen = choose_examples(patterns, 3, seed=0)
+    assert (chosen[:3] < 30).all() and (chosen[3:] >= 30).all() and len(chosen) == 6
+
+
+# Ten topics of twenty words each; every row is of one topic; 200 to 209 stand everywhere.
+TOPICS, WORDS, ROWS, LENGTH = 10, 20, 400, 24
+
+
+def topical() -> tuple[np.ndarray, torch.Tensor]:
+    generator = np.random.default_rng(0)
+    words = (
+        generator.integers(0, WORDS, (ROWS, LENGTH)) + WORDS * (np.arange(ROWS) % TOPICS)[:, None]
+    )
+    common = generator.random((ROWS, LENGTH)) < 0.4
+    rows = np.where(common, generator.integers(200, 210, (ROWS, LENGTH)), words)
+    centres = generator.normal(size=(TOPICS, 16))
+    embeddings = np.repeat(centres, WORDS, axis=0) + generator.normal(size=(200, 16))
+    return rows, torch.from_numpy(np.concatenate([embeddings, generator.normal(size=(10, 16))]))
+
+
+def test_an_embedder_is_the_weighted_mean_of_its_window() -> None:
+    rows, embeddings = topical()
+    counts = np.bincount(rows.reshape(-1), minlength=210) / rows.size
+    weight = 1e-3 / (1e-3 + counts)
+    weight[205] = 0
+    mean = (counts * weight) @ embeddings.numpy() / (counts * weight).sum()
+    embed = window_embedder(embeddings, rows, window=(3, 2), own_token=False, skip=205)
+    found = embed(np.array([4, 9]), np.array([1, 20])).numpy()
+    for vector, row, at in zip(found, (4, 9), (1, 20), strict=True):
+        ids = [rows[row, i] for i in range(max(at - 3, 0), at + 3) if i != at]
+        slow = sum(weight[i] * (embeddings[i].numpy() - mean) for i in ids)
+        np.testing.assert_allclose(vector, slow, atol=1e-6)
+
+
+def test_coherence_finds_the_topic_and_nothing_where_there_is_none() -> None:
+    rows, embeddings = topical()
+    embed = window_embedder(embeddings, rows, window=(6, 6))
+    null = matched_null(embed, rows, 210, K, seed=0, sets=200, frequency_classes=3)
+    generator = np.random.default_rng(1)
+    features = 60
+    chosen = np.stack([generator.permutation(ROWS)[:K] for _ in range(features)])
+    chosen[0] = np.arange(K) * TOPICS + 3  # rows of topic 3
+    positions = generator.integers(0, LENGTH, chosen.shape)
+    chosen[1, 1:], chosen[2] = -1, -1
+    ids = token_ids_at(rows, chosen, positions)
+    table = coherence(embed, chosen, positions, ids, null)
+    assert table["coherence_z"][0] > 8
+    assert table["coherence_z"][1:3].isna().all()
+    others = table["coherence_z"][3:]
+    assert abs(others.mean()) < 0.4 and 0.6 < others.std() < 1.5
+    again = matched_null(embed, rows, 210, K, seed=0, sets=200, frequency_classes=3)
+    assert np.array_equal(null.products, again.products)
+
+
+def test_the_random_sets_are_those_of_a_slow_evaluation() -> None:
+    rows, embeddings = topical()
+    embed = window_embedder(embeddings, rows, window=(4, 4))
+    null = matched_null(embed, rows, 210, 4, seed=5, sets=6, frequency_classes=2)
+    generator = np.random.default_rng(5)
+    flat, inputs = rows.reshape(-1), []
+    for b in range(2):
+        eligible = np.flatnonzero(null.frequency_class[flat] == b)
+        assert 0.3 < len(eligible) / len(flat) < 0.7
+        inputs.append([generator.choice(eligible, 4, replace=False) for _ in range(6)])
+    ids = np.array([[210 - 1, 208, 3, 5], [0, 1, -1, -1], [209, 208, 207, -1]])
+    found = null.similarities(ids)
+    for feature, members in enumerate(ids):
+        classes = null.frequency_class[members[members >= 0]]
+        for number in range(6):
+            places = np.concatenate([inputs[b][number][: (classes == b).sum()] for b in range(2)])
+            units = embed(*np.divmod(places, LENGTH)).double()
+            units = torch.nn.functional.normalize(units, dim=1).numpy()
+            gram = units @ units.T
+            slow = (gram.sum() - np.trace(gram)) / (len(places) * (len(places) - 1))
+            assert found[feature, number] == pytest.approx(slow, abs=1e-5)
+
+
+def test_polysemy_is_lost_where_recall_falls_and_contexts_close_in() -> None:
+    patterns = pd.DataFrame({"feature": range(5), "pattern": ["maintaining"] * 4 + ["shifting"]})
+    recalls = np.array([0.9, 0.9, 0.9, 0.3, 0.9]), np.array([0.3, 0.8, 0.3, 0.1, 0.1])
+    closeness = np.full(5, 0.1), np.array([0.4, 0.4, 0.1, 0.4, 0.4])
+    table = polysemy_loss(patterns, recalls, closeness, PolysemyCriteria())
+    assert table["feature"].tolist() == [0, 1, 2, 3]
+    assert table["lost_senses"].tolist() == [True, False, False, False]
+
+
+def decode(ids: list[int]) -> str:
+    return "".join(TOKENS[i] for i in ids)
+
+
+def some_examples() -> pd.DataFrame:
+    rows = np.arange(40).reshape(4, 10) % len(TOKENS)
+    n = 8
+    contexts = Contexts(
+        rows=np.array([[1, 0, 2]] * (n - 1) + [[3, -1, -1]], np.int32),
+        positions=np.array([[4, 5, 6]] * (n - 1) + [[0, -1, -1]], np.int32),
+        feature_acts=np.array([[3.0, 2, 1]] * (n - 1) + [[1.0, 0, 0]], np.float32),
+        counts=np.array([3] * (n - 1) + [1]),
+        fires=np.full(n, 9),
+        tokens=40,
+    )
+    labels = pd.DataFrame({"label": ["token", "concept"] * 4})
+    checkpoint = CheckpointContexts(512, 3, contexts, labels)
+    return context_table(np.arange(n), [checkpoint], rows, decode, per_cell=2)
+
+
+def test_contexts_are_laid_out_by_feature_and_checkpoint() -> None:
+    table = some_examples()
+    assert len(table) == 7 * 2 + 1 and table["rank"].tolist() == [1, 2] * 7 + [1]
+    assert "⟦Sea⟧" in table["text"][0] and table["label"].tolist()[-1] == "concept"
+    wide = table.pivot_table("text", ["feature", "rank"], "lm_step", aggfunc="first")
+    assert list(wide.columns) == [512] and len(wide) == 15
+
+
+def test_a_sheet_goes_out_blind_and_comes_back_as_agreement(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.csv"
+    write_sheet(some_examples(), path, seed=3)
+    text = path.read_text()
+    assert "concept" not in text and "token" not in text
+    sheet = pd.read_csv(path, dtype=str)
+    assert len(sheet) == 8 and sheet["feature"].tolist() != sorted(sheet["feature"])
+    with pytest.raises(ValueError, match="no row has a label"):
+        read_sheet(path)
+    hand = {0: "Token", 1: "weak concept", 2: "token", 3: "concept", 4: "noise", 5: "concept"}
+    sheet["label"] = sheet["feature"].astype(int).map(hand).fillna("")
+    sheet.to_csv(path, index=False)
+    automatic = pd.Series(["token", "concept"] * 4)
+    found = agreement(read_sheet(path), automatic)
+    # Observed 4/6; by chance 2/6 * 3/6 + 2/6 * 3/6.
+    assert found.kappa == pytest.approx((4 / 6 - 1 / 3) / (1 - 1 / 3))
+    assert (found.features, found.unlabelled) == (6, 2)
+    assert found.agreement == pytest.approx(4 / 6)
+    assert found.confusion.loc["weak_concept", "concept"] == 1
+    with pytest.raises(ValueError, match="feature 5 of the sheet has no automatic label"):
+        agreement(read_sheet(path), automatic[:5])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("feature,label\n1,token\n2,tokn\n3,?\n", r"found row 3 'tokn', row 4 '\?'$"),
+        ("feature,meaning\n1,token\n", "no column label$"),
+        ("feature,label\n1,token\n1,noise\n", "feature 1 is there twice$"),
+        ("feature,label\nx,token\n", "every row's feature must be a number$"),
+        ("", "not a sheet: No columns to parse from file$"),
+    ],
+)
+def test_a_bad_sheet_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sheet.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_sheet(path)
+    assert "\n" not in str(caught.value)

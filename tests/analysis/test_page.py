@@ -1,0 +1,137 @@
+"""A page is one file, and what it is given is text, never markup."""
+
+from __future__ import annotations
+
+import base64
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, write_analysis_page
+from saetrack.analysis.figures.page import Section, write_page
+
+PICTURE = b"\x89PNG of a figure"
+EVIL = "<script>alert(1)</script>"
+
+
+class Elements(HTMLParser):
+    """Tags, pictures, and the text of cells and of bold tokens."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.pictures: list[str] = []
+        self.texts: dict[str, list[str]] = {"td": [], "th": [], "b": [], "p": []}
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"])
+        elif tag in self.texts:
+            self.open.append(tag)
+            self.texts[tag].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.texts:
+            self.open.remove(tag)
+
+    def handle_data(self, data: str) -> None:
+        for tag in self.open:
+            self.texts[tag][-1] += data
+
+
+def contexts() -> pd.DataFrame:
+    rows = [
+        (7, 0, "token", 1, "it was ⟦while⟧ the rain"),
+        (7, 2048, "token", 2, f"the second {EVIL} ⟦while⟧"),
+        (7, 2048, "token", 1, f"⟦{EVIL}⟧ & the first"),
+        (3, 2048, "concept", 1, "in ⟦Paris⟧ and"),
+    ]
+    table = pd.DataFrame(rows, columns=["feature", "lm_step", "label", "rank", "text"])
+    table["pattern"] = table["feature"].map({7: "maintaining", 3: "late_born"})
+    return table.assign(final_label=table["feature"].map({7: "token", 3: "concept"}))
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    (tmp_path / "drift_by_class.png").write_bytes(PICTURE)
+    numbers = pd.DataFrame(
+        {"the_claim": [EVIL, "b"], "value": [0.123456, 12345.6]}
+        | {"stands": [True, False], "steps": [1280.0, float("nan")]}
+    )
+    sections = [
+        Section("Meanings", tables={"Verdicts": numbers}, contexts=contexts()),
+        Section("Drift", "How far?", figures=[tmp_path / "drift_by_class.png"]),
+    ]
+    write_page(f"mini {EVIL}", "versions 1 to 29", sections, tmp_path / "page.html")
+    return (tmp_path / "page.html").read_text()
+
+
+def test_pictures_are_inside(page: str) -> None:
+    (source,) = Elements(page).pictures
+    kind, data = source.split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == PICTURE
+
+
+def test_text_of_a_corpus_is_no_markup(page: str) -> None:
+    found = Elements(page)
+    assert "script" not in found.tags
+    assert "<script" not in page
+    assert EVIL in found.texts["b"], "shown as it is written"
+
+
+def test_contexts_are_laid_out_by_feature_and_checkpoint(page: str) -> None:
+    found = Elements(page)
+    assert found.texts["b"] == ["while", EVIL, "while", "Paris"], "by rank, the token in bold"
+    assert [text for text in found.texts["th"] if "LM step" in text] == [
+        "LM step 0",
+        "LM step 2,048",
+    ]
+    cells = [" ".join(text.split()) for text in found.texts["td"]][-4:]
+    assert cells[0] == "token-level it was while the rain"
+    assert cells[2] == "–", "a feature without contexts there"
+    assert cells[3] == "concept-level in Paris and"
+    (born,) = (text for text in found.texts["th"] if text.startswith("3"))
+    assert "late born" in born and "concept-level" in born
+
+
+def test_numbers_are_short(page: str) -> None:
+    cells = Elements(page).texts["td"]
+    assert cells[:8] == [EVIL, "0.123", "yes", "1,280", "b", "12,346", "no", "–"]
+
+
+def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
+    counts = pd.DataFrame(
+        {"sample": ["all", "all", "some"], "pattern": ["grouping", "maintaining", "grouping"]}
+        | {"final_label": ["concept", "token", "concept"], "features": [90, 270, 30]}
+    )
+    told = contexts()
+    patterns = told[["feature", "pattern", "final_label"]].drop_duplicates()
+    inputs = SimpleNamespace(
+        title="mini L2",
+        caption="versions 1 to 29",
+        tables={
+            "contexts": told.drop(columns=["pattern", "final_label"]),
+            "patterns": patterns,
+            "pattern_counts": counts,
+            "matching": pd.DataFrame(),
+        },
+    )
+    (tmp_path / FIGURES).mkdir()
+    for name in ("labels", "drift", "progress"):
+        (tmp_path / FIGURES / f"{name}.png").write_bytes(PICTURE + name.encode())
+    write_analysis_page(inputs, tmp_path)
+    found = Elements((tmp_path / PAGE_FILE).read_text())
+    shown = [base64.b64decode(source.split(",")[1]) for source in found.pictures]
+    assert shown == [PICTURE + name for name in (b"labels", b"progress", b"drift")]
+    assert found.tags.count("h2") == 3, "no section without anything"
+    counted = found.texts["td"][:8]
+    assert counted[:4] == ["maintaining", "token", "270", "0"]
+    assert counted[4:] == ["grouping", "concept", "90", "30"]
+    assert found.texts["b"] == ["while", EVIL, "while", "Paris"]

@@ -1,1 +1,0 @@
-"""Benchmarks against other trainers, and of this project's own cost: `python -m tests.bench`."""

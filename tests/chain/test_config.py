@@ -1,0 +1,163 @@
+"""Bad input is answered in one line that names field, value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from saetrack.chain.config import load_config
+from saetrack.training.prepare import prepare
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings, load_settings
+from tests.support.nano import NANO_TRACK
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"model": "pythia-41m"}, r"model='pythia-41m': not in the catalogue; did you mean"),
+        ({"layers": [1, 2]}, r"layers=\[1, 2\]: nano has layers 0 to 1"),
+        ({"layers": [-1]}, r"layers.0=-1: input should be greater than or equal to 0"),
+        ({"layers": []}, r"layers=\[\]: tuple should have at least 1 item"),
+        ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
+        (
+            {"evaluation": {"ce_tokens": 4_096}},
+            r"evaluation.ce_tokens=4096: must be at most corpus.held_out_tokens=2048",
+        ),
+        (
+            {
+                "schedule": [
+                    {"first": 0, "last": None, "tokens": 1},
+                    {"first": 1, "last": 1, "tokens": 1},
+                ]
+            },
+            r"schedule: only the last piece may go on without end",
+        ),
+        ({"d_sae": 0}, r"d_sae=0: input should be greater than 0"),
+        ({"d_sae": "many"}, r"d_sae='many': input should be a valid integer"),
+        (
+            {"schedule": [{"first": 0, "last": 6, "tokens": 5}]},
+            r"schedule: checkpoint 6 is beyond nano's last, 5",
+        ),
+        (
+            {"schedule": [{"first": 0, "last": 1, "tokens": -5}]},
+            r"schedule.0.tokens=-5: input should be greater than 0",
+        ),
+        (
+            {
+                "schedule": [
+                    {"first": 3, "last": 3, "tokens": 5},
+                    {"first": 1, "last": 1, "tokens": 5},
+                    {"first": 2, "last": 2, "tokens": 5},
+                ]
+            },
+            r"schedule: checkpoint 2 comes after 1; must ascend throughout, or descend throughout",
+        ),
+        (
+            {"schedule": [{"first": 0, "last": 4, "stride": 3, "tokens": 5}]},
+            r"schedule.0=.*last=4 must be first=0 plus a multiple of stride=3",
+        ),
+        ({"schedule": []}, r"schedule=\[\]: .*at least 1 item"),
+        (
+            {"corpus": {**NANO_TRACK["corpus"], "dataset": "the-pile"}},
+            r"corpus.dataset='the-pile': unknown dataset; must be mini, pile, openwebtext, or a",
+        ),
+        (
+            {"corpus": {**NANO_TRACK["corpus"], "context_size": 64}},
+            r"corpus.context_size=64: nano takes at most 32",
+        ),
+        (
+            {"loss": {"l1_coefficient": -1}},
+            r"loss=.*l1_coefficient=-1.* must be 0 or more",
+        ),
+        ({"loss": {"reconstruction": "mae"}}, r"loss.reconstruction='mae': .*'mse'"),
+        (
+            {"first_link": {"learning_rate": 0}},
+            r"first_link=.*learning_rate=0.* must be more than 0",
+        ),
+        ({"residual": "centered"}, r"residual='centered': .*'centred' or 'raw'"),
+        ({"buffer_tokens": 300}, r"buffer_tokens=300: must be at least twice batch_tokens=256"),
+        ({"batchsize": 3}, r"batchsize=3: unknown name"),
+        ({"seed": -1}, r"seed=-1: "),
+    ],
+)
+def test_bad_parameters(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line) as caught:
+        load_config({**NANO_TRACK, **change})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_parameter() -> None:
+    with pytest.raises(UserError, match="layers: missing"):
+        load_config({name: value for name, value in NANO_TRACK.items() if name != "layers"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("SAETRACK_DEVICE", "tpu", r"SAETRACK_DEVICE='tpu': .*'auto', 'cpu' or 'cuda'"),
+        ("SAETRACK_TRACKING_URI", "mlruns", r"SAETRACK_TRACKING_URI='mlruns': must be an address"),
+        ("SAETRACK_TRACKING_URI", "http://", r"SAETRACK_TRACKING_URI='http://': names no host"),
+        (
+            "SAETRACK_CACHE",
+            "/tmp/x",
+            r"SAETRACK_CACHE='/tmp/x': unknown setting; known: .*CACHE_DIR",
+        ),
+        ("SAETRACK_CACHE_DIR", "/proc/none", r"SAETRACK_CACHE_DIR=/proc/none: cannot be made"),
+    ],
+)
+def test_bad_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=line) as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"SAETRACK_CACHE_DIR={tmp_path}/here\nSAETRACK_DEVICE=cpu\n")
+    settings = load_settings()
+    assert settings.cache_dir == tmp_path / "here"
+    assert settings.device == "cpu"
+    (tmp_path / ".env").write_text("SAETRACK_DEVISE=cpu\n")
+    with pytest.raises(UserError, match=r"^SAETRACK_DEVISE='cpu': unknown name"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tracking_uri": "http://127.0.0.1:9"}, "no MLflow server answers there"),
+        ({"tracking_uri": "sqlite:////dev/null"}, "cannot be used"),
+        ({"device": "cuda"}, "torch sees no GPU here"),
+    ],
+)
+def test_what_is_out_of_reach_is_one_line(
+    settings: Settings, changes: dict[str, str], line: str
+) -> None:
+    if "device" in changes:
+        pytest.importorskip("torch")
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match=line) as caught:
+        prepare(load_config(NANO_TRACK), settings.model_copy(update=changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_neither_cache_nor_hub_has_fails_before_any_work(settings: Settings) -> None:
+    config = load_config({**NANO_TRACK, "model": "pythia-410m-deduped"})
+    with pytest.raises(UserError, match=r"EleutherAI/pythia-410m-deduped at step0 and 4 more"):
+        prepare(config, settings)
+
+
+def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> None:
+    schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
+    config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
+    assert config.budgets_by_now() == [(index, 1_000) for index in (0, 2, 4, 6)]

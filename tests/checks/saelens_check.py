@@ -1,0 +1,152 @@
+"""`make saelens`: the newest SAELens, in an environment of its own, opens an exported chain.
+
+The LM is the embedded one under the name of a Pythia in a hub cache of its own: SAELens then finds
+model, revision and hook by nothing but what the exported metadata say, as it would online.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from benchmarks import tables
+from benchmarks.once import run_once
+from benchmarks.peers import SAE_LENS, say
+from flows.parameters import deployed_parameters
+from saetrack.chain.config import load_config
+from saetrack.lm.catalog.models import find_model
+from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.layout import repo_folder
+from saetrack.lm.mini import ensure_built
+from saetrack.registry.formats.export import export_chain
+from saetrack.training.chain_page import update_chain_page
+from saetrack.training.loop import train_track
+from saetrack.training.prepare import Prepared, prepare
+from saetrack.utils.settings import Settings, load_settings
+from tests.support.nano import NANO_TRACK
+
+PYTHIA = "pythia-70m"
+METRICS = ("explained_variance", "l0", "ce_loss", "ce_loss_spliced", "ce_loss_zero")
+COLUMNS: tables.Columns = {
+    "lm_step": ("lm_step", "{:,}"),
+    "explained_variance_here": ("explained\nvariance", "{:.5f}"),
+    "explained_variance_there": ("there", "{:.5f}"),
+    "l0_here": ("L0", "{:.3f}"),
+    "l0_there": ("there", "{:.3f}"),
+    "ce_loss_spliced_here": ("CE,\nspliced", "{:.4f}"),
+    "ce_loss_spliced_there": ("there", "{:.4f}"),
+    "feature_acts": ("features\ndiffer by", "{:.1e}"),
+    "raw_feature_acts": ("on raw\nresiduals", "{:.1e}"),
+    "sae_out": ("sae_out\ndiffers by", "{:.1e}"),
+}
+# Of float32, over the largest value; and of metrics over thousands of tokens.
+TENSORS_AGREE, METRICS_AGREE = 1e-5, 1e-4
+
+
+def mini_track() -> dict[str, Any]:
+    """The deployment `mini` at those of its checkpoints that a Pythia has too."""
+    schedule = [
+        {"first": 0, "last": 0, "tokens": 400_000},
+        {"first": 1, "last": 10, "tokens": 60_000},
+    ]
+    return {**deployed_parameters("track", "mini"), "schedule": schedule}
+
+
+def check(lm: str, track: dict[str, Any], place: Path) -> bool:
+    """Train, export, open there, compare; whether everything agrees."""
+    cache = place / "hub"
+    built = repo_folder(_cache(), ensure_built(find_model(lm), _cache()))
+    shutil.copytree(built, repo_folder(cache, f"EleutherAI/{PYTHIA}"), symlinks=True)
+    hub.hub_cache = lambda: cache
+    os.environ["HF_HUB_CACHE"] = str(cache)
+    say(f"training a chain over {lm}")
+    ready = _train({**track, "model": PYTHIA}, place)
+    (chain,) = ready.track.chains
+    exported = export_chain(ready.registry, chain.name, place / "repository")
+    rows = chain.corpus.rows("held_out")
+    np.save(place / "rows.npy", rows)
+    (place / "opened").mkdir()
+    say("SAELens opens it")
+    job = {
+        "repository": str(place / "repository"),
+        "folders": list(exported["folder"]),
+        "rows": str(place / "rows.npy"),
+        "ce_rows": chain.config.evaluation.ce_tokens // chain.config.corpus.context_size,
+        "output": str(place / "opened"),
+    }
+    answer = run_once(SAE_LENS, "sae_lens_open", job)
+    found = pd.DataFrame(
+        [
+            _compare(ready, row, answer["links"][row["folder"]], place / "opened")
+            for _, row in exported.iterrows()
+        ]
+    )
+    tables.show(found, COLUMNS, f"{lm} in SAELens {answer['version']}")
+    tensors = found[["feature_acts", "raw_feature_acts", "sae_out"]].max().max()
+    metrics = max((found[f"{m}_here"] - found[f"{m}_there"]).abs().max() for m in METRICS)
+    say(f"largest difference of tensors {tensors:.1e} of their largest, of metrics {metrics:.1e}")
+    return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
+
+
+def _cache() -> Path:
+    return load_settings().cache_dir / "hub"
+
+
+def _train(track: dict[str, Any], place: Path) -> Prepared:
+    settings = Settings(
+        tracking_uri=f"sqlite:///{place}/mlflow.db",
+        artifact_dir=place / "artifacts",
+        cache_dir=place / "cache",
+        device="cpu",
+    )
+    ready = prepare(load_config(track), settings)
+    train_track(ready.track, ready.source, ready.context)
+    update_chain_page(ready.registry, ready.track.chains[0])
+    return ready
+
+
+def _compare(ready: Prepared, row: Any, there: dict[str, float], opened: Path) -> dict[str, Any]:
+    """One link here and there, on the residuals that SAELens took from the LM."""
+    (chain,) = ready.track.chains
+    link = ready.registry.pull(chain.name, version=int(row["version"]))
+    sae = link.sae
+    tensors = load_file(opened / f"{row['folder']}.safetensors")
+    with torch.no_grad():
+        feature_acts = sae.encode(tensors["residuals"])
+        expected = {
+            "feature_acts": feature_acts,
+            "raw_feature_acts": feature_acts,
+            "sae_out": sae.decode(feature_acts),
+        }
+    differences = {
+        name: float((tensors[name] - here).abs().max() / here.abs().max())
+        for name, here in expected.items()
+    }
+    return {
+        "lm_step": row["lm_step"],
+        **{f"{name}_here": link.cfg["metrics"][name] for name in METRICS},
+        **{f"{name}_there": there[name] for name in METRICS},
+        **differences,
+    }
+
+
+def main(words: list[str]) -> int:
+    """The mini-LM, or with `--quick` the nano LM."""
+    lm, track = ("nano", NANO_TRACK) if "--quick" in words else ("mini", mini_track())
+    with tempfile.TemporaryDirectory() as name:
+        agrees = check(lm, track, Path(name))
+    say("everything agrees" if agrees else "SOMETHING DIFFERS")
+    return 0 if agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

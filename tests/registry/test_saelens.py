@@ -1,0 +1,261 @@
+"""SAELens' folders: what is written computes the same there, what is read the same here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from saetrack.registry.formats.saelens import SPARSITY_FILE, read_saelens, write_saelens
+from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
+from saetrack.sae.model import SAE, new_sae
+from saetrack.utils.errors import UserError
+
+D_IN, D_SAE, TOKENS = 24, 96, 200
+
+
+def theirs(folder: Path, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """SAELens' standard forward pass from its files, in float64: feature_acts and sae_out."""
+    cfg = json.loads((folder / CONFIG_FILE).read_text())
+    weights = {name: t.double() for name, t in load_file(folder / WEIGHTS_FILE).items()}
+    sae_in = x.double() - weights["b_dec"] * cfg["apply_b_dec_to_input"]
+    feature_acts = torch.relu(sae_in @ weights["W_enc"] + weights["b_enc"])
+    return feature_acts, feature_acts @ weights["W_dec"] + weights["b_dec"]
+
+
+@pytest.fixture
+def sae() -> SAE:
+    """Weights as after training: biases that are not zero, `b_dec` with a mean that is not."""
+    torch.manual_seed(0)
+    sae = new_sae(D_IN, D_SAE, torch.randn(D_IN) + 0.7, seed=0)
+    with torch.no_grad():
+        sae.b_enc.copy_(0.1 * torch.randn(D_SAE))
+    return sae
+
+
+@pytest.fixture
+def raw() -> torch.Tensor:
+    """Residuals with a mean over d_in as large as themselves."""
+    return torch.randn(TOKENS, D_IN, generator=torch.Generator().manual_seed(1)) + 3
+
+
+def cfg_of(residual: str = "centred", **changes: Any) -> dict[str, Any]:
+    corpus = {"dataset": "/home/me/text.jsonl", "context_size": 128, "exclude_bos": False}
+    track = {"model": "/home/me/lm", "residual": residual, "corpus": corpus}
+    known = {
+        "chain": "c",
+        "link": 3,
+        "identity": "1f",
+        "parent_identity": "0e",
+        "lm": "pythia-70m",
+        "layer": 4,
+        "direction": "forward",
+        "seed": 0,
+        "lm_step": 512,
+        "checkpoint_index": 10,
+        "commit": "ab",
+        "tokens": 5,
+        "corpus": "cd",
+        "residual_mean_distance": 2.5,
+        "repo": "EleutherAI/pythia-70m",
+        "revision": "step512",
+        "hook_name": "blocks.4.hook_resid_pre",
+        "metrics": {"l0": 3.0},
+        "track": track,
+    }
+    return {**known, **changes}
+
+
+def written(folder: Path, sae: SAE, residual: str = "centred") -> Path:
+    density = torch.linspace(0, 0.5, sae.d_sae)
+    write_saelens(folder, sae, cfg_of(residual), density)
+    return folder
+
+
+def test_features_there_are_the_same_on_centred_and_on_raw_residuals(
+    tmp_path: Path, sae: SAE, raw: torch.Tensor
+) -> None:
+    written(tmp_path, sae)
+    centred = raw - raw.mean(dim=-1, keepdim=True)
+    with torch.no_grad():
+        feature_acts = sae.encode(centred)
+        sae_out = sae.decode(feature_acts)
+    assert (feature_acts > 0).float().mean() > 0.2
+    for x in (centred, raw):
+        there, out_there = theirs(tmp_path, x)
+        torch.testing.assert_close(there.float(), feature_acts, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(out_there.float(), sae_out, rtol=1e-5, atol=1e-5)
+
+
+def test_a_raw_sae_is_written_bit_by_bit(tmp_path: Path, sae: SAE) -> None:
+    written(tmp_path, sae, "raw")
+    for name, tensor in load_file(tmp_path / WEIGHTS_FILE).items():
+        assert torch.equal(tensor, sae.state_dict()[name]), name
+    metadata = json.loads((tmp_path / CONFIG_FILE).read_text())["metadata"]
+    assert metadata["model_from_pretrained_kwargs"] == {"revision": "step512"}
+
+
+def test_the_metadata_name_lm_revision_and_hook(tmp_path: Path, sae: SAE) -> None:
+    cfg = json.loads((written(tmp_path, sae) / CONFIG_FILE).read_text())
+    metadata = cfg.pop("metadata")
+    assert cfg == {
+        "architecture": "standard",
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+    }
+    assert metadata["model_name"] == "EleutherAI/pythia-70m"
+    assert metadata["model_class_name"] == "HookedTransformer"
+    assert metadata["hook_name"] == "blocks.4.hook_resid_pre"
+    assert metadata["hook_head_index"] is None
+    assert metadata["prepend_bos"] is True
+    assert metadata["context_size"] == 128
+    assert metadata["model_from_pretrained_kwargs"] == {
+        "revision": "step512",
+        "center_writing_weights": True,
+    }
+    assert metadata["saetrack"]["identity"] == "1f"
+    assert metadata["saetrack"]["metrics"] == {"l0": 3.0}
+    assert "/home/me" not in json.dumps(metadata), "places on this machine are nobody's business"
+
+
+def test_an_exported_sae_comes_back(tmp_path: Path, sae: SAE, raw: torch.Tensor) -> None:
+    foreign = read_saelens(written(tmp_path, sae))
+    centred = raw - raw.mean(dim=-1, keepdim=True)
+    with torch.no_grad():
+        for x in (centred, raw):
+            torch.testing.assert_close(
+                foreign.sae.encode(x), sae.encode(centred), rtol=1e-5, atol=1e-5
+            )
+    torch.testing.assert_close(foreign.sae.W_dec, sae.W_dec)
+    assert (foreign.residual_mean_distance, foreign.residual) == (2.5, "centred")
+    torch.testing.assert_close(foreign.feature_density, torch.linspace(0, 0.5, D_SAE))
+    assert foreign.feature_density[0] == 0, "a dead feature stays dead"
+
+
+def foreign_folder(folder: Path, sae: SAE, cfg: dict[str, Any], **tensors: torch.Tensor) -> Path:
+    weights = {**sae.state_dict(), **tensors}
+    save_file({n: t.contiguous() for n, t in weights.items()}, folder / WEIGHTS_FILE)
+    shape = {"d_in": sae.d_in, "d_sae": sae.d_sae}
+    (folder / CONFIG_FILE).write_text(json.dumps({**shape, **cfg}))
+    return folder
+
+
+@pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
+def test_what_others_trained_computes_the_same_here(
+    tmp_path: Path, sae: SAE, raw: torch.Tensor, apply_b_dec_to_input: bool
+) -> None:
+    norms = torch.linspace(0.1, 3, D_SAE)
+    norms[5] = 0
+    cfg = {"architecture": "standard", "apply_b_dec_to_input": apply_b_dec_to_input}
+    cfg["metadata"] = {"hook_name": "blocks.0.hook_resid_pre", "sae_lens_version": "6.0.0"}
+    foreign_folder(tmp_path, sae, cfg, W_dec=sae.W_dec.detach() * norms[:, None])
+    foreign = read_saelens(tmp_path)
+    feature_acts, sae_out = theirs(tmp_path, raw)
+    with torch.no_grad():
+        here = foreign.sae.encode(raw)
+        torch.testing.assert_close(foreign.sae.decode(here), sae_out.float(), rtol=1e-4, atol=1e-4)
+    grown = feature_acts * torch.where(norms > 0, norms, 1.0)
+    torch.testing.assert_close(here, grown.float(), rtol=1e-4, atol=1e-4)
+    lengths = foreign.sae.W_dec.norm(dim=1)
+    torch.testing.assert_close(lengths, (norms > 0).float(), rtol=1e-5, atol=1e-5)
+    assert foreign.residual == "raw"
+    assert foreign.residual_mean_distance == 0
+    assert foreign.feature_density.isnan().all()
+
+
+def test_the_older_format_with_its_factors_is_read(
+    tmp_path: Path, sae: SAE, raw: torch.Tensor
+) -> None:
+    cfg = {
+        "activation_fn_str": "relu",
+        "normalize_activations": None,
+        "hook_name": "h",
+        "model_name": "gpt2-small",
+        "finetuning_scaling_factor": True,
+    }
+    factors = torch.linspace(0.5, 2, D_SAE)
+    half = {name: tensor.half() for name, tensor in sae.state_dict().items()}
+    foreign_folder(tmp_path, sae, cfg, **half, scaling_factor=factors)
+    foreign = read_saelens(tmp_path)
+    assert foreign.metadata["model_name"] == "gpt2-small"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps({"apply_b_dec_to_input": True}))
+    feature_acts, _ = theirs(tmp_path, raw)
+    sae_out = (feature_acts * factors) @ half["W_dec"].double() + half["b_dec"].double()
+    with torch.no_grad():
+        here = foreign.sae.decode(foreign.sae.encode(raw))
+    torch.testing.assert_close(here, sae_out.float(), rtol=1e-4, atol=1e-4)
+
+
+ONE_NAN = torch.zeros(D_SAE).index_fill(0, torch.tensor([7]), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "tensors", "line"),
+    [
+        ({"architecture": "topk", "k": 8}, {}, r"cfg.json: architecture='topk': must be"),
+        ({"architecture": "jumprelu"}, {}, r"architecture='jumprelu': must be 'standard'"),
+        ({"architecture": "gated"}, {}, r"architecture='gated': must be 'standard'"),
+        ({"activation_fn_str": "topk"}, {}, r"activation_fn_str='topk': must be 'relu'"),
+        ({"normalize_activations": "layer_norm"}, {}, r"normalize_activations='layer_norm': must"),
+        ({"normalize_activations": True}, {}, r"normalize_activations=True: must be 'none'"),
+        ({"reshape_activations": "hook_z"}, {}, r"reshape_activations='hook_z': must be 'none'"),
+        ({"d_in": 25}, {}, r"W_enc has shape \(24, 96\); cfg.json says \(25, 96\)"),
+        ({}, {"b_enc": ONE_NAN}, r"b_enc holds values that are not finite"),
+        ({}, {"threshold": torch.ones(D_SAE)}, r"threshold: unknown tensor; known: W_enc"),
+        ({}, {"W_dec": torch.ones(3, 2)}, r"W_dec has shape \(3, 2\); cfg.json says \(96, 24\)"),
+    ],
+)
+def test_what_computes_something_else_is_refused(
+    tmp_path: Path, sae: SAE, cfg: dict[str, Any], tensors: dict[str, torch.Tensor], line: str
+) -> None:
+    foreign_folder(tmp_path, sae, cfg, **tensors)
+    with pytest.raises(UserError, match=line) as caught:
+        read_saelens(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def remove_weights(folder: Path) -> None:
+    (folder / WEIGHTS_FILE).unlink()
+    torch.save({"W_enc": 1}, folder / "sae_weights.pt")
+
+
+def pickle_instead(folder: Path) -> None:
+    torch.save({"W_enc": 1}, folder / WEIGHTS_FILE)
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (remove_weights, r"sae_weights.safetensors: no such file; weights in other formats"),
+        (pickle_instead, r"sae_weights.safetensors: not a whole safetensors file"),
+        (cut_weights, r"sae_weights.safetensors: not a whole safetensors file"),
+        (lambda folder: (folder / CONFIG_FILE).unlink(), r"cfg.json: cannot be read \(No such"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("{"), r"cfg.json: cannot be read \(not"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("[]"), r"cfg.json: must hold a JSON obj"),
+        (lambda folder: (folder / CONFIG_FILE).write_text("{}"), r"cfg.json says \(None, None\)"),
+        (lambda folder: (folder / SPARSITY_FILE).write_text("x"), r"sparsity.safetensors: not a"),
+    ],
+)
+def test_a_broken_folder_is_one_line(
+    tmp_path: Path, sae: SAE, spoil: Callable[[Path], Any], line: str
+) -> None:
+    foreign_folder(tmp_path, sae, {})
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=line) as caught:
+        read_saelens(tmp_path)
+    assert "\n" not in str(caught.value)

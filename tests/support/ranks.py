@@ -1,0 +1,133 @@
+"""What tests run in each of several processes: `torchrun -m tests.support.ranks WHAT`."""
+
+from __future__ import annotations
+
+import os
+import resource
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from flows import parameters, terminal
+from saetrack.chain.config import load_config
+from saetrack.sae.loss import LossConfig
+from saetrack.sae.metrics import evaluate
+from saetrack.sae.model import SAE, new_sae
+from saetrack.sae.revival import revive
+from saetrack.sae.step import TrainStep
+from saetrack.sae.tensor_parallel import Ranks, join
+from saetrack.training.chain_page import update_chain_page
+from saetrack.training.loop import train_track
+from saetrack.training.prepare import prepare
+from saetrack.training.state import save_state
+from saetrack.utils.settings import load_settings
+from tests.support.nano import NANO_TRACK
+
+D_IN, D_SAE, TOKENS, STEPS = 16, 96, 128, 40
+OBJECTIVES = [
+    LossConfig(l1_coefficient=0.02, reconstruction=reconstruction, penalty=penalty)
+    for reconstruction in ("scale_free", "mse")
+    for penalty in ("unit_decoder", "decoder_norm")
+]
+
+
+def residuals(seed: int) -> torch.Tensor:
+    return torch.randn(TOKENS, D_IN, generator=torch.Generator().manual_seed(seed)) + 0.3
+
+
+def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Weights, moments and losses after steps of all kinds; features die and are revived."""
+    found = {}
+    for number, loss_config in enumerate(OBJECTIVES):
+        for sparse_below in (0.0, 1.1):
+            sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 0.2), seed=1)
+            with torch.no_grad():
+                sae.b_enc[: D_SAE // 8] = -50.0
+            step = TrainStep(sae.shard(ranks), loss_config, sparse_below=sparse_below)
+            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS // 2)]
+            revived = revive(step, residuals(99), step.tokens_since_fired >= 4 * TOKENS)
+            terms += [step(residuals(seed), 3e-3) for seed in range(STEPS // 2, STEPS)]
+            measured = evaluate(step.sae, residuals(100), loss_config, matched_l0=4)
+            label = f"{number} {sparse_below}"
+            found |= {f"{label} {name}": tensor for name, tensor in step.state().items()}
+            found[f"{label} losses"] = torch.tensor([[float(t) for t in of] for of in terms])
+            found[f"{label} metrics"] = torch.tensor(list(measured.scalars().values()))
+            found[f"{label} feature_density"] = measured.feature_density
+            found[f"{label} revived"] = torch.tensor(sorted(revived))
+    return found
+
+
+def peak(ranks: Ranks, d_in: int, d_sae: int) -> None:
+    """Print by how much memory peaked over that of the imports, and a step's time."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    share = SAE(d_in, d_sae // ranks.count, ranks)
+    generator = torch.Generator().manual_seed(ranks.rank)
+    with torch.no_grad():
+        share.W_enc.normal_(0, d_in**-0.5, generator=generator)
+        share.W_dec.normal_(generator=generator)
+        share.normalise_decoder()
+        share.b_enc.fill_(-2.5)
+    step = TrainStep(share, LossConfig())
+    step.density = 0.0  # sparse from the first step on
+    times = []
+    for seed in range(6):
+        x = torch.randn(1024, d_in, generator=torch.Generator().manual_seed(seed))
+        began_s = time.perf_counter()
+        step(x, 1e-4)
+        times.append(time.perf_counter() - began_s)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(
+        f"rank {ranks.rank} of {ranks.count}: {d_in} x {d_sae}: {(after - before) / 1024:.0f} MB, "
+        f"step {sorted(times)[3] * 1e3:.0f} ms, density {step.density:.4f}\n"
+    )
+
+
+def track(ranks: Ranks, die_at: int | None) -> None:
+    """The nano track, in dense and sparse steps; every rank dies with rank 0."""
+    from saetrack.registry.link_run import LinkRun
+
+    if die_at is not None and ranks.rank == 0:
+        log, calls = LinkRun.log, []
+
+        def counted(self: LinkRun, *args: object) -> None:
+            calls.append(1)
+            if len(calls) == die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            log(self, *args)  # type: ignore[arg-type]
+
+        LinkRun.log = counted  # type: ignore[method-assign]
+    ready = prepare(load_config(NANO_TRACK), load_settings())
+    train_track(ready.track, ready.source, ready.context)
+    if ranks.rank == 0:
+        for chain in ready.track.chains:
+            update_chain_page(ready.registry, chain)
+
+
+def flow() -> None:
+    """The nano track as people start theirs: `torchrun -m flows.track`."""
+    for module in (parameters, terminal):
+        module.deployed_parameters = lambda *_: NANO_TRACK  # type: ignore[attr-defined]
+    sys.argv = ["track", "nano"]
+    runpy.run_module("flows.track", run_name="__main__")
+
+
+def main(what: str, *arguments: str) -> None:
+    ranks = join(torch.device("cpu"))
+    if what == "steps":
+        tensors = steps(ranks)
+        if ranks.rank == 0:
+            save_state(Path(arguments[0]), tensors, {})
+    elif what == "peak":
+        peak(ranks, *(int(number) for number in arguments))
+    elif what == "flow":
+        flow()
+    else:
+        track(ranks, int(arguments[0]) if arguments else None)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
