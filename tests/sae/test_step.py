@@ -72,7 +72,7 @@ def sparse_gradient_whole(sae: SAE, loss_config: LossConfig, x: Tensor) -> dict[
     }
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
 @pytest.mark.parametrize("b_enc", [-1.5, -0.3, 0.0])
 def test_the_sparse_gradient_is_autograds(loss_config: LossConfig, b_enc: float) -> None:
     sae, x = some_sae(b_enc), residuals()
@@ -146,7 +146,7 @@ class PlainStep:
             self.sae.normalise_decoder()
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
 @pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_steps_are_adam_on_the_projected_gradient(
     loss_config: LossConfig, sparse_below: float

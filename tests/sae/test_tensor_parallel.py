@@ -113,7 +113,7 @@ def test_one_rank_gives_back_what_it_is_given() -> None:
 
 @pytest.mark.parametrize("n_rows", [1, 2, 7, 32])
 def test_rows_are_shared_without_gap_or_overlap(n_rows: int) -> None:
-    shares = [list(range(n_rows))[Ranks(rank, 3).rows(n_rows)] for rank in range(3)]
+    shares = [list(range(n_rows))[Ranks(rank, 3).shard_rows(n_rows)] for rank in range(3)]
     if n_rows < 3:
         assert shares == [list(range(n_rows))] * 3
     else:

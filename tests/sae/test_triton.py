@@ -87,7 +87,7 @@ WEIGHTS = {"W_enc", "b_enc", "W_dec", "b_dec"}
 MOMENTS = {f"{name}.{moment}" for name in WEIGHTS for moment in ("exp_avg", "exp_avg_sq")}
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES, ids=lambda o: f"{o.reconstruction}-{o.penalty}")
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=lambda o: f"{o.reconstruction}-{o.penalty}")
 def test_the_gradient_and_the_step_are_the_cpus(loss_config: LossConfig) -> None:
     def sae() -> SAE:
         sae = some_sae()

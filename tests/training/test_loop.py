@@ -143,7 +143,7 @@ def test_a_state_that_cannot_be_read_is_not_used(
 ) -> None:
     changes = {"schedule": [{"first": 0, "last": 0, "tokens": 2_048}]}
     track = plan(source, corpus, **changes)
-    (tmp_path / f"{track.stages[0].key}.safetensors").write_bytes(b"not a state")
+    (tmp_path / f"{track.jobs[0].key}.safetensors").write_bytes(b"not a state")
     store = MemoryStore()
     run(track, source, store, tmp_path)
     assert same_weights(trained_with(source, corpus, **changes), store)
@@ -298,15 +298,15 @@ def test_what_determines_no_weights_changes_no_identity(
     ids=["adam", "b_dec", "scale"],
 )
 def test_what_is_carried_over_makes_a_difference(
-    source: CheckpointSource, corpus: Corpus, warm_start_config: dict[str, str]
+    source: CheckpointSource, corpus: Corpus, warm_start: dict[str, str]
 ) -> None:
     schedule = [*NANO_TRACK["schedule"][:1], {"first": 1, "last": 1, "tokens": 1_024}]
     (_, changed), (_, plain) = (
-        list(trained_with(source, corpus, schedule=schedule, warm_start_config=one).links.values())
-        for one in (warm_start_config, {})
+        list(trained_with(source, corpus, schedule=schedule, warm_start=values).links.values())
+        for values in (warm_start, {})
     )
     assert not torch.equal(changed.sae.W_dec, plain.sae.W_dec)
-    assert (changed.adam is not None) == ("adam" in warm_start_config)
+    assert (changed.adam is not None) == ("adam" in warm_start)
 
 
 def test_dead_features_are_revived_if_asked(source: CheckpointSource, corpus: Corpus) -> None:
