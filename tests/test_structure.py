@@ -36,11 +36,11 @@ PathFinder.find_spec = staticmethod(
 import warnings; warnings.simplefilter('ignore')
 import torch
 from saetrack.sae.model import new_sae
-from saetrack.sae.loss import Objective
+from saetrack.sae.loss import LossConfig
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import warm_start
-step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), Objective())
+step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), LossConfig())
 step(torch.randn(16, 4), 1e-3)
 house = sorted(name for name in sys.modules if name.startswith('saetrack.'))
 assert all(name.startswith('saetrack.sae') for name in house), house
@@ -82,7 +82,7 @@ def test_every_config_field_is_read_somewhere() -> None:
     from saetrack.chain.sweep import SweepConfig
     from saetrack.data.config import CorpusConfig
     from saetrack.sae.loss import LossConfig
-    from saetrack.sae.trainer import Optimiser, Revival
+    from saetrack.sae.trainer import Optimiser
     from saetrack.sae.warm_start import WarmStart
     from saetrack.utils.settings import Settings
 
@@ -94,9 +94,7 @@ def test_every_config_field_is_read_somewhere() -> None:
         )
         for name in model.model_fields
     }
-    names |= {
-        field.name for kind in (LossConfig, WarmStart, Optimiser, Revival) for field in fields(kind)
-    }
+    names |= {field.name for kind in (LossConfig, WarmStart, Optimiser) for field in fields(kind)}
     read = {
         node.attr
         for path in SOURCES

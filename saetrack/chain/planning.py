@@ -5,7 +5,7 @@ from __future__ import annotations
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
-from saetrack.data.corpus import prepare_corpus
+from saetrack.data.corpus import prepare_corpus, require_dataset
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
@@ -21,8 +21,9 @@ def open_checkpoints(config: TrackConfig, settings: Settings) -> CheckpointSourc
     given `follow_s` seconds.
 
     Raises:
-        UserError: there is no such LM, it holds no checkpoint, or it does not suit the config.
+        UserError: there is no such text or LM, the LM holds no checkpoint, or it does not suit the config.
     """
+    require_dataset(config.corpus)
     spec = find_lm(config.model)
     require_compatible(config, spec)
     source = open_source(spec, settings.cache_dir, settings.fetched_bytes)

@@ -93,6 +93,21 @@ def _open(folder: Path, config: CorpusConfig) -> Corpus:
     return Corpus(folder, config.context_size, int(meta["bos_token_id"]), str(meta["sha256"]))
 
 
+def require_dataset(config: CorpusConfig) -> None:
+    """Check that a corpus names a text that can be looked for.
+
+    Raises:
+        UserError: its dataset is neither a known name nor a path that exists.
+    """
+    dataset = config.dataset
+    if dataset in ("mini", *HUB_DATASETS) or Path(dataset).expanduser().exists():
+        return
+    known = ", ".join(["mini", *HUB_DATASETS])
+    raise UserError(
+        f"corpus.dataset={dataset!r}: unknown dataset; must be {known}, or a path that exists"
+    )
+
+
 class RowPacker:
     """Joins documents and cuts them into rows; every document and every row begins with BOS.
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from saetrack.chain.config import load_config
+from saetrack.chain.planning import open_checkpoints
 from saetrack.training.prepare import prepare
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings, load_settings
@@ -83,9 +84,9 @@ from tests.support.nano import NANO_TRACK
         ({"seed": -1}, r"seed=-1: "),
     ],
 )
-def test_bad_parameters(change: dict[str, Any], line: str) -> None:
+def test_bad_parameters(change: dict[str, Any], line: str, settings: Settings) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_config({**NANO_TRACK, **change})
+        open_checkpoints(load_config({**NANO_TRACK, **change}), settings)
     assert "\n" not in str(caught.value)
 
 
@@ -160,4 +161,5 @@ def test_a_model_that_neither_cache_nor_hub_has_fails_before_any_work(settings: 
 def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> None:
     schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
     config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
-    assert config.budgets_by_now() == [(index, 1_000) for index in (0, 2, 4, 6)]
+    assert config.budgets(None) == [(index, 1_000) for index in (0, 2, 4, 6)]
+    assert config.planned_links == 4
