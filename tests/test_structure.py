@@ -82,7 +82,7 @@ def test_every_config_field_is_read_somewhere() -> None:
     from saetrack.chain.sweep import SweepConfig
     from saetrack.data.config import CorpusConfig
     from saetrack.sae.loss import LossConfig
-    from saetrack.sae.trainer import Optimiser, Revival
+    from saetrack.sae.trainer import Optimiser
     from saetrack.sae.warm_start import WarmStart
     from saetrack.utils.settings import Settings
 
@@ -94,9 +94,7 @@ def test_every_config_field_is_read_somewhere() -> None:
         )
         for name in model.model_fields
     }
-    names |= {
-        field.name for kind in (LossConfig, WarmStart, Optimiser, Revival) for field in fields(kind)
-    }
+    names |= {field.name for kind in (LossConfig, WarmStart, Optimiser) for field in fields(kind)}
     read = {
         node.attr
         for path in SOURCES

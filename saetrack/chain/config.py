@@ -11,7 +11,7 @@ from saetrack.data.config import HUB_DATASETS, CorpusConfig
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.sae.kernels.sparse import EncoderPrecision
 from saetrack.sae.loss import LossConfig
-from saetrack.sae.trainer import Optimiser, Revival
+from saetrack.sae.trainer import Optimiser
 from saetrack.sae.warm_start import WarmStart
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -101,7 +101,6 @@ class TrackConfig(Frozen):
     first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
     later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
     warm_start: WarmStart = WarmStart()
-    revival: Revival = Revival()
     batch_tokens: Tokens = 4096
     buffer_tokens: Tokens = 524_288
     seed: Index = 0

@@ -27,9 +27,7 @@ def find_suitable_lm(config: TrackConfig) -> ModelSpec:
     return spec
 
 
-def open_checkpoints(
-    config: TrackConfig, spec: ModelSpec, settings: Settings
-) -> CheckpointSource:
+def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -> CheckpointSource:
     """The checkpoints of a track's LM.
 
     An embedded LM is trained first if this machine lacks it; a hub is asked which checkpoints there

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from saetrack.sae.files import (
-    ADAM_FILE,
     CONFIG_FILE,
     DENSITY_FILE,
-    adam_shapes,
     load_sae,
     load_tensors,
 )
@@ -45,14 +43,12 @@ class ReceivedLink:
         cfg: `cfg.json`, for people.
         facts: what of it is relied on.
         feature_density: share of held-out tokens on which each feature fires, (d_sae,).
-        adam: moments, if they were kept.
     """
 
     sae: SAE
     cfg: dict[str, Any]
     facts: KnownFacts
     feature_density: Tensor
-    adam: dict[str, Tensor] | None
 
 
 def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
@@ -67,16 +63,11 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
     """
     sae, cfg = load_sae(folder)
     facts = _facts(cfg, tags)
-    d_in, d_sae = sae.d_in, sae.d_sae
+    d_sae = sae.d_sae
     density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
     if not 0 <= density.min() <= density.max() <= 1:
         raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
-    adam = None
-    if (folder / ADAM_FILE).exists():
-        adam = load_tensors(folder / ADAM_FILE, adam_shapes(d_in, d_sae))
-        if any((of < 0).any() for name, of in adam.items() if not name.endswith("exp_avg")):
-            raise ValueError(f"{ADAM_FILE}: second moments and adam_steps must be 0 or more")
-    return ReceivedLink(sae, cfg, facts, density, adam)
+    return ReceivedLink(sae, cfg, facts, density)
 
 
 def _facts(cfg: dict[str, Any], tags: dict[str, str]) -> KnownFacts:

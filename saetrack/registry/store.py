@@ -26,7 +26,6 @@ from saetrack.registry.imported import KIND, ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
 from saetrack.registry.received import ReceivedLink, read_link
-from saetrack.sae.files import ADAM_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 TABLE_METRICS = (
     *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
     *("ce_loss_recovered", "tokens_per_s", "train_s"),
-    *("start_loss", "start_explained_variance", "start_dead", "start_b_dec_lag"),
+    *("start_loss", "start_explained_variance", "start_dead"),
 )
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
@@ -116,12 +115,7 @@ class Registry:
                 raise UserError(
                     f"{_label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
                 )
-        is_link = version.tags.get("kind") != KIND
-        if chain.config.warm_start.adam == "carried" and is_link and found.adam is None:
-            raise UserError(f"{_label(version)}: has no {ADAM_FILE}, which this chain carries on")
-        return Parent(
-            found.sae, found.facts.residual_mean_distance, found.feature_density, found.adam
-        )
+        return Parent(found.sae, found.facts.residual_mean_distance)
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
         """Register in this chain what another chain has trained under the same identity.

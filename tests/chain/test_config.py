@@ -68,9 +68,9 @@ from tests.support.nano import NANO_TRACK
         ({"seed": -1}, r"seed=-1: "),
     ],
 )
-def test_bad_parameters(change: dict[str, Any], line: str) -> None:
+def test_bad_parameters(change: dict[str, Any], line: str, settings: Settings) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_config({**NANO_TRACK, **change})
+        open_checkpoints(load_config({**NANO_TRACK, **change}), settings)
     assert "\n" not in str(caught.value)
 
 
@@ -118,3 +118,4 @@ def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> 
     schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
     config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
     assert config.budgets(None) == [(index, 1_000) for index in (0, 2, 4, 6)]
+    assert config.planned_links == 4

@@ -36,9 +36,7 @@ from tests.support.nano import NANO_TRACK
         ),
     ],
 )
-def test_what_does_not_suit_an_lm_is_refused_in_one_line(
-    change: dict[str, Any], line: str
-) -> None:
+def test_what_does_not_suit_an_lm_is_refused_in_one_line(change: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
         find_suitable_lm(load_config({**NANO_TRACK, **change}))
     assert "\n" not in str(caught.value)
