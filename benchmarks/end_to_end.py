@@ -13,8 +13,8 @@ import torch
 from benchmarks.judged import judge
 from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, UnavailableError, say
-from flows.parameters import deployed_parameters
 from saetrack.chain.config import load_config
+from saetrack.chain.presets import load_preset
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.files import save_tensors
 from saetrack.sae.warm_start import spread
@@ -69,7 +69,7 @@ class _Link:
             "artifact_dir": str(folder / "artifacts"),
             "device": device,
         }
-        self._mini = deployed_parameters("track", "mini")
+        self._mini = load_preset("track", "mini")
         self._mini |= {
             "residual": "raw",
             "warm_start": {**self._mini["warm_start"], "scale": "kept"},

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rounds import forget_resident_peak, resident_bytes
-from flows.parameters import deployed_parameters
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import CheckpointJob, plan_track, scheduled
+from saetrack.chain.presets import load_preset
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.folder_layout import find_lm
@@ -32,7 +32,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     tokens = job["tokens"]
     config = load_config(
         {
-            **deployed_parameters("track", "mini"),
+            **load_preset("track", "mini"),
             "layers": job["layers"],
             "schedule": [
                 {"first": first, "last": first, "tokens": tokens},

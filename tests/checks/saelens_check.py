@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from benchmarks import tables
 from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, say
-from flows.parameters import deployed_parameters
 from saetrack.chain.config import load_config
+from saetrack.chain.presets import load_preset
 from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.layout import repo_folder
@@ -58,7 +58,7 @@ def mini_track() -> dict[str, Any]:
         {"first": 0, "last": 0, "tokens": 400_000},
         {"first": 1, "last": 10, "tokens": 60_000},
     ]
-    return {**deployed_parameters("track", "mini"), "schedule": schedule}
+    return {**load_preset("track", "mini"), "schedule": schedule}
 
 
 def check(lm: str, track: dict[str, Any], place: Path) -> bool:
