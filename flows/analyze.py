@@ -30,23 +30,23 @@ def analyze(**parameters: Any) -> State:
 
 
 def run_analysis(config: AnalyzeConfig) -> str:
-    """One analysis per chain, each checkpoint a task, and a page of all; what was done."""
-    from saetrack.analysis.pipeline.analyze import analyze as analyze_chain
-    from saetrack.analysis.pipeline.registered_chain import registered_chains
+    """As `saetrack.analysis.pipeline.analyze.analyze_chains`, each checkpoint a task."""
+    from saetrack.analysis.pipeline.analyze import (
+        PendingCheckpoint,
+        checkpoints_to_read,
+        finish_analysis,
+    )
+    from saetrack.analysis.pipeline.chain_analysis import chain_analyses
     from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
-    from saetrack.analysis.pipeline.study import Study
 
-    settings = load_settings()
-    ask = task(name="answers", cache_policy=NO_CACHE)(Study.answers)
+    analyses = chain_analyses(config, load_settings())
+    read_task = task(name="read", cache_policy=NO_CACHE)(PendingCheckpoint.read)
+    lines = []
+    for analysis in analyses:
+        for pending in checkpoints_to_read(analysis):
+            read_task.with_options(task_run_name=pending.label)(pending)
+        lines.append(finish_analysis(analysis))
+    if len(analyses) > 1:
+        lines.append(lay_side_by_side(analyses))
+    return "; ".join(lines)
 
-    def ask_one(study: Any, link: Any) -> Any:
-        name = f"answers · step {link.checkpoint.lm_step}"
-        return ask.with_options(task_run_name=name)(study, link)
-
-    analysed = [
-        analyze_chain(config, settings, one, ask_one) for one in registered_chains(config, settings)
-    ]
-    done = [one.done for one in analysed]
-    if len(analysed) > 1:
-        done.append(lay_side_by_side(config, analysed))
-    return "; ".join(done)

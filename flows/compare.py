@@ -34,11 +34,13 @@ def run_comparison(config: CompareConfig) -> str:
     """One comparison per layer, each a run in MLflow; what came of it."""
     chains = [train_missing(one)[1].track.chains for one in config.chains()]
     conventional = [train_missing(one)[1].track.chains for one in config.conventional()]
-    from saetrack.analysis.pipeline.compare import publish
+    from saetrack.analysis.pipeline.compare import compare_chains
     from saetrack.registry import Registry
 
     registry = Registry(load_settings())
-    publish_task = task(name="compare", cache_policy=NO_CACHE)(publish)
+    compare_task = task(name="compare", cache_policy=NO_CACHE)(compare_chains)
     # Tracks hold one chain per layer; a comparison holds the chains of one layer.
     layers = zip(zip(*chains, strict=True), zip(*conventional, strict=True), strict=True)
-    return "; ".join(publish_task(registry, list(one), list(other)) for one, other in layers)
+    return "; ".join(
+        compare_task(registry, list(of_layer), list(beside)) for of_layer, beside in layers
+    )

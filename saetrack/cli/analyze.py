@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -51,22 +51,11 @@ def analyze(
             train_here(track)
     if not leads():
         return
-    from saetrack.analysis.pipeline.analyze import analyze as analyze_chain
-    from saetrack.analysis.pipeline.registered_chain import registered_chains
-    from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+    from saetrack.analysis.pipeline.analyze import analyze_chains
 
     with resumable("every checkpoint that was read is kept in the cache"):
-        analysed = [
-            analyze_chain(config, settings, one) for one in registered_chains(config, settings)
-        ]
-        done = [one.done for one in analysed]
-        if len(analysed) > 1:
-            done.append(lay_side_by_side(config, analysed))
-    result: list[dict[str, Any]] = [
-        {"chain": one.registered.chain.name, "identity": one.identity, "done": one.done}
-        for one in analysed
-    ]
-    say({"analyses": result}, "\n".join(done), as_json=as_json)
+        done = analyze_chains(config, settings)
+    say({"done": done}, "\n".join(done), as_json=as_json)
 
 
 def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:

@@ -31,7 +31,7 @@ def compare(
     conventional = [train_here(one)[1] for one in config.conventional()]
     if not leads():
         return
-    from saetrack.analysis.pipeline.compare import publish
+    from saetrack.analysis.pipeline.compare import compare_chains
 
     layers = zip(
         zip(*(one.track.chains for one in chains), strict=True),
@@ -39,5 +39,8 @@ def compare(
         strict=True,
     )
     with resumable("all SAEs that were trained are registered"):
-        done = [publish(chains[0].registry, list(one), list(other)) for one, other in layers]
-    say({"comparisons": done}, "\n".join(done), as_json=as_json)
+        done = [
+            compare_chains(chains[0].registry, list(of_layer), list(beside))
+            for of_layer, beside in layers
+        ]
+    say({"done": done}, "\n".join(done), as_json=as_json)
