@@ -63,7 +63,8 @@ def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> d
     began_s = time.perf_counter()
     store = ActivationsStore(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
     batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
-    train([training], batches, lambda: None)
+    for _ in train([training], batches):
+        pass
     if device.type == "cuda":
         torch.cuda.synchronize()
     train_s = time.perf_counter() - began_s
