@@ -145,11 +145,11 @@ POISONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a dictionary of 10^12": (cfg(d_sae=10**12), "must be F32 of (32, 1000000000000)"),
     "a negative size": (cfg(d_in=-32), "cfg.json: d_in=-32"),
     "a size that is a text": (cfg(d_sae="64"), "cfg.json: d_sae='64'"),
-    "a spread that is NaN": (
+    "a mean distance that is NaN": (
         cfg(residual_mean_distance=float("nan")),
         "cfg.json: residual_mean_distance=nan",
     ),
-    "a spread that is a list": (
+    "a mean distance that is a list": (
         cfg(residual_mean_distance=[1.0]),
         "cfg.json: residual_mean_distance=[1.0]",
     ),
@@ -261,7 +261,7 @@ def test_a_parent_must_fit_the_chain(
         ({"model": "/etc"}, "model='/etc'"),
         ({"model": "~root/lm"}, "model='~root/lm'"),
         ({"model": ["nano"]}, "model=['nano']"),
-        ({"schedule": [{"first": 0, "last": 10**15, "tokens": 1}]}, "beyond nano's last"),
+        ({"schedule": [{"first": 0, "last": 10**15, "tokens": 1}]}, "schedule.0.last=1000000000000000"),
         ({"schedule": [{"first": 0, "last": 0, "tokens": 1, "repeat": 10**15}]}, "repeat"),
         ({"loss": {"l1_coefficient": "nan"}}, "l1_coefficient"),
         ({"run": "me"}, "run='me': unknown name"),
@@ -434,7 +434,7 @@ def test_a_state_of_something_else_is_refused(
     sae = {name: torch.zeros(1) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
     named = {f"1.{name}": tensor for name, tensor in sae.items()}
     facts = {"links": {"1": {}} if poison == "another shape" else {}}
-    save_state(tmp_path / f"{track.stages[0].key}.safetensors", named, facts)
+    save_state(tmp_path / f"{track.jobs[0].key}.safetensors", named, facts)
     training_context = TrainingContext(MemoryStore(), torch.device("cpu"), tmp_path)
     with pytest.raises(UserError) as caught:
         train_track(track, source, training_context)
