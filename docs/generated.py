@@ -28,6 +28,8 @@ def write_all(folder: Path) -> None:
     write(folder / "settings.md", settings())
     write(folder / "config.md", config_fields())
     write(folder / "models.md", catalogue())
+    write(folder / "api.md", public_names())
+    write(folder / "room_table.md", room_table())
     rooms = {name: room_page(name, modules) for name, modules in rooms_and_modules()}
     for name, page in rooms.items():
         write(folder / "rooms" / f"{name}.rst", page)
@@ -171,6 +173,38 @@ def catalogue() -> str:
         head = ("name", "repository", "checkpoints", "layers × width")
         parts.append(f"## {family}\n\n{about}\n\n{table(head, map(row, entries_of))}")
     return "\n\n".join(parts)
+
+
+def public_names() -> str:
+    """Every name that `import saetrack` gives, in the order of its `__all__`."""
+    import saetrack
+
+    parts = []
+    for name in getattr(saetrack, "__all__", ()):
+        if name.startswith("__"):
+            continue
+        is_class = isinstance(getattr(saetrack, name), type)
+        directive = (
+            f".. autoclass:: saetrack.{name}\n   :members:"
+            if is_class
+            else (f".. autofunction:: saetrack.{name}")
+        )
+        parts.append(f"```{{eval-rst}}\n{directive}\n```")
+    return "\n\n".join(parts)
+
+
+def room_table() -> str:
+    """The folders of the package, from top to bottom of the contract, with a line each."""
+    contract = (ROOT / "pyproject.toml").read_text().partition("The rooms, from top to bottom")[2]
+    order = re.findall(r"saetrack\.([a-z_]+)", contract.partition("]")[0])
+    order += sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+    rows = []
+    for name in dict.fromkeys(order):
+        path = PACKAGE / name / "__init__.py"
+        if path.exists():
+            said = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0]
+            rows.append((f"`saetrack/{name}/`", " ".join(said.split())))
+    return table(("folder", "what is in it"), rows)
 
 
 def rooms_and_modules() -> list[tuple[str, list[str]]]:
