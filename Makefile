@@ -74,3 +74,7 @@ $(INSTALLED): pyproject.toml deployments/requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r deployments/requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+.PHONY: docs
+docs: $(INSTALLED) ## build docs/_build/html, strictly: a warning or a failing tutorial is an error
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
