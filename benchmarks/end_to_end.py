@@ -15,10 +15,9 @@ from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, UnavailableError, say
 from benchmarks.presets import mini_track
 from saetrack.chain.config import load_config
-from saetrack.lm.hooked import HookedLM
+from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.files import save_tensors
 from saetrack.sae.warm_start import mean_distance
-from saetrack.lm.hooked import LM_BATCH_ROWS
 from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.loop import train_track
 from saetrack.training.prepare import PreparedTrack, prepare

@@ -34,7 +34,8 @@ def sweep(
     from saetrack.chain.sweep import load_sweep_config
 
     tracks = load_sweep_config(values).titled_tracks()
-    trained, failed = {}, {}
+    trained: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     for number, (title, config) in enumerate(tracks.items(), start=1):
         log.info("track %d of %d: %s", number, len(tracks), title)
         try:

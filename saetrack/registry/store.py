@@ -20,7 +20,7 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
-from saetrack.registry.imported import KIND, ImportedSAEs
+from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
 from saetrack.registry.received import ReceivedLink, read_link
