@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from saetrack.chain.presets import load_preset, parse_changes
 from saetrack.cli.options import AsJson, Changes, Quiet, SweepName, Verbose
