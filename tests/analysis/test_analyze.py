@@ -21,7 +21,7 @@ from saetrack.analysis.pipeline.analyze import (
     checkpoints_to_read,
     finish_analysis,
 )
-from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
+from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
