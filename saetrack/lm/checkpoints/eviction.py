@@ -94,6 +94,7 @@ def make_room(folder: Path, files: list[ListedFile], limit_bytes: int, label: st
         with _one_at_a_time(root):
             held_bytes = _evict(root, limit_bytes - needed_bytes, except_for=folder)
             if held_bytes + needed_bytes <= limit_bytes:
+                draft_of(folder).mkdir(exist_ok=True)
                 write_manifest(draft_of(folder), files)
                 return
         problem = f"{setting}: {label} needs {needed_bytes}, and running tracks hold {held_bytes}"
