@@ -270,7 +270,7 @@ def projected() -> None:
 
 
 def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
-    code = "from tests.figures.test_analysis_figures import projected; projected()"
+    code = "from tests.analysis.test_figures import projected; projected()"
     root = Path(__file__).parent.parent.parent
     run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run, check=True)
