@@ -54,4 +54,6 @@ def test_a_link_of_release_0_1_is_pulled_exported_and_starts_the_next(
     assert "residual" in ChainRuns(client, settings).tracks()[chain.name]
     (folder,) = export_chain(registry, chain.name, tmp_path / "out")["folder"]
     assert read_saelens(tmp_path / "out" / folder).residual_mean_distance == distance
-    assert "trained on the residual stream less its mean" in (tmp_path / "out/README.md").read_text()
+    assert (
+        "trained on the residual stream less its mean" in (tmp_path / "out/README.md").read_text()
+    )

@@ -283,7 +283,10 @@ def test_a_parent_must_fit_the_chain(
         ({"model": "/etc"}, "model='/etc'"),
         ({"model": "~root/lm"}, "model='~root/lm'"),
         ({"model": ["nano"]}, "model=['nano']"),
-        ({"schedule": [{"first": 0, "last": 10**15, "tokens": 1}]}, "schedule.0.last=1000000000000000"),
+        (
+            {"schedule": [{"first": 0, "last": 10**15, "tokens": 1}]},
+            "schedule.0.last=1000000000000000",
+        ),
         ({"schedule": [{"first": 0, "last": 0, "tokens": 1, "repeat": 10**15}]}, "repeat"),
         ({"loss": {"l1_coefficient": "nan"}}, "l1_coefficient"),
         ({"run": "me"}, "run='me': unknown name"),
