@@ -60,11 +60,15 @@ def prepare_environment() -> None:
             del os.environ[name]
     path = os.environ.get("PYTHONPATH")
     os.environ.update(
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         PYTHONPATH=os.pathsep.join([str(ROOT), *([path] if path else [])]),
         HF_HUB_OFFLINE="1",
         HF_DATASETS_OFFLINE="1",
         DO_NOT_TRACK="1",
         MLFLOW_DISABLE_TELEMETRY="true",
+        MLFLOW_LOGGING_LEVEL="WARNING",
+        TQDM_DISABLE="1",
+        PYTHONWARNINGS="ignore:IProgress not found",
     )
 
 
