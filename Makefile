@@ -1,12 +1,12 @@
-# Everything runs from nothing: the first target that needs it makes .venv.
-PYTHON ?= python3.11
+# Everything runs from nothing: the first target that needs it makes .venv, with the first Python that
+# suits, or with PYTHON=...
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -63,12 +63,19 @@ ui: $(INSTALLED) ## serve the pages of MLflow and Prefect on this machine
 stop: $(INSTALLED) ## stop what deploy or ui started
 	@$(BIN)/python deployments/services.py stop
 
+lock: $(INSTALLED) ## resolve the exact versions anew; UPGRADE=1 takes newer ones
+	@$(BIN)/uv pip compile -q $(if $(UPGRADE),--upgrade) pyproject.toml -o deployments/requirements.lock
+	@sed -i -E -f deployments/requirements.sed deployments/requirements.lock
+
 clean: ## remove the environment; mlruns/ and the cache stay
 	rm -rf $(VENV)
 
 $(INSTALLED): pyproject.toml deployments/requirements.lock
-	@echo "setting up $(VENV): a minute or two"
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q --disable-pip-version-check -r deployments/requirements.lock
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@deployments/make_venv.sh $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r deployments/requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+.PHONY: docs
+docs: $(INSTALLED) ## build docs/_build/html, strictly: a warning or a failing tutorial is an error
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

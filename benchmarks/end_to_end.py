@@ -15,10 +15,10 @@ from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, UnavailableError, say
 from benchmarks.presets import mini_track
 from saetrack.chain.config import load_config
-from saetrack.lm.hooked import HookedLM
+from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.files import save_tensors
-from saetrack.sae.warm_start import spread
-from saetrack.training.activations_store import LM_BATCH_ROWS, ActivationsStore
+from saetrack.sae.warm_start import mean_distance
+from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.loop import train_track
 from saetrack.training.prepare import PreparedTrack, prepare
 from saetrack.utils.settings import Settings
@@ -74,7 +74,7 @@ class _Link:
         say("end to end: training the parent link")
         first = self._prepare(self._track([PARENT], 0))
         held_out = self._held_out(first)
-        self._l1_coefficient *= spread(held_out)
+        self._l1_coefficient *= mean_distance(held_out)
         parent = self._prepare(self._track([PARENT], 0))
         train_track(parent.track, parent.source, parent.context)
         link = self._prepare(self._track([PARENT, CHECKPOINT], 0))

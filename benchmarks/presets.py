@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.parameters import deployed_parameters
+from saetrack.chain.presets import load_preset
 
 
 def mini_track(**changes: Any) -> dict[str, Any]:
     """The parameters of the preset `mini`; a field that is given replaces the preset's."""
-    return {**deployed_parameters("track", "mini"), **changes}
+    return {**load_preset("track", "mini"), **changes}

@@ -80,7 +80,10 @@ def hook(event, arguments):
     if event.startswith(looks) and not code:
         touched.append((event, arguments))
 def record(name, function):
-    return lambda *given, **named: touched.append((name, str(given[-1]))) or function(*given, **named)
+    def recorded(*given, **named):
+        touched.append((name, str(given[-1])))
+        return function(*given, **named)
+    return recorded
 
 OWN = {**NANO_TRACK, 'model': './checkpoints', 'corpus': {'dataset': './text.jsonl'}}
 for name in ('stat', 'lstat'):  # raise no event

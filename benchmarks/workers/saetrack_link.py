@@ -59,11 +59,12 @@ def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> d
     sae = SAE(*start["W_enc"].shape)
     sae.load_state_dict(start)
     step = TrainStep(sae.to(device), config.loss)
-    training = Training(step, link.optimiser, config.revival)
+    training = Training(step, link.optimiser)
     began_s = time.perf_counter()
     store = ActivationsStore(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
     batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
-    train([training], batches, lambda: None)
+    for _ in train([training], batches):
+        pass
     if device.type == "cuda":
         torch.cuda.synchronize()
     train_s = time.perf_counter() - began_s

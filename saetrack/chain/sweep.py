@@ -47,6 +47,16 @@ class SweepConfig(Frozen):
             for values in product(*self.over.values())
         ]
 
+    def titled_tracks(self) -> dict[str, TrackConfig]:
+        """The tracks by what sets each apart; of a schedule its direction says enough."""
+        return {self._title(track): track for track in self.tracks()}
+
+    def _title(self, track: TrackConfig) -> str:
+        values = {name: getattr(track, name) for name in self.over}
+        if "schedule" in values:
+            values["schedule"] = track.direction
+        return " ".join(f"{name}={value}" for name, value in values.items())
+
 
 def load_sweep_config(values: dict[str, Any]) -> SweepConfig:
     """Validate a sweep's parameters.

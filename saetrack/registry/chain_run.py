@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from saetrack.chain.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
-from saetrack.registry.facts import as_params, as_tags, chain_facts, from_params
+from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
 from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ class ChainRuns:
 
     def tracks(self, condition: str = "") -> dict[str, dict[str, Any]]:
         """The track parameters of every chain that meets a condition, by the chain's name."""
-        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
             experiments, f"tags.kind = 'chain'{condition}", max_results=50_000
         )
-        return {run.data.tags["chain"]: from_params(run.data.params) for run in runs}
+        return {run.data.tags["chain"]: current_names(from_params(run.data.params)) for run in runs}
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         condition = f"tags.kind = 'chain' and tags.chain = '{chain.name}'"

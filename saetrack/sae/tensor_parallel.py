@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Along which axis the features of a tensor lie, by the first part of its name; others are whole on
 # every rank.
-FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "tokens_since_fired": 0, "feature_density": 0}
+FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0}
 
 # Rows that pass to rank 0 at a time: a whole dictionary must not have to fit its device.
 ROWS_AT_A_TIME = 4096

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from saetrack.data.corpus import Corpus
-from saetrack.lm import ce_loss as ce_loss
+from saetrack.lm import ce_loss
 from saetrack.lm.ce_loss import CELoss, measure_ce_loss
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM

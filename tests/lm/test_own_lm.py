@@ -19,10 +19,10 @@ from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
-from tests.lm.test_hooked import saved_files
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run
+from tests.support.tiny_lm import saved_files
 
 REPO = "me/llama"
 ENTRIES = f"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import runpy
 import signal
 import sys
 import time
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import torch
 
-from flows import parameters, terminal
 from saetrack.chain.config import load_config
 from saetrack.sae.loss import LossConfig
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, new_sae
-from saetrack.sae.revival import revive
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import Ranks, join
 from saetrack.training.chain_page import update_chain_page
@@ -26,6 +23,7 @@ from saetrack.training.prepare import prepare
 from saetrack.training.state import save_state
 from saetrack.utils.settings import load_settings
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_run import run_command
 
 D_IN, D_SAE, TOKENS, STEPS = 16, 96, 128, 40
 OBJECTIVES = [
@@ -40,7 +38,7 @@ def residuals(seed: int) -> torch.Tensor:
 
 
 def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Weights, moments and losses after steps of all kinds; features die and are revived."""
+    """Weights, moments and losses after steps of all kinds."""
     found = {}
     for number, loss_config in enumerate(OBJECTIVES):
         for sparse_below in (0.0, 1.1):
@@ -48,16 +46,13 @@ def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
             with torch.no_grad():
                 sae.b_enc[: D_SAE // 8] = -50.0
             step = TrainStep(sae.shard(ranks), loss_config, sparse_below=sparse_below)
-            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS // 2)]
-            revived = revive(step, residuals(99), step.tokens_since_fired >= 4 * TOKENS)
-            terms += [step(residuals(seed), 3e-3) for seed in range(STEPS // 2, STEPS)]
+            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS)]
             measured = evaluate(step.sae, residuals(100), loss_config, matched_l0=4)
             label = f"{number} {sparse_below}"
             found |= {f"{label} {name}": tensor for name, tensor in step.state().items()}
             found[f"{label} losses"] = torch.tensor([[float(t) for t in of] for of in terms])
             found[f"{label} metrics"] = torch.tensor(list(measured.scalars().values()))
             found[f"{label} feature_density"] = measured.feature_density
-            found[f"{label} revived"] = torch.tensor(sorted(revived))
     return found
 
 
@@ -107,14 +102,6 @@ def track(ranks: Ranks, die_at: int | None) -> None:
             update_chain_page(ready.registry, chain)
 
 
-def flow() -> None:
-    """The nano track as people start theirs: `torchrun -m flows.track`."""
-    for module in (parameters, terminal):
-        module.deployed_parameters = lambda *_: NANO_TRACK  # type: ignore[attr-defined]
-    sys.argv = ["track", "nano"]
-    runpy.run_module("flows.track", run_name="__main__")
-
-
 def main(what: str, *arguments: str) -> None:
     ranks = join(torch.device("cpu"))
     if what == "steps":
@@ -123,8 +110,8 @@ def main(what: str, *arguments: str) -> None:
             save_state(Path(arguments[0]), tensors, {})
     elif what == "peak":
         peak(ranks, *(int(number) for number in arguments))
-    elif what == "flow":
-        flow()
+    elif what == "command":
+        run_command()
     else:
         track(ranks, int(arguments[0]) if arguments else None)
 

@@ -1,10 +1,19 @@
-"""A registered chain in, the paper's tables and figures out: read, found, drawn, published."""
+"""A registered chain in, the paper's tables and figures out.
+
+Whoever runs an analysis loops over what it yields:
+
+    for analysis in chain_analyses(config, settings):
+        for pending in checkpoints_to_read(analysis):
+            pending.read()
+        finish_analysis(analysis)
+
+`analyze_chains` is that loop, here and now; the flow of the same name wraps each `read` in a task.
+"""
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +24,13 @@ from saetrack.analysis.contexts.examples import CheckpointContexts, context_tabl
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.match_chains import find_identity
-from saetrack.analysis.pipeline.registered_chain import RegisteredChain, controls_of
-from saetrack.analysis.pipeline.study import QUESTIONS_VERSION, Study
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+from saetrack.analysis.pipeline.side_by_side import lay_side_by_side, save_tables
+from saetrack.analysis.pipeline.study import Study
 from saetrack.analysis.pipeline.tables import (
     find_drift,
     find_formation,
@@ -32,124 +43,123 @@ from saetrack.analysis.pipeline.tables import (
 )
 from saetrack.chain.plan import Link
 from saetrack.lm.open import learning_rate
-from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
-log = logging.getLogger(__name__)
-
-# Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 6
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
 
-Ask = Callable[[Study, Link], CheckpointResult]
+
+def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
+    """Analyse every chain that a config names, here and now; several are laid side by side.
+
+    Returns:
+        What was done, a line for each chain and one for all.
+
+    Raises:
+        UserError: nothing, or too little, is registered.
+    """
+    analyses = chain_analyses(config, settings)
+    lines = []
+    for analysis in analyses:
+        for pending in checkpoints_to_read(analysis):
+            pending.read()
+        lines.append(finish_analysis(analysis))
+    if len(analyses) > 1:
+        lines.append(lay_side_by_side(analyses))
+    return lines
 
 
 @dataclass(frozen=True)
-class Analysed:
-    """A chain whose analysis is in the registry.
+class PendingCheckpoint:
+    """A checkpoint that the cache has no result of yet.
 
     Attributes:
-        registered: the chain.
-        identity: of the analysis: the hash of what it was made from.
-        done: what was done, in a line.
+        label: the checkpoint as a person names it.
     """
 
-    registered: RegisteredChain
-    identity: str
-    done: str
+    label: str
+    study: Study
+    link: Link
+
+    def read(self) -> None:
+        """Read it; what was found is kept in the cache."""
+        self.study.answers(self.link)
 
 
-def analyze(
-    config: AnalyzeConfig, settings: Settings, registered: RegisteredChain, ask: Ask = Study.answers
-) -> Analysed:
-    """Analyse one chain and log tables, figures and numbers as a run of the LM's experiment.
+def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
+    """The checkpoints that an analysis still has to read; read each before asking for the next.
 
-    The same links under the same questions are analysed once: a second time nothing is done.
-
-    Args:
-        config: what is asked.
-        settings: where answers are cached.
-        registered: the chain.
-        ask: gets one checkpoint's answers; an orchestrator wraps it in a task of its own.
+    While one is read, the next one is fetched. Of a finished analysis there are none.
     """
-    chain, registry = registered.chain, registered.ready.registry
-    controls = controls_of(config, settings, chain)
-    identity = _identity(config, registered, controls)
-    title = f"analyze · {chain.name}"
-    if registry.reports.has(chain.lm_name, identity):
-        done = f"{title}: was analysed before, in MLflow's experiment {chain.lm_name}"
-        return Analysed(registered, identity, done)
-    with tempfile.TemporaryDirectory() as name, registered.ahead:
+    if analysis.is_finished():
+        return
+    study = _study(analysis)
+    with analysis.registered.ahead:
+        for link in study.links:
+            yield PendingCheckpoint(f"read · step {link.checkpoint.lm_step}", study, link)
+
+
+def finish_analysis(analysis: ChainAnalysis) -> str:
+    """Make tables, figures and the page of what was read, and log them as a run of the registry.
+
+    Returns:
+        What was done, in a line.
+    """
+    chain, registry = analysis.registered.chain, analysis.registered.ready.registry
+    if analysis.is_finished():
+        return f"{analysis.title}: was analysed before, in MLflow's experiment {chain.lm_name}"
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inputs = _find(config, settings, registered, controls, ask, folder)
+        inputs = _find(analysis, folder)
         save_tables(inputs.tables, folder / TABLES)
         (folder / FIGURES).mkdir()
         draw(inputs, folder / FIGURES)
         write_analysis_page(inputs, folder)
         registry.reports.log(
             chain.lm_name,
-            title,
+            analysis.title,
             folder,
             metrics=headline(inputs.tables),
             facts={
                 "kind": "analysis",
-                "identity": identity,
+                "identity": analysis.content_hash,
                 "chain": chain.name,
                 "layer": chain.layer,
-                "versions": [registered.versions[link.identity] for link in registered.links],
-                "controls": {name: one.chain.name for name, one in controls.items()},
+                "versions": [
+                    analysis.registered.versions[link.identity]
+                    for link in analysis.registered.links
+                ],
+                "controls": {
+                    name: control.chain.name for name, control in analysis.controls.items()
+                },
             },
         )
-    return Analysed(registered, identity, f"{title}: in MLflow's experiment {chain.lm_name}")
+    return f"{analysis.title}: in MLflow's experiment {chain.lm_name}"
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write tables as parquet files of their names."""
-    folder.mkdir()
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
-
-
-def _identity(
-    config: AnalyzeConfig, registered: RegisteredChain, controls: dict[str, RegisteredChain]
-) -> str:
-    """Hash of what an analysis is made from: questions, links, controls."""
-    return content_hash(
-        [
-            [FINDINGS_VERSION, QUESTIONS_VERSION],
-            [config.choices(), config.match_tokens],
-            [link.identity for link in registered.links],
-            {name: [link.identity for link in one.links] for name, one in controls.items()},
-        ]
+def _study(analysis: ChainAnalysis) -> Study:
+    registered = analysis.registered
+    tokenizer, _ = registered.ready.source.tokenizer()
+    tokens = [str(tokenizer.decode([token])) for token in range(len(tokenizer))]
+    return Study(
+        analysis.config,
+        registered.links,
+        registered.chain.corpus,
+        tokens,
+        registered,
+        analysis.settings.cache_dir,
     )
 
 
-def answered(study: Study, ask: Ask) -> Iterator[CheckpointResult]:
-    """Every checkpoint's answers, in order."""
-    for number, link in enumerate(study.links, start=1):
-        yield ask(study, link)
-        log.info("step %s: read, %d of %d", link.checkpoint.lm_step, number, len(study.links))
-
-
-def _find(
-    config: AnalyzeConfig,
-    settings: Settings,
-    registered: RegisteredChain,
-    controls: dict[str, RegisteredChain],
-    ask: Ask,
-    folder: Path,
-) -> FigureInputs:
+def _find(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
+    config, registered, controls = analysis.config, analysis.registered, analysis.controls
     tokenizer, _ = registered.ready.source.tokenizer()
 
     def decode(token_ids: list[int]) -> str:
         return str(tokenizer.decode(token_ids))
 
-    tokens = [decode([token]) for token in range(len(tokenizer))]
-    study = Study(
-        config, registered.links, registered.chain.corpus, tokens, registered, settings.cache_dir
-    )
-    answers = list(answered(study, ask))
+    study = _study(analysis)
+    answers = [study.answers(link) for link in study.links]
     meaning = find_meaning(study, answers, decode, config.seed)
     of_drift, bands = find_drift(
         {

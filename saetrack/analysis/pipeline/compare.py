@@ -179,7 +179,7 @@ def _match_pulled(left: PulledLink, right: PulledLink) -> Matching:
     return match_features(left.sae, right.sae, left.feature_density, right.feature_density)
 
 
-def publish(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> str:
+def compare_chains(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> str:
     """Compare, and log figures, tables and numbers as a run of the LM's experiment.
 
     The same SAEs are compared once: a second time nothing is done.

@@ -13,7 +13,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.chain.planning import open_checkpoints, plan
+from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -41,8 +41,9 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
     Raises:
         UserError: something is out of reach, or asks for what does not exist.
     """
+    spec = find_suitable_lm(config)
     registry = Registry(settings)
-    source = open_checkpoints(config, settings)
+    source = open_checkpoints(config, spec, settings)
     start = None
     if config.start is not None:
         start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import get_args
@@ -14,8 +15,7 @@ from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, TABLES
 from saetrack.analysis.figures.matching import identity_figure
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.figures.side_by_side import Kind, side_by_side_figure
-from saetrack.analysis.pipeline.analyze import Analysed, save_tables
-from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
 from saetrack.analysis.pipeline.match_chains import find_identity
 from saetrack.figures.steps import Setting
 from saetrack.utils.files import content_hash
@@ -24,27 +24,29 @@ from saetrack.utils.files import content_hash
 PAGE_VERSION = 3
 
 
-def lay_side_by_side(config: AnalyzeConfig, analysed: list[Analysed]) -> str:
+def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
     """Draw the figures of several analyses as columns of one, and match features between layers.
 
     Args:
-        config: under which all of them were analysed.
-        analysed: the chains.
+        analyses: all finished, under one config.
 
     Returns:
         What was done, in a line.
     """
-    named = _named(analysed)
-    identity = content_hash([PAGE_VERSION, {name: one.identity for name, one in named.items()}])
+    named = _named(analyses)
+    config = analyses[0].config
+    identity = content_hash(
+        [PAGE_VERSION, {name: analysis.content_hash for name, analysis in named.items()}]
+    )
     registered_chains = {name: one.registered for name, one in named.items()}
-    first = analysed[0].registered
+    first = analyses[0].registered
     reports, lm_name = first.ready.registry.reports, first.chain.lm_name
     title = f"side by side · {', '.join(named)}"
     if reports.has(lm_name, identity):
         return f"{title}: was made before, in MLflow's experiment {lm_name}"
     pages = {}
     for name, one in named.items():
-        with reports.files(one.registered.chain.lm_name, one.identity) as folder:
+        with reports.files(one.registered.chain.lm_name, one.content_hash) as folder:
             pages[name] = _tables(folder / TABLES)
     matched = [
         find_identity(config, left, {f"{name} and {other}": right})
@@ -65,6 +67,13 @@ def lay_side_by_side(config: AnalyzeConfig, analysed: list[Analysed]) -> str:
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
     return f"{title}: in MLflow's experiment {lm_name}"
+
+
+def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write tables as parquet files of their names."""
+    folder.mkdir()
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet")
 
 
 def _write(
@@ -104,11 +113,11 @@ def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
 
 
-def _named(analysed: list[Analysed]) -> dict[str, Analysed]:
+def _named(analyses: list[ChainAnalysis]) -> dict[str, ChainAnalysis]:
     """By LM and layer; chains that share these by their own names."""
-    chains = [one.registered.chain for one in analysed]
+    chains = [one.registered.chain for one in analyses]
     short = [f"{chain.lm_name} L{chain.layer}" for chain in chains]
     return {
         name if short.count(name) == 1 else one.registered.chain.name: one
-        for name, one in zip(short, analysed, strict=True)
+        for name, one in zip(short, analyses, strict=True)
     }
