@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from saetrack.lm.checkpoints import hub as _hub  # noqa: F401  (sets what transformers reads when imported)
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
 

@@ -16,7 +16,7 @@ from saetrack.analysis.comparison.token_ratios import (
     METRICS,
     compare,
     crossing,
-    headline,
+    comparison_metrics,
     summarise,
 )
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
@@ -219,10 +219,10 @@ def test_the_summary_gives_the_spread_over_seeds() -> None:
     ratio = [overall[f"equal_quality_token_ratio_{name}"] for name in ("mean", "min", "max")]
     assert ratio == pytest.approx([np.mean(of_seeds), min(of_seeds), max(of_seeds)])
     assert (overall["pairs"], overall["link_never"], overall["within_paper_ratio"]) == (6, 1, 1)
-    found = headline(summary)
+    found = comparison_metrics(summary)
     assert found["equal_quality_token_ratio_mean"] == ratio[0]
     assert all(np.isfinite(value) for value in found.values())
-    assert headline(summary.iloc[:1]) == {}
+    assert comparison_metrics(summary.iloc[:1]) == {}
 
 
 def test_a_warm_start_may_be_there_before_training() -> None:

@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from saetrack.analysis.drift.controls import Control, align, drift_after_formation, hold_against
+from saetrack.analysis.drift.controls import (
+    ControlDrift,
+    align,
+    drift_after_formation,
+    hold_against,
+)
 from saetrack.analysis.drift.measure import (
     QUANTILES,
     Drift,
@@ -122,11 +127,13 @@ def steady(per_link: float, links: int = len(LM_STEPS), d_sae: int = 30) -> np.n
     return np.outer(np.arange(links) * per_link, np.linspace(0.9, 1.1, d_sae))
 
 
-def controls_of(noise: float = 0.02, links: int = len(LM_STEPS)) -> list[Control]:
+def controls_of(noise: float = 0.02, links: int = len(LM_STEPS)) -> list[ControlDrift]:
     frozen = drift_of(steady(noise, links), lm_steps=[3000] * links)
     return [
-        Control("frozen", "noise", quantile_table(frozen)),
-        Control("second seed", "replicate", quantile_table(drift_of(phased_angles(30, seed=1)))),
+        ControlDrift("frozen", "noise", quantile_table(frozen)),
+        ControlDrift(
+            "second seed", "replicate", quantile_table(drift_of(phased_angles(30, seed=1)))
+        ),
     ]
 
 

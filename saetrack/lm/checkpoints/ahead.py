@@ -16,7 +16,7 @@ from typing import Protocol, Self
 
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.download import TemporaryError
-from saetrack.lm.checkpoints.fetched import hold
+from saetrack.lm.checkpoints.eviction import hold
 
 log = logging.getLogger(__name__)
 

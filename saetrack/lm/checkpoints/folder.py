@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.files import TOKENIZER_FILES
 from saetrack.lm.checkpoints.folder_layout import UNKNOWN_SHAPE
 from saetrack.lm.checkpoints.ledger import Seen, look, stats_of
 from saetrack.utils.errors import UserError
@@ -143,7 +143,7 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
 
 def _tokenizer_files(folder: Path) -> list[Path]:
     """The files of a tokenizer, sorted; none unless a vocabulary is among them."""
-    found = {path for pattern in hub.TOKENIZER_FILES for path in folder.glob(pattern)}
+    found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
     has_vocabulary = bool({path.name for path in found} & VOCABULARY_FILES)
     return sorted(found) if has_vocabulary else []
 

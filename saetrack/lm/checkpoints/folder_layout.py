@@ -107,18 +107,33 @@ def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found.items())
 
 
+def present_files(checkpoint: Path) -> list[str]:
+    """Names of a checkpoint's config and weight files, once all of them are there.
+
+    Raises:
+        NotWholeError: one is missing.
+        UserError: an index names a file of another folder.
+    """
+    _read_json(checkpoint / "config.json")
+    names = _weight_files(checkpoint)
+    for name in names:
+        if not (checkpoint / name).is_file():
+            raise NotWholeError(f"lacks {name}")
+    return ["config.json", *names]
+
+
 def whole_files(checkpoint: Path) -> list[str]:
     """Names of a checkpoint's config and weight files, once all of them are fully written.
 
     Raises:
         NotWholeError: one is missing or half-written.
+        UserError: an index names a file of another folder.
     """
-    _read_json(checkpoint / "config.json")
-    names = _weight_files(checkpoint)
+    names = present_files(checkpoint)
     for name in names:
         if not _is_whole_file(checkpoint / name):
-            raise NotWholeError(f"lacks {name}, or has only a part of it")
-    return ["config.json", *names]
+            raise NotWholeError(f"has only a part of {name}")
+    return names
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -173,8 +188,6 @@ def _weight_files(checkpoint: Path) -> list[str]:
 
 
 def _is_whole_file(path: Path) -> bool:
-    if not path.is_file():
-        return False
     if path.suffix == ".safetensors":
         return path.stat().st_size == _declared_bytes(path)
     # A zip's directory is at its end; an index was read whole already.
