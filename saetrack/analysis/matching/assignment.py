@@ -66,7 +66,7 @@ def assign(
         candidates: per row and per column, where not all scores are held at once.
         dense_pairs: up to so many scores all of them are.
     """
-    n_columns = scores.shape[1]
+    n_rows, n_columns = scores.shape
     if n_rows > n_columns:
         return assign(scores.T, candidates, dense_pairs).transposed()
     if n_rows == 0:
