@@ -43,11 +43,12 @@ saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same featu
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
 	@$(BIN)/python -m tests.checks.random_kills
 
-lint: $(INSTALLED) ## formatting, rules, types, who imports whom
+lint: $(INSTALLED) ## formatting, rules, types, who imports whom, sizes of files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.checks.structure
 
 format: $(INSTALLED) ## rewrite to the house's format
 	@$(BIN)/ruff check --fix .

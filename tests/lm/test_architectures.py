@@ -19,7 +19,7 @@ from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
-from tests.lm.test_hooked import saved_files
+from tests.support.tiny_lm import saved_files
 
 VOCABULARY = 97
 TOKENS = torch.randint(4, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
+from tests.support.tiny_lm import saved_files
 
 N_LAYERS, D_MODEL, VOCABULARY = 3, 48, 97
 TOKENS = torch.randint(0, VOCABULARY, (4, 16), generator=torch.Generator().manual_seed(0))
@@ -57,16 +57,6 @@ def tiny_model(architecture: str, seed: int) -> PreTrainedModel:
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.eval()
-
-
-def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as name:
-        model.save_pretrained(name)
-        files = {path.name: path.read_bytes() for path in Path(name).iterdir()}
-        if weights == "pytorch_model.bin":  # Stanford's revisions hold no safetensors
-            torch.save(load(files.pop("model.safetensors")), Path(name) / weights)
-            files[weights] = (Path(name) / weights).read_bytes()
-    return files
 
 
 @pytest.fixture(

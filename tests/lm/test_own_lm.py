@@ -18,11 +18,11 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
-from tests.lm.test_hooked import saved_files
 from tests.support.hub_cache import put_in_hub_cache
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run
+from tests.support.tiny_lm import saved_files
 
 REPO = "me/llama"
 ENTRIES = f"""
