@@ -21,8 +21,8 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
-from tests.analysis.test_analyze import QUESTIONS, planes_of_zeros
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_analysis import QUESTIONS, planes_of_zeros
 from tests.support.running import run
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}

@@ -1,4 +1,4 @@
-"""A hub's cache on disk, as the hub's client writes it: what the user's other programs have fetched."""
+"""A hub's cache on disk, as the hub's client writes it for the user's other programs."""
 
 from __future__ import annotations
 
