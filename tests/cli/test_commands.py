@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli import main as command_line
-from saetrack.cli.names import find_chain
+from saetrack.registry.chain_names import find_chain
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
