@@ -14,7 +14,7 @@ from benchmarks.presets import mini_track
 from benchmarks.rounds import resident_bytes
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import find_model
-from saetrack.lm.mini import write_live
+from saetrack.lm.embedded.publish import train_into_folder
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import pending_checkpoints
 from saetrack.training.prepare import prepare
@@ -29,7 +29,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lm_steps = tuple(range(job["links"]))
-        write_live(replace(find_model("nano"), lm_steps=lm_steps), folder / "nano")
+        train_into_folder(replace(find_model("nano"), lm_steps=lm_steps), folder / "nano")
         settings = Settings(
             tracking_uri=f"sqlite:///{folder}/mlflow.db",
             artifact_dir=folder / "artifacts",

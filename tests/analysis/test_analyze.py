@@ -21,7 +21,7 @@ from saetrack.analysis.pipeline.analyze import (
     checkpoints_to_read,
     finish_analysis,
 )
-from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
+from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
@@ -33,32 +33,13 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
 from tests.support.running import run
-
-STILL: dict[str, Any] = {
-    **NANO_TRACK,
-    "schedule": [
-        {"first": 5, "last": 5, "tokens": 8_192},
-        {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
-    ],
-}
-QUESTIONS: dict[str, Any] = {
-    "track": NANO_TRACK,
-    "controls": {
-        "stands still": {"role": "noise", "track": STILL},
-        "never trained": {"role": "replicate", "track": {**NANO_TRACK, "seed": 9}},
-    },
-    "contexts": 5,
-    "random_directions": 16,
-    "baseline_tokens": 16,
-    "sample_tokens": 32,
-    "sampled_features": 20,
-}
 
 
 @pytest.fixture(scope="module")
 def analyze_config() -> AnalyzeConfig:
-    return load_analyze_config(QUESTIONS)
+    return load_analyze_config(NANO_ANALYSIS)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +68,7 @@ def registered(
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_analyze_config({**QUESTIONS, **changes})
+        load_analyze_config({**NANO_ANALYSIS, **changes})
     assert "\n" not in str(caught.value)
 
 
@@ -163,7 +144,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     for pending in checkpoints_to_read(again):
         pending.read()
         labels.append(pending.label)
-    # Checkpoints that were read are not read again; of the last of them the weights are loaded, from
+    # Checkpoints that were read are not read again; the weights of the last of them are loaded, from
     # which the next one's are told apart, and of the final one the token embeddings.
     assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
     assert passes == [0, 1, 3, 5]
@@ -267,24 +248,6 @@ def count_pulls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(Registry, "pull", counted)
     return pulls
-
-
-def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "fit": fit,
-                "checkpoint_index": checkpoint.checkpoint_index,
-                "lm_step": checkpoint.lm_step,
-                "feature": feature,
-                "datapoint": 0,
-                "u": 0.0,
-                "v": 0.0,
-            }
-            for checkpoint in checkpoints
-            for feature in followed.features
-        ]
-    )
 
 
 def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:

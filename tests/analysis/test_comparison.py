@@ -15,8 +15,8 @@ from torch import Tensor
 from saetrack.analysis.comparison.token_ratios import (
     METRICS,
     compare,
-    crossing,
     comparison_metrics,
+    crossing,
     summarise,
 )
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure

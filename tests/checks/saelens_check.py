@@ -7,7 +7,6 @@ model, revision and hook by nothing but what the exported metadata say, as it wo
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from benchmarks import tables
@@ -24,14 +24,13 @@ from benchmarks.peers import SAE_LENS, say
 from benchmarks.presets import mini_track
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import find_model
-from saetrack.lm.checkpoints import hub
-from saetrack.lm.checkpoints.layout import repo_folder
-from saetrack.lm.mini import ensure_built
+from saetrack.lm.open import open_source
 from saetrack.registry.formats.export import export_chain
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
 from saetrack.training.prepare import PreparedTrack, prepare
 from saetrack.utils.settings import Settings, load_settings
+from tests.support.hub_cache import put_in_hub_cache
 from tests.support.nano import NANO_TRACK
 
 PYTHIA = "pythia-70m"
@@ -60,9 +59,8 @@ TENSORS_AGREE, METRICS_AGREE = 1e-5, 1e-4
 def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     """Train, export, open there, compare; whether everything agrees."""
     cache = place / "hub"
-    built = repo_folder(_cache(), ensure_built(find_model(lm), _cache()))
-    shutil.copytree(built, repo_folder(cache, f"EleutherAI/{PYTHIA}"), symlinks=True)
-    hub.hub_cache = lambda: cache
+    _copy_into(cache, lm)
+    constants.HF_HUB_CACHE = str(cache)
     os.environ["HF_HUB_CACHE"] = str(cache)
     say(f"training a chain over {lm}")
     prepared = _train({**track, "model": PYTHIA}, place)
@@ -93,8 +91,18 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
 
 
-def _cache() -> Path:
-    return load_settings().cache_dir / "hub"
+def _copy_into(cache: Path, lm: str) -> None:
+    """The embedded LM as the checkpoints of a Pythia in a hub cache."""
+    source = open_source(find_model(lm), load_settings().cache_dir, limit_bytes=10**9)
+    checkpoints = source.resolve(list(range(len(source.spec.lm_steps))))
+    for checkpoint in checkpoints:
+        files = {path.name: path.read_bytes() for path in source.fetch(checkpoint).iterdir()}
+        put_in_hub_cache(cache, f"EleutherAI/{PYTHIA}", checkpoint.revision, files)
+    with tempfile.TemporaryDirectory() as place:
+        tokenizer, _ = source.tokenizer()
+        tokenizer.save_pretrained(place)
+        files |= {path.name: path.read_bytes() for path in Path(place).iterdir()}
+    put_in_hub_cache(cache, f"EleutherAI/{PYTHIA}", "main", files)
 
 
 def _train(track: dict[str, Any], place: Path) -> PreparedTrack:

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from saetrack.lm.catalog.architectures import ARCHITECTURES, memory_bytes, norm_of, parameters
 from saetrack.lm.catalog.entry import Entry
 from saetrack.lm.catalog.models import ModelSpec, entries, find_model
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
@@ -89,8 +89,8 @@ def published(
     architecture = request.param
     cache = tmp_path_factory.mktemp(architecture)
     model = tiny(architecture)
-    hub.publish(cache, REPO, "step5", saved_files(model, "model.safetensors"))
-    hub.publish(cache, REPO, "main", {"tokenizer.json": b"{}"})
+    store.publish(cache, REPO, "step5", saved_files(model, "model.safetensors"))
+    store.publish(cache, REPO, "main", {"tokenizer.json": b"{}"})
     n_layers = model.config.num_hidden_layers
     spec = ModelSpec("tiny", REPO, "step{lm_step}", (5,), n_layers, 32, 64)
     source = HubSource(spec, REPO, cache, 10**9)

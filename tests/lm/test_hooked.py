@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from saetrack.lm.catalog.models import ModelSpec
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
@@ -71,8 +71,8 @@ def published(
     spec = ModelSpec("tiny", "someone/tiny", "step{lm_step}", (0, 7), N_LAYERS, D_MODEL, 32)
     models = {index: tiny_model(architecture, seed=index) for index in (0, 1)}
     for index, model in models.items():
-        hub.publish(cache, "someone/tiny", spec.revision(index), saved_files(model, weights))
-    hub.publish(cache, "someone/tiny", "main", {"tokenizer.json": b"{}"})
+        store.publish(cache, "someone/tiny", spec.revision(index), saved_files(model, weights))
+    store.publish(cache, "someone/tiny", "main", {"tokenizer.json": b"{}"})
     return HubSource(spec, "someone/tiny", cache, 10**9), models
 
 
@@ -164,8 +164,8 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
     lost = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
     del tensors[lost]
     files["model.safetensors"] = save(tensors, metadata={"format": "pt"})
-    hub.publish(tmp_path, "someone/broken", "step0", files)
-    hub.publish(tmp_path, "someone/broken", "main", {"tokenizer.json": b"{}"})
+    store.publish(tmp_path, "someone/broken", "step0", files)
+    store.publish(tmp_path, "someone/broken", "main", {"tokenizer.json": b"{}"})
     spec = ModelSpec("broken", "someone/broken", "step{lm_step}", (0,), N_LAYERS, D_MODEL, 32)
     source = HubSource(spec, "someone/broken", tmp_path, 10**9)
     folder = source.fetch(source.resolve([0])[0])
