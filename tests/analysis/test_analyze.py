@@ -33,13 +33,13 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.nano_analysis import QUESTIONS, planes_of_zeros
+from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
 from tests.support.running import run
 
 
 @pytest.fixture(scope="module")
 def analyze_config() -> AnalyzeConfig:
-    return load_analyze_config(QUESTIONS)
+    return load_analyze_config(NANO_ANALYSIS)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def registered(
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_analyze_config({**QUESTIONS, **changes})
+        load_analyze_config({**NANO_ANALYSIS, **changes})
     assert "\n" not in str(caught.value)
 
 

@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli import main as command_line
-from saetrack.registry.chain_names import find_chain
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import read_saelens
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE

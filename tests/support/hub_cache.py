@@ -1,4 +1,4 @@
-"""A hub's cache on disk, as the hub's client writes it for the user's other programs."""
+"""A hub's cache on disk, as the hub's client writes it: what other programs have fetched."""
 
 from __future__ import annotations
 

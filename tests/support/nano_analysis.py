@@ -1,4 +1,4 @@
-"""A small analysis of the nano chain, and a stand-in for the slow part of it."""
+"""The analysis of a nano chain that several tests run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ STILL: dict[str, Any] = {
         {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
     ],
 }
-
-QUESTIONS: dict[str, Any] = {
+NANO_ANALYSIS: dict[str, Any] = {
     "track": NANO_TRACK,
     "controls": {
         "stands still": {"role": "noise", "track": STILL},
@@ -31,7 +30,7 @@ QUESTIONS: dict[str, Any] = {
 
 
 def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
-    """In place of UMAP, which takes seconds to compile."""
+    """In place of a projection, which compiles for half a minute."""
     return pd.DataFrame(
         [
             {
