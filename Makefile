@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format lock deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,10 +29,19 @@ sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM,
 	@$(BIN)/python -m flows.sweep $(NAME)
 
 test: $(INSTALLED) ## the test suite
-	@$(BIN)/pytest -q -n 2 -m "not cluster"
+	@$(BIN)/pytest -q -n 2
 
 cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three workers, one killed
 	@$(BIN)/pytest -q -m cluster
+
+test-interpreters: $(INSTALLED) ## each Python of this machine: the locked versions, a chain from the wheel
+	@$(BIN)/pytest -q -m interpreters
+
+wheel: $(INSTALLED) ## the wheel that others install, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
+wheel-test: $(INSTALLED) ## what is in the wheel, and a chain from it in an empty folder
+	@$(BIN)/pytest -q tests/packaging
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m benchmarks
