@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+GENERATED = Path(__file__).parent / "_generated"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import generated  # noqa: E402
@@ -67,6 +68,8 @@ def prepare_environment() -> None:
         DO_NOT_TRACK="1",
         MLFLOW_DISABLE_TELEMETRY="true",
         MLFLOW_LOGGING_LEVEL="WARNING",
+        IPYTHONDIR=str(generated.notebook_profile(GENERATED / "ipython")),
+        COLUMNS="110",
         TQDM_DISABLE="1",
         PYTHONWARNINGS="ignore:IProgress not found",
     )
@@ -75,5 +78,5 @@ def prepare_environment() -> None:
 def setup(app: object) -> None:
     """Sphinx calls this before it reads any page."""
     prepare_environment()
-    generated.write_all(Path(__file__).parent / "_generated")
+    generated.write_all(GENERATED)
     app.connect("autodoc-process-docstring", generated.markdown_in_docstring)  # type: ignore[attr-defined]

@@ -40,6 +40,27 @@ def write_all(folder: Path) -> None:
         write(folder / name, top_level(name))
 
 
+# IPython's own %%bash hands on a command's output in pieces of 100 bytes, between which line breaks
+# appear on a page. This one prints it whole, log lines and result in the order of the terminal.
+BASH = """
+import subprocess, sys
+from IPython.core.magic import register_cell_magic
+
+@register_cell_magic
+def bash(line, cell):
+    done = subprocess.run(["bash", "-c", cell], stdout=-1, stderr=subprocess.STDOUT, text=True)
+    sys.stdout.write(done.stdout)
+    if "--no-raise-error" not in line:
+        done.check_returncode()
+"""
+
+
+def notebook_profile(folder: Path) -> Path:
+    """IPython's folder for the kernels that execute tutorials."""
+    write(folder / "profile_default" / "startup" / "bash.py", BASH)
+    return folder
+
+
 def write(path: Path, text: str) -> None:
     """Write a page unless it is there already, word for word."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +274,8 @@ def rooms_and_modules() -> list[tuple[str, list[str]]]:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in PACKAGE.rglob("*.py")
     )
-    kept = [name for name in modules if name not in UNDESCRIBED and name != "saetrack"]
+    undescribed = {"saetrack", *UNDESCRIBED}
+    kept = [name for name in modules if name not in undescribed and "__main__" not in name]
     return [(room, list(those)) for room, those in groupby(kept, key=_room)]
 
 
@@ -308,10 +330,24 @@ def markdown_in_docstring(*event: Any) -> None:
     """
     lines: list[str] = event[-1]
     text = re.sub(
-        r"^```(\w*)\n(.*?)^```$", _fence, "\n".join(lines), flags=re.DOTALL | re.MULTILINE
+        r"^```(\w*)\n(.*?)^```$",
+        _fence,
+        "\n".join(_with_literal_blocks(lines)),
+        flags=re.DOTALL | re.MULTILINE,
     )
     text = re.sub(r"(?m)(?:^\|.*\|$\n?){3,}", _table, text)
     lines[:] = [_without_substitutions(line) for line in text.split("\n")]
+
+
+def _with_literal_blocks(lines: Sequence[str]) -> list[str]:
+    """What is indented below a paragraph is code or a formula, to be shown as it stands."""
+    shown = []
+    for number, line in enumerate(lines):
+        shown.append(line)
+        after = "\n".join(lines[number + 1 : number + 3])
+        if re.match(r"[^\s:.*-]", line) and re.match(r"\n {4}\S", after) and line[-2:] != "::":
+            shown[-1:] = [line + ":"] if line.endswith(":") else [line, "", "::"]
+    return shown
 
 
 def _fence(found: re.Match[str]) -> str:
