@@ -18,7 +18,7 @@ from saetrack.chain.link_store import Recorder, TrainedLink
 from saetrack.chain.plan import Chain, CheckpointJob, Link
 from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints.ahead import Ahead
-from saetrack.lm.mini import write_live
+from saetrack.lm.embedded.publish import train_into_folder
 from saetrack.registry import Registry
 from saetrack.sae.warm_start import Parent
 from saetrack.training.chain_page import update_chain_page
@@ -106,7 +106,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         spec = replace(find_model("nano"), lm_steps=tuple(range(links)))
-        write_live(spec, place / "nano")
+        train_into_folder(spec, place / "nano")
         track = {
             **NANO_TRACK,
             "model": str(place / "nano"),

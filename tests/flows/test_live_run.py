@@ -85,7 +85,7 @@ def test_a_track_follows_a_training_run_in_another_process(
     followed = look()
     (live / "checkpoint-16").mkdir(exist_ok=True)  # as if it had died in the midst of this one
     (live / "checkpoint-16" / "model.safetensors").write_bytes(b"half")
-    mini.write_live(find_model("nano"), live)
+    mini.train_into_folder(find_model("nano"), live)
 
     done = look()
     assert done.spec.lm_steps == NANO_LM_STEPS

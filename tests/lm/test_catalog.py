@@ -12,6 +12,7 @@ from transformer_lens.tools.model_registry.checkpoints import (
 )
 
 from saetrack.analysis.pipeline.config import load_compare_config
+from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import entries, find_model, spec_of
 from saetrack.utils.errors import UserError
@@ -127,7 +128,7 @@ def test_an_unknown_name_is_answered_with_near_ones() -> None:
 )
 def test_what_an_lm_does_not_allow_is_one_line(changed: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_config(changed)
+        require_compatible(load_config(changed), find_model(changed["model"]))
     assert "\n" not in str(caught.value)
 
 
@@ -137,6 +138,7 @@ def test_what_an_lm_does_not_allow_is_one_line(changed: dict[str, Any], line: st
 )
 def test_final_weights_take_a_conventional_sae(model: str, residual: str) -> None:
     config = load_config(track(model, residual=residual, schedule=FINAL))
+    require_compatible(config, find_model(model))
     assert config.direction == "conventional"
 
 

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
-from saetrack.lm.checkpoints import hub, layout
+from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.download import TRIES, TemporaryError
+from saetrack.lm.checkpoints.files import CHECKPOINT, TOKENIZER
+from saetrack.lm.checkpoints.store import MANIFEST
 from saetrack.utils.errors import UserError
-from tests.support.faulty_hub import Fault, FaultyHub, point_client_at, serve
+from tests.support.downloads import CONFIG, REPO, WEIGHTS, downloading, noise
+from tests.support.faulty_hub import Fault, FaultyHub, Revision, point_client_at, serve
+from tests.support.hub_cache import download_into
 
-REPO = "someone/lm"
-WEIGHTS = "model.safetensors"
-CONFIG = b'{"model_type": "gpt_neox"}'
 LIMIT_BYTES = 10**9
-
-
-def noise(seed: int, size_bytes: int = 40_000) -> bytes:
-    return random.Random(seed).randbytes(size_bytes)
-
 
 MODEL = {
     "config.json": CONFIG,
@@ -45,15 +37,16 @@ SHARDED = {
 
 
 @pytest.fixture
-def server(running: FaultyHub) -> FaultyHub:
-    """The hub, empty and in order."""
+def server(running: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyHub:
+    """The hub, empty and in order; the user's hub cache is empty too."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     running.reset()
     return running
 
 
 def fetch(server: FaultyHub, cache: Path, revision: str = "step1") -> Path:
     commit = server.repos[REPO][revision].commit
-    return hub.fetch_checkpoint(REPO, revision, commit, cache, LIMIT_BYTES)
+    return hub.fetch(REPO, revision, commit, CHECKPOINT, cache, LIMIT_BYTES)
 
 
 def be_impatient(fault: Fault, patch: pytest.MonkeyPatch) -> None:
@@ -62,7 +55,7 @@ def be_impatient(fault: Fault, patch: pytest.MonkeyPatch) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
 
 
 def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -70,11 +63,11 @@ def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def assert_nothing_wrong_is_kept(cache: Path, files: dict[str, bytes]) -> None:
-    for folder in cache.glob("models--*/snapshots/*"):
-        assert not layout.is_whole(folder)
-        assert contents(folder).items() <= files.items()
-    blobs = [path for path in cache.glob("models--*/blobs/*") if path.is_file()]
-    assert {path.read_bytes() for path in blobs} <= set(files.values())
+    (draft,) = [path for path in cache.glob("checkpoints/*/*") if path.is_dir()]
+    assert draft.suffix == ".draft", "it has not the name under which it would be used"
+    content = {path.name: path.read_bytes() for path in draft.iterdir() if path.is_file()}
+    del content[MANIFEST]
+    assert content.items() <= files.items()
 
 
 def test_config_and_weights_come_once(server: FaultyHub, tmp_path: Path) -> None:
@@ -99,7 +92,7 @@ def test_a_tokenizer_comes_by_the_same_way(server: FaultyHub, tmp_path: Path) ->
     files = {"tokenizer.json": noise(3), "tokenizer_config.json": b"{}"}
     commit = server.add(REPO, "main", {**MODEL, **files})
     server.fail("tokenizer.json", Fault.FLIP, times=1)
-    folder = hub.fetch(REPO, "main", commit, hub.TOKENIZER_FILES, tmp_path)
+    folder = hub.fetch(REPO, "main", commit, TOKENIZER, tmp_path)
     assert contents(folder) == files
 
 
@@ -134,8 +127,8 @@ LASTING = {
     Fault.DROP: "cannot be had: ",
     Fault.CUT: "cannot be had: ",
     Fault.SHORT: "cannot be had: Consistency check failed",
-    Fault.LESS: r"is not what the hub lists \(20,000 of 40,000 bytes\)",
-    Fault.FLIP: r"is not what the hub lists \(SHA-256 differs\)",
+    Fault.LESS: r"cannot be had: it is not what the hub lists \(20,000 of 40,000 bytes\)",
+    Fault.FLIP: r"cannot be had: it is not what the hub lists \(SHA-256 differs\)",
     Fault.STALL: "cannot be had: timed out",
     Fault.UNAVAILABLE: "cannot be had: Server error '503",
     Fault.BROKEN: "cannot be had: Server error '500",
@@ -167,19 +160,19 @@ def test_a_hub_that_disappears_is_one_line(server: FaultyHub, tmp_path: Path) ->
         point_client_at(gone.address, patch)
         line = rf"^model: {REPO} at step1 cannot be had: .*refused.* after {TRIES} tries$"
         with pytest.raises(TemporaryError, match=line):
-            hub.fetch_checkpoint(REPO, "step1", commit, tmp_path, LIMIT_BYTES)
+            hub.fetch(REPO, "step1", commit, CHECKPOINT, tmp_path, LIMIT_BYTES)
         assert not list(tmp_path.iterdir())
 
 
 def test_what_the_hub_lacks_is_asked_for_once(server: FaultyHub, tmp_path: Path) -> None:
     server.add(REPO, "step1", {"config.json": CONFIG})
     with pytest.raises(UserError, match="cannot be had: 404 Client Error"):
-        hub.fetch_checkpoint(REPO, "step2", "0" * 40, tmp_path, LIMIT_BYTES)
+        hub.fetch(REPO, "step2", "0" * 40, CHECKPOINT, tmp_path, LIMIT_BYTES)
     assert server.asked["listing"] == 1
     with pytest.raises(UserError, match=r"step1 has no model\*\.safetensors or pytorch_model"):
         fetch(server, tmp_path)
     server.add(REPO, "step3", {name: SHARDED[name] for name in SHARDED if name != SHARDS[1]})
-    with pytest.raises(UserError, match=f"step3 lacks {SHARDS[1]} on the hub"):
+    with pytest.raises(UserError, match=f"step3 on the hub lacks {SHARDS[1]}"):
         fetch(server, tmp_path, "step3")
 
 
@@ -206,27 +199,15 @@ def test_a_file_damaged_in_the_cache_is_fetched_anew(
     assert contents(fetch(server, tmp_path)) == SHARDED
 
 
-DOWNLOADER = """
-import sys
-from pathlib import Path
-from saetrack.lm.checkpoints import hub
-hub.fetch_checkpoint(sys.argv[1], "step1", sys.argv[2], Path(sys.argv[3]), 10**9)
-"""
-
-
 def test_a_download_killed_in_the_middle_is_taken_up(server: FaultyHub, tmp_path: Path) -> None:
-    commit = server.add(REPO, "step1", SHARDED)
+    server.add(REPO, "step1", SHARDED)
     server.fail(SHARDS[1], Fault.STALL, times=1)
-    online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DOWNLOADER, REPO, commit, str(tmp_path)],
-        env={**online, "HF_ENDPOINT": server.address, "NO_PROXY": "*"},
-    )
+    process = downloading(server, tmp_path)
     assert server.stalled.wait(timeout=60)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert list(tmp_path.rglob("*.incomplete")), "killed in the middle of a file"
-    assert_nothing_wrong_is_kept(tmp_path, SHARDED | {"partial": noise(1)[:20_000], "none": b""})
+    assert_nothing_wrong_is_kept(tmp_path, SHARDED)
     server.asked.clear()
     assert contents(fetch(server, tmp_path)) == SHARDED
     assert not server.asked[SHARDS[0]], "what was whole is kept"
@@ -243,3 +224,34 @@ def test_two_at_once_fetch_once(server: FaultyHub, tmp_path: Path) -> None:
         thread.join()
     assert contents(fetch(server, tmp_path)) == wanted(MODEL)
     assert server.asked[f"content of {WEIGHTS}"] == 1
+
+
+def test_what_the_users_own_cache_has_whole_is_used_there(
+    server: FaultyHub, tmp_path: Path
+) -> None:
+    snapshot = download_into(tmp_path / "hub", REPO, "step1", SHARDED)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")}
+    commits = hub.commits(REPO, ["step1"], tmp_path)
+    assert hub.fetch(REPO, "step1", commits["step1"], CHECKPOINT, tmp_path, 1) == snapshot
+    assert not server.asked
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "hub").rglob("*")} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+@pytest.mark.parametrize("how", ["damaged", "incomplete"])
+def test_what_it_has_not_whole_is_fetched_and_it_stays_as_it_is(
+    server: FaultyHub, tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot = download_into(tmp_path / "hub", REPO, "step1", SHARDED)
+    server.repos[REPO] = {"step1": Revision(snapshot.name, SHARDED)}
+    bad = snapshot / SHARDS[1]
+    if how == "damaged":
+        bad.write_bytes(noise(9))
+    else:
+        bad.unlink()
+    before = sorted((tmp_path / "hub").rglob("*"))
+    folder = fetch(server, tmp_path)
+    assert contents(folder) == SHARDED
+    assert tmp_path / "checkpoints" in folder.parents
+    assert sorted((tmp_path / "hub").rglob("*")) == before
+    assert (f"{SHARDS[1]} is damaged" in caplog.text) == (how == "damaged")

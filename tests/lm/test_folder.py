@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints import ledger
@@ -231,7 +232,7 @@ def test_waiting_ends_with_patience_and_says_what_is_wrong(
     assert source.wait_for_more(0, 0)
     assert not source.wait_for_more(1, 0.1)
     assert warnings(caplog) == [
-        "folder/nano-live: checkpoint-2 lacks model.safetensors, or has only a part of it"
+        "folder/nano-live: checkpoint-2 has only a part of model.safetensors"
     ]
 
 
@@ -261,16 +262,14 @@ def unknown_config(live: Path) -> str:
         (unknown_config, "checkpoint-4/config.json has none of hidden_size, n_embd, d_model"),
     ],
 )
-def test_mistakes_are_told_in_one_line(model: Callable[[Path], str], line: str, live: Path) -> None:
+def test_mistakes_are_one_line(model: Callable[[Path], str], line: str, live: Path) -> None:
     with pytest.raises(UserError) as error:
         find_lm(model(live))
     assert line in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_that_goes_away_is_told_in_one_line(
-    live: Path, look: Callable[[], FolderSource]
-) -> None:
+def test_a_folder_that_goes_away_is_one_line(live: Path, look: Callable[[], FolderSource]) -> None:
     source = look()
     live.rmdir()
     with pytest.raises(UserError, match="no such folder"):
@@ -285,7 +284,7 @@ def test_names_are_the_catalogues_and_paths_are_folders(
     assert find_lm(".") == find_lm(str(live)) == find_lm("../nano-live/")
 
 
-def test_the_config_tells_the_norm_and_so_the_convention(
+def test_the_config_says_the_norm_and_so_which_residuals_suit(
     live: Path, look: Callable[[], FolderSource]
 ) -> None:
     path = write(live, 1)
@@ -295,5 +294,5 @@ def test_the_config_tells_the_norm_and_so_the_convention(
     track = {**NANO_TRACK, "model": str(live), "layers": [1]}
     track["corpus"] = {**NANO_TRACK["corpus"], "context_size": 16}
     with pytest.raises(UserError, match=r"residual='centred': .*nano-live has RMSNorm"):
-        load_config(track)
-    load_config({**track, "residual": "raw"})
+        require_compatible(load_config(track), folder_spec(str(live)))
+    require_compatible(load_config({**track, "residual": "raw"}), folder_spec(str(live)))

@@ -1,6 +1,6 @@
-"""Runs the nano track in a process of its own, to be killed: `python -m tests.support.nano_run WHERE`.
+"""Runs the nano track in a process of its own, to be killed.
 
-WHERE names a point at which the process prints a line and waits for its end; `-` names none.
+`python -m tests.support.nano_run WHERE`: WHERE names a point at which the process prints a line and waits for its end; `-` names none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from saetrack.chain.config import load_config
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.registry.link_run import LinkRun
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
@@ -42,7 +42,7 @@ def hang_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def main(where: str) -> None:
     if where == "in the LM's training":
-        hub.publish = hang_at(4, hub.publish)
+        store.publish = hang_at(4, store.publish)
     elif where == "in a link's training":  # the third link, after an evaluation in its middle
         LinkRun.log = hang_at(20, LinkRun.log)
     elif where == "before a version":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -36,10 +37,6 @@ T = TypeVar("T")
 
 class TemporaryError(UserError):
     """A failure that may be over when the same is asked again later."""
-
-
-class _DamagedError(Exception):
-    """A downloaded file is not the one that the hub lists."""
 
 
 def list_files(repo: str, revision: str, commit: str, part: Part) -> list[ListedFile]:
@@ -97,55 +94,47 @@ def download(repo: str, revision: str, commit: str, files: list[ListedFile], dra
 
 
 def _download_file(repo: str, commit: str, file: ListedFile, draft: Path) -> None:
-    (draft / file.name).unlink(missing_ok=True)
+    path = draft / file.name
+    path.unlink(missing_ok=True)
     # With no cache to copy from: a file that is damaged there would come again and again.
     cache = draft / CLIENTS_FOLDER
     hf_hub_download(repo, file.name, revision=commit, local_dir=draft, cache_dir=cache)
     problem = file.problem(draft)
     if problem is not None:
-        raise _DamagedError(f"is not what the hub lists ({problem})")
+        path.unlink(missing_ok=True)
+        raise ConnectionError(f"it is not what the hub lists ({problem})")
 
 
 def _persist(what: str, attempt: Callable[[], T]) -> T:
     """Try until it works, fails for good, or has failed too often."""
-    tries = 0
-    while True:
-        tries += 1
+    for tries in itertools.count(1):
         try:
             return attempt()
         except Exception as error:
-            problem = str(error)
-            if not isinstance(error, _DamagedError):
-                cause = _cause(error)
-                problem = f"cannot be had: {reason(cause)}"
-                if not _may_pass(cause):
-                    raise UserError(f"{what} {problem}") from None
+            # The client says that it found a file neither here nor there; why, is behind that.
+            absent = isinstance(error, LocalEntryNotFoundError)
+            cause = (absent and error.__cause__) or error
+            problem = f"{what} cannot be had: {reason(cause)}"
+            if not _may_pass(cause):
+                raise UserError(problem) from None
             if tries == TRIES:
-                kind = UserError if isinstance(error, _DamagedError) else TemporaryError
-                raise kind(f"{what} {problem} after {tries} tries") from None
+                raise TemporaryError(f"{problem} after {tries} tries") from None
         wait_s = BACK_OFF_S * 2 ** (tries - 1)
-        log.warning("%s %s; try %d of %d in %.0f s", what, problem, tries + 1, TRIES, wait_s)
+        log.warning("%s; try %d of %d in %.0f s", problem, tries + 1, TRIES, wait_s)
         time.sleep(wait_s)
+    raise AssertionError
 
 
-def _cause(error: Exception) -> Exception:
-    """What is behind the client's statement that it found a file neither here nor there."""
-    behind = error.__cause__
-    if isinstance(error, LocalEntryNotFoundError) and isinstance(behind, Exception):
-        return behind
-    return error
-
-
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return status >= 500 or status in (408, 429)
     # Errors of this machine's disk carry a number; the client's own, of broken transfers, do not.
-    network = isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
-    return network or not (isinstance(error, OSError) and error.errno is not None)
+    is_network = isinstance(error, ConnectionError | TimeoutError)
+    return is_network or not (isinstance(error, OSError) and error.errno is not None)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The first line of an error's text; its type where it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: what the rest of the library knows of a hub, a folder, an LM made here."""
+"""Where checkpoints come from: what the library knows of a hub, a folder, an embedded LM."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ class CheckpointSource(Protocol):
 
     @property
     def spec(self) -> ModelSpec:
-        """The LM; a checkpoint's index is its place in `lm_steps`."""
+        """The LM; its `lm_steps` are indexed by `checkpoint_index`."""
 
     @property
     def repo(self) -> str:
-        """Names the LM in identities: not where it lies, but what it is."""
+        """Names the LM in identities; it contains no path."""
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.
 
         Raises:
-            UserError: one is not to be had.
+            UserError: one is not available.
         """
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The local folder with a checkpoint's config and weights, downloaded if need be.
 
         Raises:
-            UserError: it is not to be had any more.
+            UserError: it is not available any more.
         """
 
     def tokenizer(self) -> tuple[PreTrainedTokenizerFast, str]:
         """The LM's tokenizer, and an id that names its exact content.
 
         Raises:
-            UserError: it is not to be had.
+            UserError: it is not available.
         """

@@ -16,7 +16,7 @@ RECIPE_VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an embedded LM is made, beyond its `ModelSpec`. Its training ends at the last checkpoint."""
+    """What determines an embedded LM beyond its `ModelSpec`; training ends with `lm_steps`."""
 
     n_heads: int
     vocabulary: int
