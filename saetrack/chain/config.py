@@ -227,8 +227,10 @@ def require_no_paths(values: dict[str, Any]) -> None:
     model, corpus = values.get("model"), values.get("corpus")
     dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
     if not isinstance(model, str) or is_folder(model):
-        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
+        raise UserError(
+            f"model={model!r}: only the machine that registered a track may name a folder"
+        )
     if dataset not in ("mini", *HUB_DATASETS):
         raise UserError(
-            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
+            f"corpus.dataset={dataset!r}: only the machine that registered it may name a path"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -13,7 +14,9 @@ from saetrack.cli.chains import chains
 from saetrack.cli.compare import compare
 from saetrack.cli.export import export
 from saetrack.cli.families import families
+from saetrack.cli.init import init
 from saetrack.cli.labelling import agreement, sheet
+from saetrack.cli.plan import plan
 from saetrack.cli.show import show
 from saetrack.cli.sweep import sweep
 from saetrack.cli.terminal import Stopped
@@ -28,8 +31,8 @@ app = typer.Typer(
     epilog="The registry is the one that SAETRACK_TRACKING_URI names. Exit status: 0; 2 for a "
     "mistake in what was asked; 130 after Ctrl-C; 1 for any other failure.",
 )
-PANELS = {
-    "Train and analyse": (track, analyze, compare, sweep),
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Train and analyse": (init, plan, track, analyze, compare, sweep),
     "Look and take out": (chains, show, families, export, sheet, agreement),
 }
 for panel, commands in PANELS.items():

@@ -18,6 +18,7 @@ from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
 from saetrack.registry.views import add_views, has_views, view_addresses
+from saetrack.utils.machine import machine_name
 from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ CHAIN_NOTE = (
     "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
     "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
 )
+MACHINE = "machine"
 STANDING = "chain_run"  # tag of the chain's model
 NO_CURVES = {"link", "checkpoint_index", "tokens", "version"}
 
@@ -48,6 +50,7 @@ class ChainRuns:
         tags = {
             "kind": "chain",
             "chain": chain.name,
+            MACHINE: machine_name(),
             "mlflow.note.content": CHAIN_NOTE,
             **as_tags(chain_facts(chain)),
         }
@@ -100,6 +103,14 @@ class ChainRuns:
             experiments, f"tags.kind = 'chain'{condition}", max_results=50_000
         )
         return {run.data.tags["chain"]: current_names(from_params(run.data.params)) for run in runs}
+
+    def is_ours(self, chain_name: str) -> bool:
+        """Whether this machine has begun a chain."""
+        experiments = [found.experiment_id for found in self._client.search_experiments()]
+        runs = self._client.search_runs(
+            experiments, f"tags.kind = 'chain' and tags.chain = '{chain_name}'"
+        )
+        return any(run.data.tags.get(MACHINE) == machine_name() for run in runs)
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         condition = f"tags.kind = 'chain' and tags.chain = '{chain.name}'"

@@ -241,16 +241,35 @@ class Registry:
         """The same as a track over its layer alone, checked as a user's is.
 
         Raises:
-            UserError: there is no such chain, or what is registered is no track, or one that reads
-                folders of this machine: such a track is taken from its user only.
+            UserError: there is no such chain, or what is registered is no track, or one that names
+                folders and that another machine registered.
         """
         track, layer = self.track_of(chain_name)
         values = {**track, "layers": [layer]}
         try:
-            require_no_paths(values)
+            if not self._runs.is_ours(chain_name):
+                require_no_paths(values)
             return load_config(values)
         except UserError as error:
             raise UserError(f"chain={chain_name!r}: its registered track: {error}") from None
+
+    def registered_links(self, config: TrackConfig) -> int:
+        """How many links are registered of the chains of a track's very parameters."""
+        own = {"layers", "save_every_tokens", "follow_s"}
+        wanted = config.model_dump(mode="json", exclude=own)
+        names = {
+            name
+            for name, track in self._runs.tracks().items()
+            if (found := _validated(track)) is not None
+            and found.model_dump(mode="json", exclude=own) == wanted
+        }
+        return len(
+            {
+                version.tags["identity"]
+                for version in self._versions.of_chains()
+                if version.name in names and int(version.tags["layer"]) in config.layers
+            }
+        )
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
@@ -322,3 +341,10 @@ class Registry:
             return read_link(folder, version.tags)
         except (OSError, ValueError) as error:
             raise UserError(f"{name}: {first_line(error)}") from None
+
+
+def _validated(track: dict[str, Any]) -> TrackConfig | None:
+    try:
+        return load_config(track)
+    except UserError:  # of another release
+        return None

@@ -1,0 +1,100 @@
+"""A first config for an LM that one brings: short, commented, with defaults that suit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saetrack.lm.catalog.architectures import hook_layer
+from saetrack.lm.catalog.models import ModelSpec
+
+# Up to so many links: more checkpoints are passed over with a stride.
+MOST_LINKS = 30
+# LMs up to this width learn with the budgets and rates of the embedded one.
+SMALL_D_MODEL = 256
+
+TEMPLATE = """\
+# A chain of SAEs over the training of {model}. Every field: saetrack's documentation, Settings.
+model: {model}
+layers: [{layer}]  # of blocks.LAYER.hook_resid_pre, 0 to {last_layer}; one chain each
+d_sae: {d_sae}  # features: 8 times the LM's width
+residual: {residual}  # {residual_why}
+schedule:  # checkpoints by their index, 0 to {last_index}; tokens that each link trains on
+{pieces}
+corpus: {{dataset: {text}, context_size: {context_size}, train_tokens: {train_tokens}, \
+held_out_tokens: {held_out_tokens}, analysis_tokens: {analysis_tokens}}}
+loss: {{l1_coefficient: {l1:.1e}}}  # raise it if features are active on too many tokens (l0)
+first_link: {{learning_rate: {first_rate:.1e}, warmup_steps: 100}}
+later_links: {{learning_rate: {later_rate:.1e}, warmup_steps: 3}}
+evaluation: {{matched_l0: 16, ce_tokens: {ce_tokens}}}
+batch_tokens: {batch_tokens}
+buffer_tokens: {buffer_tokens}
+"""
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """Tokens and rates that suit a width of LM."""
+
+    first_tokens: int
+    later_tokens: int
+    train_tokens: int
+    held_out_tokens: int
+    analysis_tokens: int
+    ce_tokens: int
+    first_rate: float
+    later_rate: float
+    batch_tokens: int
+    buffer_tokens: int
+
+
+SMALL = _Budget(400_000, 60_000, 400_000, 16_384, 98_304, 4_096, 4e-3, 2e-3, 256, 32_768)
+LARGE = _Budget(
+    20_000_000, 2_000_000, 20_000_000, 131_072, 1_048_576, 16_384, 4e-4, 4e-5, 4_096, 262_144
+)
+
+
+def default_layer(spec: ModelSpec) -> int:
+    """The layer to begin with: the paper's for its LMs, else about a third of the way up."""
+    if spec.entry is not None and (layer := hook_layer(spec.entry)) is not None:
+        return layer
+    return max(1, spec.n_layers // 3)
+
+
+def first_config(model: str, spec: ModelSpec, layer: int, text: str) -> str:
+    """The text of a config.
+
+    Args:
+        model: as the config names the LM.
+        spec: of the LM, its checkpoints known.
+        layer: of the hook.
+        text: the corpus' dataset: a name, or a path.
+    """
+    budget = SMALL if spec.d_model <= SMALL_D_MODEL else LARGE
+    rms = spec.norm == "rms"
+    fields = {name: getattr(budget, name) for name in budget.__dataclass_fields__}
+    return TEMPLATE.format(
+        **fields,
+        model=model,
+        layer=layer,
+        last_layer=spec.n_layers - 1,
+        d_sae=8 * spec.d_model,
+        residual="raw" if rms else "centred",
+        residual_why="an RMSNorm reads the mean" if rms else "less its mean, as in the paper",
+        last_index=len(spec.lm_steps) - 1,
+        pieces="\n".join(f"  - {piece}" for piece in _pieces(len(spec.lm_steps), budget)),
+        text=text,
+        context_size=min(128, spec.max_context or 128),
+        l1=8e-5 * 1024 / spec.d_model,
+    )
+
+
+def _pieces(n_checkpoints: int, budget: _Budget) -> list[str]:
+    """The first checkpoint from scratch, then evenly to the last one or close to it."""
+    pieces = [f"{{first: 0, last: 0, tokens: {budget.first_tokens}}}"]
+    if n_checkpoints > 1:
+        stride = -(-(n_checkpoints - 1) // (MOST_LINKS - 1))
+        last = n_checkpoints - 1
+        first = 1 + (last - 1) % stride
+        step = f", stride: {stride}" if stride > 1 else ""
+        pieces.append(f"{{first: {first}, last: {last}{step}, tokens: {budget.later_tokens}}}")
+    return pieces

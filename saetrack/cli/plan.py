@@ -1,0 +1,71 @@
+"""`saetrack plan NAME-OR-FILE`: what a track would do and cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.cli.options import AsJson, Changes, TrackName
+from saetrack.cli.terminal import say
+
+if TYPE_CHECKING:
+    from saetrack.chain.config import TrackConfig
+    from saetrack.training.forecast import Forecast
+
+
+def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Say what a track would do, and what it would take; train and download nothing.
+
+    Mistakes in the parameters are found as `saetrack track` would find them. Hours are those of
+    this machine, by a product that is timed for half a second; take them within a factor of two.
+
+    ```sh
+    saetrack plan pythia-410m
+    saetrack plan my.yaml --set d_sae=8192
+    ```
+    """
+    values = load_preset("track", name, parse_changes(changes or []))
+    from saetrack.chain.config import load_config
+    from saetrack.utils.settings import load_settings
+
+    config, settings = load_config(values), load_settings()
+    from saetrack.registry import Registry
+    from saetrack.training.forecast import forecast
+
+    found = forecast(config, settings)
+    registered = Registry(settings).registered_links(config)
+    say(
+        {**asdict(found), "registered_links": registered},
+        _text(config, found, registered),
+        as_json=as_json,
+    )
+
+
+def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
+    download = f"up to {_gigabytes(found.download_bytes)} of checkpoints, less what is here already"
+    facts = {
+        "track": f"{config.model}, layers {list(config.layers)}, {config.direction}, d_sae "
+        f"{config.d_sae:,}",
+        "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
+        "registered",
+        "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
+        "downloads": download if found.download_bytes else "none",
+        "disk": f"{_gigabytes(found.registry_bytes)} in the registry; "
+        f"{_gigabytes(found.state_bytes)} while a checkpoint trains",
+        "memory": f"about {_gigabytes(found.memory_bytes)}",
+        "time": f"about {_hours(found.hours)}, at {found.product_rate / 1e9:,.0f} billion "
+        "multiply-adds a second",
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB"
+
+
+def _hours(hours: float) -> str:
+    from saetrack.utils.progress import duration
+
+    return duration(hours * 3600)

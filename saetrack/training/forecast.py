@@ -1,0 +1,125 @@
+"""What a track would do and cost, before it does it: links, downloads, disk, memory, time.
+
+Time is counted in multiplications: twice the LM's weights below the hook for each token, the
+encoder's product and, of a link from scratch, the dense step's six products; divided by what a
+product of this size reaches here in a second or so, of which a track gets about half.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from saetrack.chain.config import TrackConfig
+from saetrack.chain.planning import find_suitable_lm
+from saetrack.lm.catalog.architectures import parameters
+from saetrack.lm.catalog.models import ModelSpec
+from saetrack.utils.device import choose_device
+from saetrack.utils.settings import Settings
+
+FLOAT_BYTES = 4
+# Of the rate of a bare product that a whole track reaches, on the processors where it was timed.
+EFFICIENCY = 0.5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a track would take; what depends on files that are not here yet is None.
+
+    Attributes:
+        links: of all layers.
+        train_tokens: that pass through the LM for training, once for all layers.
+        checkpoints: different ones.
+        download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
+        registry_bytes: of all links.
+        state_bytes: of the state that is saved while a checkpoint trains.
+        memory_bytes: LM, dictionaries with Adam's moments, buffer, held-out residuals.
+        product_rate: multiply-adds per second that were measured.
+        hours: of training.
+    """
+
+    links: int
+    train_tokens: int
+    checkpoints: int
+    download_bytes: int
+    registry_bytes: int
+    state_bytes: int
+    memory_bytes: int
+    product_rate: float
+    hours: float
+
+
+def forecast(config: TrackConfig, settings: Settings) -> Forecast:
+    """Estimate a track. Trains nothing and downloads nothing.
+
+    Raises:
+        UserError: the config does not suit its LM, or its text does not exist.
+    """
+    spec = find_suitable_lm(config)
+    budgets = config.budgets(len(spec.lm_steps) if spec.is_listed else None)
+    n_layers = len(config.layers)
+    lm_weights, weights_to_hook = _lm_weights(spec, max(config.layers))
+    sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
+    buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
+    buffer_numbers *= n_layers * spec.d_model
+    loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
+    held_out = n_layers * config.corpus.held_out_tokens * spec.d_model
+    # A fresh dictionary is active everywhere: its activations and their gradients are dense.
+    dense = 4 * config.batch_tokens * config.d_sae
+    n_checkpoints = len({index for index, _ in budgets})
+    rate = _product_rate(spec.d_model, config.d_sae, settings)
+    return Forecast(
+        links=len(budgets) * n_layers,
+        train_tokens=sum(tokens for _, tokens in budgets),
+        checkpoints=n_checkpoints,
+        download_bytes=2 * lm_weights * n_checkpoints if spec.repo is not None else 0,
+        registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * len(budgets) * n_layers,
+        state_bytes=FLOAT_BYTES * (3 * sae_numbers * n_layers + buffer_numbers),
+        memory_bytes=FLOAT_BYTES
+        * (loaded + 3 * sae_numbers * n_layers + buffer_numbers + held_out + dense),
+        product_rate=rate,
+        hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
+    )
+
+
+def _lm_weights(spec: ModelSpec, layer: int) -> tuple[int, int]:
+    """Weights of the whole LM, and of it up to the hook; from its shape where no entry tells."""
+    n_blocks = min(layer + 1, spec.n_layers)
+    if spec.entry is not None:
+        whole, part = (parameters(spec.entry, n) for n in (spec.n_layers, n_blocks))
+        if whole is not None and part is not None:
+            return whole, part
+    per_block = 12 * spec.d_model**2
+    return per_block * spec.n_layers, per_block * n_blocks
+
+
+def _products(
+    config: TrackConfig, budgets: list[tuple[int, int]], weights_to_hook: int, d_model: int
+) -> float:
+    """Multiply-adds of a track."""
+    dictionary = len(config.layers) * d_model * config.d_sae
+    total = 0.0
+    for number, (_, tokens) in enumerate(budgets):
+        from_scratch = number == 0 and config.start is None
+        # The sparse step decodes and sums over active pairs: about half an encoder's product.
+        of_sae = (6 if from_scratch else 1.5) * dictionary
+        total += tokens * (weights_to_hook + of_sae)
+    return total
+
+
+def _product_rate(d_in: int, d_sae: int, settings: Settings) -> float:
+    """Multiply-adds per second of an encoder's product on this machine's device."""
+    device = choose_device(settings)
+    rows, columns = 512, min(d_sae, 8192)
+    x = torch.randn(rows, d_in or 1, device=device)
+    W_enc = torch.randn(d_in or 1, columns, device=device)
+    x @ W_enc
+    done, began_s = 0, time.perf_counter()
+    while (spent_s := time.perf_counter() - began_s) < 0.5:
+        x @ W_enc
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        done += rows * (d_in or 1) * columns
+    return done / spent_s
