@@ -1,9 +1,16 @@
-"""The library's log lines on a terminal and on a run's page."""
+"""What a run says: the library's log lines, and one line for how it ended."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from saetrack.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
 
 
 def log_to_terminal() -> None:
@@ -34,3 +41,14 @@ def _one_line(record: logging.LogRecord) -> bool:
     if isinstance(error, FailedRun):
         record.msg, record.args, record.exc_info = str(error), (), None
     return True
+
+
+def state_in_one_line(work: Callable[[], str]) -> State:
+    """The state of a run: what came of it, or the user's mistake."""
+    from prefect.states import Completed, Failed
+
+    try:
+        return Completed(message=work())
+    except UserError as error:
+        # In the name as well: `--watch` prints a state's name only.
+        return Failed(name=f"Failed: {error}", message=str(error))

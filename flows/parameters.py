@@ -1,47 +1,47 @@
-"""A flow's parameters: the fields of a config, and what a deployment sets them to."""
+"""A flow's parameters: the name of a preset, and the fields of a config that are other than its."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel
 
-from saetrack.utils.errors import UserError
-
-DEPLOYMENTS = Path(__file__).parent.parent / "deployments" / "prefect.yaml"
+from saetrack.chain.presets import Kind, load_preset
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes_fields_of(config: type[BaseModel]) -> Callable[[Function], Function]:
-    """Give a function of `**parameters` the fields of a config as its signature.
+    """Give a function of `**parameters` the fields of a config as its signature, `preset` first.
 
-    The library's config and the orchestrator's form are then one list.
+    The library's config and the orchestrator's form are then one list. Every field may be left
+    out, since a preset may give it: None stands for "as the preset has it".
     """
 
+    def optional(name: str, annotation: Any) -> inspect.Parameter:
+        # A track within a comparison or an analysis may be the name of a track's preset.
+        named = (annotation | str) if name == "track" else annotation
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=named | None
+        )
+
     def decorate(function: Function) -> Function:
-        function.__signature__ = inspect.signature(config)  # type: ignore[attr-defined]
+        fields = inspect.signature(config).parameters.values()
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [optional("preset", str), *(optional(one.name, one.annotation) for one in fields)]
+        )
         return function
 
     return decorate
 
 
-def deployed_parameters(flow: str, name: str) -> dict[str, Any]:
-    """The parameters of a flow's deployment of `deployments/prefect.yaml`.
+def parameters_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a run: its preset's, with the fields that were given beside it.
 
     Raises:
-        UserError: there is no deployment of that name.
+        UserError: there is no such preset.
     """
-    deployments = {
-        deployment["name"]: deployment
-        for deployment in yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
-        if deployment["entrypoint"].endswith(f":{flow}")
-    }
-    if name not in deployments:
-        raise UserError(f"deployment={name!r}: unknown; there are {', '.join(deployments)}")
-    parameters: dict[str, Any] = deployments[name]["parameters"]
-    return parameters
+    changes = {name: value for name, value in given.items() if value is not None}
+    return load_preset(kind, changes.pop("preset", None), changes)

@@ -1,8 +1,7 @@
-"""Many tracks at once, over workers or a task runner. Run it with `python -m flows.sweep NAME`."""
+"""Many tracks at once, over workers or a task runner."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from prefect import flow, task
@@ -13,9 +12,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.logs import tell_failures_in_one_line
-from flows.parameters import takes_fields_of
-from flows.terminal import run_here, told_in_one_line
+from flows.logs import state_in_one_line, tell_failures_in_one_line
+from flows.parameters import parameters_of, takes_fields_of
 from flows.track import run_track
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.sweep import SweepConfig, load_sweep_config
@@ -33,15 +31,19 @@ ONE = "track/one"  # the deployment that takes any track
 def sweep(**parameters: Any) -> State:
     """Train every combination of what is varied, each as a run of its own.
 
-    The parameters are the fields of `SweepConfig`; where the tracks run is a setting,
-    `SAETRACK_RUNNER`. A user's mistake fails the run with one line.
+    The parameters are a preset and the fields of `SweepConfig` that are other than the preset has
+    them; where the tracks run is a setting, `SAETRACK_RUNNER`. A user's mistake fails the run with
+    one line.
     """
-    return told_in_one_line(lambda: run_sweep(load_sweep_config(parameters), load_settings()))
+    return state_in_one_line(
+        lambda: run_sweep(load_sweep_config(parameters_of("sweep", parameters)), load_settings())
+    )
 
 
 def run_sweep(config: SweepConfig, settings: Settings) -> str:
     """All tracks of a sweep; what came of it."""
-    tracks = {_title(track, config): track for track in config.tracks()}
+    config.require_lms()
+    tracks = config.titled_tracks()
     if settings.runner == "workers":
         return hand_out(tracks)
     from saetrack.registry import Registry
@@ -52,14 +54,6 @@ def run_sweep(config: SweepConfig, settings: Settings) -> str:
         title, reason = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(tracks)} tracks failed; {title}: {reason}")
     return f"{len(tracks)} tracks are whole"
-
-
-def _title(track: TrackConfig, config: SweepConfig) -> str:
-    """What sets a track apart from the others; for a schedule, its direction says enough."""
-    values = {name: getattr(track, name) for name in config.over}
-    if "schedule" in values:
-        values["schedule"] = track.direction
-    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 def hand_out(tracks: dict[str, TrackConfig]) -> str:
@@ -101,7 +95,7 @@ def fan_out(tracks: dict[str, TrackConfig]) -> dict[str, str]:
 
 def train_one(parameters: dict[str, Any]) -> State:
     """One track, in whichever process the task runner has chosen."""
-    return told_in_one_line(lambda: run_track(load_config(parameters)))
+    return state_in_one_line(lambda: run_track(load_config(parameters)))
 
 
 def task_runner(settings: Settings) -> TaskRunner[Any]:
@@ -127,8 +121,3 @@ def task_runner(settings: Settings) -> TaskRunner[Any]:
             f"pip install 'saetrack[{settings.runner}]'"
         ) from None
     return runner
-
-
-if __name__ == "__main__":
-    name = sys.argv[1] if len(sys.argv) > 1 else "mini"
-    sys.exit(run_here(sweep, load_sweep_config, name))

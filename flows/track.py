@@ -1,19 +1,17 @@
-"""The track: prepare, then one task per checkpoint. Run it with `python -m flows.track NAME`."""
+"""The track: prepare, then one task per checkpoint."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 
-from flows.logs import tell_failures_in_one_line
-from flows.parameters import deployed_parameters, takes_fields_of
-from flows.terminal import run_here, told_in_one_line
+from flows.logs import state_in_one_line, tell_failures_in_one_line
+from flows.parameters import parameters_of, takes_fields_of
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import load_settings
@@ -25,15 +23,25 @@ log = logging.getLogger("saetrack")
 tell_failures_in_one_line()
 
 
+def run_name() -> str:
+    """A run as a person names it."""
+    try:
+        values = parameters_of("track", flow_run.parameters)
+    except UserError:
+        values = {}
+    return f"{values.get('model')} layers {values.get('layers')}"
+
+
 # The config validates itself, in one line; Prefect's own validation would print a page.
-@flow(name="track", flow_run_name="{model} layers {layers}", validate_parameters=False)
+@flow(name="track", flow_run_name=run_name, validate_parameters=False)
 @takes_fields_of(TrackConfig)
 def track(**parameters: Any) -> State:
     """Train every link that the registry lacks, and bring the chains' pages up to date.
 
-    The parameters are the fields of `TrackConfig`. A user's mistake fails the run with one line.
+    The parameters are a preset and the fields of `TrackConfig` that are other than the preset has
+    them. A user's mistake fails the run with one line.
     """
-    return told_in_one_line(lambda: run_track(load_config(parameters)))
+    return state_in_one_line(lambda: run_track(load_config(parameters_of("track", parameters))))
 
 
 def run_track(config: TrackConfig) -> str:
@@ -44,9 +52,7 @@ def run_track(config: TrackConfig) -> str:
     chains = prepared.track.chains
     for chain in chains:
         log.info("\n%s\n", report(prepared.registry.table(chain), chain.name))
-    n_registered = sum(len(chain.links) for chain in chains)
-    names = ", ".join(chain.name for chain in chains)
-    return f"{n_trained} links trained, {n_registered} registered as {names}"
+    return prepared.summary(n_trained)
 
 
 def train_missing(config: TrackConfig) -> tuple[int, PreparedTrack]:
@@ -66,22 +72,3 @@ def train_missing(config: TrackConfig) -> tuple[int, PreparedTrack]:
         update_chain_pages(prepared, n_trained)
         if not wait_until_grown(prepared):
             return n_trained, prepared
-
-
-def assist(name: str) -> int:
-    """Take part in a track whose flow runs in another process of the same `torchrun`."""
-    log.setLevel(logging.ERROR)  # the other one tells how it goes
-    from saetrack.training.loop import train_missing as train_here
-
-    try:
-        train_here(load_config(deployed_parameters("track", name)), load_settings())
-    except UserError as error:
-        log.error("error: %s", error)  # noqa: TRY400  (a traceback is not for the user)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else "mini"
-    leads = os.environ.get("RANK", "0") == "0"  # torchrun's
-    sys.exit(run_here(track, load_config, chosen) if leads else assist(chosen))

@@ -39,14 +39,18 @@ class EvaluationConfig(Frozen):
     )
 
 
+# No LM has a tenth as many, and a schedule from elsewhere must not fill the memory.
+CheckpointIndex = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
 class Piece(Frozen):
     """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
 
     A `last` before `first` runs backward.
     """
 
-    first: Index
-    last: Index | None = Field(
+    first: CheckpointIndex
+    last: CheckpointIndex | None = Field(
         description="null goes on for as long as a live folder grows; only in the last piece"
     )
     stride: Annotated[int, Field(gt=0)] = 1
@@ -138,7 +142,7 @@ class TrackConfig(Frozen):
         """How many links each chain will have; None where the schedule has no end."""
         if self.schedule[-1].last is None:
             return None
-        return len(self.budgets(None))
+        return sum(len(piece.checkpoint_indices(0)) * piece.repeat for piece in self.schedule)
 
     @property
     def direction(self) -> Direction:
@@ -173,7 +177,7 @@ class TrackConfig(Frozen):
         for piece in self.schedule[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        indices = [i for piece in self.schedule for i in piece.checkpoint_indices(0)]
+        indices = (i for piece in self.schedule for i in piece.checkpoint_indices(0))
         for earlier, later in pairwise(indices):
             if self.direction == "frozen":
                 one_way = later == earlier

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from saetrack.cli.options import AsJson
+from saetrack.cli.terminal import records, say_json
 
-def chains() -> None:
+
+def chains(as_json: AsJson = False) -> None:
     """List the registered chains, the one that grew last first, and the imported SAEs.
 
     A chain is one SAE per training checkpoint of an LM, each started from the one before. Its name
@@ -19,9 +22,14 @@ def chains() -> None:
     settings = load_settings()
     registry = Registry(settings)
     registered, imported = registry.chains(), registry.imported.table()
+    if as_json:
+        say_json({"chains": records(registered), "imported": records(imported)})
+        return
     if len(registered):
         typer.echo(chains_report(registered, "chains"))
     if len(imported):
         typer.echo(imported_report(imported, "imported SAEs"))
     if registered.empty and imported.empty:
-        typer.echo(f"nothing is registered at {settings.tracking_uri}; make track trains a chain")
+        typer.echo(
+            f"nothing is registered at {settings.tracking_uri}; saetrack track mini trains a chain"
+        )

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from saetrack.cli.names import open_chain
+from saetrack.cli.options import ChainName
 from saetrack.utils.errors import UserError
 
 
 def export(
-    chain: Annotated[str, typer.Argument(help="Name of a chain, or the beginning of it.")],
+    chain: ChainName,
     to: Annotated[Path, typer.Option(help="Folder to make; it must not hold anything yet.")],
     version: Annotated[int | None, typer.Option(help="One link, by its version.")] = None,
     lm_step: Annotated[

@@ -1,37 +1,87 @@
-"""`saetrack COMMAND`: what is registered, taken out and brought in."""
+"""`saetrack COMMAND`: train, analyse, look, take out, bring in."""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from saetrack.cli.analyze import analyze
 from saetrack.cli.bring import bring
 from saetrack.cli.chains import chains
+from saetrack.cli.compare import compare
 from saetrack.cli.export import export
 from saetrack.cli.families import families
 from saetrack.cli.labelling import agreement, sheet
 from saetrack.cli.show import show
+from saetrack.cli.sweep import sweep
+from saetrack.cli.terminal import Stopped
+from saetrack.cli.track import track
 from saetrack.utils.errors import UserError
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Chains of sparse autoencoders over the training checkpoints of language models.",
-    epilog="The registry is the one that SAETRACK_TRACKING_URI names. Chains are trained by "
-    "make track, or by Prefect.",
+    epilog="The registry is the one that SAETRACK_TRACKING_URI names. Exit status: 0; 2 for a "
+    "mistake in what was asked; 130 after Ctrl-C; 1 for any other failure.",
 )
-for command in (chains, show, export, families, sheet, agreement):
-    app.command()(command)
-app.command("import")(bring)
+PANELS = {
+    "Train and analyse": (track, analyze, compare, sweep),
+    "Look and take out": (chains, show, families, export, sheet, agreement),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.command("import", rich_help_panel="Look and take out")(bring)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import saetrack
+
+        typer.echo(f"saetrack {saetrack.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print, and exit."),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit status 2, as Typer's own are."""
+    """Run a command and exit: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for what else fails.
+
+    A mistake and a Ctrl-C are one line each on stderr.
+    """
+    sys.exit(_status())
+
+
+def _status() -> int:
     try:
-        app()
+        status = app(standalone_mode=False)
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        return _fail(f"error: {error}", 2)
+    except Stopped as stopped:
+        return _fail(str(stopped), 130)
+    except Exception as error:
+        # Typer's own mistakes of usage; of their classes it exports no common one.
+        as_line = getattr(error, "format_message", None)
+        if as_line is None:
+            raise
+        return _fail(f"error: {as_line()}", 2) if as_line() else 2  # help was printed
+    if status == 130:  # Ctrl-C where nothing is lost
+        return _fail("stopped", 130)
+    return int(status or 0)
+
+
+def _fail(line: str, status: int) -> int:
+    sys.stderr.write(f"{line}\n")
+    return status

@@ -1,12 +1,8 @@
-"""Chains by the beginning of their names."""
+"""The registry of the settings, and a chain in it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from saetrack.registry import Registry
@@ -19,31 +15,8 @@ def open_chain(asked: str) -> tuple[Registry, str]:
         UserError: no registry, or not one such chain.
     """
     from saetrack.registry import Registry
+    from saetrack.registry.chain_names import find_chain
     from saetrack.utils.settings import load_settings
 
     registry = Registry(load_settings())
     return registry, find_chain(registry.chain_names(), asked)
-
-
-def find_chain(names: Sequence[str], asked: str) -> str:
-    """The one chain that is meant: by its name, or by a beginning that no other chain shares.
-
-    Args:
-        names: of all registered chains.
-        asked: what the user wrote.
-
-    Raises:
-        UserError: there is none, or more than one.
-    """
-    if asked in names:
-        return asked
-    matching = [name for name in names if name.startswith(asked)]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
-        raise UserError(f"chain={asked!r}: begins {len(matching)} names: {', '.join(matching)}")
-    beginnings = {name[: len(asked)]: name for name in names}
-    close = difflib.get_close_matches(asked, beginnings, n=3, cutoff=0.5)
-    near = [beginnings[beginning] for beginning in close]
-    hint = f"did you mean {', '.join(near)}?" if near else "saetrack chains lists those there are"
-    raise UserError(f"chain={asked!r}: no such chain is registered; {hint}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from saetrack.cli.names import open_chain
+from saetrack.cli.options import AsJson, ChainName
+from saetrack.cli.terminal import records, say_json
 
 PULLING = """
 from saetrack.registry import Registry
@@ -18,9 +18,7 @@ feature_acts = link.sae.encode(residuals)  # (tokens, {d_sae})
 """
 
 
-def show(
-    chain: Annotated[str, typer.Argument(help="Name of a chain, or the beginning of it.")],
-) -> None:
+def show(chain: ChainName, as_json: AsJson = False) -> None:
     """Show a chain: its links with their metrics, its config, and how to pull a link in Python.
 
     Metrics are on tokens that no link trained on. The version counts registrations; `pull` and
@@ -33,6 +31,9 @@ def show(
     registry, name = open_chain(chain)
     links = registry.links(name)
     track, layer = registry.track_of(name)
+    if as_json:
+        say_json({"name": name, "layer": layer, "links": records(links), "config": track})
+        return
     last = links.iloc[-1]
     typer.echo(report(links, name))
     typer.echo(f"\nConfig (layer {layer} is this chain's):\n")

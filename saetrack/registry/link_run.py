@@ -1,4 +1,4 @@
-"""Records one link as an MLflow run under its chain's run (saetrack.training.link.Recorder)."""
+"""Records one link as an MLflow run under its chain's run (saetrack.chain.link_store.Recorder)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
     ) -> None:
         self._heartbeat.__exit__(None, None, None)
         if kind is not None:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 self._client.set_terminated(self._run_id, "FAILED")
 
     def log(self, metrics: dict[str, float], done_tokens: int) -> None:

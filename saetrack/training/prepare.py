@@ -30,6 +30,13 @@ class PreparedTrack:
     registry: Registry
     context: TrainingContext
 
+    def summary(self, n_trained: int) -> str:
+        """What came of it, in a line, once `n_trained` links were trained."""
+        chains = self.track.chains
+        n_registered = sum(len(chain.links) for chain in chains)
+        names = ", ".join(chain.name for chain in chains)
+        return f"{n_trained} links trained, {n_registered} registered as {names}"
+
 
 def prepare(config: TrackConfig, settings: Settings) -> PreparedTrack:
     """Do everything that comes before the first link, what can fail fast first.

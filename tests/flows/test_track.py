@@ -7,31 +7,32 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
-from flows.parameters import DEPLOYMENTS, deployed_parameters
-from flows.sweep import ONE
-from flows.terminal import run_here
+from flows.analyze import analyze
+from flows.compare import compare
+from flows.parameters import parameters_of
+from flows.sweep import ONE, sweep
 from flows.track import track
-from saetrack.analysis.pipeline.config import load_analyze_config, load_compare_config
-from saetrack.chain.config import TrackConfig, load_config
+from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain
-from saetrack.chain.sweep import load_sweep_config
+from saetrack.chain.presets import KINDS, describe_preset, load_preset, preset_names
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
 
-PAPER = {
-    # deployment: (model, layer, d_sae, corpus, links, last checkpoint index)
-    "pythia-160m": ("pythia-160m-deduped", 4, 49_152, "pile", 30, 153),
-    "pythia-410m": ("pythia-410m-deduped", 4, 65_536, "pile", 29, 153),
-    "pythia-1.4b": ("pythia-1.4b-deduped", 3, 131_072, "pile", 30, 153),
-    "stanford-gpt2-small-a": ("stanford-gpt2-small-a", 5, 49_152, "openwebtext", 46, 608),
-    "stanford-gpt2-medium-a": ("stanford-gpt2-medium-a", 6, 65_536, "openwebtext", 46, 608),
+DEPLOYMENTS = Path(__file__).parent.parent.parent / "deployments" / "prefect.yaml"
+FLOWS: dict[str, Flow[Any, Any]] = {
+    "track": track,
+    "compare": compare,
+    "analyze": analyze,
+    "sweep": sweep,
 }
 
 
@@ -50,14 +51,18 @@ def runs_of(state: State[Any]) -> tuple[FlowRun, list[TaskRun]]:
 
 
 @pytest.mark.usefixtures("harness", "environment")
-def test_a_track_is_one_run_and_a_rerun_changes_nothing(settings: Settings, chain: Chain) -> None:
+def test_a_track_is_one_run_and_a_rerun_changes_nothing(
+    settings: Settings, chain: Chain, tmp_path: Path
+) -> None:
     state = run_flow(NANO_TRACK)
     assert state.is_completed()
     assert state.message == f"4 links trained, 4 registered as {chain.name}"
     flow_run, _ = runs_of(state)
     assert flow_run.name == "nano layers [1]"
     registered = Registry(settings).versions(chain)
-    again = run_flow(NANO_TRACK)
+    nano = tmp_path / "nano.yaml"
+    nano.write_text(yaml.safe_dump(NANO_TRACK))
+    again = run_flow({"preset": str(nano)})
     assert again.message == f"0 links trained, 4 registered as {chain.name}"
     assert Registry(settings).versions(chain) == registered
 
@@ -68,6 +73,7 @@ def test_a_track_is_one_run_and_a_rerun_changes_nothing(settings: Settings, chai
     [
         ({"layers": [9]}, "layers=[9]: nano has layers 0 to 1"),
         ({"model": "pythia-410m-deduped"}, "EleutherAI/pythia-410m-deduped at step0 and 4 more"),
+        ({"preset": "pythia-9b"}, "track='pythia-9b': no such preset; there are mini, mini-layers"),
     ],
 )
 def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str) -> None:
@@ -78,97 +84,47 @@ def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str
     assert line in state.name  # what `--watch` prints
 
 
-@pytest.mark.parametrize("deployment", PAPER)
-def test_deployments_are_the_papers(deployment: str) -> None:
-    model, layer, d_sae, dataset, n_links, last = PAPER[deployment]
-    config = load_config(deployed_parameters("track", deployment))
-    assert (config.model, config.layers, config.d_sae) == (model, (layer,), d_sae)
-    assert config.corpus.dataset == dataset
-    assert config.corpus.context_size == 128
-    budgets = dict(config.budgets(1_000))
-    assert len(budgets) == n_links
-    assert (min(budgets), max(budgets)) == (0, last)
-    assert budgets[0] == 300_000_000
-    assert {budgets[index] for index in range(1, 5)} == {5_000_000}
-    assert {tokens for index, tokens in budgets.items() if index > 4} == {15_000_000}
-    assert config.loss.l1_coefficient == 8e-5
-    assert (config.first_link.learning_rate, config.first_link.warmup_steps) == (4e-4, 5000)
-    assert (config.later_links.learning_rate, config.later_links.warmup_steps) == (4e-5, 3)
-    assert (config.batch_tokens, config.buffer_tokens) == (4096, 524_288)
-
-
-def test_the_main_chain_has_the_papers_steps_and_cost() -> None:
-    config = load_config(deployed_parameters("track", "pythia-410m"))
-    expected = [*range(12), *range(13, 32, 2), *range(33, 154, 20)]
-    assert [index for index, _ in config.budgets(1_000)] == expected
-    assert sum(tokens for _, tokens in config.budgets(1_000)) == 680_000_000
-
-
-def test_the_mini_deployment_tracks_every_checkpoint() -> None:
-    config = load_config(deployed_parameters("track", "mini"))
-    assert [index for index, _ in config.budgets(1_000)] == list(range(29))
-
-
-@pytest.mark.parametrize("deployment", ["mini", "pythia-410m"])
-def test_reverse_deployments_visit_the_same_checkpoints_backward(deployment: str) -> None:
-    forward = load_config(deployed_parameters("track", deployment))
-    reverse = load_config(deployed_parameters("track", f"{deployment}-reverse"))
-    assert (forward.direction, reverse.direction) == ("forward", "reverse")
-    (ahead, back) = (config.budgets(1_000) for config in (forward, reverse))
-    assert [index for index, _ in back] == [index for index, _ in ahead][::-1]
-    assert back[0][1] == ahead[0][1]
-
-
 def deployments() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
     return found
 
 
 @pytest.mark.parametrize("deployment", deployments(), ids=lambda d: f"{d['tags'][0]}-{d['name']}")
-def test_every_deployment_is_sound_and_scheduled(
-    deployment: dict[str, Any], tmp_path: Path
-) -> None:
-    parameters = dict(deployment["parameters"])
-    if "live" in deployment["tags"]:
-        parameters["model"] = str(tmp_path)  # a folder that its training run makes
-    _, _, flow = deployment["entrypoint"].partition(":")
-    loads: dict[str, Any] = {
-        "track": load_config,
-        "compare": load_compare_config,
-        "analyze": load_analyze_config,
-        "sweep": load_sweep_config,
-    }
-    loads[flow](parameters)
+def test_every_deployment_names_its_preset_and_is_scheduled(deployment: dict[str, Any]) -> None:
+    _, _, kind = deployment["entrypoint"].partition(":")
+    name = deployment["name"]
     (schedule,) = deployment["schedules"]
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     assert schedule["slug"] == "nightly"
-    if f"{flow}/{deployment['name']}" != ONE:
+    validate(deployment["parameters"], FLOWS[kind].parameters.model_dump(), raise_on_error=True)
+    if f"{kind}/{name}" != ONE:
+        assert deployment["parameters"] == {"preset": name}
         assert deployment["concurrency_limit"]["limit"] == 1
+        assert deployment["description"] == describe_preset(kind, name)  # type: ignore[arg-type]
 
 
-def test_a_track_of_several_layers_is_one_pass_per_checkpoint() -> None:
-    config = load_config(deployed_parameters("track", "mini-layers"))
-    assert config.layers == (1, 2, 3)
+def test_every_preset_is_deployed() -> None:
+    found = {(d["entrypoint"].partition(":")[2], d["name"]) for d in deployments()}
+    assert found - {("track", "one")} == {
+        (kind, name) for kind in KINDS for name in preset_names(kind)
+    }
+
+
+def test_a_field_beside_a_preset_overrides_it() -> None:
+    given = {"preset": "pythia-410m", "layers": [8], "corpus": {"context_size": 256}, "seed": None}
+    values = parameters_of("track", given)
+    base = load_preset("track", "pythia-410m")
+    assert values.pop("layers") == [8]
+    assert values.pop("corpus") == {**base.pop("corpus"), "context_size": 256}
+    del base["layers"]
+    assert values == base
+    validate(given, track.parameters.model_dump(), raise_on_error=True)
+    with pytest.raises(ValidationError, match="d_sae"):
+        validate({"d_sae": 0}, track.parameters.model_dump(), raise_on_error=True)
 
 
 def test_prefect_knows_every_field_of_the_config() -> None:
     schema = parameter_schema(track)
-    assert set(schema.properties) == set(TrackConfig.model_fields)
-    assert set(schema.required) == {"model", "layers", "d_sae", "schedule"}
-    assert schema.properties["d_sae"]["exclusiveMinimum"] == 0
-
-
-def test_an_unknown_deployment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_here(track, load_config, "pythia-9b") == 2
-    said = capsys.readouterr().out.strip()
-    assert "deployment='pythia-9b': unknown; there are mini, mini-reverse, one" in said
-    assert "\n" not in said
-
-
-def test_bad_settings_stop_the_track_before_any_server(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(tmp_path))
-    monkeypatch.setenv("SAETRACK_DEVICE", "tpu")
-    assert run_here(track, load_config, "mini") == 2
-    assert "SAETRACK_DEVICE='tpu'" in capsys.readouterr().out
+    assert list(schema.properties) == ["preset", *TrackConfig.model_fields]
+    assert schema.required == []
+    assert {"type": "integer", "exclusiveMinimum": 0} in schema.properties["d_sae"]["anyOf"]

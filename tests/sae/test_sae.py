@@ -12,7 +12,7 @@ from torch import Tensor
 from saetrack.sae.loss import LossConfig, losses, scale_free_error
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, geometric_median, new_sae
-from saetrack.sae.warm_start import Parent, WarmStart, spread, warm_start
+from saetrack.sae.warm_start import Parent, WarmStart, mean_distance, warm_start
 
 D_IN, D_SAE, TOKENS = 12, 40, 64
 
@@ -146,8 +146,7 @@ def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
 
 
 def parent_of(sae: SAE, x: Tensor) -> Parent:
-    density = (sae.encode(x) > 0).double().mean(dim=0).float()
-    return Parent(copy.deepcopy(sae), spread(x), density, None)
+    return Parent(copy.deepcopy(sae), mean_distance(x))
 
 
 def test_matched_biases_undo_a_growth_of_the_residual() -> None:

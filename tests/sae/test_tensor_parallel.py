@@ -82,7 +82,7 @@ def assert_same_chain(settings: Settings, chain: Chain, alone: MemoryStore) -> N
 def test_a_track_of_two_ranks_gives_the_registry_of_one(
     settings: Settings, chain: Chain, alone: MemoryStore
 ) -> None:
-    assert torchrun("flow", settings=settings) == 0
+    assert torchrun("command", settings=settings) == 0
     assert_same_chain(settings, chain, alone)
 
 

@@ -1,4 +1,4 @@
-"""Runs the nano track in a process of its own, to be killed: `python -m tests.support.nano_run WHERE`.
+"""Runs the nano track in a process to be killed: `python -m tests.support.nano_run WHERE`.
 
 WHERE names a point at which the process prints a line and waits for its end; `-` names none.
 """
@@ -6,14 +6,18 @@ WHERE names a point at which the process prints a line and waits for its end; `-
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 
 from saetrack.chain.config import load_config
-from saetrack.lm.checkpoints import hub
+from saetrack.cli import main as command_line
+from saetrack.lm.checkpoints import store
 from saetrack.registry.link_run import LinkRun
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
@@ -40,22 +44,27 @@ def hang_at(call: int, function: Callable[..., Any]) -> Callable[..., Any]:
     return counted
 
 
+def run_command() -> None:
+    """The nano track as people start theirs: `saetrack track FILE`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "nano.yaml"
+        file.write_text(yaml.safe_dump(NANO_TRACK))
+        sys.argv = ["saetrack", "track", str(file)]
+        command_line.main()
+
+
 def main(where: str) -> None:
     if where == "in the LM's training":
-        hub.publish = hang_at(4, hub.publish)
+        store.publish = hang_at(4, store.publish)
     elif where == "in a link's training":  # the third link, after an evaluation in its middle
         LinkRun.log = hang_at(20, LinkRun.log)
     elif where == "before a version":
         MlflowClient.create_model_version = hang_at(2, MlflowClient.create_model_version)
     elif where == "after a version":
         MlflowClient.set_terminated = hang_at(2, MlflowClient.set_terminated)
-    elif where == "in a flow":
+    elif where == "in a command":
         LinkRun.log = hang_at(20, LinkRun.log)
-        from flows.server import prefect_server
-        from flows.track import track
-
-        with prefect_server():
-            track(**NANO_TRACK)
+        run_command()
         return
     ready = prepare(load_config(NANO_TRACK), load_settings())
     train_track(ready.track, ready.source, ready.context)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import runpy
 import signal
 import sys
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from flows import parameters, terminal
 from saetrack.chain.config import load_config
 from saetrack.sae.loss import LossConfig
 from saetrack.sae.metrics import evaluate
@@ -25,6 +23,7 @@ from saetrack.training.prepare import prepare
 from saetrack.training.state import save_state
 from saetrack.utils.settings import load_settings
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_run import run_command
 
 D_IN, D_SAE, TOKENS, STEPS = 16, 96, 128, 40
 OBJECTIVES = [
@@ -103,14 +102,6 @@ def track(ranks: Ranks, die_at: int | None) -> None:
             update_chain_page(ready.registry, chain)
 
 
-def flow() -> None:
-    """The nano track as people start theirs: `torchrun -m flows.track`."""
-    for module in (parameters, terminal):
-        module.deployed_parameters = lambda *_: NANO_TRACK  # type: ignore[attr-defined]
-    sys.argv = ["track", "nano"]
-    runpy.run_module("flows.track", run_name="__main__")
-
-
 def main(what: str, *arguments: str) -> None:
     ranks = join(torch.device("cpu"))
     if what == "steps":
@@ -119,8 +110,8 @@ def main(what: str, *arguments: str) -> None:
             save_state(Path(arguments[0]), tensors, {})
     elif what == "peak":
         peak(ranks, *(int(number) for number in arguments))
-    elif what == "flow":
-        flow()
+    elif what == "command":
+        run_command()
     else:
         track(ranks, int(arguments[0]) if arguments else None)
 

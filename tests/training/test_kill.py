@@ -32,9 +32,6 @@ def start(where: str, settings: Settings, cache_dir: Path) -> subprocess.Popen[s
             "SAETRACK_ARTIFACT_DIR": str(settings.artifact_dir),
             "SAETRACK_CACHE_DIR": str(cache_dir),
             "SAETRACK_DEVICE": "cpu",
-            # No server there: a killed run must not be left behind in the developer's own.
-            "PREFECT_API_URL": "http://127.0.0.1:9/api",
-            "PREFECT_HOME": str(settings.artifact_dir.parent / "prefect"),
         },
         stdout=subprocess.PIPE,
         text=True,
@@ -58,7 +55,7 @@ def undisturbed(track: Track, source: CheckpointSource) -> MemoryStore:
 
 
 @pytest.mark.parametrize(
-    "where", ["in a link's training", "before a version", "after a version", "in a flow"]
+    "where", ["in a link's training", "before a version", "after a version", "in a command"]
 )
 def test_a_killed_track_ends_like_an_undisturbed_one(
     where: str, settings: Settings, cache_dir: Path, chain: Chain, undisturbed: MemoryStore

@@ -1,212 +1,205 @@
-"""A registered chain in, the paper's tables and figures out: read, found, drawn, published."""
+"""A registered chain in, the paper's tables and figures out.
+
+Whoever runs an analysis loops over what it yields:
+
+    for analysis in chain_analyses(config, settings):
+        for pending in checkpoints_to_read(analysis):
+            pending.read()
+        finish_analysis(analysis)
+
+`analyze_chains` is that loop, here and now; the flow of the same name wraps each `read` in a task.
+"""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.contexts.datapoints import Decode
-from saetrack.analysis.contexts.examples import CheckpointContexts, context_table
+from saetrack.analysis.contexts.examples import context_table
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
+from saetrack.analysis.pipeline.analysis_metrics import analysis_metrics
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
+from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.match_chains import find_identity
-from saetrack.analysis.pipeline.registered_chain import RegisteredChain, controls_of
-from saetrack.analysis.pipeline.study import QUESTIONS_VERSION, Study
-from saetrack.analysis.pipeline.tables import (
-    find_drift,
-    find_formation,
-    find_geometry,
-    find_meaning,
-    find_polysemy,
-    find_projection,
-    headline,
-    spans,
+from saetrack.analysis.pipeline.drift_tables import control_drift, drift_tables
+from saetrack.analysis.pipeline.formation_tables import (
+    concept_phases,
+    formation_tables,
+    projection_tables,
 )
+from saetrack.analysis.pipeline.geometry_tables import geometry_tables
+from saetrack.analysis.pipeline.meaning_tables import (
+    checkpoint_contexts,
+    meaning_tables,
+    polysemy_tables,
+)
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
 from saetrack.lm.open import learning_rate
-from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Raise when findings or figures change: the same chain is then analysed again.
-FINDINGS_VERSION = 6
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
 
-Ask = Callable[[Study, Link], CheckpointResult]
+
+def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
+    """Analyse every chain that a config names, here and now; several are laid side by side.
+
+    Returns:
+        What was done, a line for each chain and one for all.
+
+    Raises:
+        UserError: nothing, or too little, is registered.
+    """
+    analyses = chain_analyses(config, settings)
+    lines = []
+    for analysis in analyses:
+        for pending in checkpoints_to_read(analysis):
+            pending.read()
+        lines.append(finish_analysis(analysis))
+    if len(analyses) > 1:
+        lines.append(lay_side_by_side(analyses))
+    return lines
 
 
 @dataclass(frozen=True)
-class Analysed:
-    """A chain whose analysis is in the registry.
+class PendingCheckpoint:
+    """A checkpoint of which the cache lacks something.
 
     Attributes:
-        registered: the chain.
-        identity: of the analysis: the hash of what it was made from.
-        done: what was done, in a line.
+        label: the checkpoint as a person names it.
+        link: over it.
+        reader: of its chain.
     """
 
-    registered: RegisteredChain
-    identity: str
-    done: str
+    label: str
+    link: Link
+    reader: ChainReader
+
+    def read(self) -> None:
+        """Read it; what was found is kept in the cache.
+
+        Raises:
+            UserError: no feature is live at the final checkpoint.
+        """
+        self.reader.read(self.link)
 
 
-def analyze(
-    config: AnalyzeConfig, settings: Settings, registered: RegisteredChain, ask: Ask = Study.answers
-) -> Analysed:
-    """Analyse one chain and log tables, figures and numbers as a run of the LM's experiment.
+def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
+    """The checkpoints that an analysis still has to read; read each before asking for the next.
 
-    The same links under the same questions are analysed once: a second time nothing is done.
-
-    Args:
-        config: what is asked.
-        settings: where answers are cached.
-        registered: the chain.
-        ask: gets one checkpoint's answers; an orchestrator wraps it in a task of its own.
+    While one is read, the next one is fetched. Of a finished analysis there are none. The first one
+    takes longest: before it, the datapoints that are followed are chosen.
     """
-    chain, registry = registered.chain, registered.ready.registry
-    controls = controls_of(config, settings, chain)
-    identity = _identity(config, registered, controls)
-    title = f"analyze · {chain.name}"
-    if registry.reports.has(chain.lm_name, identity):
-        done = f"{title}: was analysed before, in MLflow's experiment {chain.lm_name}"
-        return Analysed(registered, identity, done)
-    with tempfile.TemporaryDirectory() as name, registered.ahead:
+    if analysis.is_finished():
+        return
+    reader = ChainReader(analysis)
+    n_links = len(reader.links)
+    with analysis.registered.ahead:
+        try:
+            for number, link in enumerate(reader.links, start=1):
+                if reader.lacks(link):
+                    lm_step = link.checkpoint.lm_step
+                    label = f"read · {analysis.registered.chain.hook_name} · step {lm_step}"
+                    yield PendingCheckpoint(label, link, reader)
+                    log.info("step %s: read, %d of %d", lm_step, number, n_links)
+        finally:
+            reader.loaded.drop()
+
+
+def finish_analysis(analysis: ChainAnalysis) -> str:
+    """Make tables, figures and the page of what was read, and log them as a run of the registry.
+
+    All checkpoints must have been read (`checkpoints_to_read`). A finished analysis is not made
+    again.
+
+    Returns:
+        What was done, in a line.
+    """
+    registered = analysis.registered
+    chain, reports = registered.chain, registered.ready.registry.reports
+    if analysis.is_finished():
+        return f"{analysis.title}: was analysed before, in MLflow's experiment {chain.lm_name}"
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inputs = _find(config, settings, registered, controls, ask, folder)
+        inputs = _tables(analysis, folder)
         save_tables(inputs.tables, folder / TABLES)
         (folder / FIGURES).mkdir()
         draw(inputs, folder / FIGURES)
         write_analysis_page(inputs, folder)
-        registry.reports.log(
+        reports.log(
             chain.lm_name,
-            title,
+            analysis.title,
             folder,
-            metrics=headline(inputs.tables),
-            facts={
-                "kind": "analysis",
-                "identity": identity,
-                "chain": chain.name,
-                "layer": chain.layer,
-                "versions": [registered.versions[link.identity] for link in registered.links],
-                "controls": {name: one.chain.name for name, one in controls.items()},
-            },
+            metrics=analysis_metrics(inputs.tables),
+            facts=analysis.facts(),
         )
-    return Analysed(registered, identity, f"{title}: in MLflow's experiment {chain.lm_name}")
+    return f"{analysis.title}: in MLflow's experiment {chain.lm_name}"
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write tables as parquet files of their names."""
-    folder.mkdir()
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
-
-
-def _identity(
-    config: AnalyzeConfig, registered: RegisteredChain, controls: dict[str, RegisteredChain]
-) -> str:
-    """Hash of what an analysis is made from: questions, links, controls."""
-    return content_hash(
-        [
-            [FINDINGS_VERSION, QUESTIONS_VERSION],
-            [config.choices(), config.match_tokens],
-            [link.identity for link in registered.links],
-            {name: [link.identity for link in one.links] for name, one in controls.items()},
-        ]
-    )
-
-
-def answered(study: Study, ask: Ask) -> Iterator[CheckpointResult]:
-    """Every checkpoint's answers, in order."""
-    for number, link in enumerate(study.links, start=1):
-        yield ask(study, link)
-        log.info("step %s: read, %d of %d", link.checkpoint.lm_step, number, len(study.links))
-
-
-def _find(
-    config: AnalyzeConfig,
-    settings: Settings,
-    registered: RegisteredChain,
-    controls: dict[str, RegisteredChain],
-    ask: Ask,
-    folder: Path,
-) -> FigureInputs:
-    tokenizer, _ = registered.ready.source.tokenizer()
-
-    def decode(token_ids: list[int]) -> str:
-        return str(tokenizer.decode(token_ids))
-
-    tokens = [decode([token]) for token in range(len(tokenizer))]
-    study = Study(
-        config, registered.links, registered.chain.corpus, tokens, registered, settings.cache_dir
-    )
-    answers = list(answered(study, ask))
-    meaning = find_meaning(study, answers, decode, config.seed)
-    of_drift, bands = find_drift(
-        {
-            "chain": registered.decoders(),
-            **{name: one.decoders() for name, one in controls.items()},
-        },
-        {name: config.controls[name].role for name in controls},
-        meaning,
-        config.seed,
-    )
+def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
+    """All tables; the sheet to be labelled by hand is written into the folder."""
+    registered, seed = analysis.registered, analysis.config.seed
+    reader = ChainReader(analysis)
+    text, sampled = reader.text, reader.chosen.sampled
+    results = [reader.result(link) for link in reader.links]
+    final = results[-1]
+    meaning = meaning_tables(results, text, sampled, seed)
+    matching_of = {matching.name: matching for matching in reader.matchings}
+    controls = {
+        name: (analysis.config.controls[name].role, control_drift(control, matching_of.get(name)))
+        for name, control in analysis.controls.items()
+    }
+    of_drift, bands = drift_tables(results, controls, meaning, seed)
     tables = {
         **meaning.tables,
-        **find_polysemy(answers, meaning),
-        **find_formation(answers, meaning),
-        **_geometry(registered, study, answers),
-        **find_projection(answers, study.chosen.features, meaning, config.seed),
+        **polysemy_tables(results, meaning),
+        **formation_tables(results, meaning),
+        **_geometry_tables(registered, results),
+        **projection_tables(results, sampled, meaning, seed),
         **of_drift,
-        **find_identity(config, registered, controls),
-        "labels": answers[-1].labels,
-        "regions": answers[-1].regions,
-        "status": answers[-1].status,
+        **joined_matchings([matching.tables() for matching in reader.matchings]),
+        "labels": final.labels,
+        "regions": final.regions,
+        "status": final.status,
     }
-    _write_sheet(study, answers[-1], decode, config.seed, folder / SHEET_FILE)
+    sheet = context_table(
+        sampled, [checkpoint_contexts(final)], text.token_rows, text.decode, SHEET_CONTEXTS
+    )
+    write_sheet(sheet, folder / SHEET_FILE, seed)
     return FigureInputs(
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",
-        caption=_caption(registered, answers),
+        caption=_caption(registered, final),
         tables=tables,
         labels=meaning.labels,
-        sampled=list(study.chosen.features),
+        sampled=list(sampled),
         controls=bands,
-        phases=spans(tables),
+        phases=concept_phases(tables),
     )
 
 
-def _geometry(
-    registered: RegisteredChain, study: Study, answers: list[CheckpointResult]
+def _geometry_tables(
+    registered: RegisteredChain, results: Sequence[CheckpointResult]
 ) -> dict[str, pd.DataFrame]:
     """What the residuals do, beside what the links and the LM's own training did."""
     links = registered.ready.registry.table(registered.chain)
-    rate = learning_rate(registered.ready.source.spec)
-    return find_geometry(answers, links, study.parameter_displacements(), rate)
+    return geometry_tables(results, links, learning_rate(registered.ready.source.spec))
 
 
-def _write_sheet(
-    study: Study, final: CheckpointResult, decode: Decode, seed: int, path: Path
-) -> None:
-    """The sampled features, to be labelled by hand."""
-    place = final.link.checkpoint.lm_step, final.link.checkpoint.checkpoint_index
-    shown = [CheckpointContexts(*place, final.contexts, final.labels)]
-    examples = context_table(
-        study.chosen.features, shown, study.token_rows, decode, per_cell=SHEET_CONTEXTS
-    )
-    write_sheet(examples, path, seed)
-
-
-def _caption(registered: RegisteredChain, answers: Sequence[CheckpointResult]) -> str:
-    status = answers[-1].status["status"].value_counts()
+def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
+    status = final.status["status"].value_counts()
     versions = sorted(registered.versions[link.identity] for link in registered.links)
     left_out = ", ".join(
         f"{status.get(name, 0):,} {name.replace('_', '-')}" for name in ("dead", "ultra_low")

@@ -1,0 +1,84 @@
+"""The analysis of one registered chain: what it is made from, and the hash of that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.registered_chain import (
+    RegisteredChain,
+    controls_of,
+    registered_chains,
+)
+from saetrack.utils.files import content_hash
+from saetrack.utils.settings import Settings
+
+# Raise when results, tables or figures change: the same chain is then analysed again.
+TABLES_VERSION = 7
+
+
+@dataclass(frozen=True)
+class ChainAnalysis:
+    """A registered chain that is analysed, and the controls that stand beside it.
+
+    Attributes:
+        config: what is asked.
+        settings: where results are cached.
+        registered: the chain.
+        controls: registered control chains, by name.
+    """
+
+    config: AnalyzeConfig
+    settings: Settings
+    registered: RegisteredChain
+    controls: dict[str, RegisteredChain]
+
+    @property
+    def title(self) -> str:
+        """Of its run in MLflow."""
+        return f"analyze · {self.registered.chain.name}"
+
+    @property
+    def content_hash(self) -> str:
+        """Of all that the analysis is made from: config, links, controls."""
+        return content_hash(
+            [
+                TABLES_VERSION,
+                [self.config.choices(), self.config.match_tokens],
+                [link.identity for link in self.registered.links],
+                {
+                    name: [link.identity for link in control.links]
+                    for name, control in self.controls.items()
+                },
+            ]
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What the registry says of it."""
+        chain, versions = self.registered.chain, self.registered.versions
+        return {
+            "kind": "analysis",
+            "identity": self.content_hash,
+            "chain": chain.name,
+            "layer": chain.layer,
+            "versions": [versions[link.identity] for link in self.registered.links],
+            "controls": {name: control.chain.name for name, control in self.controls.items()},
+        }
+
+    def is_finished(self) -> bool:
+        """Whether the registry holds it: the same analysis is not made twice."""
+        reports = self.registered.ready.registry.reports
+        return reports.has(self.registered.chain.lm_name, self.content_hash)
+
+
+def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnalysis]:
+    """One analysis for each chain that a config names. Loads no LM and pulls no link.
+
+    Raises:
+        UserError: nothing, or too little, is registered.
+    """
+    return [
+        ChainAnalysis(config, settings, registered, controls_of(config, settings, registered.chain))
+        for registered in registered_chains(config, settings)
+    ]

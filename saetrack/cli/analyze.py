@@ -1,0 +1,64 @@
+"""`saetrack analyze NAME-OR-FILE`: the paper's analyses of a registered chain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.cli.options import AnalyzeName, AsJson, Changes, Quiet, Verbose
+from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
+from saetrack.cli.track import train_here
+
+if TYPE_CHECKING:
+    from saetrack.analysis.pipeline.config import AnalyzeConfig
+    from saetrack.chain.config import TrackConfig
+
+
+def analyze(
+    name: AnalyzeName,
+    with_controls: Annotated[
+        bool,
+        typer.Option(
+            "--with-controls",
+            help="First train what is missing: the chains that are analysed, and all controls.",
+        ),
+    ] = False,
+    changes: Changes = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find out what the features of a registered chain mean, how they form and drift.
+
+    Tables, figures and a page of all go to a run in MLflow. Controls that are not registered are
+    left out, and a log line says so.
+
+    ```sh
+    saetrack analyze mini --with-controls
+    saetrack analyze mini --set chain=mini.L2.forward.s0.1a2b3c4d
+    ```
+    """
+    values = load_preset("analyze", name, parse_changes(changes or []))
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    from saetrack.analysis.pipeline.config import load_analyze_config
+    from saetrack.utils.settings import load_settings
+
+    config, settings = load_analyze_config(values), load_settings()
+    if with_controls:
+        for track in tracks_of(config):
+            train_here(track)
+    if not leads():
+        return
+    from saetrack.analysis.pipeline.analyze import analyze_chains
+
+    with resumable("every checkpoint that was read is kept in the cache"):
+        done = analyze_chains(config, settings)
+    say({"done": done}, "\n".join(done), as_json=as_json)
+
+
+def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:
+    """The tracks whose chains an analysis reads: of itself, of those beside, of controls."""
+    named = [config.track, *config.beside, *(one.track for one in config.controls.values())]
+    return [one for one in named if one is not None and not isinstance(one, str)]

@@ -1,0 +1,76 @@
+"""What a command says: progress and mistakes to stderr, its result to stdout."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Stopped(Exception):  # noqa: N818  (it is no error)
+    """Ctrl-C. Its text is one line: what was saved, and how to go on."""
+
+
+def leads() -> bool:
+    """Whether this process speaks: of those that `torchrun` starts, the first does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
+    """Print the library's log lines with the time of day."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("saetrack")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logger.setLevel(level if leads() else logging.ERROR)
+    if not verbose:  # MLflow tells of every table that it makes
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when it is imported
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
+@contextmanager
+def resumable(saved: str) -> Iterator[None]:
+    """Let Ctrl-C end a command in one line.
+
+    Args:
+        saved: what stays of the work that was done.
+
+    Raises:
+        Stopped: on Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["saetrack", *sys.argv[1:]])
+        raise Stopped(f"stopped; {saved}; to go on: {again}") from None
+
+
+def say(result: dict[str, Any] | list[Any], text: str, *, as_json: bool) -> None:
+    """Print a command's result, for a script or for a person."""
+    if as_json:
+        say_json(result)
+    else:
+        typer.echo(text)
+
+
+def say_json(result: dict[str, Any] | list[Any]) -> None:
+    """Print a result for a script."""
+    typer.echo(json.dumps(result, indent=2, default=str))
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows for JSON: times as text, what is missing as null."""
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", date_format="iso"))
+    return rows

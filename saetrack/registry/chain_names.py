@@ -1,0 +1,32 @@
+"""Chains by the beginning of their names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from saetrack.utils.errors import UserError
+
+
+def find_chain(names: Sequence[str], asked: str) -> str:
+    """The one chain that is meant: by its name, or by a beginning that no other chain shares.
+
+    Args:
+        names: of all registered chains.
+        asked: what the user wrote.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    if asked in names:
+        return asked
+    matching = [name for name in names if name.startswith(asked)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UserError(f"chain={asked!r}: begins {len(matching)} names: {', '.join(matching)}")
+    beginnings = {name[: len(asked)]: name for name in names}
+    close = difflib.get_close_matches(asked, beginnings, n=3, cutoff=0.5)
+    near = [beginnings[beginning] for beginning in close]
+    hint = f"did you mean {', '.join(near)}?" if near else "saetrack chains lists those there are"
+    raise UserError(f"chain={asked!r}: no such chain is registered; {hint}")
