@@ -7,12 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from saetrack.data.config import HUB_DATASETS, CorpusConfig
-from saetrack.lm.checkpoints.folder_layout import is_folder
-from saetrack.sae.kernels.sparse import EncoderPrecision
-from saetrack.sae.loss import LossConfig
-from saetrack.sae.trainer import Optimiser
-from saetrack.sae.warm_start import WarmStart
+from saetrack.data.config import CorpusConfig
+from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
@@ -216,19 +212,3 @@ def load_config(values: dict[str, Any]) -> TrackConfig:
         UserError: the first problem, in one line.
     """
     return validated(TrackConfig, values)
-
-
-def require_no_paths(values: dict[str, Any]) -> None:
-    """Refuse a track that reads folders of this machine: one that came from elsewhere must not.
-
-    Raises:
-        UserError: its model or its corpus is a path.
-    """
-    model, corpus = values.get("model"), values.get("corpus")
-    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
-    if not isinstance(model, str) or is_folder(model):
-        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
-    if dataset not in ("mini", *HUB_DATASETS):
-        raise UserError(
-            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
-        )

@@ -9,7 +9,7 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import hook_name
-from saetrack.sae.trainer import Optimiser
+from saetrack.sae.config import Optimiser
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 

@@ -5,26 +5,13 @@ from __future__ import annotations
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
-from saetrack.data.corpus import prepare_corpus, require_dataset
+from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource
-from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
-
-
-def find_suitable_lm(config: TrackConfig) -> ModelSpec:
-    """The LM of a track, after everything was checked that needs neither a hub nor work.
-
-    Raises:
-        UserError: there is no such text or LM, or the LM does not suit the config.
-    """
-    require_dataset(config.corpus.dataset)
-    spec = find_lm(config.model)
-    require_compatible(config, spec)
-    return spec
 
 
 def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -> CheckpointSource:
@@ -36,7 +23,7 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 
     Args:
         config: of the track.
-        spec: its LM, from `find_suitable_lm`.
+        spec: its LM, from `saetrack.chain.compatibility.find_suitable_lm`.
         settings: say where checkpoints are kept.
 
     Raises:

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from saetrack.sae.config import Optimiser
 from saetrack.sae.step import TrainStep
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class Optimiser:
-    """Adam's schedule: linear warm-up over the first steps, then constant."""
-
-    learning_rate: float
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate={self.learning_rate} must be more than 0")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps={self.warmup_steps} must be 0 or more")
-
-    def rate_at(self, done_steps: int) -> float:
-        """Learning rate of the step that follows `done_steps` finished ones."""
-        return self.learning_rate * min(1.0, (done_steps + 1) / max(self.warmup_steps, 1))
 
 
 class Training:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from saetrack.data.corpus import Corpus
-from saetrack.data.documents import Split
+from saetrack.data.splits import Split
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 from saetrack.utils.timing import part

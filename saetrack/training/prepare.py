@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
+from saetrack.chain.planning import open_checkpoints, plan
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.checkpoints.source import CheckpointSource
