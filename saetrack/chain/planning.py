@@ -1,4 +1,4 @@
-"""From a config to a planned track: its LM found and checked once, its text tokenised."""
+"""From a config to a planned track: its checkpoints found, its text tokenised, its links named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 def plan(
     config: TrackConfig, source: CheckpointSource, settings: Settings, start: str | None = None
 ) -> Track:
-    """All links of a track, their identities known. Loads no LM and trains nothing.
+    """All links of a track with their identities. Loads no LM and trains nothing.
 
     Args:
         config: of the track.
@@ -52,9 +52,9 @@ def plan(
         start: identity of the imported SAE that the config names, if it names one.
 
     Raises:
-        UserError: a checkpoint is neither in the cache nor to be had from the hub, or the text
+        UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
-    schedule = scheduled(config, source)  # before the corpus is read: it can fail fast
+    schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
     corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
     return plan_track(config, source, schedule, corpus, start)

@@ -15,8 +15,8 @@ from saetrack.utils.validation import Frozen, validated
 class SweepConfig(Frozen):
     """A track, and fields of it with the values that they take in turn.
 
-    Models, layers, seeds and directions (schedules) are such fields. Layers of one track share the
-    LM's passes; layers of several tracks share nothing but fit several machines.
+    Models, layers, seeds and schedules (directions) are such fields. Layers of one track share the
+    LM's passes; as tracks of their own they share nothing, but can run on several machines.
     """
 
     track: TrackConfig

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Training:
-    """One SAE in training: its step, its schedule, and how far it has come.
+    """One SAE in training: its step, its learning rate, and how far it has come.
 
     Attributes:
         step: the SAE with its loss and Adam.
@@ -41,18 +41,18 @@ class Training:
 
 
 def train(
-    trainings: Sequence[Training],
-    batches: Iterable[Float[Tensor, "layers batch d_in"]],
-) -> Iterator[None]:
+    trainings: Sequence[Training], batches: Iterable[Float[Tensor, "layers batch d_in"]]
+) -> Iterator[int]:
     """Train the links of one checkpoint, one per layer, on the same tokens.
-
-    Yields each time that every layer has learnt from a batch.
 
     Args:
         trainings: one per layer, in the order of the batches' layers.
-        batches: residuals at one checkpoint; they end when the budget is used up.
+        batches: residuals of one checkpoint; they end when the budget is used up.
+
+    Yields:
+        After each batch, how many tokens every link has been trained on so far.
     """
     for residuals in batches:
         for training, x in zip(trainings, residuals, strict=True):
             training.advance(x)
-        yield
+        yield trainings[0].done_tokens

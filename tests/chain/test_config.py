@@ -50,7 +50,7 @@ from tests.support.nano import NANO_TRACK
         ),
         (
             {"schedule": [{"first": 0, "last": 4, "stride": 3, "tokens": 5}]},
-            r"schedule.0=.*last=4 must be first=0 plus a multiple of stride=3",
+            r"schedule.0=.*last=4 must be first=0 plus or minus a multiple of stride=3",
         ),
         ({"schedule": []}, r"schedule=\[\]: .*at least 1 item"),
         (
