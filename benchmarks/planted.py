@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import embedding_bag
 
-from saetrack.sae.loss import LossConfig
+from saetrack.sae.config import LossConfig
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 

@@ -51,7 +51,7 @@ PathFinder.find_spec = staticmethod(
 import warnings; warnings.simplefilter('ignore')
 import torch
 from saetrack.sae.model import new_sae
-from saetrack.sae.loss import LossConfig
+from saetrack.sae.config import LossConfig
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import warm_start

@@ -17,9 +17,10 @@ from saetrack.sae.files import save_tensors
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import Training, train
-from saetrack.training.activations_store import ActivationsStore, MixingBuffer
+from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import pending_checkpoints
+from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.training.prepare import prepare
 from saetrack.utils.settings import Settings
 

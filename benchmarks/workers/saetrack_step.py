@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from benchmarks.planted import loss_config
 from benchmarks.rounds import Rounds, serve
-from saetrack.sae.kernels.sparse import EncoderPrecision
+from saetrack.sae.config import EncoderPrecision, Optimiser
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
-from saetrack.sae.trainer import Optimiser, Training, train
+from saetrack.sae.trainer import Training, train
 
 SPARSE_BELOW = {"dense": 0.0, "sparse": 2.0, "sparse bfloat16": 2.0}
 

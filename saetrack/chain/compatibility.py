@@ -1,25 +1,39 @@
-"""Whether a track can be made of an LM."""
+"""Whether a track can be made: its text exists, and its LM suits it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saetrack.data.datasets import require_dataset
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from saetrack.chain.config import TrackConfig
 
 
-def require_compatible(config: TrackConfig, spec: ModelSpec) -> None:
-    """Check layers, convention, context and schedule against what is known of an LM by now.
+def find_suitable_lm(config: TrackConfig) -> ModelSpec:
+    """The LM of a track, after everything was checked that needs neither a hub nor work.
 
     Raises:
-        UserError: the LM has no such layer, context or checkpoint, does not go with the
-            convention, or cannot be loaded at all.
+        UserError: there is no such text or LM, or the LM does not suit the config.
+    """
+    require_dataset(config.corpus.dataset)
+    spec = find_lm(config.model)
+    require_compatible(config, spec)
+    return spec
+
+
+def require_compatible(config: TrackConfig, spec: ModelSpec) -> None:
+    """Check layers, residual, context and schedule against what is known of an LM so far.
+
+    Raises:
+        UserError: the LM has no such layer, context or checkpoint, its residuals must not be
+            centred, or it cannot be loaded at all.
     """
     if spec.folder is not None and not spec.lm_steps:
-        return  # nothing is known of it yet
+        return  # its training run has written nothing yet
     if spec.entry is not None and spec.entry.remote_code:
         raise UserError(
             f"model={config.model!r}: loads only with code of its repository, which is never run "
@@ -56,7 +70,7 @@ def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
             "checkpoint 0: a schedule of that one trains a conventional SAE; or name a folder of "
             "your own checkpoints as the model"
         )
-    if not spec.is_listed:  # looked at again with the list
+    if not spec.is_listed:  # checked once the hub has listed them
         if config.schedule[-1].last is None:
             raise UserError(
                 f"schedule: last=null: only the hub knows {config.model}'s last checkpoint; name "
@@ -65,11 +79,11 @@ def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
     elif last >= len(spec.lm_steps) and spec.folder is None:
         raise UserError(
             f"schedule: checkpoint {last} is beyond {config.model}'s last, "
-            f"{len(spec.lm_steps) - 1}{_where_more_may_be(spec)}"
+            f"{len(spec.lm_steps) - 1}{_hint_at_newer_checkpoints(spec)}"
         )
 
 
-def _where_more_may_be(spec: ModelSpec) -> str:
+def _hint_at_newer_checkpoints(spec: ModelSpec) -> str:
     if spec.entry is None or not spec.entry.is_listed_by_the_hub:
         return ""
     return f" (`saetrack families {spec.name}` asks the hub for newer ones)"

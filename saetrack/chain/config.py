@@ -1,4 +1,4 @@
-"""What a track IS: every number that determines the weights of its SAEs, validated."""
+"""What a track is: every number that determines the weights of its SAEs, validated."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from saetrack.data.config import HUB_DATASETS, CorpusConfig
-from saetrack.lm.checkpoints.folder_layout import is_folder
-from saetrack.sae.kernels.sparse import EncoderPrecision
-from saetrack.sae.loss import LossConfig
-from saetrack.sae.trainer import Optimiser
-from saetrack.sae.warm_start import WarmStart
+from saetrack.data.config import CorpusConfig
+from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
@@ -20,14 +16,14 @@ Direction = Literal["forward", "reverse", "conventional", "frozen"]
 
 
 class EvaluationConfig(Frozen):
-    """When and at what the held-out metrics are measured. Changes no weights."""
+    """When held-out metrics are measured, and on how much. Changes no weights."""
 
     eval_at_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2),
-        description="of a link's budget, ascending: where it is evaluated besides before its first "
-        "and after its last token; close together early, where a warm start changes fastest",
+        description="of a link's budget, ascending: after which it is evaluated, in addition to "
+        "before its first and after its last token; close together early, where a warm start "
+        "changes fastest",
     )
-
     matched_l0: Annotated[int, Field(gt=0)] = Field(
         default=16,
         description="active features per token at which SAEs of different sparsity are compared",
@@ -39,34 +35,35 @@ class EvaluationConfig(Frozen):
     )
 
 
-# No LM has a tenth as many, and a schedule from elsewhere must not fill the memory.
+# No LM has a tenth as many; a registered schedule, which anyone may have written, must not fill the
+# memory.
 CheckpointIndex = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Piece(Frozen):
-    """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
+    """A part of a schedule: every `stride`-th checkpoint from `first` to `last`.
 
-    A `last` before `first` runs backward.
+    If `last` is before `first`, it runs backward.
     """
 
     first: CheckpointIndex
     last: CheckpointIndex | None = Field(
-        description="null goes on for as long as a live folder grows; only in the last piece"
+        description="null: for as long as a live folder grows; only in the last piece"
     )
     stride: Annotated[int, Field(gt=0)] = 1
     tokens: Tokens = Field(description="training budget of each link of this piece")
     repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
         default=1,
-        description="links at each checkpoint: over one that stands still, a chain shows how far "
-        "training alone moves its features",
+        description="links at each checkpoint: a chain over one checkpoint shows how far training "
+        "alone moves its features",
     )
 
     @model_validator(mode="after")
     def _ends_meet(self) -> Self:
         if self.last is not None and (self.last - self.first) % self.stride:
             raise ValueError(
-                f"last={self.last} must be first={self.first} plus a multiple of "
-                f"stride={self.stride}, or less one"
+                f"last={self.last} must be first={self.first} plus or minus a multiple of "
+                f"stride={self.stride}"
             )
         return self
 
@@ -110,24 +107,25 @@ class TrackConfig(Frozen):
     seed: Index = 0
     start: str | None = Field(
         default=None,
-        description="name of an SAE brought in by `saetrack import`, from which the first link "
-        "starts as later ones do from their parents; null: from scratch",
+        description="name of an SAE that `saetrack import` brought in: the first link starts from "
+        "it as later ones do from their parents; null: from scratch",
     )
     save_every_tokens: Tokens = Field(
         default=5_000_000,
-        description="a link's training state is saved so often; determines no weights",
+        description="how often the state of a link in training is saved; determines no weights",
     )
     follow_s: Annotated[float, Field(ge=0)] = Field(
         default=0,
-        description="of a live folder: how long to wait for one more checkpoint before ending",
+        description="of a live folder: how long to wait for another checkpoint before the track "
+        "ends",
     )
 
     def budgets(self, n_checkpoints: int | None) -> list[tuple[int, int]]:
         """Checkpoint index and training tokens of each link, in the chain's order.
 
         Args:
-            n_checkpoints: how many the LM has; of a live folder's, those there are so far; None
-                if the hub was not asked yet.
+            n_checkpoints: how many the LM has, in a live folder so far; None if the hub was not
+                asked yet.
         """
         return [
             (index, piece.tokens)
@@ -139,22 +137,22 @@ class TrackConfig(Frozen):
 
     @property
     def planned_links(self) -> int | None:
-        """How many links each chain will have; None where the schedule has no end."""
+        """How many links each chain will have; None if the schedule has no end."""
         if self.schedule[-1].last is None:
             return None
         return sum(len(piece.checkpoint_indices(0)) * piece.repeat for piece in self.schedule)
 
     @property
     def direction(self) -> Direction:
-        """Through the LM's training, `reverse` as in appendix I.2.
+        """How the chain runs through the LM's training: `forward`, or `reverse` (appendix I.2).
 
-        One link from scratch is `conventional`; links at one checkpoint that start from a parent
-        are a `frozen` chain, a control.
+        One link from scratch is `conventional`; several links at one checkpoint, or one that starts
+        from an imported SAE, are a `frozen` chain, a control.
         """
         first, last = self.schedule[0].first, self.schedule[-1].last
         if first == last:
-            alone = len(self.schedule) == self.schedule[0].repeat == 1
-            return "conventional" if alone and self.start is None else "frozen"
+            is_one_link = len(self.schedule) == self.schedule[0].repeat == 1
+            return "conventional" if is_one_link and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
 
     @model_validator(mode="after")
@@ -164,7 +162,7 @@ class TrackConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _starts_one_chain(self) -> Self:
+    def _start_has_one_layer(self) -> Self:
         if self.start is not None and len(self.layers) > 1:
             raise UserError(
                 f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
@@ -173,17 +171,17 @@ class TrackConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _runs_one_way(self) -> Self:
+    def _is_in_one_direction(self) -> Self:
         for piece in self.schedule[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
         indices = (i for piece in self.schedule for i in piece.checkpoint_indices(0))
         for earlier, later in pairwise(indices):
             if self.direction == "frozen":
-                one_way = later == earlier
+                is_in_order = later == earlier
             else:
-                one_way = later < earlier if self.direction == "reverse" else later > earlier
-            if not one_way:
+                is_in_order = later < earlier if self.direction == "reverse" else later > earlier
+            if not is_in_order:
                 raise UserError(
                     f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
                     "or descend throughout"
@@ -191,7 +189,7 @@ class TrackConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _buffer_mixes(self) -> Self:
+    def _buffer_holds_two_batches(self) -> Self:
         if self.buffer_tokens < 2 * self.batch_tokens:
             raise UserError(
                 f"buffer_tokens={self.buffer_tokens}: must be at least twice "
@@ -216,21 +214,3 @@ def load_config(values: dict[str, Any]) -> TrackConfig:
         UserError: the first problem, in one line.
     """
     return validated(TrackConfig, values)
-
-
-def require_no_paths(values: dict[str, Any]) -> None:
-    """Refuse a track that reads folders of this machine: one that came from elsewhere must not.
-
-    Raises:
-        UserError: its model or its corpus is a path.
-    """
-    model, corpus = values.get("model"), values.get("corpus")
-    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
-    if not isinstance(model, str) or is_folder(model):
-        raise UserError(
-            f"model={model!r}: only the machine that registered a track may name a folder"
-        )
-    if dataset not in ("mini", *HUB_DATASETS):
-        raise UserError(
-            f"corpus.dataset={dataset!r}: only the machine that registered it may name a path"
-        )

@@ -1,4 +1,4 @@
-"""What the training of a chain needs of a registry, and what it hands to it."""
+"""What the training of a chain asks of a registry, and what it gives to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saetrack.sae.warm_start import Parent
 
 @dataclass(frozen=True)
 class TrainedLink:
-    """What a link leaves behind.
+    """A link after its last training token, as it is registered.
 
     Attributes:
         sae: the weights.
@@ -22,8 +22,8 @@ class TrainedLink:
         metrics: every number of that evaluation, CE losses included.
         train_s: seconds of training, LM included; shared by all layers of one pass.
         residual_mean_distance: of the checkpoint's residuals; the next link may scale by it.
-        processes: that trained it together. Another number takes the same steps to rounding, so it
-            is told and, like the device, is no part of the link's identity.
+        processes: how many trained it together. Another number gives the same weights except for
+            rounding; so it is recorded but, like the device, is no part of the link's identity.
     """
 
     sae: SAE
@@ -35,7 +35,7 @@ class TrainedLink:
 
 
 class Recorder(AbstractContextManager["Recorder"], Protocol):
-    """Receives one link while it trains; nothing counts until `register` returns.
+    """Receives one link while it trains; the link is in the registry once `register` returns.
 
     While the block lasts, no other process trains the same link.
     """
@@ -44,11 +44,11 @@ class Recorder(AbstractContextManager["Recorder"], Protocol):
         """Keep metrics measured after `done_tokens` training tokens of this link."""
 
     def register(self, trained: TrainedLink) -> int:
-        """Keep the link, whole or not at all; returns its version."""
+        """Keep the whole link or nothing; returns its version."""
 
 
 class LinkStore(Protocol):
-    """Where links are kept. The chain needs no more than this of a registry."""
+    """Where links are kept: all that training needs of a registry."""
 
     def versions(self, chain: Chain) -> dict[str, int]:
         """Version of each link of the chain that is registered, by identity."""
@@ -60,10 +60,10 @@ class LinkStore(Protocol):
         """
 
     def parent(self, chain: Chain, link: Link) -> Parent:
-        """What a link starts from. Its parent must be registered."""
+        """What a link starts from; its parent must be registered."""
 
     def claim(self, chain: Chain, link: Link) -> Recorder | None:
-        """The right to train a link; waits while another process that lives has it.
+        """The right to train a link; waits while another running process has it.
 
-        What an earlier, broken attempt left is cleared away. None if the link is registered.
+        What an interrupted attempt left in the registry is removed. None if the link is registered.
         """

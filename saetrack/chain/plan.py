@@ -9,7 +9,7 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import hook_name
-from saetrack.sae.trainer import Optimiser
+from saetrack.sae.config import Optimiser
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 
@@ -22,12 +22,12 @@ class Link:
     """One SAE of a chain, before it is trained.
 
     Attributes:
-        number: place in the chain, from 0.
-        checkpoint: of the LM whose residuals it is trained on.
+        number: position in the chain, from 0.
+        checkpoint: of the LM on whose residuals it is trained.
         tokens: its training budget.
         optimiser: its learning rate and warm-up.
-        identity: hash of all that determines its weights, the parent's identity among it.
-        parent_identity: of the link, or of the imported SAE, that it starts from; None where it
+        identity: hash of everything that determines its weights, the parent's identity included.
+        parent_identity: of the link, or of the imported SAE, that it starts from; None if it
             starts from scratch.
     """
 
@@ -41,7 +41,16 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """The links of one layer, all identities known before any is trained."""
+    """The links of one layer; all identities are known before any link is trained.
+
+    Attributes:
+        name: of the chain in the registry.
+        lm_name: of its LM.
+        layer: of its hook, `blocks.{layer}.hook_resid_pre`.
+        config: of the track.
+        corpus: the rows that its links are trained and evaluated on.
+        links: in the order of training.
+    """
 
     name: str
     lm_name: str
@@ -68,7 +77,7 @@ class CheckpointJob:
     Attributes:
         checkpoint: of the LM.
         links: each with its chain, by ascending layer.
-        key: names the job's training state on disk.
+        key: names the state of its training on disk.
     """
 
     checkpoint: Checkpoint
@@ -106,7 +115,7 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
     """Checkpoint and training tokens of each link, in the chain's order; downloads nothing.
 
     Raises:
-        UserError: there is no checkpoint yet, or one is neither in the cache nor to be had from
+        UserError: there is no checkpoint yet, or one is neither in the cache nor available from
             the hub.
     """
     budgets = config.budgets(len(source.spec.lm_steps))
@@ -166,16 +175,16 @@ def _plan_chain(
 def _chain_name(
     config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus, start: str | None
 ) -> str:
-    """Readable first, then a hash of all that makes this chain another than the rest.
+    """A readable part, then a hash of everything in which two chains may differ.
 
-    The other layers of its track are not among it, nor where a live folder lies, nor what an
-    imported SAE is called here.
+    The hash leaves out the other layers of the track, the path of a live folder, and the name that
+    an imported SAE has here.
     """
-    same = config.model_dump(
+    of_config = config.model_dump(
         mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
     )
-    started = [] if start is None else [start]
-    key = content_hash([same, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *started])
+    of_start = [] if start is None else [start]
+    key = content_hash([of_config, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
         kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
@@ -191,13 +200,13 @@ def _link_identity(
     optimiser: Optimiser,
     parent: str | None,
 ) -> str:
-    """Hash of all that determines a link's weights and metrics, and of nothing else."""
-    # Of the config only what acts within one link: a longer schedule leaves earlier links alone,
-    # other layers leave this one alone.
-    elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
-    elsewhere |= {"start", "save_every_tokens", "follow_s"}
+    """Hash of everything that determines a link's weights and metrics, and of nothing else."""
+    # Of the config only what acts within this link: a longer schedule does not change earlier
+    # links, and other layers do not change this one.
+    left_out = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
+    left_out |= {"start", "save_every_tokens", "follow_s"}
     if parent is None:
-        elsewhere.add("warm_start")
+        left_out.add("warm_start")
     return content_hash(
         {
             "version": WEIGHTS_VERSION,
@@ -207,6 +216,6 @@ def _link_identity(
             "corpus": [corpus.sha256, config.corpus.exclude_bos],
             "tokens": tokens,
             "optimiser": asdict(optimiser),
-            "within": config.model_dump(mode="json", exclude=elsewhere),
+            "within": config.model_dump(mode="json", exclude=left_out),
         }
     )

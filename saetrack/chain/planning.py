@@ -1,30 +1,17 @@
-"""From a config to a planned track: its LM found and checked once, its text tokenised."""
+"""From a config to a planned track: its checkpoints found, its text tokenised, its links named."""
 
 from __future__ import annotations
 
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
-from saetrack.data.corpus import prepare_corpus, require_dataset
+from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource
-from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
-
-
-def find_suitable_lm(config: TrackConfig) -> ModelSpec:
-    """The LM of a track, after everything was checked that needs neither a hub nor work.
-
-    Raises:
-        UserError: there is no such text or LM, or the LM does not suit the config.
-    """
-    require_dataset(config.corpus.dataset)
-    spec = find_lm(config.model)
-    require_compatible(config, spec)
-    return spec
 
 
 def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -> CheckpointSource:
@@ -36,7 +23,7 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 
     Args:
         config: of the track.
-        spec: its LM, from `find_suitable_lm`.
+        spec: its LM, from `saetrack.chain.compatibility.find_suitable_lm`.
         settings: say where checkpoints are kept.
 
     Raises:
@@ -56,7 +43,7 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 def plan(
     config: TrackConfig, source: CheckpointSource, settings: Settings, start: str | None = None
 ) -> Track:
-    """All links of a track, their identities known. Loads no LM and trains nothing.
+    """All links of a track with their identities. Loads no LM and trains nothing.
 
     Args:
         config: of the track.
@@ -65,9 +52,9 @@ def plan(
         start: identity of the imported SAE that the config names, if it names one.
 
     Raises:
-        UserError: a checkpoint is neither in the cache nor to be had from the hub, or the text
+        UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
-    schedule = scheduled(config, source)  # before the corpus is read: it can fail fast
+    schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
     corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
     return plan_track(config, source, schedule, corpus, start)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from itertools import product
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from saetrack.chain.compatibility import require_compatible
-from saetrack.chain.config import TrackConfig
-from saetrack.lm.checkpoints.folder_layout import find_lm
-from saetrack.utils.errors import UserError, one_line
-from saetrack.utils.validation import Frozen
+from saetrack.chain.compatibility import find_suitable_lm
+from saetrack.chain.config import TrackConfig, load_config
+from saetrack.utils.validation import Frozen, validated
 
 
 class SweepConfig(Frozen):
     """A track, and fields of it with the values that they take in turn.
 
-    Models, layers, seeds and directions (schedules) are such fields. Layers of one track share the
-    LM's passes; layers of several tracks share nothing but fit several machines.
+    Models, layers, seeds and schedules (directions) are such fields. Layers of one track share the
+    LM's passes; as tracks of their own they share nothing, but can run on several machines.
     """
 
     track: TrackConfig
@@ -26,6 +24,7 @@ class SweepConfig(Frozen):
         description="field of the track to its values, for example {seed: [0, 1], layers: [[2], "
         "[3]]}; one track for each combination",
     )
+    _tracks: list[TrackConfig] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _every_track_is_sound(self) -> Self:
@@ -35,19 +34,16 @@ class SweepConfig(Frozen):
             raise ValueError(
                 f"{', '.join(sorted(unknown))}: no field of a track; there are {known}"
             )
-        try:
-            self.tracks()
-        except ValidationError as error:
-            raise ValueError(one_line(error)) from None
+        base = self.track.model_dump(mode="json")
+        self._tracks = [
+            load_config({**base, **dict(zip(self.over, values, strict=True))})
+            for values in product(*self.over.values())
+        ]
         return self
 
     def tracks(self) -> list[TrackConfig]:
         """One track for each combination, in the order of the fields and of their values."""
-        base = self.track.model_dump(mode="json")
-        return [
-            TrackConfig.model_validate({**base, **dict(zip(self.over, values, strict=True))})
-            for values in product(*self.over.values())
-        ]
+        return self._tracks
 
     def titled_tracks(self) -> dict[str, TrackConfig]:
         """The tracks by what sets each apart; of a schedule its direction says enough."""
@@ -63,10 +59,10 @@ class SweepConfig(Frozen):
         """Check every track against what is known of its LM by now, before any is trained.
 
         Raises:
-            UserError: there is no such LM, or it does not suit the track.
+            UserError: there is no such text or LM, or the LM does not suit the track.
         """
         for track in self.tracks():
-            require_compatible(track, find_lm(track.model))
+            find_suitable_lm(track)
 
 
 def load_sweep_config(values: dict[str, Any]) -> SweepConfig:
@@ -75,7 +71,4 @@ def load_sweep_config(values: dict[str, Any]) -> SweepConfig:
     Raises:
         UserError: the first problem, in one line.
     """
-    try:
-        return SweepConfig.model_validate(values)
-    except ValidationError as error:
-        raise UserError(one_line(error)) from None
+    return validated(SweepConfig, values)

@@ -1,4 +1,4 @@
-"""A link's files as a registry gives them: all of them are validated before any is used.
+"""What a registry gives is validated before any of it is used: a link's files, a track's paths.
 
 Whoever can write to a registry can change a file together with the hash that vouches for it. So the
 hash only finds accidents; the files themselves must be what a link's files are.
@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from saetrack.data.config import HUB_DATASETS
+from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
-from saetrack.sae.files import (
-    CONFIG_FILE,
-    DENSITY_FILE,
-    load_sae,
-    load_tensors,
-)
-from saetrack.utils.errors import one_line
+from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,3 +87,19 @@ def _facts(cfg: dict[str, Any], tags: dict[str, str]) -> KnownFacts:
     if facts.identity not in (tags.get("identity"), None):
         raise ValueError(f"{CONFIG_FILE}: is of another link (identity)")
     return facts
+
+
+def require_no_paths(track: dict[str, Any]) -> None:
+    """Refuse a registered track that reads folders of this machine: only its user may name them.
+
+    Raises:
+        UserError: its model or its corpus is a path.
+    """
+    model, corpus = track.get("model"), track.get("corpus")
+    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
+    if not isinstance(model, str) or is_folder(model):
+        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
+    if dataset not in ("mini", *HUB_DATASETS):
+        raise UserError(
+            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
+        )

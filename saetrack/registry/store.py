@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from saetrack.chain.config import TrackConfig, load_config, require_no_paths
+from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
@@ -23,7 +23,7 @@ from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
-from saetrack.registry.received import ReceivedLink, read_link
+from saetrack.registry.received import ReceivedLink, read_link, require_no_paths
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, maximum, ones_like
+
+from saetrack.sae.config import LossConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from saetrack.sae.model import SAE
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Which terms, and how they are weighed.
-
-    Attributes:
-        l1_coefficient: weight of the sparsity penalty.
-        reconstruction: `scale_free` is the authors' code (squared error over the norm of the
-            centred input: both terms then scale with the residual, whose norm grows in training);
-            `mse` is the paper's Eq 13.
-        penalty: `unit_decoder` is the first form of Eq 14 (decoder rows kept at norm 1),
-            `decoder_norm` the second (free rows, each activation weighed by its row's norm).
-    """
-
-    l1_coefficient: float = 8e-5
-    reconstruction: Literal["scale_free", "mse"] = "scale_free"
-    penalty: Literal["unit_decoder", "decoder_norm"] = "unit_decoder"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.l1_coefficient < float("inf"):
-            raise ValueError(f"l1_coefficient={self.l1_coefficient} must be 0 or more")
 
 
 class Losses(NamedTuple):

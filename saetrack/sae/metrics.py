@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
+from saetrack.sae.config import LossConfig
 from saetrack.sae.kernels.sparse import (
     ActivePairs,
     active_pairs,
@@ -15,7 +16,7 @@ from saetrack.sae.kernels.sparse import (
     select,
     sums_by_feature,
 )
-from saetrack.sae.loss import LossConfig, l1_weights, reconstruction_error
+from saetrack.sae.loss import l1_weights, reconstruction_error
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.adam import Adam
-from saetrack.sae.kernels.sparse import EncoderPrecision, FeatureGradient, blocks, sparse_gradient
-from saetrack.sae.loss import LossConfig, Losses, losses
+from saetrack.sae.config import EncoderPrecision, LossConfig
+from saetrack.sae.kernels.sparse import FeatureGradient, blocks, sparse_gradient
+from saetrack.sae.loss import Losses, losses
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
     from saetrack.sae.kernels.fused import FusedStep
     from saetrack.sae.model import SAE
@@ -64,16 +65,15 @@ class TrainStep:
         self.adam.begin_step(learning_rate)
         step = self._sparse if self.density < self._sparse_below else self._dense
         with part("step"):
-            terms, active_tokens, active = step(x)
-        self.density = active / (len(x) * self.sae.d_sae)
-        if self.sae.ranks.count > 1:
-            self.density = float(self.sae.ranks.all_gather(active_tokens).sum()) / (
-                len(x) * self.sae.d_sae * self.sae.ranks.count
-            )
+            terms, n_active = step(x)
+        ranks = self.sae.ranks
+        if ranks.count > 1:
+            n_active = int(ranks.all_gather(torch.tensor([n_active], device=x.device)).sum())
+        self.density = n_active / (len(x) * self.sae.d_sae * ranks.count)
         return terms
 
-    def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
-        """Over the active pairs; losses, tokens on which each feature was active, their sum."""
+    def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, int]:
+        """Over the active pairs; the losses, and how many pairs were active."""
         self.sparse_steps += 1
         if self._fused is not None:
             return self._fused(x)
@@ -82,9 +82,9 @@ class TrainStep:
             with part("optimiser"):
                 self._update_features(of_block)
         self.adam.update("b_dec", gradient.b_dec)
-        return gradient.losses, gradient.pairs.offsets.diff(), len(gradient.pairs.tokens)
+        return gradient.losses, len(gradient.pairs.tokens)
 
-    def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
+    def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, int]:
         """Over all activations, by autograd; returns as `_sparse` does."""
         sae = self.sae
         feature_acts = sae.encode(x)
@@ -99,8 +99,7 @@ class TrainStep:
             with part("optimiser"):
                 self._update_features(of_block)
         self.adam.update("b_dec", b_dec)
-        active_tokens = (feature_acts > 0).sum(dim=0)
-        return Losses(*(term.detach() for term in terms)), active_tokens, int(active_tokens.sum())
+        return Losses(*(term.detach() for term in terms)), int((feature_acts > 0).sum())
 
     @torch.no_grad()
     def _update_features(self, gradient: FeatureGradient) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Along which axis the features of a tensor lie, by the first part of its name; others are whole on
 # every rank.
@@ -144,14 +145,14 @@ class Ranks:
         dist.all_gather_object(told, facts)
         return all(of_rank == facts for of_rank in told)
 
-    def rank0_first(self, work: Callable[[], Any]) -> Any:
-        """Do it on rank 0, then on all others, which find what it left on disk."""
-        if self.count > 1 and self.rank > 0:
+    @contextmanager
+    def rank0_first(self) -> Iterator[None]:
+        """Run the block on rank 0, then on all others, which find what it left on disk."""
+        if self.rank > 0:
             dist.barrier()
-        done = work()
+        yield
         if self.count > 1 and self.rank == 0:
             dist.barrier()
-        return done
 
 
 ALONE = Ranks()

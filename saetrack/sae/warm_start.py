@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
+from saetrack.sae.config import EncoderPrecision, LossConfig, WarmStart
 from saetrack.sae.model import SAE, geometric_median, new_sae
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
@@ -14,23 +15,6 @@ from saetrack.sae.tensor_parallel import ALONE, Ranks
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-    from saetrack.sae.kernels.sparse import EncoderPrecision
-    from saetrack.sae.loss import LossConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmStart:
-    """What a link makes of its parent's weights; W_enc and W_dec always pass as they are.
-
-    Attributes:
-        scale: `matched` multiplies both biases by the growth of the residuals' mean distance from
-            their mean, from the parent's checkpoint to this one: there the optimum of the
-            scale-free loss moves if the residuals only grow or shrink. `kept` leaves the biases as
-            they are, which is the authors' practice.
-    """
-
-    scale: Literal["matched", "kept"] = "matched"
 
 
 @dataclass(frozen=True)

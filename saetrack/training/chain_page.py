@@ -11,7 +11,7 @@ from saetrack.registry import Registry
 
 
 def update_chain_page(registry: Registry, chain: Chain) -> None:
-    """Draw a chain as far as it is registered, and hand it to the registry."""
+    """Draw a chain's figure from its registered links, and let the registry keep it."""
     with tempfile.TemporaryDirectory() as folder:
         chain_figure(registry.table(chain), chain.name, Path(folder) / "chain")
         registry.finish(chain, Path(folder))

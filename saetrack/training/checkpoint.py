@@ -1,4 +1,4 @@
-"""One checkpoint: the LM runs once, and the link of every layer trains on what it gives."""
+"""One checkpoint: the LM runs once, and the link of every layer trains on its residuals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -21,9 +21,10 @@ from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import Start, cold_start, warm_start
-from saetrack.training.activations_store import ActivationsStore, MixingBuffer
+from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.link import LinkTraining
-from saetrack.training.state import discard_state, load_state, save_state
+from saetrack.training.mixing_buffer import MixingBuffer
+from saetrack.training.state import State, discard_state, load_state, save_state
 from saetrack.utils.errors import UserError
 from saetrack.utils.progress import Progress
 from saetrack.utils.timing import part
@@ -34,17 +35,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Claimed = tuple[Chain, Link, Recorder]
+
+class ClaimedLink(NamedTuple):
+    """A link that this process alone may train, and where it is recorded."""
+
+    chain: Chain
+    link: Link
+    recorder: Recorder
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where stages are trained.
+    """Where links are trained.
 
     Attributes:
         store: where links are kept.
-        device: where to train.
-        state_dir: where the state of a stage in training is saved.
+        device: on which to compute.
+        state_dir: where the state of unfinished training is saved.
         ranks: the processes that train together.
     """
 
@@ -54,30 +61,30 @@ class TrainingContext:
     ranks: Ranks = ALONE
 
 
-def train_checkpoint(job: CheckpointJob, ahead: Ahead, training_context: TrainingContext) -> None:
+def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext) -> None:
     """Train and register the links of one checkpoint that the store lacks.
 
-    A stage that was broken off goes on from its last saved state.
+    Training that was interrupted goes on from its last saved state.
     """
     with ExitStack() as claims:
-        claimed: list[Claimed] = []
+        claimed = []
         for chain, link in job.links:
             with part("registry"):
-                recorder = training_context.store.claim(chain, link)
+                recorder = context.store.claim(chain, link)
             if recorder is not None:
-                claimed.append((chain, link, claims.enter_context(recorder)))
-        if claimed:
-            with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
-                lm = _load_lm(folder, claimed, training_context.device)
-            state_path = training_context.state_dir / f"{job.key}.safetensors"
-            training = _CheckpointTraining(lm, claimed, training_context, state_path)
-            training.run()
-            if training_context.ranks.rank == 0:
-                discard_state(state_path)
+                claimed.append(ClaimedLink(chain, link, claims.enter_context(recorder)))
+        if not claimed:
+            return
+        with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
+            lm = _load_lm(folder, claimed, context.device)
+        state_path = context.state_dir / f"{job.key}.safetensors"
+        _CheckpointTraining(lm, claimed, context, state_path).run()
+        if context.ranks.rank == 0:
+            discard_state(state_path)
 
 
-def _load_lm(folder: Path, claimed: list[Claimed], device: torch.device) -> HookedLM:
-    config = claimed[0][0].config
+def _load_lm(folder: Path, claimed: list[ClaimedLink], device: torch.device) -> HookedLM:
+    config = claimed[0].chain.config
     return HookedLM(
         folder,
         [chain.layer for chain, *_ in claimed],
@@ -94,65 +101,48 @@ class _CheckpointTraining:
     def __init__(
         self,
         lm: HookedLM,
-        claimed: list[Claimed],
-        training_context: TrainingContext,
+        claimed: list[ClaimedLink],
+        context: TrainingContext,
         state_path: Path,
     ) -> None:
-        chain, link, _ = claimed[0]  # links of one stage differ in their layer only
-        config, ranks = chain.config, training_context.ranks
-        bos = config.corpus.exclude_bos
-        stream = ActivationsStore(lm, chain.corpus, bos, config.seed, ranks)
-        self._batches = MixingBuffer(stream, link.tokens, config.batch_tokens, config.buffer_tokens)
-        self._save_every_tokens = config.save_every_tokens
+        chain, link, _ = claimed[0]  # links of one checkpoint differ in their layer only
+        config = chain.config
+        self._ranks = context.ranks
         self._state_path = state_path
+        self._save_every_tokens = config.save_every_tokens
         self._train_s = 0.0
-        self._ranks = ranks
-        saved = load_state(state_path)
-        if not ranks.all_equal(saved and saved[1]):
-            raise UserError(
-                f"{state_path}: differs between processes; SAETRACK_CACHE_DIR must be one folder"
-            )
-        if saved is None:
+        store = ActivationsStore(
+            lm, chain.corpus, config.corpus.exclude_bos, config.seed, context.ranks
+        )
+        self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
+        state = self._saved_state()
+        if state is None:
             first = self._batches.first_tokens(config.buffer_tokens // 2)
-            starts = [
-                _start(*one, x, training_context) for one, x in zip(claimed, first, strict=True)
-            ]
+            starts = [_start(*of, x, context) for of, x in zip(claimed, first, strict=True)]
         else:
-            starts = [_blank_start(chain, stream) for chain, *_ in claimed]
+            starts = [_empty_start(of.chain, store) for of in claimed]
         self._links = [
-            _open_link(lm, held_out, start, *one)
-            for one, start, held_out in zip(claimed, starts, stream.held_out(), strict=True)
+            _open_link(lm, held_out, start, *of)
+            for of, start, held_out in zip(claimed, starts, store.held_out(), strict=True)
         ]
-        if saved is None:
+        if state is None:
             self._evaluate()
         else:
-            try:
-                self._restore(*saved)
-            except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f"{state_path}: not a state of these links ({type(error).__name__}: "
-                    f"{str(error).splitlines()[0]}); delete it and run again"
-                ) from None
-        done = self._saved_tokens = self._done_tokens
-        self._due_tokens = [
-            due
-            for share in config.evaluation.eval_at_fractions
-            if (due := share * link.tokens) > done
-        ]
-        self._progress = Progress(self._label, link.tokens, "tokens", done)
+            self._restore(state)
+        done_tokens = self._saved_tokens = self._links[0].training.done_tokens
+        due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
+        self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
+        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
 
     def run(self) -> None:
         """Train to the end of the budget, then register every link."""
         self._running_since_s = time.perf_counter()
-        for _ in train([link.training for link in self._links], self._batches):
-            self._after_batch()
+        for done_tokens in train([link.training for link in self._links], self._batches):
+            self._progress.show(done_tokens)
+            self._evaluate_or_save(done_tokens)
         self._train_s += time.perf_counter() - self._running_since_s
         for link in self._links:
             link.finish(self._train_s)
-
-    @property
-    def _done_tokens(self) -> int:
-        return self._links[0].training.done_tokens
 
     @property
     def _label(self) -> str:
@@ -160,21 +150,18 @@ class _CheckpointTraining:
         layers = [str(link.chain.layer) for link in self._links]
         return label if len(layers) == 1 else f"{label}, layers {' '.join(layers)}"
 
-    def _after_batch(self) -> None:
-        """Show progress; evaluate and save where it is time."""
-        done = self._done_tokens
-        self._progress.show(done)
-        reached = [due for due in self._due_tokens if due <= done]
-        to_save = done - self._saved_tokens >= self._save_every_tokens
+    def _evaluate_or_save(self, done_tokens: int) -> None:
+        """Do what is due; its seconds do not count as training."""
+        reached = [tokens for tokens in self._evaluations_due if tokens <= done_tokens]
+        to_save = done_tokens - self._saved_tokens >= self._save_every_tokens
         if not reached and not to_save:
             return
-        # Neither is training: its seconds are what a link costs.
         self._train_s += time.perf_counter() - self._running_since_s
         if reached:
-            del self._due_tokens[: len(reached)]
+            del self._evaluations_due[: len(reached)]
             self._evaluate()
         if to_save:
-            self._save()
+            self._save(done_tokens)
         self._running_since_s = time.perf_counter()
 
     def _evaluate(self) -> None:
@@ -182,33 +169,53 @@ class _CheckpointTraining:
             link.evaluate(self._train_s)
 
     @part("saving")
-    def _save(self) -> None:
+    def _save(self, done_tokens: int) -> None:
         tensors, counts = self._batches.state()
         facts: dict[str, Any] = {"batches": counts, "train_s": self._train_s, "links": {}}
         for link in self._links:
-            of_link, facts_of_link = link.state()
-            name = str(link.chain.layer)
-            tensors |= {f"{name}.{key}": tensor for key, tensor in of_link.items()}
-            facts["links"][name] = facts_of_link
+            layer = str(link.chain.layer)
+            link_tensors, facts["links"][layer] = link.state()
+            tensors |= {f"{layer}.{name}": tensor for name, tensor in link_tensors.items()}
         if self._ranks.rank == 0:
             save_state(self._state_path, tensors, facts)
-        self._saved_tokens = self._done_tokens
+        self._saved_tokens = done_tokens
 
-    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Go on where a broken attempt saved its state; some of its layers may be done by now."""
-        names = list(facts["links"])
-        for link in self._links:
-            prefix = f"{link.chain.layer}."
-            own = {
-                key.removeprefix(prefix): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(prefix)
-            }
-            link.restore(own, facts["links"][str(link.chain.layer)])
-        places = [names.index(str(link.chain.layer)) for link in self._links]
-        self._batches.restore(tensors, facts["batches"], places)
-        self._train_s = facts["train_s"]
-        log.info("%s: goes on at %s tokens", self._label, f"{self._done_tokens:,}")
+    def _saved_state(self) -> State | None:
+        state = load_state(self._state_path)
+        if not self._ranks.all_equal(state and state[1]):
+            raise UserError(
+                f"{self._state_path}: differs between processes; SAETRACK_CACHE_DIR must be one "
+                "folder"
+            )
+        return state
+
+    def _restore(self, state: State) -> None:
+        """Go on from a saved state; some of its layers may have been registered since.
+
+        Raises:
+            UserError: it is not a state of these links.
+        """
+        tensors, facts = state
+        try:
+            layers = list(facts["links"])
+            for link in self._links:
+                layer = str(link.chain.layer)
+                own = {
+                    name.removeprefix(f"{layer}."): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(f"{layer}.")
+                }
+                link.restore(own, facts["links"][layer])
+            trained = [layers.index(str(link.chain.layer)) for link in self._links]
+            self._batches.restore(tensors, facts["batches"], trained)
+            self._train_s = facts["train_s"]
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{self._state_path}: not a state of these links ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}); delete it and run again"
+            ) from None
+        done_tokens = self._links[0].training.done_tokens
+        log.info("%s: goes on at %s tokens", self._label, f"{done_tokens:,}")
 
 
 def _start(
@@ -216,14 +223,14 @@ def _start(
     link: Link,
     _: Recorder,
     x: Float[Tensor, "tokens d_in"],
-    training_context: TrainingContext,
+    context: TrainingContext,
 ) -> Start:
-    config, ranks = chain.config, training_context.ranks
+    config, ranks = chain.config, context.ranks
     loss_config, precision = config.loss, config.encoder_precision
     if link.parent_identity is None:
         return cold_start(x, config.d_sae, loss_config, config.seed, precision, ranks)
     with part("registry"):
-        parent = training_context.store.parent(chain, link)
+        parent = context.store.parent(chain, link)
     if parent.sae.d_in != x.shape[1]:
         raise UserError(
             f"{chain.name}: the parent of {chain.label(link)} has d_in={parent.sae.d_in}, the LM's "
@@ -232,13 +239,12 @@ def _start(
     return warm_start(parent, config.warm_start, x, loss_config, precision, ranks)
 
 
-def _blank_start(chain: Chain, stream: ActivationsStore) -> Start:
-    """A start that a saved state overwrites."""
-    config = chain.config
-    ranks = stream.ranks
-    sae = SAE(stream.lm.d_in, config.d_sae // ranks.count, ranks).to(stream.lm.device)
+def _empty_start(chain: Chain, store: ActivationsStore) -> Start:
+    """A start with weights of zero, for a saved state to fill."""
+    config, ranks = chain.config, store.ranks
+    sae = SAE(store.lm.d_in, config.d_sae // ranks.count, ranks).to(store.lm.device)
     step = TrainStep(sae, config.loss, config.encoder_precision)
-    return Start(step, 0.0)
+    return Start(step, residual_mean_distance=0.0)
 
 
 def _open_link(
@@ -249,15 +255,14 @@ def _open_link(
     link: Link,
     recorder: Recorder,
 ) -> LinkTraining:
-    config = chain.config
-    ce_loss = None
-    if config.evaluation.ce_tokens:
+    evaluation, ce_loss = chain.config.evaluation, None
+    if evaluation.ce_tokens:
         ce_loss = measure_ce_loss(
             lm,
             chain.corpus,
             chain.layer,
-            config.evaluation.ce_tokens,
+            evaluation.ce_tokens,
             held_out.mean(dim=0),
-            exclude_bos=config.corpus.exclude_bos,
+            exclude_bos=chain.config.corpus.exclude_bos,
         )
     return LinkTraining(chain, link, start, held_out, ce_loss, recorder)

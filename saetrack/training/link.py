@@ -1,4 +1,4 @@
-"""One link while it trains: watched on held-out tokens, saved, and handed to the registry."""
+"""One link while it trains: evaluated on held-out tokens, saved, and registered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class LinkTraining:
-    """One link of a stage, from its start to what it leaves behind."""
+    """One link of a checkpoint, from its start to its registration."""
 
     def __init__(
         self,
@@ -32,7 +32,16 @@ class LinkTraining:
         ce_loss: CELoss | None,
         recorder: Recorder,
     ) -> None:
-        """A link that has not trained yet; `restore` makes it one that has."""
+        """A link before its first token, or one to `restore`.
+
+        Args:
+            chain: that it belongs to.
+            link: what to train.
+            start: the SAE before its first step.
+            held_out: residuals to evaluate on.
+            ce_loss: measures the LM's loss with the SAE spliced in, where that is wanted.
+            recorder: receives the metrics, and registers the link.
+        """
         self.chain = chain
         self.link = link
         self.training = Training(start.step, link.optimiser)
@@ -40,12 +49,13 @@ class LinkTraining:
         self._held_out = held_out
         self._ce_loss = ce_loss
         self._recorder = recorder
-        # Every evaluation so far, by training tokens: a continued link records them again.
+        # Every evaluation so far, by training tokens. A link that goes on records them again, since
+        # the registry has dropped the interrupted attempt.
         self._history: list[tuple[int, dict[str, float]]] = []
 
     @part("metrics")
     def evaluate(self, train_s: float) -> Evaluation:
-        """Measure on the held-out tokens, and record it."""
+        """Measure on the held-out tokens, and record the metrics."""
         config = self.chain.config
         step = self.training.step
         evaluation = evaluate(
@@ -61,7 +71,7 @@ class LinkTraining:
         return evaluation
 
     def finish(self, train_s: float) -> int:
-        """Evaluate, record how the link started, register; the version."""
+        """Evaluate, record how the link started, and register it; returns its version."""
         evaluation = self.evaluate(train_s)
         before, after = self._history[0][1], self._history[-1][1]
         assert self.training.first_loss is not None
@@ -100,7 +110,7 @@ class LinkTraining:
         return training.step.state(), facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Self:
-        """Go on from a `state`; its evaluations are recorded again."""
+        """Go on from a `state`; the evaluations in it are recorded again."""
         training = self.training
         training.step.load(tensors)
         training.done_steps = facts["done_steps"]

@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 def train_missing(config: TrackConfig, settings: Settings) -> tuple[int, PreparedTrack]:
-    """Train every link of a track that the registry lacks, here and now.
+    """Train every link of a track that the registry lacks, in this process.
 
     Returns:
-        How many links were trained, and the track as it then was.
+        How many links were trained, and the track as it was last prepared.
 
     Raises:
-        UserError: something is out of reach, or asks for what does not exist.
+        UserError: something does not exist, does not suit the LM or cannot be reached.
     """
     n_trained = 0
     while True:
@@ -40,7 +40,16 @@ def train_missing(config: TrackConfig, settings: Settings) -> tuple[int, Prepare
 
 
 def train_track(track: Track, source: CheckpointSource, context: TrainingContext) -> int:
-    """Train every link of a planned track that the store lacks; how many they were."""
+    """Train every link of a planned track that the store lacks.
+
+    Args:
+        track: what to train.
+        source: of its checkpoints.
+        context: where to train.
+
+    Returns:
+        How many links were trained.
+    """
     n_trained = 0
     for pending in pending_checkpoints(track, source, context):
         pending.train()
@@ -54,8 +63,8 @@ class PendingCheckpoint:
 
     Attributes:
         job: the links of all layers.
-        n_links: how many of them the registry lacked.
-        ahead: gives the checkpoint, and fetches the next one meanwhile.
+        n_links: how many of them the store lacks.
+        ahead: fetches the checkpoint, and the next one in the background.
         context: where to train.
     """
 
@@ -71,24 +80,27 @@ class PendingCheckpoint:
         return f"{chain.config.direction} s{chain.config.seed} · {chain.label(link)}"
 
     def train(self) -> None:
-        """Train and register what is missing; goes on from a saved state if there is one."""
+        """Train and register the missing links, from a saved state if there is one."""
         train_checkpoint(self.job, self.ahead, self.context)
 
 
 def pending_checkpoints(
     track: Track, source: CheckpointSource, context: TrainingContext
 ) -> Iterator[PendingCheckpoint]:
-    """The checkpoints that lack links, in the chain's order; train each before asking for the next.
+    """The checkpoints that lack links; train each before the next one is asked for.
 
-    While one is trained, the next one is fetched. Links that another chain has trained already
-    are adopted, and do not come. Between two of them, a log line says how far the track is.
+    While one is trained, the next one is fetched. Links that another chain has trained already are
+    adopted, not trained. After each checkpoint a log line says how far the track is.
 
     Args:
         track: what to train.
         source: of its checkpoints.
-        context: the store, the device, the folder for states.
+        context: where to train.
+
+    Yields:
+        The checkpoints, in the order of the chains.
     """
-    missing = {identity for chain in track.chains for identity in _missing(chain, context)}
+    missing = {link for chain in track.chains for link in _missing_identities(chain, context)}
     counted = [(job, sum(link.identity in missing for _, link in job.links)) for job in track.jobs]
     pending = [(job, n_links) for job, n_links in counted if n_links]
     tokens_left = sum(job.tokens for job, _ in pending)
@@ -101,17 +113,16 @@ def pending_checkpoints(
         for number, (job, n_links) in enumerate(pending, start=1):
             before_s = timing.spent_s()
             yield PendingCheckpoint(job, n_links, ahead, context)
+            spent_s = {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}
             tokens_done += job.tokens
             tokens_left -= job.tokens
             left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
             log.info(
-                "%d of %d links done, %s left; this one: %s",
+                "%d of %d links done, %s left; time of this one: %s",
                 number,
                 len(pending),
                 duration(left_s),
-                percentages(
-                    {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}
-                ),
+                percentages(spent_s),
             )
 
 
@@ -120,7 +131,7 @@ def update_chain_pages(prepared: PreparedTrack, n_trained: int) -> None:
 
     Args:
         prepared: the track.
-        n_trained: links that were trained since; where none was, a finished page stays as it is.
+        n_trained: links that were trained; if none was, a finished page stays as it is.
     """
     if prepared.context.ranks.rank > 0:
         return
@@ -129,14 +140,14 @@ def update_chain_pages(prepared: PreparedTrack, n_trained: int) -> None:
             update_chain_page(prepared.registry, chain)
 
 
-def _missing(chain: Chain, context: TrainingContext) -> list[str]:
-    """Identities of the links to train; what another chain has trained already is adopted."""
+def _missing_identities(chain: Chain, context: TrainingContext) -> list[str]:
+    """Of the links to train, once what another chain has trained already is adopted."""
     registered = context.store.versions(chain)
     missing = [link for link in chain.links if link.identity not in registered]
-    adopted = 0
+    n_adopted = 0
     while missing and context.store.adopt(chain, missing[0]) is not None:
         del missing[0]
-        adopted += 1
-    note = f", {adopted} taken over from other chains" if adopted else ""
+        n_adopted += 1
+    note = f", {n_adopted} taken over from other chains" if n_adopted else ""
     log.info("%s: %d of %d links to train%s", chain.name, len(missing), len(chain.links), note)
     return [link.identity for link in missing]

@@ -1,4 +1,4 @@
-"""A link store for several ranks: rank 0 decides and records, the others do as it does."""
+"""How several processes that train one track use one registry."""
 
 from __future__ import annotations
 
@@ -13,41 +13,49 @@ from saetrack.sae.warm_start import Parent
 
 @dataclass(frozen=True)
 class SharedStore:
-    """`store` as all ranks see it. Each reads parents itself; only rank 0 writes."""
+    """A `LinkStore` that several ranks use together, so that all of them do the same.
+
+    All ranks call each method at the same point of their work. Rank 0 asks the registry, claims and
+    writes; the others learn its answer and write nothing. Only parents are read by every rank.
+
+    Attributes:
+        store: the registry.
+        ranks: the processes.
+    """
 
     store: LinkStore
     ranks: Ranks
 
     def versions(self, chain: Chain) -> dict[str, int]:
-        """As rank 0 sees them: a link may be registered between two ranks' questions."""
+        """See `LinkStore.versions`. The ranks' own answers could differ: the registry changes."""
         found: dict[str, int] = self.ranks.broadcast_from_rank0(lambda: self.store.versions(chain))
         return found
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
-        """See `LinkStore.adopt`; once, for all ranks."""
+        """See `LinkStore.adopt`; rank 0 does it for all."""
         version: int | None = self.ranks.broadcast_from_rank0(lambda: self.store.adopt(chain, link))
         return version
 
     def parent(self, chain: Chain, link: Link) -> Parent:
-        """Whole, in this process' own memory; its share is taken from it."""
+        """See `LinkStore.parent`; whole on every rank, which takes its own features from it."""
         return self.store.parent(chain, link)
 
     def claim(self, chain: Chain, link: Link) -> Recorder | None:
-        """Rank 0's claim is everyone's."""
-        claimed: list[Recorder | None] = []
+        """See `LinkStore.claim`; rank 0's claim counts for all."""
+        recorder: Recorder | None = None
 
-        def decide() -> bool:
-            claimed.append(self.store.claim(chain, link))
-            return claimed[0] is not None
+        def is_claimed() -> bool:
+            nonlocal recorder
+            recorder = self.store.claim(chain, link)
+            return recorder is not None
 
-        is_ours = self.ranks.broadcast_from_rank0(decide)
-        if self.ranks.rank == 0:
-            return claimed[0]
-        return _Silent() if is_ours else None
+        if not self.ranks.broadcast_from_rank0(is_claimed):
+            return None
+        return recorder if self.ranks.rank == 0 else _NoRecorder()
 
 
-class _Silent(AbstractContextManager["_Silent"]):
-    """The recorder of a rank that records nothing."""
+class _NoRecorder(AbstractContextManager["_NoRecorder"]):
+    """The recorder of a rank that writes nothing."""
 
     def __exit__(self, *_: object) -> None:
         pass

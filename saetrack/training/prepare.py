@@ -1,4 +1,4 @@
-"""From a config to a track that is ready to train: connected, resolved, tokenised, planned."""
+"""From a config to a track that is ready to train: everything that comes before the first link."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
+from saetrack.chain.planning import open_checkpoints, plan
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.checkpoints.source import CheckpointSource
@@ -23,7 +24,14 @@ from saetrack.utils.settings import Settings
 
 @dataclass(frozen=True)
 class PreparedTrack:
-    """A track, and all that is needed to train what is missing of it."""
+    """A track, and all that is needed to train its missing links.
+
+    Attributes:
+        track: its chains, with the identities of all links.
+        source: of the LM's checkpoints.
+        registry: where links are kept.
+        context: where links are trained.
+    """
 
     track: Track
     source: CheckpointSource
@@ -39,14 +47,14 @@ class PreparedTrack:
 
 
 def prepare(config: TrackConfig, settings: Settings) -> PreparedTrack:
-    """Do everything that comes before the first link, what can fail fast first.
+    """Check, connect, find the checkpoints, tokenise, plan; what can fail fast comes first.
 
-    The registry is connected and every checkpoint pinned before the corpus is read; an embedded LM
-    is trained if this machine lacks it; an empty live folder is given `follow_s` seconds.
-    Of several ranks (`torchrun`) the first prepares first, the others find what it made.
+    An embedded LM is trained if this machine lacks it; an empty live folder is given `follow_s`
+    seconds. Of several processes (`torchrun`) rank 0 prepares first, and the others find on disk
+    what it made.
 
     Raises:
-        UserError: something is out of reach, or asks for what does not exist.
+        UserError: something does not exist, does not suit the LM or cannot be reached.
     """
     device = choose_device(settings)
     ranks = join(device)
@@ -56,7 +64,8 @@ def prepare(config: TrackConfig, settings: Settings) -> PreparedTrack:
         raise UserError(f"d_sae={config.d_sae}: must be a multiple of the {ranks.count} processes")
     if is_folder(config.model):
         raise UserError(f"model={config.model!r}: a live folder is tracked by one process")
-    prepared: PreparedTrack = ranks.rank0_first(lambda: _prepare(config, settings, device))
+    with ranks.rank0_first():
+        prepared = _prepare(config, settings, device)
     identities = [link.identity for chain in prepared.track.chains for link in chain.links]
     if not ranks.all_equal(identities):
         raise UserError("the processes plan different links: give all the same code and settings")
@@ -77,9 +86,9 @@ def _prepare(config: TrackConfig, settings: Settings, device: torch.device) -> P
 
 
 def wait_until_grown(prepared: PreparedTrack) -> bool:
-    """Whether a track is to be prepared once more, since its folder has had another checkpoint.
+    """Whether the LM's folder holds another checkpoint, so that the track is to be prepared again.
 
-    Waits for one for `follow_s` seconds; never, where the LM is not a folder that may grow.
+    Waits up to `follow_s` seconds for one. Any other LM does not grow: the answer is no, at once.
     """
     if not isinstance(prepared.source, FolderSource):
         return False

@@ -1,4 +1,4 @@
-"""Training state on disk: whole or absent, safetensors with its counts as JSON inside."""
+"""The state of unfinished training on disk: one safetensors file with its counts as JSON inside."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
 FACTS = "facts"
+
+# Named tensors, and what else is needed to go on, JSON-able.
+State = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ def save_state(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) ->
     draft.replace(path)
 
 
-def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_state(path: Path) -> State | None:
     """The state at `path`; None where there is none, or none that can be read."""
     if not path.exists():
         return None

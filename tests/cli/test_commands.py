@@ -30,7 +30,7 @@ from saetrack.training.prepare import prepare
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, run_stages, set_environment
+from tests.support.running import plan, run, run_jobs, set_environment
 
 Says = Callable[..., Result]
 
@@ -81,7 +81,7 @@ def test_an_unfinished_chain_says_of_how_many(
 ) -> None:
     registry = Registry(settings)
     assert registry.chains().empty
-    run_stages(track.jobs[:2], source, registry)
+    run_jobs(track.jobs[:2], source, registry)
     (row,) = registry.chains().to_dict("records")
     assert (row["registered"], row["planned"], row["lm_step"]) == (2, 4, 1)
 

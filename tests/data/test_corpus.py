@@ -1,4 +1,4 @@
-"""Rows, splits and their sizes."""
+"""Rows of a corpus: made once, of the sizes asked for, no row in two splits."""
 
 from __future__ import annotations
 
@@ -9,26 +9,10 @@ import numpy as np
 import pytest
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.corpus import Corpus, RowPacker, prepare_corpus
-from saetrack.data.documents import SPLITS, embedded_documents, split_of
+from saetrack.data.corpus import Corpus, prepare_corpus
+from saetrack.data.splits import SPLITS
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.utils.errors import UserError
-
-BOS = 0
-
-
-def test_packing_by_hand() -> None:
-    packer = RowPacker(context_size=4, bos_token_id=BOS)
-    assert packer.add([1, 2, 3, 4, 5]) == [[BOS, 1, 2, 3]]
-    # The rest of the first document goes on behind a fresh BOS, the next one brings its own.
-    assert packer.add([6]) == [[BOS, 4, 5, BOS]]
-    assert packer.add([7, 8]) == [[BOS, 6, BOS, 7]]
-
-
-def test_a_row_that_ends_with_a_document_leaves_nothing_over() -> None:
-    packer = RowPacker(context_size=3, bos_token_id=BOS)
-    assert packer.add([1, 2]) == [[BOS, 1, 2]]
-    assert packer.add([3, 4]) == [[BOS, 3, 4]]
 
 
 def test_every_row_begins_with_bos_and_has_the_size_asked_for(
@@ -51,13 +35,6 @@ def test_splits_share_no_row(corpus: Corpus) -> None:
     assert not seen["train"] & seen["held_out"]
     assert not seen["train"] & seen["analysis"]
     assert not seen["held_out"] & seen["analysis"]
-
-
-def test_split_shares_are_those_promised() -> None:
-    splits = [split_of(document) for document in embedded_documents()]
-    assert len(splits) > 5_000
-    assert abs(splits.count("held_out") / len(splits) - 0.05) < 0.01
-    assert abs(splits.count("analysis") / len(splits) - 0.15) < 0.015
 
 
 def jsonl(path: Path, n_documents: int) -> None:

@@ -12,8 +12,8 @@ from transformer_lens.tools.model_registry.checkpoints import (
 )
 
 from saetrack.analysis.pipeline.config import load_compare_config
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import load_config
-from saetrack.chain.planning import find_suitable_lm
 from saetrack.lm.catalog.models import entries, find_model, spec_of
 from saetrack.utils.errors import UserError
 from tests.support.nano import NANO_TRACK

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import load_config
-from saetrack.chain.planning import find_suitable_lm
 from saetrack.lm.catalog.models import find_model
 from saetrack.lm.checkpoints import ledger
 from saetrack.lm.checkpoints.folder import FolderSource

@@ -17,7 +17,7 @@ from saetrack.registry.facts import from_params
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import read_saelens
 from saetrack.utils.settings import Settings
-from tests.support.running import run_stages
+from tests.support.running import run_jobs
 
 
 def test_a_link_of_release_0_1_is_pulled_exported_and_starts_the_next(
@@ -29,7 +29,7 @@ def test_a_link_of_release_0_1_is_pulled_exported_and_starts_the_next(
 ) -> None:
     (chain,) = track.chains
     registry = Registry(settings)
-    run_stages(track.jobs[:1], source, registry)
+    run_jobs(track.jobs[:1], source, registry)
     before = registry.pull(chain.name, version=1)
     (file,) = settings.artifact_dir.rglob("cfg.json")
     cfg = json.loads(file.read_text())

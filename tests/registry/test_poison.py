@@ -33,7 +33,7 @@ from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.settings import Settings
 from tests.support.live_folder import shard, write
 from tests.support.nano import NANO_TRACK
-from tests.support.running import run_stages
+from tests.support.running import run_jobs
 
 WEIGHTS, CFG, DENSITY = "sae_weights.safetensors", "cfg.json", "feature_density.safetensors"
 
@@ -57,7 +57,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError], *parts: str) -> None:
 @pytest.fixture(scope="module")
 def registered(module_settings: Settings, track: Track, source: CheckpointSource) -> Path:
     """The files of a chain's first link, as they were registered."""
-    run_stages(track.jobs[:1], source, Registry(module_settings))
+    run_jobs(track.jobs[:1], source, Registry(module_settings))
     (weights,) = module_settings.artifact_dir.rglob(WEIGHTS)
     return weights.parent
 
@@ -249,7 +249,7 @@ def test_a_parent_must_fit_the_chain(
     poison(folder)
     vouch(module_settings, chain, folder)
     with pytest.raises(UserError) as caught:
-        run_stages(track.jobs[1:2], source, Registry(module_settings))
+        run_jobs(track.jobs[1:2], source, Registry(module_settings))
     one_line(caught, chain.name, *parts)
 
 

@@ -22,7 +22,7 @@ from saetrack.training.chain_page import update_chain_page
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, run_stages
+from tests.support.running import plan, run, run_jobs
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_changed_files_are_refused(
 ) -> None:
     (chain,) = track.chains
     registry = Registry(settings)
-    run_stages(track.jobs[:1], source, registry)
+    run_jobs(track.jobs[:1], source, registry)
     (weights,) = settings.artifact_dir.rglob("sae_weights.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -165,9 +165,9 @@ def test_a_crash_before_the_version_exists_leaves_no_trace(
     with monkeypatch.context() as broken:
         broken.setattr(MlflowClient, "create_model_version", crash)
         with pytest.raises(KeyboardInterrupt):
-            run_stages(track.jobs[:1], source, registry)
+            run_jobs(track.jobs[:1], source, registry)
     assert registry.versions(chain) == {}
-    run_stages(track.jobs[:1], source, registry)
+    run_jobs(track.jobs[:1], source, registry)
     assert list(registry.versions(chain).values()) == [1]
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano")
@@ -195,7 +195,7 @@ def test_a_crash_after_the_version_exists_is_repaired(
     with monkeypatch.context() as broken:
         broken.setattr(LinkRun, "register", crash_late)
         with pytest.raises(KeyboardInterrupt):
-            run_stages(track.jobs[:1], source, registry)
+            run_jobs(track.jobs[:1], source, registry)
     run(track, source, registry)
     update_chain_page(registry, chain)
     assert sorted(registry.versions(chain).values()) == [1, 2, 3, 4]
@@ -210,7 +210,7 @@ def test_links_that_another_chain_has_trained_are_taken_over(
     settings: Settings, track: Track, source: CheckpointSource, corpus: Corpus
 ) -> None:
     registry = Registry(settings)
-    run_stages(track.jobs[:2], source, registry)
+    run_jobs(track.jobs[:2], source, registry)
     # A raised budget of the last link: another chain, whose first links are the same.
     schedule = [
         NANO_TRACK["schedule"][0],

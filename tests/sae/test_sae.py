@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from saetrack.sae.loss import LossConfig, losses, scale_free_error
+from saetrack.sae.config import LossConfig, WarmStart
+from saetrack.sae.loss import losses, scale_free_error
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, geometric_median, new_sae
-from saetrack.sae.warm_start import Parent, WarmStart, mean_distance, warm_start
+from saetrack.sae.warm_start import Parent, mean_distance, warm_start
 
 D_IN, D_SAE, TOKENS = 12, 40, 64
 

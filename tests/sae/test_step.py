@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from saetrack.sae.config import LossConfig
 from saetrack.sae.kernels import sparse
 from saetrack.sae.kernels.sparse import active_pairs, decode_pairs, sparse_gradient
-from saetrack.sae.loss import LossConfig, losses
+from saetrack.sae.loss import losses
 from saetrack.sae.model import SAE, new_sae
 from saetrack.sae.step import TrainStep
 

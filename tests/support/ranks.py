@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from saetrack.chain.config import load_config
-from saetrack.sae.loss import LossConfig
+from saetrack.sae.config import LossConfig
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, new_sae
 from saetrack.sae.step import TrainStep

@@ -33,8 +33,8 @@ def run(
         return train_track(track, source, TrainingContext(store, CPU, state_dir or Path(folder)))
 
 
-def run_stages(jobs: Iterable[CheckpointJob], source: CheckpointSource, store: LinkStore) -> None:
-    """Train some stages only."""
+def run_jobs(jobs: Iterable[CheckpointJob], source: CheckpointSource, store: LinkStore) -> None:
+    """Train some checkpoints of a track only."""
     chosen = list(jobs)
     with (
         tempfile.TemporaryDirectory() as folder,

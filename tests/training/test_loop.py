@@ -14,11 +14,12 @@ from saetrack.chain.plan import Chain, Track
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
-from saetrack.training import checkpoint as stage_module
-from saetrack.training.activations_store import ActivationsStore, MixingBuffer
+from saetrack.training.activations_store import ActivationsStore
+from saetrack.training.link import LinkTraining
+from saetrack.training.mixing_buffer import MixingBuffer
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, run_stages, trained_with
+from tests.support.running import plan, run, run_jobs, trained_with
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_chain_that_was_broken_off_goes_on_and_ends_the_same(
     track: Track, source: CheckpointSource, trained: MemoryStore
 ) -> None:
     broken = MemoryStore()
-    run_stages(track.jobs[:2], source, broken)
+    run_jobs(track.jobs[:2], source, broken)
     assert run(track, source, broken) == 2
     assert same_weights(trained, broken)
     assert run(track, source, broken) == 0
@@ -184,15 +185,15 @@ def test_a_pass_broken_off_between_two_layers_registrations_does_only_the_rest(
     undisturbed = trained_with(source, corpus, **changes)
     track = plan(source, corpus, **changes)
     store = MemoryStore()
-    finish = stage_module.LinkTraining.finish
+    finish = LinkTraining.finish
 
-    def only_the_first(self: stage_module.LinkTraining, train_s: float) -> int:
+    def only_the_first(self: LinkTraining, train_s: float) -> int:
         if self.chain.layer == 1:
             raise KeyboardInterrupt
         return finish(self, train_s)
 
     with monkeypatch.context() as broken:
-        broken.setattr(stage_module.LinkTraining, "finish", only_the_first)
+        broken.setattr(LinkTraining, "finish", only_the_first)
         with pytest.raises(KeyboardInterrupt):
             run(track, source, store, tmp_path)
     assert len(store.links) == 1

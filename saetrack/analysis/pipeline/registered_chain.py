@@ -11,9 +11,10 @@ import torch
 from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
+from saetrack.chain.planning import open_checkpoints, plan
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM

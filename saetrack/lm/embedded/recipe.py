@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from saetrack.data.documents import embedded_text_version
+from saetrack.data.embedded import embedded_text_version
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.utils.files import content_hash

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from saetrack.data.corpus import RowPacker, bos_of
-from saetrack.data.documents import embedded_documents, split_of
+from saetrack.data.embedded import embedded_documents
+from saetrack.data.packing import RowPacker
+from saetrack.data.splits import split_of
+from saetrack.data.tokenising import bos_of
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.embedded.recipe import RECIPES, Recipe, learning_rate

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 
+from saetrack.sae.config import EncoderPrecision, LossConfig
 from saetrack.sae.kernels import triton_kernels as kernels
-from saetrack.sae.loss import LossConfig, Losses, reconstruction_error
+from saetrack.sae.loss import Losses, reconstruction_error
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saetrack.sae.adam import Adam
-    from saetrack.sae.kernels.sparse import EncoderPrecision
     from saetrack.sae.model import SAE
 
 # Of the product that exists at a time: it is read back while it is in the GPU's cache.
@@ -50,8 +50,8 @@ BLOCK_TOKENS = 1024
 # Features of one program of the update: each program leaves one row of d_in numbers.
 GROUP = 16
 
-# Pairs for which there is room at least.
-LEAST_ROOM = 2**16
+# The smallest number of pairs for which room is made.
+MIN_ROOM = 2**16
 
 
 class _Pairs(NamedTuple):
@@ -77,26 +77,26 @@ class FusedStep:
         assert all(parameter.is_contiguous() for parameter in adam.parameters.values())
         self.marked = 0
         self._sae = sae
-        self._objective = loss_config
+        self._loss_config = loss_config
         self._adam = adam
         self._precision: EncoderPrecision = precision
 
     @torch.no_grad()
-    def __call__(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
+    def __call__(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, int]:
         """Train on one batch, in a step that `adam` has begun.
 
         Returns:
-            The losses, on how many tokens each feature was active, and the sum of that.
+            The losses, and how many (feature, token) pairs were active.
         """
         with torch.cuda.device_of(x):
             centred = (x - self._sae.b_dec).contiguous()
             words, offsets = self._search(centred)
             while True:
-                room = triton.next_power_of_2(max(self.marked + self.marked // 4, LEAST_ROOM))
-                terms, active_tokens, counts = self._train_on(x, centred, words, offsets, room)
-                self.marked, active = counts.read()
+                room = triton.next_power_of_2(max(self.marked + self.marked // 4, MIN_ROOM))
+                terms, counts = self._train_on(x, centred, words, offsets, room)
+                self.marked, n_active = counts.read()
                 if self.marked <= room:
-                    return terms, active_tokens, active
+                    return terms, n_active
 
     def _search(
         self, centred: Float[Tensor, "batch d_in"]
@@ -134,7 +134,7 @@ class FusedStep:
         words: Int[Tensor, "d_sae n_words"],
         offsets: Int[Tensor, " d_sae_and_one"],
         room: int,
-    ) -> tuple[Losses, Int[Tensor, " d_sae"], _OnHost]:
+    ) -> tuple[Losses, _OnHost]:
         """All that follows the search; without effect if the marked pairs need more than `room`."""
         sae = self._sae
         sizes, tile = (sae.d_sae, sae.d_in, room), _tile(sae.d_in, 8)
@@ -157,13 +157,13 @@ class FusedStep:
             sae.W_dec, sae.b_dec, tuple(pairs), (by_token, begins), sae_out, sizes, **tile
         )
         with torch.enable_grad():
-            reconstruction = reconstruction_error(self._objective, x, sae_out.requires_grad_())
+            reconstruction = reconstruction_error(self._loss_config, x, sae_out.requires_grad_())
             (error,) = torch.autograd.grad(reconstruction, sae_out)
         with part("optimiser"):
             l1 = self._update(centred, error.contiguous(), pairs)
         reconstruction = reconstruction.detach()
-        loss = reconstruction + self._objective.l1_coefficient * l1
-        return Losses(loss, reconstruction, l1), active_tokens, counts
+        loss = reconstruction + self._loss_config.l1_coefficient * l1
+        return Losses(loss, reconstruction, l1), counts
 
     def _update(
         self,
@@ -178,7 +178,7 @@ class FusedStep:
             for name, parameter in adam.parameters.items()
         }
         sizes = (sae.d_sae, sae.d_in, len(pairs.tokens))
-        rates = (self._objective.l1_coefficient / len(centred), *adam.scales())
+        rates = (self._loss_config.l1_coefficient / len(centred), *adam.scales())
         l1_terms = torch.empty_like(sae.b_enc)
         bias_shares = centred.new_empty((triton.cdiv(sae.d_sae, GROUP), sae.d_in))
         kernels.update_kernel[(len(bias_shares),)](
@@ -190,7 +190,7 @@ class FusedStep:
             (l1_terms, bias_shares),
             sizes,
             rates,
-            BY_NORM=self._objective.penalty == "decoder_norm",
+            BY_NORM=self._loss_config.penalty == "decoder_norm",
             GROUP=GROUP,
             # Smaller than elsewhere: registers also hold the weights and the moments.
             **_tile(sae.d_in, 4 if sae.d_in <= 2048 else 2),

@@ -19,20 +19,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import embedding_bag
 
-from saetrack.sae.loss import LossConfig, Losses, l1_weights, reconstruction_error
+from saetrack.sae.config import EncoderPrecision, LossConfig
+from saetrack.sae.loss import Losses, l1_weights, reconstruction_error
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
-
-EncoderPrecision = Literal["float32", "bfloat16"]
 
 # Weights of the features that are handled at a time: with moments and gradient, a few MB, which
 # stay in a processor's cache.

@@ -1,9 +1,8 @@
-"""Documents: the text that every Python install carries, and which split a document belongs to."""
+"""The embedded text `mini`: the documentation that every Python install carries."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import itertools
 import sys
@@ -11,29 +10,9 @@ import sysconfig
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
-
-Split = Literal["train", "held_out", "analysis"]
-SPLITS: tuple[Split, ...] = ("train", "held_out", "analysis")
-
-HELD_OUT_SHARE = 0.05
-ANALYSIS_SHARE = 0.15
 
 # Shorter pieces are labels rather than prose.
 MIN_DOCUMENT_CHARACTERS = 80
-
-
-def split_of(document: str) -> Split:
-    """The split of a document, by the hash of its text.
-
-    Equal texts land in the same split, so a repeated document cannot leak from train to held-out,
-    and the assignment depends neither on order nor on how much of a corpus is read.
-    """
-    head = hashlib.sha256(document.encode()).digest()[:8]
-    position = int.from_bytes(head, "big") / 2**64
-    if position < HELD_OUT_SHARE:
-        return "held_out"
-    return "analysis" if position < HELD_OUT_SHARE + ANALYSIS_SHARE else "train"
 
 
 def embedded_documents() -> Iterator[str]:

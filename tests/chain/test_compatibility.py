@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import load_config
-from saetrack.chain.planning import find_suitable_lm
 from saetrack.utils.errors import UserError
 from tests.support.nano import NANO_TRACK
 
