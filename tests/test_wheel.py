@@ -45,7 +45,9 @@ def _environment_with(wheel: Path, folder: Path) -> Path:
     """
     call(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
-    site = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    site = Path(
+        call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    )
     (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
     call(*pip, "--no-index", wheel)
