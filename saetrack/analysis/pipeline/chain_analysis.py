@@ -11,8 +11,8 @@ from saetrack.analysis.pipeline.registered_chain import (
     controls_of,
     registered_chains,
 )
-from saetrack.utils.files import content_hash
 from saetrack.utils.extras import require_extra
+from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
