@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from snowballstemmer import stemmer
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -46,6 +45,8 @@ def vocabulary_forms(
         tokens: the text of each token id.
         prefix_letters: of a common beginning.
     """
+    from snowballstemmer import stemmer  # of the extra [analysis]
+
     normalised = [token.strip().lower() or token for token in tokens]
     texts, text_ids = np.unique(np.array(normalised, dtype=object), return_inverse=True)
     words = [text for text in texts if text.isalpha()]

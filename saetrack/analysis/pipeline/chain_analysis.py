@@ -11,6 +11,7 @@ from saetrack.analysis.pipeline.registered_chain import (
     controls_of,
     registered_chains,
 )
+from saetrack.utils.extras import require_extra
 from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
@@ -76,8 +77,9 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
     """One analysis for each chain that a config names. Loads no LM and pulls no link.
 
     Raises:
-        UserError: nothing, or too little, is registered.
+        UserError: nothing, or too little, is registered; the extra [analysis] is not installed.
     """
+    require_extra("analysis")
     return [
         ChainAnalysis(config, settings, registered, controls_of(config, settings, registered.chain))
         for registered in registered_chains(config, settings)
