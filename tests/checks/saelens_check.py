@@ -7,7 +7,6 @@ model, revision and hook by nothing but what the exported metadata say, as it wo
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from benchmarks import tables
@@ -23,15 +23,15 @@ from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, say
 from flows.parameters import deployed_parameters
 from saetrack.chain.config import load_config
-from saetrack.lm.catalog.models import find_model
-from saetrack.lm.checkpoints import hub
-from saetrack.lm.checkpoints.layout import repo_folder
-from saetrack.lm.mini import ensure_built
+from saetrack.lm.catalog.models import ModelSpec, find_model
+from saetrack.lm.checkpoints.folder_layout import present_files
+from saetrack.lm.open import open_source
 from saetrack.registry.formats.export import export_chain
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
 from saetrack.training.prepare import Prepared, prepare
 from saetrack.utils.settings import Settings, load_settings
+from tests.support.hub_cache import download_into
 from tests.support.nano import NANO_TRACK
 
 PYTHIA = "pythia-70m"
@@ -64,10 +64,8 @@ def mini_track() -> dict[str, Any]:
 def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     """Train, export, open there, compare; whether everything agrees."""
     cache = place / "hub"
-    built = repo_folder(_cache(), ensure_built(find_model(lm), _cache()))
-    shutil.copytree(built, repo_folder(cache, f"EleutherAI/{PYTHIA}"), symlinks=True)
-    hub.hub_cache = lambda: cache
-    os.environ["HF_HUB_CACHE"] = str(cache)
+    _pretend_downloaded(find_model(lm), cache)
+    os.environ["HF_HUB_CACHE"] = constants.HF_HUB_CACHE = str(cache)
     say(f"training a chain over {lm}")
     ready = _train({**track, "model": PYTHIA}, place)
     (chain,) = ready.track.chains
@@ -97,8 +95,17 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
 
 
-def _cache() -> Path:
-    return load_settings().cache_dir / "hub"
+def _pretend_downloaded(spec: ModelSpec, hub_cache: Path) -> None:
+    """Leave the embedded LM in a hub cache, as a Pythia that was downloaded."""
+    source = open_source(spec, load_settings().cache_dir, limit_bytes=10**12)
+    for checkpoint in source.resolve(list(range(len(spec.lm_steps)))):
+        folder = source.fetch(checkpoint)
+        files = {name: (folder / name).read_bytes() for name in present_files(folder)}
+        download_into(hub_cache, f"EleutherAI/{PYTHIA}", checkpoint.revision, files)
+    with tempfile.TemporaryDirectory() as name:
+        source.tokenizer()[0].save_pretrained(name)
+        files |= {path.name: path.read_bytes() for path in Path(name).iterdir()}
+    download_into(hub_cache, f"EleutherAI/{PYTHIA}", "main", files)
 
 
 def _train(track: dict[str, Any], place: Path) -> Prepared:

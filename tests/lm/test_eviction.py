@@ -60,7 +60,9 @@ class Source:
         root = store.commit_folder(self.cache, CHECKPOINT, REPO, "x").parent
         steps = {checkpoint.commit: checkpoint.lm_step for checkpoint in self.checkpoints()}
         folders = [path for path in root.iterdir() if path.is_dir()]
-        assert all(path.name in steps and not store.damaged_files(path) for path in folders)
+        assert all(
+            path.name in steps and not store.damaged_files(path, CHECKPOINT) for path in folders
+        )
         return sorted(steps[path.name] for path in folders)
 
 
@@ -86,10 +88,10 @@ def test_what_saetrack_did_not_fetch_stays(server: FaultyHub, tmp_path: Path) ->
     for checkpoint in source.checkpoints():
         source.fetch(checkpoint)
     assert source.kept() == [4]
-    assert not store.damaged_files(downloaded)
+    assert not store.damaged_files(downloaded, CHECKPOINT)
     assert (downloaded / WEIGHTS).read_bytes() == mine[WEIGHTS]
     embedded = store.commit_folder(tmp_path, CHECKPOINT, "saetrack/nano-0", commit)
-    assert not store.damaged_files(embedded)
+    assert not store.damaged_files(embedded, CHECKPOINT)
 
 
 def test_content_that_another_checkpoint_has_too_stays(server: FaultyHub, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from saetrack.analysis.pipeline.checkpoint_result import load_contexts
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.data.corpus import prepare_corpus
-from saetrack.lm.checkpoints import download, hub, layout
+from saetrack.lm.checkpoints import download, hub
+from saetrack.lm.checkpoints.files import CHECKPOINT
 from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -371,17 +372,17 @@ def test_a_poisoned_checkpoint_is_refused(poison: Callable[[Path], None], checkp
 def test_shards_outside_of_a_checkpoint_are_refused(live: Path) -> None:
     path = write(live, 1)
     shard(path)
-    assert not layout.missing_files(path, layout.SAFETENSORS_FILES)
+    assert hub._lacks(path, CHECKPOINT) is None
     index = path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../../../etc/passwd"}}))
-    assert layout.missing_files(path, layout.SAFETENSORS_FILES) == {"../../../etc/passwd"}
+    assert "../../../etc/passwd" in str(hub._lacks(path, CHECKPOINT))
     with pytest.raises(UserError) as caught:
         find_lm(str(live))
     one_line(caught, "checkpoint-1/model.safetensors.index.json", "../../../etc/passwd")
 
 
 def test_a_hub_names_no_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hub, "_hub_commits", lambda *_: {"main": "../../../etc"})
+    monkeypatch.setattr(hub, "_offered", lambda *_: {"main": "../../../etc"})
     with pytest.raises(UserError) as caught:
         hub.commits("someone/lm", ["main"], tmp_path)
     one_line(caught, "someone/lm at main", "../../../etc")
@@ -394,7 +395,7 @@ def test_a_hub_names_no_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(download, "HfApi", Hub)
     monkeypatch.setattr(download.constants, "HF_HUB_OFFLINE", False)
     with pytest.raises(UserError) as caught:
-        download.list_files("someone/lm", "main", "0" * 40, (layout.SAFETENSORS_FILES,))
+        download.list_files("someone/lm", "main", "0" * 40, CHECKPOINT)
     one_line(caught, "someone/lm at main", "no hash of model.safetensors")
 
 

@@ -1,6 +1,7 @@
 """Runs the nano track in a process of its own, to be killed.
 
-`python -m tests.support.nano_run WHERE`: WHERE names a point at which the process prints a line and waits for its end; `-` names none.
+`python -m tests.support.nano_run WHERE`: WHERE names a point at which the process prints a line and
+waits for its end; `-` names none.
 """
 
 from __future__ import annotations

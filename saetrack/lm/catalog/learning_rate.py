@@ -33,5 +33,5 @@ class LearningRate:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def summed(self, first: int, last: int) -> float:
-        """Sum over the updates from `first` to `last`: Adam moves a parameter about that far at most."""
+        """Sum over the updates from `first` to `last`, a bound on how far Adam moves a parameter."""
         return math.fsum(self.at(lm_step) for lm_step in range(first, last))

@@ -29,9 +29,10 @@ class ModelSpec:
         repo: repository on the hub; embedded LMs have none, they are made on this machine.
         revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty where
             `places` has the names, and for a folder, whose source knows them.
-        lm_steps: training step of each checkpoint; indexed by `checkpoint_index`. Empty until the hub, or its cache, was asked for the list.
+        lm_steps: training step of each checkpoint, indexed by `checkpoint_index`; empty until the
+            hub was asked for the list.
         n_layers: 0 until the LM's config.json was read, like `d_model`.
-        max_context: longest row of tokens that the LM takes; 0 if it has no limit, or none is known.
+        max_context: longest row that the LM takes, in tokens; 0 if no limit is known.
         folder: of checkpoints on this machine, which may grow while the LM is trained; such an LM
             has no repo, and as many `lm_steps` as are there so far.
         norm: what reads the residual stream.

@@ -30,7 +30,7 @@ CONFIG_KEYS = {
 
 
 class NotWholeError(Exception):
-    """A checkpoint is not complete, or not yet; the text continues a sentence that begins with it."""
+    """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
 
 
 @dataclass(frozen=True)
