@@ -120,6 +120,7 @@ class HookedLM:
             tokens.to(self.device),
             stop_at_layer=top,
             fwd_hooks=[(hook_name(layer), partial(catch, layer)) for layer in below],
+            use_cache=False,  # of keys and values, which only generation needs
         )
         resid = torch.stack([caught[layer].float() for layer in self.layers])
         if self._residual == "centred":
@@ -149,7 +150,7 @@ class HookedLM:
 
         tokens = tokens.to(self.device)
         hooks = [] if replace is None else [(hook_name(layer), splice)]
-        logits = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks)
+        logits = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
         return float(cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()))
 
 

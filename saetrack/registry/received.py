@@ -98,8 +98,8 @@ def require_no_paths(track: dict[str, Any]) -> None:
     model, corpus = track.get("model"), track.get("corpus")
     dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
     if not isinstance(model, str) or is_folder(model):
-        raise UserError(f"model={model!r}: only the track's own parameters may name a folder")
+        raise UserError(f"model={model!r}: only the machine that registered it may name a folder")
     if dataset not in ("mini", *HUB_DATASETS):
         raise UserError(
-            f"corpus.dataset={dataset!r}: only the track's own parameters may name a path"
+            f"corpus.dataset={dataset!r}: only the machine that registered it may name a path"
         )

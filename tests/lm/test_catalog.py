@@ -186,7 +186,7 @@ def test_an_entry_may_tell_all_that_there_is(own: Path) -> None:
         ("models: [{name: x, repo: me/x, main_lm_step: 1, colour: red}]", "colour='red': unknown"),
         (
             "models: [{name: x, repo: me/x, main_lm_step: 1, architecture: mlp}]",
-            "architecture='mlp': must be one of apertus, bloom, .*config.json tells it",
+            "architecture='mlp': must be one of apertus, bloom, .*read from the config.json",
         ),
         (
             "models: [{name: x, repo: me/x, revision: 's{lm_step}', lm_steps: [2, 1]}]",

@@ -24,6 +24,10 @@ class Part:
     name: str
     kinds: tuple[tuple[str, ...], ...]
 
+    def has(self, name: str) -> bool:
+        """Whether a file of a repository belongs to it, of whichever kind."""
+        return any(matches(name, kind) for kind in self.kinds)
+
 
 SAFETENSORS_FILES = ("model*.safetensors", "model.safetensors.index.json", "config.json")
 BIN_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "config.json")

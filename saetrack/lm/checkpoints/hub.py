@@ -90,14 +90,16 @@ def fetch(
     label = f"{repo} at {revision}"
     folder = store.commit_folder(cache, part, repo, commit)
     with hold(folder):
-        if folder.exists() and _is_right(folder, label):
+        if folder.exists() and _is_right(folder, part, label):
             return folder
     snapshot = _snapshot(repo, commit)
-    if _lacks(snapshot, part) is None and _is_right(snapshot, label):
+    if _lacks(snapshot, part) is None and _is_right(snapshot, part, label):
         return snapshot
     files = list_files(repo, revision, commit, part)  # before anything is written
     with alone(folder, label):
-        if not folder.exists() or store.damaged_files(folder):  # not fetched by another meanwhile
+        if not folder.exists() or store.damaged_files(
+            folder, part
+        ):  # not fetched by another meanwhile
             if limit_bytes is not None:
                 make_room(folder, files, limit_bytes, label)
             draft = store.reopen(folder)
@@ -122,13 +124,13 @@ def _lacks(folder: Path, part: Part) -> str | None:
             present_files(folder)
         elif not any(matches(path.name, part.kinds[0][:1]) for path in folder.glob("*")):
             return f"has no {part.kinds[0][0]}"
-    except NotWholeError as error:
+    except (NotWholeError, UserError) as error:
         return str(error)
     return None
 
 
-def _is_right(folder: Path, label: str) -> bool:
-    damaged = store.damaged_files(folder)
+def _is_right(folder: Path, part: Part, label: str) -> bool:
+    damaged = store.damaged_files(folder, part)
     if damaged:
         log.warning("%s: %s is damaged in %s", label, ", ".join(damaged), folder)
     return not damaged

@@ -29,7 +29,6 @@ from saetrack.lm.checkpoints.files import (
     Part,
     has_digest,
     is_digest,
-    matches,
 )
 from saetrack.utils.files import whole_folder, write_atomically
 
@@ -78,17 +77,15 @@ def manifest(folder: Path) -> list[ListedFile]:
         return []
 
 
-def damaged_files(folder: Path) -> list[str]:
-    """Names of a folder's files that are not what they must be; reads all of them."""
+def damaged_files(folder: Path, part: Part) -> list[str]:
+    """Names of a part's files that are not what they must be; reads all of them."""
     if files := manifest(folder):
         return [file.name for file in files if file.problem(folder)]
     # Of the user's hub cache. Only the first link is followed: a blob may be a link itself, into
     # the store of blobs that repositories share, where names are hashes of another kind.
-    links = [path for path in sorted(folder.iterdir()) if path.is_symlink()]
-    blobs = {path: path.readlink().name for path in links if path.is_file()}
-    return [
-        path.name for path, blob in blobs.items() if is_digest(blob) and not has_digest(path, blob)
-    ]
+    links = [path for path in sorted(folder.iterdir()) if part.has(path.name) and path.is_symlink()]
+    blobs = [(path, path.readlink().name) for path in links if path.is_file()]
+    return [path.name for path, blob in blobs if is_digest(blob) and not has_digest(path, blob)]
 
 
 def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> str:
@@ -101,8 +98,7 @@ def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> s
     listing = "\n".join(f"{name} {digest}" for name, digest in sorted(digests.items()))
     commit = hashlib.sha256(listing.encode()).hexdigest()[:40]
     for part in (CHECKPOINT, TOKENIZER) if revision == TOKENIZER_REVISION else (CHECKPOINT,):
-        patterns = tuple(pattern for kind in part.kinds for pattern in kind)
-        chosen = [name for name in files if matches(name, patterns)]
+        chosen = [name for name in files if part.has(name)]
         folder = commit_folder(cache, part, repo, commit)
         if chosen and not folder.exists():
             with whole_folder(folder) as draft:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,6 @@ from saetrack.data.tokenising import bos_of
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.embedded.recipe import RECIPES, Recipe, learning_rate
-from saetrack.lm.embedded.untrained import new_model, train_tokenizer
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import write_atomically
 from saetrack.utils.progress import Progress
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Trained = tuple[int, PreTrainedTokenizerFast, GPTNeoXForCausalLM]  # the first: its lm_step
 
 log = logging.getLogger(__name__)
+
+END_OF_TEXT = "<|endoftext|>"
 
 
 def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
@@ -48,11 +50,11 @@ def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
     recipe = RECIPES[spec.name]
     training_texts = (text for text in embedded_documents() if split_of(text) == "train")
     texts = list(itertools.islice(training_texts, recipe.documents))
-    tokenizer = train_tokenizer(texts, recipe.vocabulary)
+    tokenizer = _train_tokenizer(texts, recipe.vocabulary)
     rows = _rows(texts, tokenizer, spec.max_context)
     tokens = f"{rows.numel():,}"
     log.info("training %s on %s tokens of text from this Python's library", spec.name, tokens)
-    model = new_model(spec, recipe)
+    model = _new_model(spec, recipe)
     training = _LMTraining(model, rows, recipe, learning_rate(spec))
     if state_path.exists():
         training.load(state_path)
@@ -133,6 +135,51 @@ class _LMTraining:
         shuffler = torch.Generator().manual_seed(self._recipe.seed + n_passes)
         order = torch.randperm(len(self._rows), generator=shuffler)
         return order[index * self._recipe.batch_rows :][: self._recipe.batch_rows]
+
+
+def _train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of these texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
+    )
+
+
+def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
+    """An LM with the weights that its recipe's seed gives."""
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(recipe.seed)
+    model = GPTNeoXForCausalLM(  # rotary 25 % and untied embeddings are its defaults
+        GPTNeoXConfig(
+            vocab_size=recipe.vocabulary,
+            hidden_size=spec.d_model,
+            num_hidden_layers=spec.n_layers,
+            num_attention_heads=recipe.n_heads,
+            intermediate_size=4 * spec.d_model,
+            max_position_embeddings=spec.max_context,
+            initializer_range=math.sqrt(2 / (5 * spec.d_model)),
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
+    # As in Pythia: what writes into the residual stream starts smaller, by depth.
+    for name, weight in model.named_parameters():
+        if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")):
+            torch.nn.init.normal_(weight, std=2 / (spec.n_layers * math.sqrt(spec.d_model)))
+    return model
 
 
 def _rows(
