@@ -6,33 +6,42 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format lock deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME=pythia-410m
-	@$(BIN)/python -m flows.track $(NAME)
+	@$(BIN)/saetrack track $(NAME)
 
 compare: $(INSTALLED) ## a chain beside conventional SAEs, three seeds: of the mini-LM, or NAME=pythia-410m
-	@$(BIN)/python -m flows.compare $(NAME)
+	@$(BIN)/saetrack compare $(NAME)
 
 analyze: $(INSTALLED) ## what the features of a trained chain mean, how they form and drift
-	@$(BIN)/python -m flows.analyze $(NAME)
+	@$(BIN)/saetrack analyze $(NAME)
 
 live: $(INSTALLED) ## a mini-LM trains in one process while a track follows it in another
 	@mkdir -p mlruns/mini-live
-	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/python -m flows.track mini-live
+	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/saetrack track mini-live
 
 sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM, or NAME=...
-	@$(BIN)/python -m flows.sweep $(NAME)
+	@$(BIN)/saetrack sweep $(NAME)
 
 test: $(INSTALLED) ## the test suite
-	@$(BIN)/pytest -q -n 2 -m "not cluster"
+	@$(BIN)/pytest -q -n 2
 
 cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three workers, one killed
 	@$(BIN)/pytest -q -m cluster
+
+test-interpreters: $(INSTALLED) ## each Python of this machine: the locked versions, a chain from the wheel
+	@$(BIN)/pytest -q -m interpreters
+
+wheel: $(INSTALLED) ## the wheel that others install, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
+wheel-test: $(INSTALLED) ## what is in the wheel, and a chain from it in an empty folder
+	@$(BIN)/pytest -q tests/test_wheel.py
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m benchmarks

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+GENERATED = Path(__file__).parent / "_generated"
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 import generated  # noqa: E402
@@ -60,16 +61,22 @@ def prepare_environment() -> None:
             del os.environ[name]
     path = os.environ.get("PYTHONPATH")
     os.environ.update(
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         PYTHONPATH=os.pathsep.join([str(ROOT), *([path] if path else [])]),
         HF_HUB_OFFLINE="1",
         HF_DATASETS_OFFLINE="1",
         DO_NOT_TRACK="1",
         MLFLOW_DISABLE_TELEMETRY="true",
+        MLFLOW_LOGGING_LEVEL="WARNING",
+        IPYTHONDIR=str(generated.notebook_profile(GENERATED / "ipython")),
+        COLUMNS="110",
+        TQDM_DISABLE="1",
+        PYTHONWARNINGS="ignore:IProgress not found",
     )
 
 
 def setup(app: object) -> None:
     """Sphinx calls this before it reads any page."""
     prepare_environment()
-    generated.write_all(Path(__file__).parent / "_generated")
+    generated.write_all(GENERATED)
     app.connect("autodoc-process-docstring", generated.markdown_in_docstring)  # type: ignore[attr-defined]

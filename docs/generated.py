@@ -40,6 +40,27 @@ def write_all(folder: Path) -> None:
         write(folder / name, top_level(name))
 
 
+# IPython's own %%bash hands on a command's output in pieces of 100 bytes, between which line breaks
+# appear on a page. This one prints it whole, log lines and result in the order of the terminal.
+BASH = """
+import subprocess, sys
+from IPython.core.magic import register_cell_magic
+
+@register_cell_magic
+def bash(line, cell):
+    done = subprocess.run(["bash", "-c", cell], stdout=-1, stderr=subprocess.STDOUT, text=True)
+    sys.stdout.write(done.stdout)
+    if "--no-raise-error" not in line:
+        done.check_returncode()
+"""
+
+
+def notebook_profile(folder: Path) -> Path:
+    """IPython's folder for the kernels that execute tutorials."""
+    write(folder / "profile_default" / "startup" / "bash.py", BASH)
+    return folder
+
+
 def write(path: Path, text: str) -> None:
     """Write a page unless it is there already, word for word."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +81,13 @@ def commands() -> str:
     )
     text = path.read_text()
     path.unlink()
-    # A page has one title; Typer's own is the page's.
+    # A page has one title; Typer's own is the page's. In its list, summaries are cut: here whole.
+    summaries = dict(
+        re.findall(r"^## `saetrack (\S+)`\n\n(.+?)\n\n", text, re.DOTALL | re.MULTILINE)
+    )
+    for name, said in summaries.items():
+        line = f"* [`{name}`](#saetrack-{name}): {' '.join(said.split())}"
+        text = re.sub(rf"^\* `{name}`: .*$", lambda _, line=line: line, text, flags=re.MULTILINE)
     return text.partition("\n")[2].lstrip()
 
 
@@ -75,6 +102,32 @@ def settings() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
+# Of fields that the code itself does not describe.
+MEANINGS = {
+    "schedule": "pieces, one after another; see below",
+    "corpus": "which text, and how much of it",
+    "evaluation": "when and at what held-out metrics are measured; changes no weights",
+    "lm_precision": "of the LM; training of the SAE is in float32",
+    "loss": "what is minimised",
+    "first_link": "learning rate and warm-up of a link that starts from scratch",
+    "later_links": "the same of links that start from a parent",
+    "warm_start": "what a link takes from its parent",
+    "batch_tokens": "tokens of one training step",
+    "buffer_tokens": "tokens among which residuals are shuffled; at least two batches",
+    "seed": "of initial weights and of the order of rows; of an analysis, of its samples",
+    "first": "index of the first checkpoint, from 0",
+    "stride": "every so many checkpoints",
+    "context_size": "tokens of a row of text, BOS included",
+    "train_tokens": "of the part that links train on; read again if a budget is larger",
+    "held_out_tokens": "of the part that metrics are measured on",
+    "analysis_tokens": "of the part that analyses read",
+    "learning_rate": "of Adam, after its warm-up",
+    "warmup_steps": "over which the learning rate grows from 0",
+    "track": "a track's fields, as above",
+    "baseline_draws": "how often random contexts are drawn for the baseline",
+}
+
+
 def config_fields() -> str:
     """The fields of a track, an analysis, a comparison and a sweep."""
     from saetrack.analysis.pipeline.config import AnalyzeConfig, CompareConfig
@@ -87,22 +140,27 @@ def config_fields() -> str:
     for name, kind in kinds.items():
         schema = kind.model_json_schema()
         definitions = schema.pop("$defs", {})
-        parts.append(f"## {name}\n\n{_fields(schema, definitions)}")
-        if kind is TrackConfig:
-            parts += [
-                f"### {group}\n\n{_fields(definitions[_kind(schema['properties'][group])], {})}"
-                for group in schema["properties"]
-                if _kind(schema["properties"][group]) in definitions
-            ]
+        parts.append(f"## {name}\n\n{_fields(schema)}")
+        for group, field in schema["properties"].items():
+            if kind is TrackConfig and _kind(field) in definitions:
+                parts.append(f"### {group}\n\n{_fields(definitions[_kind(field)])}")
     return "\n\n".join(parts)
 
 
-def _fields(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    rows = [
-        (f"`{name}`", _type(field), _default(field, definitions), field.get("description", ""))
-        for name, field in schema["properties"].items()
-    ]
+def _fields(schema: dict[str, Any]) -> str:
+    said = _attributes(schema.get("description", ""))
+    rows = []
+    for name, field in schema["properties"].items():
+        meaning = field.get("description") or said.get(name) or MEANINGS.get(name, "")
+        rows.append((f"`{name}`", _type(name, field), _default(field), meaning))
     return table(("field", "type", "default", "meaning"), rows)
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """What a docstring says of each attribute."""
+    block = docstring.partition("Attributes:\n")[2]
+    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", block, re.MULTILINE)
+    return {name: " ".join(said.split()) for name, said in found}
 
 
 def _kind(field: dict[str, Any]) -> str:
@@ -113,17 +171,20 @@ def _kind(field: dict[str, Any]) -> str:
     return ""
 
 
-def _type(field: dict[str, Any]) -> str:
-    if kind := _kind(field):
-        return f"list of {kind}" if field.get("type") == "array" else kind
+def _type(name: str, field: dict[str, Any]) -> str:
+    if _kind(field):
+        group = name if name not in ("track", "beside", "controls") else "track"
+        return (
+            f"[list of pieces](#{group})" if field.get("type") == "array" else f"[group](#{group})"
+        )
     if "enum" in field:
         return " or ".join(_code(value) for value in field["enum"])
     if "anyOf" in field:
-        return " or ".join(_type(one) for one in field["anyOf"])
+        return " or ".join(_type(name, one) for one in field["anyOf"])
     if field.get("type") == "array":
-        return f"list of {_type(field.get('items', {}))}".removesuffix(" of ")
-    names = {"integer": "integer", "number": "number", "string": "text", "object": "mapping"}
-    name = names.get(field.get("type", ""), str(field.get("type", "")))
+        return f"list of {_type(name, field.get('items', {}))}".removesuffix(" of ")
+    names = {"number": "number", "string": "text", "object": "mapping"}
+    kind = names.get(field.get("type", ""), str(field.get("type", "")))
     limits = [
         f"{sign} {field[key]}"
         for key, sign in (
@@ -134,13 +195,13 @@ def _type(field: dict[str, Any]) -> str:
         )
         if key in field
     ]
-    return ", ".join([name, *limits])
+    return ", ".join([kind, *limits])
 
 
-def _default(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+def _default(field: dict[str, Any]) -> str:
     if "default" not in field:
         return "required"
-    return "see below" if _kind(field) in definitions else _code(field["default"])
+    return "" if _kind(field) else _code(field["default"])
 
 
 def _code(value: Any) -> str:
@@ -213,7 +274,8 @@ def rooms_and_modules() -> list[tuple[str, list[str]]]:
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for path in PACKAGE.rglob("*.py")
     )
-    kept = [name for name in modules if name not in UNDESCRIBED and name != "saetrack"]
+    undescribed = {"saetrack", *UNDESCRIBED}
+    kept = [name for name in modules if name not in undescribed and "__main__" not in name]
     return [(room, list(those)) for room, those in groupby(kept, key=_room)]
 
 
@@ -268,10 +330,24 @@ def markdown_in_docstring(*event: Any) -> None:
     """
     lines: list[str] = event[-1]
     text = re.sub(
-        r"^```(\w*)\n(.*?)^```$", _fence, "\n".join(lines), flags=re.DOTALL | re.MULTILINE
+        r"^```(\w*)\n(.*?)^```$",
+        _fence,
+        "\n".join(_with_literal_blocks(lines)),
+        flags=re.DOTALL | re.MULTILINE,
     )
     text = re.sub(r"(?m)(?:^\|.*\|$\n?){3,}", _table, text)
     lines[:] = [_without_substitutions(line) for line in text.split("\n")]
+
+
+def _with_literal_blocks(lines: Sequence[str]) -> list[str]:
+    """What is indented below a paragraph is code or a formula, to be shown as it stands."""
+    shown = []
+    for number, line in enumerate(lines):
+        shown.append(line)
+        after = "\n".join(lines[number + 1 : number + 3])
+        if re.match(r"[^\s:.*-]", line) and re.match(r"\n {4}\S", after) and line[-2:] != "::":
+            shown[-1:] = [line + ":"] if line.endswith(":") else [line, "", "::"]
+    return shown
 
 
 def _fence(found: re.Match[str]) -> str:

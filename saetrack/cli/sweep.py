@@ -34,7 +34,9 @@ def sweep(
     log_to_stderr(quiet=quiet, verbose=verbose)
     from saetrack.chain.sweep import load_sweep_config
 
-    tracks = load_sweep_config(values).titled_tracks()
+    sweep_config = load_sweep_config(values)
+    sweep_config.require_lms()
+    tracks = sweep_config.titled_tracks()
     trained: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for number, (title, config) in enumerate(tracks.items(), start=1):

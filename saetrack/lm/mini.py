@@ -1,4 +1,4 @@
-"""Trains an embedded LM into a folder that a track can follow: `python -m saetrack.lm.mini FOLDER`."""
+"""`python -m saetrack.lm.mini FOLDER`: trains an embedded LM into a folder to be followed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A link's files on this machine: read where they lie if that is here, else kept under their hash."""
+"""A link's files: read where they are on this machine, or downloaded and kept under their hash."""
 
 from __future__ import annotations
 

@@ -193,6 +193,14 @@ class Registry:
         """
         return chains_table(self._versions.of_chains(), self._runs.tracks())
 
+    def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
+        """Where a browser finds the saved views of each LM: by LM, by the view's name.
+
+        Args:
+            server: address of the MLflow server, such as `http://127.0.0.1:5000`.
+        """
+        return self._runs.view_addresses(server)
+
     def chain_names(self) -> list[str]:
         """Of all registered chains, in the order of the alphabet."""
         return sorted({version.name for version in self._versions.of_chains()})

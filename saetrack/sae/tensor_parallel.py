@@ -81,7 +81,7 @@ class Ranks:
         return slice(n_rows * self.rank // self.count, n_rows * (self.rank + 1) // self.count)
 
     def all_gather_rows(self, own: Tensor, n_rows: int) -> Tensor:
-        """All rows, along the second axis, from each rank's `shard_rows`. Exact: zeros are added."""
+        """All rows, along the second axis, from each rank's `shard_rows`. Exact: adds zeros."""
         if self.count == 1 or n_rows < self.count:
             return own
         whole = own.new_zeros(own.shape[0], n_rows, *own.shape[2:])

@@ -144,8 +144,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     for pending in checkpoints_to_read(again):
         pending.read()
         labels.append(pending.label)
-    # Checkpoints that were read are not read again. The weights of the last of them are loaded,
-    # from which the next one's are told apart, and of the final one the token embeddings.
+    # What was read is not read again. The weights of the last checkpoint that was read are
+    # loaded to compare those of the next one with them, and the final token embeddings.
     assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
     assert passes == [0, 1, 3, 5]
     assert sorted(lms[3:]) == [1, 3, 5, 5]

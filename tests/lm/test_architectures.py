@@ -1,4 +1,4 @@
-"""Every architecture of the catalogue, from a tiny LM of its own config in the hub's layout."""
+"""Every architecture of the catalogue, from a tiny LM of its own config."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def tiny(architecture: str) -> hf.PreTrainedModel:
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, hf.PreTrainedModel, Path]:
-    """An architecture, a tiny LM of it, and its checkpoint's folder in a hub cache."""
+    """An architecture, a tiny LM of it, and its checkpoint's folder."""
     architecture = request.param
     cache = tmp_path_factory.mktemp(architecture)
     model = tiny(architecture)

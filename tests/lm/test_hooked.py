@@ -175,5 +175,7 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:
     spec = ModelSpec("absent", "someone/absent", "step{lm_step}", (0, 7), N_LAYERS, D_MODEL, 32)
-    with pytest.raises(UserError, match="someone/absent at step0 and 2 more is not in the local"):
+    with pytest.raises(
+        UserError, match="someone/absent at step0 and 2 more is not on this machine"
+    ):
         HubSource(spec, "someone/absent", tmp_path, 10**9).resolve([0, 1])

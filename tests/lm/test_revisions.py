@@ -76,9 +76,7 @@ def test_the_hub_lists_by_step_and_is_asked_once(server: FaultyHub, tmp_path: Pa
     server.asked.clear()
     assert names(open_own(tmp_path)) == names(source)
     assert not server.asked
-    assert known_by_now(find_model("own"), tmp_path) == listed(
-        find_model("own"), tmp_path, tmp_path
-    )
+    assert known_by_now(find_model("own"), tmp_path) == listed(find_model("own"), tmp_path)
 
 
 def test_shape_and_norm_come_from_the_config(server: FaultyHub, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The paper's claims about drift, each with a number, its control's, and whether it stands.
 
 Every claim is put so that a noise control could fail it. Thresholds are in
-`saetrack.analysis.drift.controls.VerdictThresholds`, and each row says in words what it was held to.
+`saetrack.analysis.drift.controls.VerdictThresholds`, and each row says in words what was asked.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def feature_drift_figure(
     """Single features over links (figure 5b): to the final, the first, the previous direction.
 
     Args:
-        features: as `saetrack.analysis.drift.measure.feature_table` gives it; excluded rows leave gaps.
+        features: from `saetrack.analysis.drift.measure.feature_table`; excluded rows leave gaps.
         claim: of the chain, as `quantile_table` gives it.
         controls: of which noise is drawn behind.
         setting: title, caption, shading.

@@ -126,10 +126,12 @@ def open_registered_chain(registry: Registry, name: str, settings: Settings) -> 
     """A chain by its name.
 
     Raises:
-        UserError: there is no such chain, or fewer than three of its links are registered.
+        UserError: there is no such chain, or what it was made from is not what is here.
     """
     ((prepared, chain),) = _planned_chain(registry, name, settings)
-    return _open(prepared, chain)
+    versions = prepared.registry.versions(chain)
+    links = [link for link in chain.links if link.identity in versions]
+    return _registered_chain(prepared, chain, links, versions)
 
 
 def controls_of(

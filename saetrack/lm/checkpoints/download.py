@@ -103,6 +103,7 @@ def _download_file(repo: str, commit: str, file: ListedFile, draft: Path) -> Non
     hf_hub_download(repo, file.name, revision=commit, local_dir=draft, cache_dir=cache)
     problem = file.problem(draft)
     if problem is not None:
+        (draft / file.name).unlink(missing_ok=True)
         raise _DamagedError(f"is not what the hub lists ({problem})")
 
 

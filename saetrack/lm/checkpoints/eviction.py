@@ -37,34 +37,27 @@ def hold(folder: Path) -> Iterator[bool]:
         Whether it is there; False if it was evicted just before. Folders that saetrack did not
         fetch are never evicted, and so are said to be there.
     """
-    path = _lock_path(folder)
-    if not path.exists():
+    lock = _lock_of(folder)
+    if not lock.exists():
         yield True
         return
-    with path.open("rb") as lock:
-        _wait_for(lock, fcntl.LOCK_SH, f"{folder.name[:12]} is being fetched")
-        with contextlib.suppress(OSError):  # another user's cache
-            os.utime(path)
+    with _locked(lock, fcntl.LOCK_SH, f"{folder.name[:12]} is being fetched"):
         yield folder.exists()
 
 
-@contextlib.contextmanager
-def alone(folder: Path, label: str) -> Iterator[None]:
+def alone(folder: Path, label: str) -> contextlib.AbstractContextManager[None]:
     """Be the only process that writes a commit's folder, while nobody reads it.
 
     Raises:
         UserError: the cache cannot be written.
     """
-    path = _lock_path(folder)
+    lock = _lock_of(folder)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("ab")
-        os.utime(path)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     except OSError as error:
         raise UserError(f"model: {label} cannot be stored: {error}") from None
-    with lock:
-        _wait_for(lock, fcntl.LOCK_EX, f"{label} is being fetched or read")
-        yield
+    return _locked(lock, fcntl.LOCK_EX, f"{label} is being fetched or read")
 
 
 def make_room(folder: Path, files: list[ListedFile], limit_bytes: int, label: str) -> None:
@@ -91,9 +84,10 @@ def make_room(folder: Path, files: list[ListedFile], limit_bytes: int, label: st
     give_up_s = time.monotonic() + WAIT_S
     is_logged = False
     while True:
-        with _one_at_a_time(root):
+        with _locked(root / ".lock", fcntl.LOCK_EX, "room is being made"):
             held_bytes = _evict(root, limit_bytes - needed_bytes, except_for=folder)
             if held_bytes + needed_bytes <= limit_bytes:
+                draft_of(folder).mkdir(exist_ok=True)
                 write_manifest(draft_of(folder), files)
                 return
         problem = f"{setting}: {label} needs {needed_bytes}, and running tracks hold {held_bytes}"
@@ -107,17 +101,16 @@ def make_room(folder: Path, files: list[ListedFile], limit_bytes: int, label: st
 
 def _evict(root: Path, goal_bytes: int, except_for: Path) -> int:
     """Evict until the others take no more than the goal; returns the bytes that they still take."""
-    locks = [lock for lock in root.glob("*/*.lock") if lock != _lock_path(except_for)]
+    locks = [lock for lock in root.glob("*/*.lock") if lock != _lock_of(except_for)]
     sizes_bytes = {lock: _size_bytes(lock.with_suffix("")) for lock in locks}
-    held_bytes = sum(sizes_bytes.values())
-    for path in sorted(locks, key=lambda lock: lock.stat().st_mtime):
-        if held_bytes <= goal_bytes:
+    for lock in sorted(locks, key=lambda lock: lock.stat().st_mtime):
+        if sum(sizes_bytes.values()) <= goal_bytes:
             break
-        with path.open("ab") as lock:
-            if sizes_bytes[path] and _try_lock(lock, fcntl.LOCK_EX):
-                _delete(path.with_suffix(""))
-                held_bytes -= sizes_bytes[path] - _size_bytes(path.with_suffix(""))
-    return held_bytes
+        with lock.open("ab") as file:
+            if sizes_bytes[lock] and _try_lock(file, fcntl.LOCK_EX):
+                _delete(lock.with_suffix(""))
+                sizes_bytes[lock] = _size_bytes(lock.with_suffix(""))
+    return sum(sizes_bytes.values())
 
 
 def _size_bytes(folder: Path) -> int:
@@ -140,8 +133,18 @@ def _delete(folder: Path) -> None:
         log.info("%s at commit %s: evicted", folder.parent.name.replace("--", "/", 1), folder.name)
 
 
-def _lock_path(folder: Path) -> Path:
+def _lock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
+
+
+@contextlib.contextmanager
+def _locked(lock: Path, kind: int, why: str) -> Iterator[None]:
+    with lock.open("ab") as file:
+        if not _try_lock(file, kind):
+            log.info("%s by another process; waiting", why)
+            fcntl.flock(file, kind)
+        os.utime(lock)
+        yield
 
 
 def _try_lock(file: BinaryIO, kind: int) -> bool:
@@ -150,16 +153,3 @@ def _try_lock(file: BinaryIO, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _wait_for(file: BinaryIO, kind: int, why: str) -> None:
-    if not _try_lock(file, kind):
-        log.info("%s by another process; waiting", why)
-        fcntl.flock(file, kind)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

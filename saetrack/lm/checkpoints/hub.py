@@ -98,9 +98,9 @@ def fetch(
     files = list_files(repo, revision, commit, part)  # before anything is written
     with alone(folder, label):
         if not folder.exists() or store.damaged_files(folder):  # not fetched by another meanwhile
-            draft = store.reopen(folder)
             if limit_bytes is not None:
                 make_room(folder, files, limit_bytes, label)
+            draft = store.reopen(folder)
             store.write_manifest(draft, files)
             download(repo, revision, commit, files, draft)
             if (problem := _lacks(draft, part)) is not None:

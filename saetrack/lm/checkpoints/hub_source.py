@@ -87,7 +87,7 @@ class HubSource:
 
 
 def open_repo(spec: ModelSpec, repo: str, cache_dir: Path, limit_bytes: int) -> HubSource:
-    """A repository with all that its entry leaves to the hub: list of checkpoints, shape of the LM."""
+    """A repository, with the list of checkpoints and the LM's shape where the hub has to say."""
     if not spec.is_listed:
         spec = listed(spec, cache_dir)
     source = HubSource(spec, repo, cache_dir, limit_bytes)

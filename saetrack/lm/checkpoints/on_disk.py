@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.files import CHECKPOINT
 from saetrack.lm.checkpoints.hub import revisions_on_disk
-from saetrack.lm.checkpoints.store import repos_beginning
 
 
 def checkpoints_on_disk(spec: ModelSpec, cache_dir: Path) -> int:
@@ -17,11 +17,9 @@ def checkpoints_on_disk(spec: ModelSpec, cache_dir: Path) -> int:
         cache_dir: where fetched and embedded checkpoints are kept.
     """
     if spec.repo is None:
-        named = {spec.revision(index) for index in range(len(spec.lm_steps))}
         # A repository for each recipe that an embedded LM was ever made by.
-        repos = repos_beginning(cache_dir, f"saetrack/{spec.name}-")
-        counts = [len(named.intersection(revisions_on_disk(repo, cache_dir))) for repo in repos]
-        return max(counts, default=0)
+        repos = (cache_dir / CHECKPOINT.name).glob(f"saetrack--{spec.name}-*")
+        return max((len(list(repo.iterdir())) for repo in repos), default=0)
     if not spec.is_listed:
         assert spec.entry is not None
         names = revisions_on_disk(spec.repo, cache_dir)

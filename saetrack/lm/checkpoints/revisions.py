@@ -1,7 +1,7 @@
 """Which checkpoints a repository has, where its entry names a pattern only.
 
 The hub lists them once. From then on the list is a file on this machine, which can grow at its end
-and changes in no other way: a `checkpoint_index` must go on to mean the same checkpoint.
+and never changes otherwise: a `checkpoint_index` must always mean the same checkpoint.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _offered(entry: Entry, cache_dir: Path) -> Revisions:
 
 
 def _matching(entry: Entry, names: list[str]) -> Revisions:
-    """By ascending step; of several names for one step, the first in the alphabet."""
+    """By ascending step; of several names for a step, the first in the alphabet."""
     found: Revisions = {}
     for name in sorted(names):
         lm_step = entry.lm_step_of(name)

@@ -136,12 +136,6 @@ def named_revisions(cache: Path, repo: str) -> list[str]:
     return sorted(found)
 
 
-def repos_beginning(cache: Path, beginning: str) -> list[str]:
-    """The repositories with commits of our own whose names begin so."""
-    found = (cache / "refs").glob(f"{_flat(beginning)}*")
-    return [path.name.replace("--", "/", 1) for path in found]
-
-
 def _refs(cache: Path, repo: str) -> tuple[Path, Path]:
     return cache / "refs" / _flat(repo), user_cache(repo) / "refs"
 

@@ -1,4 +1,4 @@
-"""Where the checkpoints of an embedded LM go: beside fetched ones, or into a folder to be followed."""
+"""Where checkpoints of an embedded LM go: beside fetched ones, or into a folder to follow."""
 
 from __future__ import annotations
 

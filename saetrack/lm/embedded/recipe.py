@@ -16,7 +16,7 @@ RECIPE_VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an embedded LM is made, beyond its `ModelSpec`. Its training ends at the last checkpoint."""
+    """How an embedded LM is made, beyond its `ModelSpec`; it is trained to its last checkpoint."""
 
     n_heads: int
     vocabulary: int

@@ -1,4 +1,4 @@
-"""The training of an embedded LM: a small GPT-NeoX of the Pythia kind, on this Python's own text."""
+"""The training of an embedded LM: a small GPT-NeoX, as Pythia is, on this Python's own text."""
 
 from __future__ import annotations
 
