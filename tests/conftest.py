@@ -20,10 +20,12 @@ for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
 # Triton decides when it is imported; TRITON_INTERPRET=0 tests the kernels on a GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Track, plan_track, scheduled
@@ -41,17 +43,42 @@ from tests.support.live_folder import look_into
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run, set_environment
 
+MakeOnce = Callable[[str, Callable[[Path], object]], None]
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all tests: the nano LM is trained once."""
+    """One cache for all tests of a worker."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
-def source(cache_dir: Path) -> CheckpointSource:
+def made_once(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> MakeOnce:
+    """Makes something in a cache that the first worker makes, and the others copy."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # that of all workers of this run
+
+    def make_once(name: str, make: Callable[[Path], object]) -> None:
+        made = root / f"made-{name}"
+        with FileLock(root / f"made-{name}.lock"):
+            if not made.exists():
+                make(root / "draft" / name)
+                (root / "draft" / name).rename(made)
+        shutil.copytree(made, cache_dir, dirs_exist_ok=True)
+
+    return make_once
+
+
+@pytest.fixture(scope="session")
+def source(cache_dir: Path, made_once: MakeOnce) -> CheckpointSource:
     """The nano LM's checkpoints."""
-    return open_source(find_lm("nano"), cache_dir, limit_bytes=10**9)
+
+    def open_nano(cache: Path) -> CheckpointSource:
+        return open_source(find_lm("nano"), cache, limit_bytes=10**9)
+
+    made_once("nano", open_nano)
+    return open_nano(cache_dir)
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +88,19 @@ def config() -> TrackConfig:
 
 
 @pytest.fixture(scope="session")
-def corpus(config: TrackConfig, source: CheckpointSource, cache_dir: Path) -> Corpus:
+def corpus(
+    config: TrackConfig,
+    source: CheckpointSource,
+    cache_dir: Path,
+    made_once: MakeOnce,
+) -> Corpus:
     """The embedded text in the nano LM's tokens."""
-    return prepare_corpus(config.corpus, *source.tokenizer(), cache_dir)
+
+    def prepare(cache: Path) -> Corpus:
+        return prepare_corpus(config.corpus, *source.tokenizer(), cache)
+
+    made_once("corpus", prepare)
+    return prepare(cache_dir)
 
 
 @pytest.fixture(scope="session")
