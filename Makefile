@@ -13,20 +13,20 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 track: $(INSTALLED) ## train and register a chain: the embedded mini-LM, or NAME=pythia-410m
-	@$(BIN)/python -m flows.track $(NAME)
+	@$(BIN)/saetrack track $(NAME)
 
 compare: $(INSTALLED) ## a chain beside conventional SAEs, three seeds: of the mini-LM, or NAME=pythia-410m
-	@$(BIN)/python -m flows.compare $(NAME)
+	@$(BIN)/saetrack compare $(NAME)
 
 analyze: $(INSTALLED) ## what the features of a trained chain mean, how they form and drift
-	@$(BIN)/python -m flows.analyze $(NAME)
+	@$(BIN)/saetrack analyze $(NAME)
 
 live: $(INSTALLED) ## a mini-LM trains in one process while a track follows it in another
 	@mkdir -p mlruns/mini-live
-	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/python -m flows.track mini-live
+	@$(BIN)/python -m saetrack.lm.mini mlruns/mini-live & $(BIN)/saetrack track mini-live
 
 sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM, or NAME=...
-	@$(BIN)/python -m flows.sweep $(NAME)
+	@$(BIN)/saetrack sweep $(NAME)
 
 test: $(INSTALLED) ## the test suite
 	@$(BIN)/pytest -q -n 2 -m "not cluster"

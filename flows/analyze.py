@@ -49,4 +49,3 @@ def run_analysis(config: AnalyzeConfig) -> str:
     if len(analyses) > 1:
         lines.append(lay_side_by_side(analyses))
     return "; ".join(lines)
-

@@ -42,6 +42,7 @@ def sweep(**parameters: Any) -> State:
 
 def run_sweep(config: SweepConfig, settings: Settings) -> str:
     """All tracks of a sweep; what came of it."""
+    config.require_lms()
     tracks = config.titled_tracks()
     if settings.runner == "workers":
         return hand_out(tracks)

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
+from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.utils.errors import UserError, one_line
 from saetrack.utils.validation import Frozen
 
@@ -56,6 +58,15 @@ class SweepConfig(Frozen):
         if "schedule" in values:
             values["schedule"] = track.direction
         return " ".join(f"{name}={value}" for name, value in values.items())
+
+    def require_lms(self) -> None:
+        """Check every track against what is known of its LM by now, before any is trained.
+
+        Raises:
+            UserError: there is no such LM, or it does not suit the track.
+        """
+        for track in self.tracks():
+            require_compatible(track, find_lm(track.model))
 
 
 def load_sweep_config(values: dict[str, Any]) -> SweepConfig:

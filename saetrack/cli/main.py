@@ -76,7 +76,7 @@ def _status() -> int:
         as_line = getattr(error, "format_message", None)
         if as_line is None:
             raise
-        return _fail(f"error: {as_line()}", 2)
+        return _fail(f"error: {as_line()}", 2) if as_line() else 2  # help was printed
     if status == 130:  # Ctrl-C where nothing is lost
         return _fail("stopped", 130)
     return int(status or 0)

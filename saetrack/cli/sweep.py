@@ -33,21 +33,23 @@ def sweep(
     log_to_stderr(quiet=quiet, verbose=verbose)
     from saetrack.chain.sweep import load_sweep_config
 
-    tracks = load_sweep_config(values).titled_tracks()
-    trained, failed = {}, {}
-    for number, (title, config) in enumerate(tracks.items(), start=1):
+    config = load_sweep_config(values)
+    config.require_lms()
+    tracks = config.titled_tracks()
+    chains: dict[str, list[str]] = {}
+    failed = {}
+    for number, (title, track_config) in enumerate(tracks.items(), start=1):
         log.info("track %d of %d: %s", number, len(tracks), title)
         try:
-            n_trained, prepared = train_here(config)
+            _, prepared = train_here(track_config)
         except UserError as error:
             failed[title] = str(error)
             log.warning("%s failed: %s", title, error)
-            continue
-        names = [chain.name for chain in prepared.track.chains]
-        trained[title] = {"trained_links": n_trained, "chains": names}
+        else:
+            chains[title] = [chain.name for chain in prepared.track.chains]
     if failed:
         title, reason = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(tracks)} tracks failed; {title}: {reason}")
-    lines = [f"{title}: {', '.join(one['chains'])}" for title, one in trained.items()]
     if leads():
-        say(trained, "\n".join([*lines, f"{len(tracks)} tracks are whole"]), as_json=as_json)
+        lines = [f"{title}: {', '.join(names)}" for title, names in chains.items()]
+        say(chains, "\n".join([*lines, f"{len(tracks)} tracks are whole"]), as_json=as_json)

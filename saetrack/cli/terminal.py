@@ -35,6 +35,9 @@ def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
     logger.propagate = False
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logger.setLevel(level if leads() else logging.ERROR)
+    if not verbose:  # MLflow tells of every table that it makes
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # read when it is imported
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -54,8 +54,8 @@ def train_here(config: TrackConfig) -> tuple[int, PreparedTrack]:
     from saetrack.training.loop import train_missing
 
     saved = (
-        "finished links are registered, and of the one in training the state of its last "
-        f"{config.save_every_tokens:,} tokens or less is lost"
+        "finished links are registered, the one in training is saved every "
+        f"{config.save_every_tokens:,} tokens"
     )
     with resumable(saved):
         return train_missing(config, settings)

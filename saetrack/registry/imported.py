@@ -97,7 +97,7 @@ class ImportedSAEs:
         return next(iter(self._client.search_model_versions(condition)), None)
 
     def table(self) -> pd.DataFrame:
-        """One row per imported SAE: `name`, `d_in`, `d_sae`, `convention`, `lm`, `hook_name`."""
+        """One row per imported SAE: `name`, `d_in`, `d_sae`, `residual`, `lm`, `hook_name`."""
         columns = ["name", "d_in", "d_sae", "residual", "lm", "hook_name"]
         found = self._client.search_model_versions(f"tags.kind = '{KIND}'", max_results=1000)
         rows = [{column: version.tags[column] for column in columns} for version in found]

@@ -18,10 +18,10 @@ from typer.testing import CliRunner, Result
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli import main as command_line
-from saetrack.cli.names import find_chain
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import read_saelens
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
@@ -52,7 +52,7 @@ def says(registry: Registry, environment: Path) -> Says:
     return run_command
 
 
-@pytest.mark.parametrize("command", ["chains", "show", "export", "import"])
+@pytest.mark.parametrize("command", ["track", "analyze", "chains", "show", "export", "import"])
 def test_help_teaches(command: str) -> None:
     overview = CliRunner().invoke(command_line.app, ["--help"])
     assert overview.exit_code == 0
@@ -66,6 +66,14 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
     (line,) = [row for row in says("chains").output.splitlines() if chain.name in row]
     words = line.split()
     assert words[:8] == [chain.name, "nano", "1", "forward", "0", "4", "4", "16"]
+
+
+def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None:
+    listed = json.loads(says("chains", "--json").output)
+    assert [one["name"] for one in listed["chains"]] == [chain.name]
+    shown = json.loads(says("show", "nano", "--json").output)
+    assert load_config(shown["config"]) == chain.config
+    assert [link["version"] for link in shown["links"]] == [1, 2, 3, 4]
 
 
 def test_an_unfinished_chain_says_of_how_many(
@@ -84,7 +92,10 @@ def test_an_empty_registry_says_what_to_do(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
     monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
-    assert "make track trains a chain" in CliRunner().invoke(command_line.app, ["chains"]).output
+    assert (
+        "saetrack track mini trains a chain"
+        in CliRunner().invoke(command_line.app, ["chains"]).output
+    )
 
 
 def test_a_chain_is_shown_with_its_config_and_how_to_pull(

@@ -41,7 +41,7 @@ def test_a_sweep_is_every_combination() -> None:
 )
 def test_a_bad_combination_is_one_line_before_any_run(over: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_sweep_config({"track": SHORT, "over": over})
+        load_sweep_config({"track": SHORT, "over": over}).require_lms()
     assert "\n" not in str(caught.value)
 
 

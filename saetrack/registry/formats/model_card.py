@@ -54,7 +54,7 @@ _, cache = lm.run_with_cache(tokens, names_filter=metadata.hook_name)  # rows be
 feature_acts = sae.encode(cache[metadata.hook_name])
 ```
 
-{convention}
+{residual}
 
 Links are meant to be read together: row `i` of `W_dec` is the same feature in all of them, as far
 as it stayed the same.

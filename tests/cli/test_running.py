@@ -1,0 +1,189 @@
+"""Commands that train and analyse: their result, their exit status, their one line."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saetrack.chain.plan import Chain
+from saetrack.cli import main as command_line
+from saetrack.cli.analyze import tracks_of
+from saetrack.registry import Registry
+from saetrack.training import loop
+from saetrack.utils.settings import Settings
+from tests.support.nano import NANO_TRACK
+
+Status = Callable[..., int]
+
+
+@pytest.fixture
+def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of a user's own, in the folder of the command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano.yaml").write_text(yaml.safe_dump(NANO_TRACK))
+    return "nano.yaml"
+
+
+@pytest.fixture
+def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Status:
+    """The exit status of a command line."""
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["saetrack", *words])
+        with pytest.raises(SystemExit) as caught:
+            command_line.main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code
+
+    return run
+
+
+def test_a_track_is_trained_once_and_says_so(
+    status: Status, nano: str, settings: Settings, chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status("track", nano, "--json") == 0
+    told = capsys.readouterr()
+    result = json.loads(told.out)
+    assert result["trained_links"] == 4
+    assert [(one["name"], one["links"]) for one in result["chains"]] == [(chain.name, 4)]
+    assert "4 of 4 links done" in told.err, "progress does not mix with the result"
+    assert len(Registry(settings).versions(chain)) == 4
+    assert status("track", nano, "--quiet") == 0
+    told = capsys.readouterr()
+    assert f"0 links trained, 4 registered as {chain.name}" in told.out
+    assert told.err == ""
+
+
+def test_a_sweep_trains_one_track_after_another(
+    status: Status, nano: str, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = [{"first": 0, "last": 1, "tokens": 1_024}]
+    Path("sweep.yaml").write_text(
+        yaml.safe_dump({"track": {"extends": nano, "schedule": schedule}, "over": {"seed": [0, 1]}})
+    )
+    assert status("sweep", "sweep.yaml", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["seed=0", "seed=1"]
+    assert len(Registry(settings).chains()) == 2
+    assert status("sweep", "sweep.yaml", "--set", "over.layers=[[1], [9]]") == 2
+    assert "error: layers=[9]: nano has layers 0 to 1" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_what_stays_and_how_to_go_on(
+    status: Status, nano: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "train_missing", interrupt)
+    assert status("track", nano, "--set", "seed=1") == 130
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "finished links are registered, the one in training is saved every 1,024 tokens" in told
+    assert "to go on: saetrack track nano.yaml --set seed=1" in told
+
+
+def test_what_is_no_mistake_of_the_users_keeps_its_traceback(
+    status: Status, nano: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(loop, "train_missing", fail)
+    monkeypatch.setattr(sys, "argv", ["saetrack", "track", nano])
+    with pytest.raises(RuntimeError, match="a bug"):
+        command_line.main()  # Python then exits with 1
+
+
+def test_an_analysis_with_controls_trains_them_first(
+    status: Status, nano: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from saetrack.analysis.pipeline import analyze
+
+    Path("study.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "track": nano,
+                "controls": {
+                    "second seed": {"role": "replicate", "track": {"extends": nano, "seed": 1}}
+                },
+            }
+        )
+    )
+    done: list[object] = []
+    monkeypatch.setattr(
+        "saetrack.cli.analyze.train_here", lambda config: done.append(("train", config.seed))
+    )
+    monkeypatch.setattr(
+        analyze, "analyze_chains", lambda config, _: done.append(tracks_of(config)) or ["analysed"]
+    )
+    assert status("analyze", "study.yaml", "--with-controls", "--json") == 0
+    assert done[:2] == [("train", 0), ("train", 1)]
+    assert len(done) == 3, "the analysis comes last"
+    assert json.loads(capsys.readouterr().out) == {"done": ["analysed"]}
+    del done[:]
+    assert status("analyze", "study.yaml") == 0
+    assert len(done) == 1, "without the option nothing is trained"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["track", "pythia-9b"], "track='pythia-9b': no such preset; there are mini, mini-layers"),
+        (["track", "none.yaml"], r"track='none.yaml': cannot be read \(No such file"),
+        (["track", "mini", "--set", "sead=1"], "sead=1: unknown name"),
+        (["track", "mini", "--set", "seed=x"], "seed='x': input should be a valid integer"),
+        (["track", "mini", "--set", "seed"], "--set 'seed': must be NAME=VALUE"),
+        (["track", "mini", "--set", "layers=[9]"], r"layers=\[9\]: mini has layers 0 to 3"),
+        (["compare", "mini", "--set", "seeds=[0]"], "seeds="),
+        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-layers, pythia"),
+        (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
+        (["track"], "Missing argument 'NAME-OR-FILE'"),
+        (["trak"], "No such command 'trak'"),
+        (["track", "mini", "--sett"], "No such option"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    status: Status, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    assert status(*words) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert told.err.count("\n") == 1
+    assert re.search(line, told.err), told.err
+
+
+def test_bad_settings_are_one_line(
+    status: Status, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAETRACK_DEVICE", "tpu")
+    assert status("track", "mini") == 2
+    assert "SAETRACK_DEVICE='tpu'" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from saetrack.cli import main; from typer.testing import CliRunner\n"
+        "for words in (['--help'], ['track', '--help']):\n"
+        "    assert CliRunner().invoke(main.app, words).exit_code == 0\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'mlflow', 'transformers', 'prefect'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_shells_complete_presets_and_chains(
+    status: Status, registry: Registry, chain: Chain
+) -> None:
+    from saetrack.cli.options import _complete_chain, _complete_preset
+
+    assert _complete_preset("compare")("py") == ["pythia-410m"]
+    assert _complete_chain("no such") == []
