@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test lint format lock deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,10 +29,19 @@ sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM,
 	@$(BIN)/saetrack sweep $(NAME)
 
 test: $(INSTALLED) ## the test suite
-	@$(BIN)/pytest -q -n 2 -m "not cluster"
+	@$(BIN)/pytest -q -n 2
 
 cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three workers, one killed
 	@$(BIN)/pytest -q -m cluster
+
+test-interpreters: $(INSTALLED) ## each Python of this machine: the locked versions, a chain from the wheel
+	@$(BIN)/pytest -q -m interpreters
+
+wheel: $(INSTALLED) ## the wheel that others install, in dist/
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null && ls dist
+
+wheel-test: $(INSTALLED) ## what is in the wheel, and a chain from it in an empty folder
+	@$(BIN)/pytest -q tests/test_wheel.py
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m benchmarks
@@ -43,11 +52,12 @@ saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same featu
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
 	@$(BIN)/python -m tests.checks.random_kills
 
-lint: $(INSTALLED) ## formatting, rules, types, who imports whom
+lint: $(INSTALLED) ## formatting, rules, types, who imports whom, sizes of files
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m tests.checks.structure
 
 format: $(INSTALLED) ## rewrite to the house's format
 	@$(BIN)/ruff check --fix .
@@ -74,3 +84,7 @@ $(INSTALLED): pyproject.toml deployments/requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -r deployments/requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+.PHONY: docs
+docs: $(INSTALLED) ## build docs/_build/html, strictly: a warning or a failing tutorial is an error
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -13,14 +13,14 @@ import torch
 from benchmarks.judged import judge
 from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, UnavailableError, say
+from benchmarks.presets import mini_track
 from saetrack.chain.config import load_config
-from saetrack.chain.presets import load_preset
-from saetrack.lm.hooked import HookedLM
+from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.files import save_tensors
-from saetrack.sae.warm_start import spread
-from saetrack.training.activations_store import LM_BATCH_ROWS, ActivationsStore
+from saetrack.sae.warm_start import mean_distance
+from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.loop import train_track
-from saetrack.training.prepare import Prepared, prepare
+from saetrack.training.prepare import PreparedTrack, prepare
 from saetrack.utils.settings import Settings
 
 PARENT, CHECKPOINT = 27, 28  # of the mini-LM: the last two
@@ -69,22 +69,17 @@ class _Link:
             "artifact_dir": str(folder / "artifacts"),
             "device": device,
         }
-        self._mini = load_preset("track", "mini")
-        self._mini |= {
-            "residual": "raw",
-            "warm_start": {**self._mini["warm_start"], "scale": "kept"},
-        }
+        self._mini = mini_track(residual="raw", warm_start={"scale": "kept"})
         self._l1_coefficient = self._mini["loss"]["l1_coefficient"]
         say("end to end: training the parent link")
         first = self._prepare(self._track([PARENT], 0))
         held_out = self._held_out(first)
-        self._l1_coefficient *= spread(held_out)
+        self._l1_coefficient *= mean_distance(held_out)
         parent = self._prepare(self._track([PARENT], 0))
         train_track(parent.track, parent.source, parent.context)
         link = self._prepare(self._track([PARENT, CHECKPOINT], 0))
         chain = link.track.chains[0]
-        for one in chain.links[:1]:
-            link.registry.adopt(chain, one)
+        link.registry.adopt(chain, chain.links[0])
         self._checkpoint = link.source.fetch(chain.links[1].checkpoint)
         start = link.registry.parent(chain, chain.links[1]).sae
         save_tensors(folder / "start.safetensors", dict(start.named_parameters()))
@@ -160,10 +155,10 @@ class _Link:
             },
         }
 
-    def _prepare(self, track: dict[str, Any]) -> Prepared:
+    def _prepare(self, track: dict[str, Any]) -> PreparedTrack:
         return prepare(load_config(track), Settings(**self._settings))
 
-    def _held_out(self, ready: Prepared) -> torch.Tensor:
+    def _held_out(self, ready: PreparedTrack) -> torch.Tensor:
         """Residuals of the held-out split at the track's last checkpoint."""
         chain = ready.track.chains[0]
         folder = ready.source.fetch(chain.links[-1].checkpoint)

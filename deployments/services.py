@@ -72,7 +72,8 @@ class Server:
 
 
 PREFECT = Server("prefect", 4200, "/api/health")
-# Without the last words MLflow opens its pages for chat models, where a chain shows no metrics.
+# Without the last words MLflow opens its pages for chat models. A click on an experiment there
+# forgets them: the saved views have addresses of their own.
 MLFLOW = Server("mlflow", 5000, "/health", "/#/experiments?workflowType=machine_learning")
 
 
@@ -92,8 +93,22 @@ def deploy() -> None:
 def ui() -> None:
     """Start the two servers that have pages, and say where."""
     start_servers()
-    for server in _servers(load_settings()):
+    settings = load_settings()
+    for server in _servers(settings):
         say(f"{server.name:8} {server.address}{server.page}")
+    _say_views(settings)
+
+
+def _say_views(settings: Settings) -> None:
+    """Where MLflow shows the chains of each LM."""
+    from saetrack.registry import Registry  # importing MLflow takes seconds
+
+    served = settings.tracking_uri.startswith("http")
+    server = settings.tracking_uri if served else MLFLOW.address
+    for lm_name, addresses in Registry(settings).view_addresses(server).items():
+        say(f"{lm_name}:")
+        for name, address in addresses.items():
+            say(f"  {name:26} {address}")
 
 
 def stop() -> None:

@@ -12,8 +12,6 @@ import torch
 from safetensors.torch import load_file
 
 from saetrack.chain.config import TrackConfig, load_config
-from saetrack.chain.plan import CheckpointJob
-from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.files import save_tensors
 from saetrack.sae.model import SAE
@@ -21,8 +19,7 @@ from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import Training, train
 from saetrack.training.activations_store import ActivationsStore, MixingBuffer
 from saetrack.training.chain_page import update_chain_page
-from saetrack.training.checkpoint import TrainingContext, train_checkpoint
-from saetrack.training.loop import train_track
+from saetrack.training.loop import pending_checkpoints
 from saetrack.training.prepare import prepare
 from saetrack.utils.settings import Settings
 
@@ -40,37 +37,34 @@ def _whole(config: TrackConfig, settings: Settings) -> dict[str, float]:
     What a track does once, however long its chains, is left to the process's own seconds:
     connecting, planning, the chain's page.
     """
-    ready = prepare(config, settings)
+    prepared = prepare(config, settings)
     seconds = 0.0
-
-    def timed(job: CheckpointJob, ahead: Ahead, training_context: TrainingContext) -> None:
-        nonlocal seconds
+    for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
         began_s = time.perf_counter()
-        train_checkpoint(job, ahead, training_context)
+        pending.train()
         seconds += time.perf_counter() - began_s
-
-    train_track(ready.track, ready.source, ready.context, timed)
-    for chain in ready.track.chains:
-        update_chain_page(ready.registry, chain)
+    for chain in prepared.track.chains:
+        update_chain_page(prepared.registry, chain)
     return {"whole_s": seconds}
 
 
 def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> dict[str, float]:
     """LM and SAE from the first token to the last."""
-    ready = prepare(config, settings)
-    chain, link = ready.track.jobs[-1].links[0]
-    device = ready.context.device
-    folder = ready.source.fetch(link.checkpoint)
+    prepared = prepare(config, settings)
+    chain, link = prepared.track.jobs[-1].links[0]
+    device = prepared.context.device
+    folder = prepared.source.fetch(link.checkpoint)
     lm = HookedLM(folder, [chain.layer], residual=config.residual, device=device)
     start = load_file(Path(job["start"]))
     sae = SAE(*start["W_enc"].shape)
     sae.load_state_dict(start)
     step = TrainStep(sae.to(device), config.loss)
-    training = Training(step, link.optimiser, config.revival)
+    training = Training(step, link.optimiser)
     began_s = time.perf_counter()
-    stream = ActivationsStore(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
-    batches = MixingBuffer(stream, link.tokens, config.batch_tokens, config.buffer_tokens)
-    train([training], batches, lambda: None)
+    store = ActivationsStore(lm, chain.corpus, config.corpus.exclude_bos, config.seed)
+    batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
+    for _ in train([training], batches):
+        pass
     if device.type == "cuda":
         torch.cuda.synchronize()
     train_s = time.perf_counter() - began_s

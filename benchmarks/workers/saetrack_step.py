@@ -7,13 +7,13 @@ from benchmarks.rounds import Rounds, serve
 from saetrack.sae.kernels.sparse import EncoderPrecision
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
-from saetrack.sae.trainer import Optimiser, Revival, Training, train
+from saetrack.sae.trainer import Optimiser, Training, train
 
 SPARSE_BELOW = {"dense": 0.0, "sparse": 2.0, "sparse bfloat16": 2.0}
 
 
 def run(rounds: Rounds) -> None:
-    """Train with constant rate and no revival, as a chain's later links do."""
+    """Train with a constant rate, as a chain's later links do."""
     job = rounds.job
     start = job.start()
     d_in, d_sae = start["W_enc"].shape
@@ -25,9 +25,10 @@ def run(rounds: Rounds) -> None:
     step = TrainStep(
         sae, loss_config(d_in), precision=precision, sparse_below=SPARSE_BELOW[job.variant]
     )
-    training = Training(step, Optimiser(learning_rate=job.learning_rate), Revival())
+    training = Training(step, Optimiser(learning_rate=job.learning_rate))
     del start
-    train([training], (x[None] for x in rounds.batches()), lambda: None)
+    for _ in train([training], (x[None] for x in rounds.batches())):
+        pass
 
 
 if __name__ == "__main__":

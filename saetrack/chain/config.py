@@ -11,7 +11,7 @@ from saetrack.data.config import HUB_DATASETS, CorpusConfig
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.sae.kernels.sparse import EncoderPrecision
 from saetrack.sae.loss import LossConfig
-from saetrack.sae.trainer import Optimiser, Revival
+from saetrack.sae.trainer import Optimiser
 from saetrack.sae.warm_start import WarmStart
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -39,14 +39,18 @@ class EvaluationConfig(Frozen):
     )
 
 
+# No LM has a tenth as many, and a schedule from elsewhere must not fill the memory.
+CheckpointIndex = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
 class Piece(Frozen):
     """One straight piece of a schedule: every `stride`-th checkpoint from `first` to `last`.
 
     A `last` before `first` runs backward.
     """
 
-    first: Index
-    last: Index | None = Field(
+    first: CheckpointIndex
+    last: CheckpointIndex | None = Field(
         description="null goes on for as long as a live folder grows; only in the last piece"
     )
     stride: Annotated[int, Field(gt=0)] = 1
@@ -101,7 +105,6 @@ class TrackConfig(Frozen):
     first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
     later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
     warm_start: WarmStart = WarmStart()
-    revival: Revival = Revival()
     batch_tokens: Tokens = 4096
     buffer_tokens: Tokens = 524_288
     seed: Index = 0
@@ -139,7 +142,7 @@ class TrackConfig(Frozen):
         """How many links each chain will have; None where the schedule has no end."""
         if self.schedule[-1].last is None:
             return None
-        return len(self.budgets(None))
+        return sum(len(piece.checkpoint_indices(0)) * piece.repeat for piece in self.schedule)
 
     @property
     def direction(self) -> Direction:
@@ -174,7 +177,7 @@ class TrackConfig(Frozen):
         for piece in self.schedule[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        indices = [i for piece in self.schedule for i in piece.checkpoint_indices(0)]
+        indices = (i for piece in self.schedule for i in piece.checkpoint_indices(0))
         for earlier, later in pairwise(indices):
             if self.direction == "frozen":
                 one_way = later == earlier

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from saetrack.chain.plan import Chain, Link
 from saetrack.sae.metrics import Evaluation
 from saetrack.sae.model import SAE
 from saetrack.sae.warm_start import Parent
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,6 @@ class TrainedLink:
         metrics: every number of that evaluation, CE losses included.
         train_s: seconds of training, LM included; shared by all layers of one pass.
         residual_mean_distance: of the checkpoint's residuals; the next link may scale by it.
-        revived: features that were started anew before or while this link trained.
-        adam: moments, if the next link carries them on.
         processes: that trained it together. Another number takes the same steps to rounding, so it
             is told and, like the device, is no part of the link's identity.
     """
@@ -36,8 +31,6 @@ class TrainedLink:
     metrics: dict[str, float]
     train_s: float
     residual_mean_distance: float
-    revived: list[int]
-    adam: dict[str, Tensor] | None
     processes: int = 1
 
 

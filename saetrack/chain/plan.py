@@ -14,7 +14,7 @@ from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 3
+WEIGHTS_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -196,9 +196,7 @@ def _link_identity(
     # other layers leave this one alone.
     elsewhere = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
     elsewhere |= {"start", "save_every_tokens", "follow_s"}
-    if (
-        parent is None and config.warm_start.adam == "fresh"
-    ):  # else its moments are kept for the next
+    if parent is None:
         elsewhere.add("warm_start")
     return content_hash(
         {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
-from saetrack.data.corpus import prepare_corpus
+from saetrack.data.corpus import prepare_corpus, require_dataset
+from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
@@ -14,23 +15,40 @@ from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 
 
-def open_checkpoints(config: TrackConfig, settings: Settings) -> CheckpointSource:
-    """The checkpoints of a track's LM, once it is known that a track can be made of them.
-
-    An embedded LM is trained first if this machine lacks it; a folder without a whole checkpoint is
-    given `follow_s` seconds.
+def find_suitable_lm(config: TrackConfig) -> ModelSpec:
+    """The LM of a track, after everything was checked that needs neither a hub nor work.
 
     Raises:
-        UserError: there is no such LM, it holds no checkpoint, or it does not suit the config.
+        UserError: there is no such text or LM, or the LM does not suit the config.
     """
+    require_dataset(config.corpus.dataset)
     spec = find_lm(config.model)
     require_compatible(config, spec)
+    return spec
+
+
+def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -> CheckpointSource:
+    """The checkpoints of a track's LM.
+
+    An embedded LM is trained first if this machine lacks it; a hub is asked which checkpoints there
+    are if the catalogue does not say; a folder without a whole checkpoint is given `follow_s`
+    seconds.
+
+    Args:
+        config: of the track.
+        spec: its LM, from `find_suitable_lm`.
+        settings: say where checkpoints are kept.
+
+    Raises:
+        UserError: the LM has no checkpoint yet, the hub cannot be reached, or what became known
+            only now does not suit the config.
+    """
     source = open_source(spec, settings.cache_dir, settings.fetched_bytes)
     if isinstance(source, FolderSource) and not source.spec.lm_steps:
         if not source.wait_for_more(0, config.follow_s):
             raise UserError(f"model={config.model!r}: holds no whole checkpoint yet")
-        source = open_source(find_lm(config.model), settings.cache_dir, settings.fetched_bytes)
-    if source.spec != spec:  # the list of checkpoints, or the shape, is known only now
+        source = open_source(spec, settings.cache_dir, settings.fetched_bytes)  # looks again
+    if source.spec != spec:  # the hub, or the folder, has said more than was known before
         require_compatible(config, source.spec)
     return source
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from saetrack.lm.catalog.architectures import hook_layer, memory_bytes
 from saetrack.lm.catalog.entry import Entry
 from saetrack.lm.catalog.models import EMBEDDED, ModelSpec, entries, find_model, spec_of
-from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.on_disk import checkpoints_on_disk
 from saetrack.lm.checkpoints.revisions import known_by_now, listed
 from saetrack.utils.errors import UserError
@@ -88,7 +87,7 @@ def _with_list(spec: ModelSpec, cache_dir: Path) -> tuple[ModelSpec, str]:
     if spec.entry is None or not spec.entry.is_listed_by_the_hub or spec.entry.remote_code:
         return spec, ""
     try:
-        return listed(spec, hub.hub_cache(), cache_dir, renew=True), ""
+        return listed(spec, cache_dir, renew=True), ""
     except UserError as error:
         return known_by_now(spec, cache_dir), str(error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from saetrack.chain.presets import load_preset, parse_changes
 from saetrack.cli.options import AsJson, Changes, Quiet, SweepName, Verbose
@@ -33,23 +34,24 @@ def sweep(
     log_to_stderr(quiet=quiet, verbose=verbose)
     from saetrack.chain.sweep import load_sweep_config
 
-    config = load_sweep_config(values)
-    config.require_lms()
-    tracks = config.titled_tracks()
-    chains: dict[str, list[str]] = {}
-    failed = {}
-    for number, (title, track_config) in enumerate(tracks.items(), start=1):
+    sweep_config = load_sweep_config(values)
+    sweep_config.require_lms()
+    tracks = sweep_config.titled_tracks()
+    trained: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    for number, (title, config) in enumerate(tracks.items(), start=1):
         log.info("track %d of %d: %s", number, len(tracks), title)
         try:
-            _, prepared = train_here(track_config)
+            n_trained, prepared = train_here(config)
         except UserError as error:
             failed[title] = str(error)
             log.warning("%s failed: %s", title, error)
-        else:
-            chains[title] = [chain.name for chain in prepared.track.chains]
+            continue
+        names = [chain.name for chain in prepared.track.chains]
+        trained[title] = {"trained_links": n_trained, "chains": names}
     if failed:
         title, reason = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(tracks)} tracks failed; {title}: {reason}")
+    lines = [f"{title}: {', '.join(one['chains'])}" for title, one in trained.items()]
     if leads():
-        lines = [f"{title}: {', '.join(names)}" for title, names in chains.items()]
-        say(chains, "\n".join([*lines, f"{len(tracks)} tracks are whole"]), as_json=as_json)
+        say(trained, "\n".join([*lines, f"{len(tracks)} tracks are whole"]), as_json=as_json)

@@ -148,6 +148,20 @@ def read_documents(dataset: str) -> Iterable[str]:
     return (str(row["text"]) for row in rows)
 
 
+def require_dataset(dataset: str) -> None:
+    """Check that a dataset exists, as far as can be known without asking a hub.
+
+    Raises:
+        UserError: it is neither a known name nor a path that exists.
+    """
+    known = ["mini", *HUB_DATASETS]
+    if dataset not in known and not Path(dataset).expanduser().exists():
+        raise UserError(
+            f"corpus.dataset={dataset!r}: unknown dataset; must be {', '.join(known)}, or a path "
+            "that exists"
+        )
+
+
 def local_files(dataset: str) -> list[Path]:
     """The .txt and .jsonl files that a local `dataset` names, sorted."""
     path = Path(dataset).expanduser()

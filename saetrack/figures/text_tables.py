@@ -70,12 +70,14 @@ def imported_report(imported: pd.DataFrame, title: str) -> str:
 
 
 def number(value: Any, form: str) -> str:
+    """A number in a table's cell; a dash where there is none."""
     return "-" if pd.isna(value) else form.format(value)
 
 
 def table_text(
     table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, width: int = WIDTH
 ) -> str:
+    """Some columns of a table as text, with their headings and formats."""
     drawn = empty_table(title, [heading for heading, _ in columns.values()])
     for _, row in table.iterrows():
         drawn.add_row(*(number(row[name], form) for name, (_, form) in columns.items()))
@@ -83,6 +85,7 @@ def table_text(
 
 
 def empty_table(title: str, headings: Sequence[str]) -> Table:
+    """A table without rows."""
     drawn = Table(title=title, box=box.SIMPLE_HEAD)
     for heading in headings:
         drawn.add_column(heading, justify="right", vertical="bottom")
@@ -90,6 +93,7 @@ def empty_table(title: str, headings: Sequence[str]) -> Table:
 
 
 def as_text(drawn: Table, width: int = WIDTH) -> str:
+    """A table as lines of text."""
     console = Console(width=width)
     with console.capture() as captured:
         console.print(drawn)

@@ -122,5 +122,5 @@ def _loss(
     return total / len(rows)
 
 
-def _except_at(places: Tensor, replace: Replace) -> Replace:
-    return lambda x: x.where(places, replace(x))
+def _except_at(is_kept: Tensor, replace: Replace) -> Replace:
+    return lambda x: x.where(is_kept, replace(x))

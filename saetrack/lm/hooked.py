@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from saetrack.lm.checkpoints import hub as _hub  # noqa: F401  (sets what transformers reads when imported)
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
 
@@ -58,7 +57,7 @@ class HookedLM:
         """Load a checkpoint.
 
         Args:
-            folder: a snapshot with `config.json` and weights.
+            folder: holds `config.json` and weights.
             layers: of the hooks, ascending; 0 is the embedding.
             residual: `centred` as published, `raw` as `transformers` gives it.
             precision: of weights and arithmetic; residuals are given in float32.
@@ -67,11 +66,11 @@ class HookedLM:
 
         Raises:
             UserError: weights of the needed layers are missing from the files, or of another
-                shape; the architecture is unknown, or does not go with the convention.
+                shape; the architecture is unknown, or needs another `residual`.
         """
         self.layers = tuple(layers)
         self.device = torch.device(device)
-        self._convention = residual
+        self._residual = residual
         top_layer = None if whole else self.layers[-1]
         self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
         if residual == "centred" and self._bridge.cfg.normalization_type == "RMS":
@@ -96,13 +95,13 @@ class HookedLM:
         parts = {name: getattr(self._bridge, name) for name in names}
         parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[: self.layers[-1]])}
         weights = {
-            f"{place}.{name}": weight.detach().float().cpu()
-            for place, module in parts.items()
+            f"{part_name}.{name}": weight.detach().float().cpu()
+            for part_name, module in parts.items()
             for name, weight in module.named_parameters()
         }
         # Where an LM has joint weights for queries, keys and values, the bridge adds split copies.
         joint = {name.partition(".qkv.")[0] for name in weights if ".qkv." in name}
-        copies = tuple(f"{place}.{part}." for place in joint for part in "qkv")
+        copies = tuple(f"{attention}.{split}." for attention in joint for split in "qkv")
         return {name: weight for name, weight in weights.items() if not name.startswith(copies)}
 
     @torch.no_grad()
@@ -123,7 +122,7 @@ class HookedLM:
             fwd_hooks=[(hook_name(layer), partial(catch, layer)) for layer in below],
         )
         resid = torch.stack([caught[layer].float() for layer in self.layers])
-        if self._convention == "centred":
+        if self._residual == "centred":
             resid = resid - resid.mean(dim=-1, keepdim=True)
         return resid
 
@@ -137,14 +136,15 @@ class HookedLM:
         Args:
             tokens: rows.
             layer: of the hook.
-            replace: gives, from residuals in this LM's convention, those to put in their place;
-                None leaves the LM alone. What centring takes away is added again.
+            replace: maps residuals (rows, context, d_in), centred or raw as this LM gives them, to
+                those that replace them; None leaves the LM as it is. The mean that centring takes
+                away is added again.
         """
 
         def splice(resid: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
             assert replace is not None
             x = resid.float()
-            mean = x.mean(dim=-1, keepdim=True) if self._convention == "centred" else 0.0
+            mean = x.mean(dim=-1, keepdim=True) if self._residual == "centred" else 0.0
             return (replace(x - mean) + mean).to(resid.dtype)
 
         tokens = tokens.to(self.device)

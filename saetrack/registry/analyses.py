@@ -1,4 +1,4 @@
-"""Reports: what analyses made of registered links, as runs of an LM's experiment."""
+"""Results of analyses of registered links, each kept as a run of an LM's experiment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from saetrack.utils.errors import UserError
 
 
 class Reports:
-    """Tables, figures and numbers, found by the hash of what they were made from."""
+    """Tables, figures and numbers of each analysis, found by the hash of what it was made from."""
 
     def __init__(self, client: MlflowClient, runs: ChainRuns) -> None:
         """Of a registry."""
@@ -27,7 +27,7 @@ class Reports:
         self._runs = runs
 
     def has(self, lm_name: str, identity: str) -> bool:
-        """Whether a report of that identity is whole."""
+        """Whether an analysis of that identity is registered, and whole."""
         return self._find(lm_name, identity) is not None
 
     def log(
@@ -46,7 +46,7 @@ class Reports:
             title: of the run.
             folder: its files are logged.
             metrics: numbers to compare runs by.
-            facts: tags; `identity` is the hash of what the report was made from. What an earlier,
+            facts: tags; `identity` is the hash of what the analysis was made from. What an earlier,
                 broken attempt left under it is deleted.
         """
         experiment_id = self._runs.experiment(lm_name)
@@ -58,9 +58,9 @@ class Reports:
 
     @contextmanager
     def files(self, lm_name: str, identity: str) -> Iterator[Path]:
-        """The files of a report, for as long as the block lasts."""
+        """The files of an analysis, for as long as the block lasts."""
         run_id = self._find(lm_name, identity)
-        assert run_id is not None, "there is no such report"
+        assert run_id is not None, "there is no such analysis"
         with self._downloaded(run_id) as folder:
             yield folder
 
@@ -71,9 +71,9 @@ class Reports:
         Raises:
             UserError: it was never analysed.
         """
-        everywhere = [one.experiment_id for one in self._client.search_experiments()]
+        experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
-            everywhere,
+            experiments,
             "tags.kind = 'analysis' and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
@@ -86,11 +86,11 @@ class Reports:
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as place:
-            yield Path(self._client.download_artifacts(run_id, "", dst_path=place))
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(self._client.download_artifacts(run_id, "", dst_path=folder))
 
     def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
-        """Add files and numbers to a report; what has the same name is replaced."""
+        """Add files and numbers to an analysis; what has the same name is replaced."""
         points = [Metric(name, value, now_ms(), 0) for name, value in metrics.items()]
         self._client.log_batch(run_id, metrics=points)
         self._client.log_artifacts(run_id, str(folder))

@@ -1,4 +1,4 @@
-"""A link's files on this machine: in place where they lie here, else kept under their hash."""
+"""A link's files: read where they are on this machine, or downloaded and kept under their hash."""
 
 from __future__ import annotations
 
@@ -66,27 +66,27 @@ class Artifacts:
 
     def _cached(self, run_id: str, sha256: str) -> Path:
         """Verified where it lies, or as it comes."""
-        place = self._cache / sha256
-        if place.exists() and not _has_hash(place / SAE_FOLDER, sha256):
-            shutil.rmtree(place)
-        if not place.exists():
-            with whole_folder(place) as draft:
+        kept = self._cache / sha256
+        if kept.exists() and not _has_hash(kept / SAE_FOLDER, sha256):
+            shutil.rmtree(kept)
+        if not kept.exists():
+            with whole_folder(kept) as draft:
                 self._client.download_artifacts(run_id, SAE_FOLDER, dst_path=str(draft))
                 if folder_sha256(draft / SAE_FOLDER) != sha256:
                     raise OSError("what came does not have the hash that was registered")
             self._evict()
-        os.utime(place)
-        return place / SAE_FOLDER
+        os.utime(kept)
+        return kept / SAE_FOLDER
 
     def _evict(self) -> None:
         taken_bytes = 0
         newest_first = sorted(self._cache.iterdir(), key=_used_s, reverse=True)
-        for place in newest_first:
-            taken_bytes += sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-            is_old = time.time() - _used_s(place) > IN_USE_S
-            if is_old and (taken_bytes > self._limit_bytes or place.name.startswith(".")):
-                with contextlib.suppress(OSError):  # another process may be at it
-                    shutil.rmtree(place)
+        for folder in newest_first:
+            taken_bytes += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            is_old = time.time() - _used_s(folder) > IN_USE_S
+            if is_old and (taken_bytes > self._limit_bytes or folder.name.startswith(".")):
+                with contextlib.suppress(OSError):  # another process may use or remove it
+                    shutil.rmtree(folder)
 
 
 def folder_sha256(folder: Path) -> str:
@@ -110,7 +110,7 @@ def _has_hash(folder: Path, sha256: str) -> bool:
     return False
 
 
-def _used_s(place: Path) -> float:
+def _used_s(folder: Path) -> float:
     with contextlib.suppress(OSError):
-        return place.stat().st_mtime
+        return folder.stat().st_mtime
     return 0.0

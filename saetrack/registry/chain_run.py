@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 from saetrack.chain.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
-from saetrack.registry.facts import as_params, as_tags, chain_facts, from_params
+from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
+from saetrack.registry.views import add_views, has_views, view_addresses
 from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ChainRuns:
         if standing := self._standing(chain):
             return standing
         experiment_id = self.experiment(chain.lm_name)
+        add_views(self._client, experiment_id)
         tags = {
             "kind": "chain",
             "chain": chain.name,
@@ -93,11 +95,11 @@ class ChainRuns:
 
     def tracks(self, condition: str = "") -> dict[str, dict[str, Any]]:
         """The track parameters of every chain that meets a condition, by the chain's name."""
-        experiments = [one.experiment_id for one in self._client.search_experiments()]
+        experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
             experiments, f"tags.kind = 'chain'{condition}", max_results=50_000
         )
-        return {run.data.tags["chain"]: from_params(run.data.params) for run in runs}
+        return {run.data.tags["chain"]: current_names(from_params(run.data.params)) for run in runs}
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         condition = f"tags.kind = 'chain' and tags.chain = '{chain.name}'"
@@ -117,6 +119,14 @@ class ChainRuns:
                 return str(found.experiment_id)
             raise
 
+    def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
+        """Address of each saved view, by experiment and by the view's name."""
+        return {
+            found.name: view_addresses(server, found.experiment_id)
+            for found in self._client.search_experiments()
+            if has_views(found.tags)
+        }
+
     def is_finished(self, chain: Chain) -> bool:
         """Whether a chain's page shows all of its links."""
         run = self.of(chain)
@@ -135,6 +145,7 @@ class ChainRuns:
     ) -> None:
         """Curves over the chain's cumulative training tokens, `links.csv`, and figures."""
         run = self.of(chain)
+        add_views(self._client, run.info.experiment_id)
         self._repair_link_runs(run, chain, versions)
         history = self._client.get_metric_history(run.info.run_id, "lm_step")
         logged = {point.step for point in history}
@@ -147,6 +158,7 @@ class ChainRuns:
                     for name, value in row.items()
                     if name not in NO_CURVES and not math.isnan(value)
                 ]
+                points.append(Metric("chain_tokens", float(tokens), time_ms, int(tokens)))
                 self._client.log_batch(run.info.run_id, metrics=points)
         with tempfile.TemporaryDirectory() as folder:
             table.to_csv(Path(folder) / "links.csv", index=False)

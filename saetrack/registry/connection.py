@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -21,11 +25,29 @@ def connect(tracking_uri: str) -> MlflowClient:
     if tracking_uri.startswith("http"):
         _require_answer(tracking_uri)
     try:
-        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
-        client.search_experiments(max_results=1)
+        with _alone(tracking_uri):
+            client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            client.search_experiments(max_results=1)
     except Exception as error:  # each database driver has its own
         raise UserError(f"{_named(tracking_uri)}: {_reason(error)}") from None
     return client
+
+
+@contextlib.contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """One process at a time makes the tables of a SQLite file, which MLflow leaves to chance.
+
+    Another database makes them in a transaction: of two processes that come first together, one
+    may fail, in one line, and finds them when it is started again.
+    """
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    with contextlib.ExitStack() as stack:
+        if tracking_uri.startswith("sqlite:///"):
+            with contextlib.suppress(OSError):  # a folder to read from only, with its tables
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _reason(error: Exception) -> str:

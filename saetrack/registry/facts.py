@@ -25,7 +25,7 @@ def chain_facts(chain: Chain) -> dict[str, Any]:
 
 
 def link_facts(chain: Chain, link: Link) -> dict[str, Any]:
-    """What a link is, the most telling first: MLflow's pages cut a long list of tags short."""
+    """What a link is, what matters most first: MLflow's pages cut a long list of tags short."""
     checkpoint = link.checkpoint
     return {
         "lm_step": checkpoint.lm_step,
@@ -40,6 +40,15 @@ def link_facts(chain: Chain, link: Link) -> dict[str, Any]:
         "parent_identity": link.parent_identity,
         **chain_facts(chain),
     }
+
+
+# What release 0.1 wrote under other names.
+RENAMED = {"residual_spread": "residual_mean_distance", "convention": "residual"}
+
+
+def current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Values that any release wrote, under the names of this one."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def as_tags(facts: dict[str, Any]) -> dict[str, str]:
@@ -58,11 +67,11 @@ def from_params(params: dict[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in params.items():
         *sections, last = name.split(".")
-        place = values
+        inner = values
         for section in sections:
-            place = place.setdefault(section, {})
+            inner = inner.setdefault(section, {})
         try:
-            place[last] = ast.literal_eval(text)
+            inner[last] = ast.literal_eval(text)
         except (ValueError, SyntaxError):  # a word
-            place[last] = text
+            inner[last] = text
     return values

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
-from saetrack.registry.facts import as_tags
+from saetrack.registry.facts import as_tags, current_names
 from saetrack.registry.formats.saelens import ForeignSAE
 from saetrack.sae.files import DENSITY_FILE, WEIGHTS_FILE, save_sae, save_tensors
 from saetrack.utils.errors import UserError
@@ -46,8 +46,8 @@ class ImportedSAEs:
                 f"name={name!r}: must be made of letters, digits, '.', '_' and '-', and begin with "
                 "a letter or digit"
             )
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
+        with tempfile.TemporaryDirectory() as name_of_folder:
+            folder = Path(name_of_folder)
             facts = _write(folder, name, foreign)
             if self._is_taken(name, facts["identity"]):
                 return False
@@ -56,7 +56,7 @@ class ImportedSAEs:
             run_id = take_claim(self._client, experiment_id, facts["identity"], name, tags)
             if run_id is None:
                 raise UserError(f"name={name!r}: another process is importing this SAE just now")
-            self._client.log_artifacts(run_id, place, SAE_FOLDER)
+            self._client.log_artifacts(run_id, name_of_folder, SAE_FOLDER)
         with contextlib.suppress(MlflowException):  # left by an attempt that was broken off
             self._client.create_registered_model(_model(name))
         source = f"runs:/{run_id}/{SAE_FOLDER}"
@@ -100,7 +100,8 @@ class ImportedSAEs:
         """One row per imported SAE: `name`, `d_in`, `d_sae`, `residual`, `lm`, `hook_name`."""
         columns = ["name", "d_in", "d_sae", "residual", "lm", "hook_name"]
         found = self._client.search_model_versions(f"tags.kind = '{KIND}'", max_results=1000)
-        rows = [{column: version.tags[column] for column in columns} for version in found]
+        tags = [current_names(version.tags) for version in found]
+        rows = [{column: known[column] for column in columns} for known in tags]
         return pd.DataFrame(rows, columns=columns).drop_duplicates("name").sort_values("name")
 
     def _is_taken(self, name: str, identity: str) -> bool:
@@ -141,7 +142,8 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
         {
             "weights": file_sha256(folder / WEIGHTS_FILE),
             "density": file_sha256(folder / DENSITY_FILE),
-            "residual_mean_distance": foreign.residual_mean_distance,
+            # As release 0.1 called it: what it imported keeps its identity.
+            "residual_spread": foreign.residual_mean_distance,
         }
     )
     return {

@@ -1,4 +1,4 @@
-"""Records one link as an MLflow run under its chain's run (saetrack.training.link.Recorder)."""
+"""Records one link as an MLflow run under its chain's run (saetrack.chain.link_store.Recorder)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.claims import heartbeat, is_lost
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
-from saetrack.sae.files import ADAM_FILE, DENSITY_FILE, save_sae, save_tensors
+from saetrack.sae.files import DENSITY_FILE, save_sae, save_tensors
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
     ) -> None:
         self._heartbeat.__exit__(None, None, None)
         if kind is not None:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 self._client.set_terminated(self._run_id, "FAILED")
 
     def log(self, metrics: dict[str, float], done_tokens: int) -> None:
@@ -86,7 +86,6 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
         self.log(
             {
                 "tokens_per_s": self._link.tokens / trained.train_s,
-                "revived": float(len(trained.revived)),
                 "residual_mean_distance": trained.residual_mean_distance,
             },
             self._link.tokens,
@@ -127,14 +126,11 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             "track": self._chain.config.model_dump(mode="json"),
             "metrics": trained.metrics,
             "residual_mean_distance": trained.residual_mean_distance,
-            "revived": trained.revived,
             "processes": trained.processes,
         }
         save_sae(folder, trained.sae, cfg)
         density = {"feature_density": trained.evaluation.feature_density}
         save_tensors(folder / DENSITY_FILE, density)
-        if trained.adam is not None:
-            save_tensors(folder / ADAM_FILE, trained.adam)
 
 
 def create_version(

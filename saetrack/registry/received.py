@@ -1,7 +1,7 @@
-"""A link's files as a registry gives them: judged whole before any of them is used.
+"""A link's files as a registry gives them: all of them are validated before any is used.
 
 Whoever can write to a registry can change a file together with the hash that vouches for it. So the
-hash only finds accidents; what is refused here is refused for what it is.
+hash only finds accidents; the files themselves must be what a link's files are.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from saetrack.registry.facts import current_names
 from saetrack.sae.files import (
-    ADAM_FILE,
     CONFIG_FILE,
     DENSITY_FILE,
-    adam_shapes,
     load_sae,
     load_tensors,
 )
@@ -29,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class KnownFacts(BaseModel):
-    """What is relied on of `cfg.json`; the rest is for people. Imported SAEs have the last only."""
+    """What is relied on of `cfg.json`; the rest is for people.
+
+    Imported SAEs have `residual_mean_distance` only.
+    """
 
     identity: str | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
@@ -42,17 +44,15 @@ class ReceivedLink:
 
     Attributes:
         sae: the weights.
-        cfg: `cfg.json`, for people.
+        cfg: `cfg.json`, for people; what release 0.1 wrote has the names of this release.
         facts: what of it is relied on.
         feature_density: share of held-out tokens on which each feature fires, (d_sae,).
-        adam: moments, if they were kept.
     """
 
     sae: SAE
     cfg: dict[str, Any]
     facts: KnownFacts
     feature_density: Tensor
-    adam: dict[str, Tensor] | None
 
 
 def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
@@ -66,17 +66,20 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
         ValueError: in one line that names the file: it is not what a link's must be.
     """
     sae, cfg = load_sae(folder)
+    cfg = _with_current_names(cfg)
     facts = _facts(cfg, tags)
-    d_in, d_sae = sae.d_in, sae.d_sae
+    d_sae = sae.d_sae
     density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
     if not 0 <= density.min() <= density.max() <= 1:
         raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
-    adam = None
-    if (folder / ADAM_FILE).exists():
-        adam = load_tensors(folder / ADAM_FILE, adam_shapes(d_in, d_sae))
-        if any((of < 0).any() for name, of in adam.items() if not name.endswith("exp_avg")):
-            raise ValueError(f"{ADAM_FILE}: second moments and adam_steps must be 0 or more")
-    return ReceivedLink(sae, cfg, facts, density, adam)
+    return ReceivedLink(sae, cfg, facts, density)
+
+
+def _with_current_names(cfg: dict[str, Any]) -> dict[str, Any]:
+    renamed = current_names(cfg)
+    if isinstance(track := renamed.get("track"), dict):
+        renamed["track"] = current_names(track)
+    return renamed
 
 
 def _facts(cfg: dict[str, Any], tags: dict[str, str]) -> KnownFacts:

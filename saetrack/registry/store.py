@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from saetrack.chain.config import TrackConfig, load_config, require_no_paths
 from saetrack.chain.plan import Chain, Link
@@ -22,11 +20,11 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
-from saetrack.registry.imported import KIND, ImportedSAEs
+from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table
 from saetrack.registry.received import ReceivedLink, read_link
-from saetrack.sae.files import ADAM_FILE
+from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -42,7 +40,7 @@ log = logging.getLogger(__name__)
 TABLE_METRICS = (
     *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
     *("ce_loss_recovered", "tokens_per_s", "train_s"),
-    *("start_loss", "start_explained_variance", "start_dead", "start_b_dec_lag"),
+    *("start_loss", "start_explained_variance", "start_dead"),
 )
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
@@ -86,15 +84,15 @@ class Registry:
         self.reports = Reports(self._client, self._runs)
         self.imported = ImportedSAEs(self._client, self._runs)
         self._artifacts = Artifacts(self._client, settings)
-        # Versions that were seen, by chain and identity: what is registered stays as it is.
-        self._seen: dict[tuple[str, str], ModelVersion] = {}
+        self._versions = LinkVersions(self._client)
 
-    # What the chain needs (saetrack.training.link.LinkStore)
+    # What training needs (saetrack.chain.link_store.LinkStore)
 
     def versions(self, chain: Chain) -> dict[str, int]:
         """Version of each registered link of a chain, by identity."""
         return {
-            version.tags["identity"]: int(version.version) for version in self._of_chain(chain.name)
+            version.tags["identity"]: int(version.version)
+            for version in self._versions.of_chain(chain.name)
         }
 
     def parent(self, chain: Chain, link: Link) -> Parent:
@@ -103,7 +101,7 @@ class Registry:
         Raises:
             UserError: its files are not those of this chain's link.
         """
-        version = self._version(chain, link.parent_identity) or self.imported.version(
+        version = self._versions.of_link(chain, link.parent_identity) or self.imported.version(
             link.parent_identity
         )
         assert version is not None, "the parent is not registered"
@@ -114,29 +112,24 @@ class Registry:
         ):
             if value not in (expected, None):
                 raise UserError(
-                    f"{_label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
+                    f"{label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
                 )
-        is_link = version.tags.get("kind") != KIND
-        if chain.config.warm_start.adam == "carried" and is_link and found.adam is None:
-            raise UserError(f"{_label(version)}: has no {ADAM_FILE}, which this chain carries on")
-        return Parent(
-            found.sae, found.facts.residual_mean_distance, found.feature_density, found.adam
-        )
+        return Parent(found.sae, found.facts.residual_mean_distance)
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
         """Register in this chain what another chain has trained under the same identity.
 
         Its files, run and metrics stay where they are; the version here points at them.
         """
-        elsewhere = self._model_versions(f"tags.identity = '{link.identity}'")
+        elsewhere = self._versions.search(f"tags.identity = '{link.identity}'")
         if not elsewhere:
             return None
         run_id = self._claim(chain, link)
         if run_id is None:
-            return self._number_of(chain, link.identity)
+            return self._versions.number_of(chain, link.identity)
         original = elsewhere[-1]
         if "sha256" not in original.tags:
-            raise UserError(f"{_label(original)}: has no hash of its files (sha256)")
+            raise UserError(f"{label(original)}: has no hash of its files (sha256)")
         version = create_version(
             self._client,
             chain,
@@ -145,7 +138,7 @@ class Registry:
             tags=as_tags(
                 {
                     **link_facts(chain, link),
-                    "parent_version": self._number_of(chain, link.parent_identity),
+                    "parent_version": self._versions.number_of(chain, link.parent_identity),
                     "sha256": original.tags["sha256"],
                     "taken_over_from": f"{original.name} version {original.version}",
                 }
@@ -159,7 +152,7 @@ class Registry:
         run_id = self._claim(chain, link)
         if run_id is None:
             return None
-        parent_version = self._number_of(chain, link.parent_identity)
+        parent_version = self._versions.number_of(chain, link.parent_identity)
         return LinkRun(self._client, run_id, chain, link, parent_version)
 
     def _claim(self, chain: Chain, link: Link) -> str | None:
@@ -170,8 +163,8 @@ class Registry:
             "mlflow.parentRunId": chain_run_id,
             **as_tags(link_facts(chain, link)),
         }
-        told = False
-        while self._version(chain, link.identity) is None:
+        is_logged = False
+        while self._versions.of_link(chain, link.identity) is None:
             run_id = take_claim(
                 self._client,
                 experiment_id,
@@ -180,13 +173,13 @@ class Registry:
                 tags,
             )
             if run_id is not None:
-                if self._version(chain, link.identity) is None:
+                if self._versions.of_link(chain, link.identity) is None:
                     return run_id
                 self._client.delete_run(run_id)  # its owner registered it and left meanwhile
                 return None
-            if not told:
+            if not is_logged:
                 log.info("%s is in training in another process; waiting", chain.label(link))
-                told = True
+                is_logged = True
             time.sleep(POLL_S * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
         return None
 
@@ -198,11 +191,19 @@ class Registry:
         `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
         not known any more); `lm_step` of the last link; `changed`, when it was registered.
         """
-        return chains_table(self._of_chains(), self._runs.tracks())
+        return chains_table(self._versions.of_chains(), self._runs.tracks())
+
+    def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
+        """Where a browser finds the saved views of each LM: by LM, by the view's name.
+
+        Args:
+            server: address of the MLflow server, such as `http://127.0.0.1:5000`.
+        """
+        return self._runs.view_addresses(server)
 
     def chain_names(self) -> list[str]:
         """Of all registered chains, in the order of the alphabet."""
-        return sorted({version.name for version in self._of_chains()})
+        return sorted({version.name for version in self._versions.of_chains()})
 
     def pull(
         self,
@@ -217,9 +218,9 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._find(chain_name, version, alias, lm_step)
+        version_found = self._versions.find(chain_name, version, alias, lm_step)
         found = self._read(version_found)
-        return PulledLink(found.sae, found.cfg, found.feature_density, _number(version_found))
+        return PulledLink(found.sae, found.cfg, found.feature_density, number(version_found))
 
     def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
         """The track parameters and the layer that a registered chain was trained with.
@@ -229,7 +230,7 @@ class Registry:
         Raises:
             UserError: there is no such chain.
         """
-        versions = self._of_chain(chain_name)
+        versions = self._versions.of_chain(chain_name)
         # Not of a version's `cfg.json`: another chain may have trained that link.
         track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
         if not versions or track is None:
@@ -254,20 +255,22 @@ class Registry:
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
         planned = {link.identity for link in chain.links}
-        return self._table(v for v in self._of_chain(chain.name) if v.tags["identity"] in planned)
+        return self._table(
+            v for v in self._versions.of_chain(chain.name) if v.tags["identity"] in planned
+        )
 
     def links(self, chain_name: str) -> pd.DataFrame:
         """The same of a chain that is known by name only."""
-        return self._table(self._of_chain(chain_name))
+        return self._table(self._versions.of_chain(chain_name))
 
     def _table(self, versions: Iterable[ModelVersion]) -> pd.DataFrame:
         rows = []
         for version in sorted(versions, key=lambda version: int(version.tags["link"])):
             metrics = self._client.get_run(str(version.run_id)).data.metrics
-            places = ("link", "checkpoint_index", "lm_step", "tokens")
+            counts = ("link", "checkpoint_index", "lm_step", "tokens")
             rows.append(
                 {
-                    **{name: int(version.tags[name]) for name in places},
+                    **{name: int(version.tags[name]) for name in counts},
                     **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
                     "version": int(version.version),
                 }
@@ -306,89 +309,16 @@ class Registry:
         """Whether `finish` has seen the whole chain."""
         return self._runs.is_finished(chain)
 
-    # Inside
-
-    def _find(
-        self, chain_name: str, version: int | None, alias: str | None, lm_step: int | None
-    ) -> ModelVersion:
-        wanted = {"version": version, "alias": alias, "lm_step": lm_step}
-        given = {name: value for name, value in wanted.items() if value is not None}
-        _require_name(chain_name)
-        if len(given) != 1:
-            raise UserError(f"pull: give exactly one of {', '.join(wanted)}; got {given or 'none'}")
-        try:
-            if version is not None:
-                return self._client.get_model_version(chain_name, str(version))
-            if alias is not None:
-                return self._client.get_model_version_by_alias(chain_name, alias)
-        except MlflowException as error:
-            raise UserError(f"pull: {chain_name} has no {given}: {first_line(error)}") from None
-        versions = self._of_chain(chain_name)
-        matching = [v for v in versions if v.tags.get("lm_step") == str(lm_step)]
-        if not matching:
-            told = {v.tags.get("lm_step", "") for v in versions}
-            steps = sorted(int(step) for step in told if step.isdecimal())
-            raise UserError(f"pull: {chain_name} has no lm_step={lm_step}; it has {steps}")
-        return max(matching, key=_number)
-
     def _read(self, version: ModelVersion) -> ReceivedLink:
         """A version's files, read.
 
         Raises:
             UserError: they are missing or are not those of a link.
         """
-        label = _label(version)
+        name = label(version)
         sha256 = version.tags.get("sha256", "")
-        folder = self._artifacts.folder(str(version.run_id), sha256, label)
+        folder = self._artifacts.folder(str(version.run_id), sha256, name)
         try:
             return read_link(folder, version.tags)
         except (OSError, ValueError) as error:
-            raise UserError(f"{label}: {first_line(error)}") from None
-
-    def _version(self, chain: Chain, identity: str | None) -> ModelVersion | None:
-        """The version of a chain's link; however long the chain, one query at most."""
-        if identity is None:
-            return None
-        if (chain.name, identity) not in self._seen:
-            condition = f"name = '{chain.name}' and tags.identity = '{identity}'"
-            for version in self._model_versions(condition):
-                self._seen[chain.name, identity] = version
-        return self._seen.get((chain.name, identity))
-
-    def _number_of(self, chain: Chain, identity: str | None) -> int | None:
-        version = self._version(chain, identity)
-        return None if version is None else _number(version)
-
-    def _of_chains(self) -> list[ModelVersion]:
-        return [v for v in self._model_versions("") if v.tags.get("kind") != KIND]
-
-    def _of_chain(self, chain_name: str) -> list[ModelVersion]:
-        _require_name(chain_name)
-        return self._model_versions(f"name = '{chain_name}'")
-
-    def _model_versions(self, condition: str) -> list[ModelVersion]:
-        """All whole versions that meet a condition, newest first."""
-        found: list[ModelVersion] = []
-        token = None
-        while True:
-            page = self._client.search_model_versions(condition, max_results=1000, page_token=token)
-            found += [version for version in page if "identity" in version.tags]
-            token = page.token
-            if not token:
-                return sorted(found, key=_number, reverse=True)
-
-
-def _number(version: ModelVersion) -> int:
-    return int(version.version)
-
-
-def _label(version: ModelVersion) -> str:
-    return f"{version.name} version {version.version}"
-
-
-def _require_name(chain_name: str) -> None:
-    """Chains' names stand between quotes in MLflow's conditions."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", chain_name):
-        raise UserError(
-            f"chain={chain_name!r}: a chain's name is made of letters, digits, '.', '_' and '-'"
-        )
+            raise UserError(f"{name}: {first_line(error)}") from None

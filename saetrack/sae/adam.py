@@ -75,12 +75,6 @@ class Adam:
             maximize=False,
         )
 
-    def forget(self, features: Tensor) -> None:
-        """Zero the moments of some features."""
-        for moments in (self.exp_avg, self.exp_avg_sq):
-            for name in ("W_enc", "b_enc", "W_dec"):
-                moments[name][features] = 0
-
     def state(self) -> dict[str, Tensor]:
         """The moments as `parameter.moment`, in the parameters' own shapes, and the step count."""
         tensors = {}

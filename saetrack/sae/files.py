@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "sae_weights.safetensors"
 CONFIG_FILE = "cfg.json"
 DENSITY_FILE = "feature_density.safetensors"
-ADAM_FILE = "adam.safetensors"
 
 # Every file that a link may have.
-FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, DENSITY_FILE, ADAM_FILE})
+FILES = frozenset({WEIGHTS_FILE, CONFIG_FILE, DENSITY_FILE})
 
 CONFIG_BYTES = 2**26
 
@@ -120,11 +119,3 @@ def _require_shapes(file: Any, shapes: Shapes) -> None:
 def weight_shapes(d_in: int, d_sae: int) -> Shapes:
     """Of the weights file."""
     return {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
-
-
-def adam_shapes(d_in: int, d_sae: int) -> Shapes:
-    """Of the file of Adam's moments."""
-    shapes: Shapes = {"adam_steps": ()}
-    for name, shape in weight_shapes(d_in, d_sae).items():
-        shapes |= {f"{name}.exp_avg": shape, f"{name}.exp_avg_sq": shape}
-    return shapes

@@ -76,7 +76,7 @@ def evaluate(
         batch_tokens: residuals at a time; sums across batches are kept in float64.
     """
     x_mean = held_out.mean(dim=0)
-    names = ("loss", "l1", "error", "error_at_l0", "spread", "per_token")
+    names = ("loss", "l1", "error", "error_at_l0", "variance", "per_token")
     sums = torch.zeros(len(names), dtype=torch.float64, device=held_out.device)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)
     for x in held_out.split(batch_tokens):
@@ -85,15 +85,14 @@ def evaluate(
         l1 = sae.ranks.all_reduce(
             sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(loss_config, sae)
         )
-        loss = (
-            reconstruction_error(loss_config, x, sae_out) * len(x) + loss_config.l1_coefficient * l1
-        )
+        loss = reconstruction_error(loss_config, x, sae_out) * len(x)
+        loss += loss_config.l1_coefficient * l1
         error = (sae_out - x).square().sum(dim=1).double()
-        spread = (x - x_mean).square().sum(dim=1).double()
+        variance = (x - x_mean).square().sum(dim=1).double()
         sparser_out = decode_pairs(sae, largest(sae, pairs, matched_l0 * len(x)))
         error_at_l0 = (sparser_out - x).square().sum(dim=1).double()
-        per_token = 1 - error / spread.clamp_min(1e-12)
-        of_batch = (loss, l1, error.sum(), error_at_l0.sum(), spread.sum(), per_token.sum())
+        per_token = 1 - error / variance.clamp_min(1e-12)
+        of_batch = (loss, l1, error.sum(), error_at_l0.sum(), variance.sum(), per_token.sum())
         sums += torch.stack([value.double() for value in of_batch])
         fired += pairs.offsets.diff()
     fired = sae.ranks.all_gather(fired)
@@ -103,9 +102,9 @@ def evaluate(
         loss=total["loss"] / tokens,
         mse=total["error"] / held_out.numel(),
         l1=total["l1"] / tokens,
-        explained_variance=1 - total["error"] / total["spread"],
+        explained_variance=1 - total["error"] / total["variance"],
         explained_variance_per_token=total["per_token"] / tokens,
-        explained_variance_at_l0=1 - total["error_at_l0"] / total["spread"],
+        explained_variance_at_l0=1 - total["error_at_l0"] / total["variance"],
         l0=float(fired.sum()) / tokens,
         dead=float((fired == 0).double().mean()),
         feature_density=(fired.double() / tokens).float().cpu(),

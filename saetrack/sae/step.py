@@ -25,7 +25,7 @@ SPARSE_BELOW = 0.06
 
 
 class TrainStep:
-    """Forward, backward, projected gradient, Adam, unit rows; counts which features fire.
+    """Forward, backward, projected gradient, Adam, unit rows.
 
     Both ways give the same gradient (to rounding). The last batch's density chooses: a fresh SAE,
     half of whose pairs are active, starts dense, a warm one is sparse from its second batch on.
@@ -34,7 +34,6 @@ class TrainStep:
         sae: in training.
         loss_config: what it minimises.
         adam: its moments.
-        tokens_since_fired: training tokens since each feature was last active, (d_sae,).
         density: share of the last batch's (feature, token) pairs that were active.
         sparse_steps: how many steps were sparse.
     """
@@ -49,9 +48,6 @@ class TrainStep:
         self.sae = sae
         self.loss_config = loss_config
         self.adam = Adam(sae)
-        self.tokens_since_fired: Int[Tensor, " d_sae"] = torch.zeros(
-            sae.d_sae, dtype=torch.int64, device=sae.b_enc.device
-        )
         self.density = 1.0
         self.sparse_steps = 0
         self._precision: EncoderPrecision = precision
@@ -74,8 +70,6 @@ class TrainStep:
             self.density = float(self.sae.ranks.all_gather(active_tokens).sum()) / (
                 len(x) * self.sae.d_sae * self.sae.ranks.count
             )
-        self.tokens_since_fired += len(x)
-        self.tokens_since_fired.masked_fill_(active_tokens > 0, 0)
         return terms
 
     def _sparse(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, Int[Tensor, " d_sae"], int]:
@@ -135,7 +129,6 @@ class TrainStep:
             {
                 **dict(self.sae.named_parameters()),
                 **self.adam.state(),
-                "tokens_since_fired": self.tokens_since_fired,
                 "density": torch.tensor(self.density, dtype=torch.float64),
                 "sparse_steps": torch.tensor(self.sparse_steps),
             }
@@ -150,13 +143,11 @@ class TrainStep:
         """
         tensors = self.sae.ranks.shard(tensors)
         own = {**dict(self.sae.named_parameters()), **self.adam.state()}
-        own["tokens_since_fired"] = self.tokens_since_fired
         for name, tensor in own.items():
             if tensors[name].shape != tensor.shape:
                 raise ValueError(f"{name} has another shape than {tuple(tensor.shape)}")
         for name, parameter in self.sae.named_parameters():
             parameter.copy_(tensors[name])
         self.adam.load(tensors)
-        self.tokens_since_fired.copy_(tensors["tokens_since_fired"])
         self.density = float(tensors["density"])
         self.sparse_steps = int(tensors["sparse_steps"])

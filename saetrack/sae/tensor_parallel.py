@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Along which axis the features of a tensor lie, by the first part of its name; others are whole on
 # every rank.
-FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "tokens_since_fired": 0, "feature_density": 0}
+FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0}
 
 # Rows that pass to rank 0 at a time: a whole dictionary must not have to fit its device.
 ROWS_AT_A_TIME = 4096
@@ -81,7 +81,7 @@ class Ranks:
         return slice(n_rows * self.rank // self.count, n_rows * (self.rank + 1) // self.count)
 
     def all_gather_rows(self, own: Tensor, n_rows: int) -> Tensor:
-        """All rows, along the second axis, from each rank's `shard_rows`. Exact: zeros are added."""
+        """All rows, along the second axis, from each rank's `shard_rows`. Exact: adds zeros."""
         if self.count == 1 or n_rows < self.count:
             return own
         whole = own.new_zeros(own.shape[0], n_rows, *own.shape[2:])

@@ -144,7 +144,8 @@ class _CheckpointTraining:
     def run(self) -> None:
         """Train to the end of the budget, then register every link."""
         self._running_since_s = time.perf_counter()
-        train([link.training for link in self._links], self._batches, self._after_batch)
+        for _ in train([link.training for link in self._links], self._batches):
+            self._after_batch()
         self._train_s += time.perf_counter() - self._running_since_s
         for link in self._links:
             link.finish(self._train_s)
@@ -237,7 +238,7 @@ def _blank_start(chain: Chain, stream: ActivationsStore) -> Start:
     ranks = stream.ranks
     sae = SAE(stream.lm.d_in, config.d_sae // ranks.count, ranks).to(stream.lm.device)
     step = TrainStep(sae, config.loss, config.encoder_precision)
-    return Start(step, 0.0, 0.0, set())
+    return Start(step, 0.0)
 
 
 def _open_link(

@@ -33,12 +33,9 @@ class LinkTraining:
         recorder: Recorder,
     ) -> None:
         """A link that has not trained yet; `restore` makes it one that has."""
-        config = chain.config
         self.chain = chain
         self.link = link
-        self.training = Training(start.step, link.optimiser, config.revival)
-        self.training.revived |= start.restarted
-        self._b_dec_lag = start.b_dec_lag
+        self.training = Training(start.step, link.optimiser)
         self._residual_mean_distance = start.residual_mean_distance
         self._held_out = held_out
         self._ce_loss = ce_loss
@@ -72,20 +69,16 @@ class LinkTraining:
             "start_loss": self.training.first_loss,
             "start_explained_variance": before["explained_variance"],
             "start_dead": before["dead"],
-            "start_b_dec_lag": self._b_dec_lag,
             "sparse_share": self.training.step.sparse_steps / self.training.done_steps,
         }
         step = self.training.step
         ranks = step.sae.ranks
-        keeps_adam = self.chain.config.warm_start.adam == "carried"
         trained = TrainedLink(
             sae=step.sae.unshard(),
             evaluation=evaluation,
             metrics={**after, **start},
             train_s=train_s,
             residual_mean_distance=self._residual_mean_distance,
-            revived=sorted(self.training.revived),
-            adam=ranks.unshard(step.adam.state()) if keeps_adam else None,
             processes=ranks.count,
         )
         with part("registry"):
@@ -101,8 +94,6 @@ class LinkTraining:
             "done_steps": training.done_steps,
             "done_tokens": training.done_tokens,
             "first_loss": training.first_loss,
-            "revived": sorted(training.revived),
-            "b_dec_lag": self._b_dec_lag,
             "residual_mean_distance": self._residual_mean_distance,
             "history": self._history,
         }
@@ -115,8 +106,6 @@ class LinkTraining:
         training.done_steps = facts["done_steps"]
         training.done_tokens = facts["done_tokens"]
         training.first_loss = facts["first_loss"]
-        training.revived = set(facts["revived"])
-        self._b_dec_lag = facts["b_dec_lag"]
         self._residual_mean_distance = facts["residual_mean_distance"]
         for done_tokens, metrics in facts["history"]:
             self._record(done_tokens, metrics)

@@ -8,7 +8,7 @@ import torch
 
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import open_checkpoints, plan
+from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.checkpoints.source import CheckpointSource
@@ -65,8 +65,9 @@ def prepare(config: TrackConfig, settings: Settings) -> PreparedTrack:
 
 
 def _prepare(config: TrackConfig, settings: Settings, device: torch.device) -> PreparedTrack:
+    spec = find_suitable_lm(config)
     registry = Registry(settings)
-    source = open_checkpoints(config, settings)
+    source = open_checkpoints(config, spec, settings)
     start = None
     if config.start is not None:
         start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)

@@ -16,12 +16,15 @@ from typer.testing import CliRunner
 from saetrack.analysis.contexts.datapoints import unite
 from saetrack.analysis.contexts.top_contexts import TopContexts
 from saetrack.analysis.meaning.labelling import HAND_LABELS
-from saetrack.analysis.pipeline.analyze import analyze
-from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+from saetrack.analysis.pipeline.analyze import (
+    analyze_chains,
+    checkpoints_to_read,
+    finish_analysis,
+)
+from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
-from saetrack.analysis.pipeline.study import Study
-from saetrack.chain.plan import Link, plan_track, scheduled
+from saetrack.chain.plan import plan_track, scheduled
 from saetrack.cli.main import app
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
@@ -30,32 +33,13 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
 from tests.support.running import run
-
-STILL: dict[str, Any] = {
-    **NANO_TRACK,
-    "schedule": [
-        {"first": 5, "last": 5, "tokens": 8_192},
-        {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
-    ],
-}
-QUESTIONS: dict[str, Any] = {
-    "track": NANO_TRACK,
-    "controls": {
-        "stands still": {"role": "noise", "track": STILL},
-        "never trained": {"role": "replicate", "track": {**NANO_TRACK, "seed": 9}},
-    },
-    "contexts": 5,
-    "random_directions": 16,
-    "baseline_tokens": 16,
-    "sample_tokens": 32,
-    "sampled_features": 20,
-}
 
 
 @pytest.fixture(scope="module")
 def analyze_config() -> AnalyzeConfig:
-    return load_analyze_config(QUESTIONS)
+    return load_analyze_config(NANO_ANALYSIS)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +68,7 @@ def registered(
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_analyze_config({**QUESTIONS, **changes})
+        load_analyze_config({**NANO_ANALYSIS, **changes})
     assert "\n" not in str(caught.value)
 
 
@@ -144,60 +128,79 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     tmp_path: Path,
 ) -> None:
     # UMAP compiles for half a minute; its own test is elsewhere.
-    monkeypatch.setattr("saetrack.analysis.pipeline.tables.project", planes_of_zeros)
-    asked: list[int] = []
-
-    def ask(study: Study, link: Link) -> CheckpointResult:
-        asked.append(link.number)
-        if link.number == 2 and asked.count(2) == 1:
-            raise InterruptedError
-        return study.answers(link)
-
-    with pytest.raises(InterruptedError):
-        analyze(analyze_config, module_settings, registered, ask)
-    passes = count_passes(monkeypatch)
+    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    lms, passes = count_loads(monkeypatch), count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
-    line = analyze(analyze_config, module_settings, registered, ask).done
-    assert asked == [0, 1, 2, 0, 1, 2, 3]
-    # Links that had answered are not read again.
-    assert passes == [3, 5]
-    assert fetched[0] == 5  # while the one before was read
+    pulled = count_pulls(monkeypatch)
+    (analysis,) = chain_analyses(analyze_config, module_settings)
+    interrupted = checkpoints_to_read(analysis)
+    for _, pending in zip(range(2), interrupted, strict=False):
+        pending.read()
+    interrupted.close()
+    # The final checkpoint, where datapoints are chosen, then each in order.
+    assert lms == [5, 0, 1] and passes == [0, 1]
+    (again,) = chain_analyses(analyze_config, module_settings)
+    labels = []
+    for pending in checkpoints_to_read(again):
+        pending.read()
+        labels.append(pending.label)
+    # What was read is not read again. The weights of the last checkpoint that was read are
+    # loaded to compare those of the next one with them, and the final token embeddings.
+    assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
+    assert passes == [0, 1, 3, 5]
+    assert sorted(lms[3:]) == [1, 3, 5, 5]
+    assert fetched[0] == 1  # while the one before was read
+    line = finish_analysis(again)
     assert registered.chain.name in line
-    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    own = [version for name, version in pulled if name == registered.chain.name]
+    assert sorted(own) == [1, 2, 3, 4, 4]  # the final one again after the interruption
+    still = [version for name, version in pulled if name != registered.chain.name]
+    assert sorted(still) == [1, 2, 3, 4]
+    the_run_holds_what_was_found(module_settings, tmp_path)
+    (repeated,) = analyze_chains(analyze_config, module_settings)
+    assert "was analysed before" in repeated
+    assert passes == [0, 1, 3, 5]
+
+
+def the_run_holds_what_was_found(settings: Settings, place: Path) -> None:
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
     (logged,) = client.search_runs(
         [client.get_experiment_by_name("nano").experiment_id], "tags.kind = 'analysis'"
     )
     assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
     assert "stands still" in logged.data.tags["controls"]
     assert "never trained" not in logged.data.tags["controls"]
-    folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
-    inputs = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert inputs >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
-    assert inputs == {path.stem for path in (folder / "figures").glob("*.svg")}
+    folder = Path(client.download_artifacts(logged.info.run_id, "", str(place)))
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures >= {"labels", "patterns", "progress", "drift", "trajectories", "collapse"}
+    assert figures == {path.stem for path in (folder / "figures").glob("*.svg")}
     page = (folder / "page.html").read_text()
-    assert page.count("data:image/png") == len(inputs)
+    assert page.count("data:image/png") == len(figures)
     counts = pd.read_parquet(folder / "tables" / "label_counts.parquet")
     assert set(counts.groupby("lm_step")["features"].sum()) == {64}
     curves = pd.read_parquet(folder / "tables" / "curves.parquet")
     assert {"final", "first", "random_directions"} == set(curves["chosen"])
-    again = analyze(analyze_config, module_settings, registered, ask)
-    assert "was analysed before" in again.done
-    assert len(asked) == 7
-    labels_by_hand_are_held_against_the_automatic_ones(
-        registered.chain.name, module_settings, folder, logged.info.run_id, tmp_path, monkeypatch
-    )
+    moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
+    assert (moved > 0).all()
 
 
-def labels_by_hand_are_held_against_the_automatic_ones(
-    chain: str,
-    settings: Settings,
-    folder: Path,
-    run_id: str,
-    place: Path,
+def test_labels_by_hand_are_held_against_the_automatic_ones(
+    registered: RegisteredChain,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)
-    sheet = place / "labelled.csv"
+    monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: module_settings)
+    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    analyze_chains(analyze_config, module_settings)
+    chain = registered.chain.name
+    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    experiment = client.get_experiment_by_name("nano").experiment_id
+    (logged,) = client.search_runs([experiment], "tags.kind = 'analysis'")
+    run_id = logged.info.run_id
+    folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
+    sheet = tmp_path / "labelled.csv"
     command = CliRunner().invoke
     written = command(app, ["sheet", chain, "--to", str(sheet), "--features", "10"])
     assert written.exit_code == 0, written.output
@@ -213,7 +216,6 @@ def labels_by_hand_are_held_against_the_automatic_ones(
     rows.to_csv(sheet, index=False)
     read = command(app, ["agreement", chain, str(sheet)])
     assert read.exit_code == 0 and "10 features, 0 left empty" in read.output
-    client = MlflowClient(tracking_uri=settings.tracking_uri)
     assert client.get_run(run_id).data.metrics["hand.agreement"] == pytest.approx(agrees)
     rows.assign(label="token level").to_csv(sheet, index=False)
     wrong = command(app, ["agreement", chain, str(sheet)])
@@ -222,22 +224,30 @@ def labels_by_hand_are_held_against_the_automatic_ones(
     assert "chain='nobody': no such chain is registered" in str(nobody.exception)
 
 
-def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "fit": fit,
-                "checkpoint_index": checkpoint.checkpoint_index,
-                "lm_step": checkpoint.lm_step,
-                "feature": feature,
-                "datapoint": 0,
-                "u": 0.0,
-                "v": 0.0,
-            }
-            for checkpoint in checkpoints
-            for feature in followed.features
-        ]
-    )
+def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Checkpoints whose LM is loaded, in order."""
+    loads: list[int] = []
+    load = RegisteredChain.lm
+
+    def lm(self: RegisteredChain, link: Any, *rest: Any) -> Any:
+        loads.append(link.checkpoint.checkpoint_index)
+        return load(self, link, *rest)
+
+    monkeypatch.setattr(RegisteredChain, "lm", lm)
+    return loads
+
+
+def count_pulls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Chains and versions that are pulled, in order."""
+    pulls: list[tuple[str, int]] = []
+    pull = Registry.pull
+
+    def counted(self: Registry, name: str, **which: Any) -> Any:
+        pulls.append((name, which["version"]))
+        return pull(self, name, **which)
+
+    monkeypatch.setattr(Registry, "pull", counted)
+    return pulls
 
 
 def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:

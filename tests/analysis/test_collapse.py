@@ -28,7 +28,7 @@ from saetrack.analysis.geometry.continuity import (
 )
 from saetrack.analysis.geometry.inputs import Residuals
 from saetrack.figures.steps import Setting
-from tests.analysis.test_drift import inputs
+from tests.support.drawn import drawn_svg
 from tests.support.planted_chain import LM_STEPS
 
 
@@ -187,7 +187,10 @@ def test_warm_starts_cost_what_was_planted() -> None:
 
 def test_figures_of_collapse_and_continuity(tmp_path: Path) -> None:
     setting = Setting("planted", "versions 1 to 14", {"quiet": (0, 16), "late": (16, 3000)}, [4])
-    path = tmp_path / "figure"
     table = collapse_table(bursting())
-    assert "2 of 14 checkpoints" in inputs(lambda path: collapse_figure(table, setting, path), path)
-    inputs(lambda path: continuity_figure(with_warm_starts(*wandering()), setting, path), path)
+    assert "2 of 14 checkpoints" in drawn_svg(
+        lambda path: collapse_figure(table, setting, path), tmp_path
+    )
+    drawn_svg(
+        lambda path: continuity_figure(with_warm_starts(*wandering()), setting, path), tmp_path
+    )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from saetrack.analysis.pipeline.compare import examine, gather, publish
+from saetrack.analysis.pipeline.compare import compare_chains, examine, gather
 from saetrack.analysis.pipeline.config import CompareConfig, load_compare_config
 from saetrack.chain.plan import Chain, plan_track, scheduled
 from saetrack.data.corpus import Corpus
@@ -105,7 +105,7 @@ def test_the_page_has_figures_tables_and_the_versions_that_were_read(
 ) -> None:
     registry, chains, conventional = compared
     for _ in range(2):  # the second time changes nothing
-        publish(registry, chains, conventional)
+        compare_chains(registry, chains, conventional)
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano")
     assert experiment is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import permutations
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +15,8 @@ from torch import Tensor
 from saetrack.analysis.comparison.token_ratios import (
     METRICS,
     compare,
+    comparison_metrics,
     crossing,
-    headline,
     summarise,
 )
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
@@ -30,6 +29,7 @@ from saetrack.analysis.matching.decoder_matching import (
     matching_table,
 )
 from saetrack.sae.model import SAE, new_sae
+from tests.support.drawn import drawn_svg
 
 D_IN, D_SAE = 32, 60
 ALIVE = torch.full((D_SAE,), 0.1)
@@ -219,10 +219,10 @@ def test_the_summary_gives_the_spread_over_seeds() -> None:
     ratio = [overall[f"equal_quality_token_ratio_{name}"] for name in ("mean", "min", "max")]
     assert ratio == pytest.approx([np.mean(of_seeds), min(of_seeds), max(of_seeds)])
     assert (overall["pairs"], overall["link_never"], overall["within_paper_ratio"]) == (6, 1, 1)
-    found = headline(summary)
+    found = comparison_metrics(summary)
     assert found["equal_quality_token_ratio_mean"] == ratio[0]
     assert all(np.isfinite(value) for value in found.values())
-    assert headline(summary.iloc[:1]) == {}
+    assert comparison_metrics(summary.iloc[:1]) == {}
 
 
 def test_a_warm_start_may_be_there_before_training() -> None:
@@ -247,22 +247,16 @@ def test_curves_that_would_be_misread_are_refused(spoil, message: str) -> None:
         compare(spoil(planted({(300, 0): 8.0})))
 
 
-def inputs(draw, folder: Path) -> None:
-    """Draw twice: not blank, and the same SVG each time."""
-    for name in ("once", "again"):
-        draw(folder / name)
-    assert matplotlib.image.imread(folder / "once.png")[..., :3].std() > 0.05, "blank"
-    svg = (folder / "once.svg").read_bytes()
-    assert svg == (folder / "again.svg").read_bytes()
-
-
 def test_figures_of_the_comparison(tmp_path: Path) -> None:
     curves = planted({(300, seed): SPEEDS[300, seed] for seed in range(2)})
-    inputs(lambda path: curves_figure(curves, "curves", path), tmp_path)
+    drawn = [
+        drawn_svg(lambda path: curves_figure(curves, "curves", path), tmp_path) for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1], "the same tables give the same file"
 
 
 def test_figure_of_the_speed(tmp_path: Path) -> None:
-    inputs(lambda path: speed_figure(compare(planted(SPEEDS)), "speed", path), tmp_path)
+    drawn_svg(lambda path: speed_figure(compare(planted(SPEEDS)), "speed", path), tmp_path)
 
 
 def test_figure_and_report_of_the_matching(tmp_path: Path) -> None:
@@ -275,7 +269,7 @@ def test_figure_and_report_of_the_matching(tmp_path: Path) -> None:
     }
     cosines, table = cosine_table(matchings), matching_table(matchings)
     assert len(cosines) == 3 * D_SAE and list(table["pairs"]) == [D_SAE] * 3
-    inputs(lambda path: matching_figure(cosines, table, "matching", path), tmp_path)
+    drawn_svg(lambda path: matching_figure(cosines, table, "matching", path), tmp_path)
     text = matching_report(table, "matching")
     assert "conventional_seeds" in text and "100.0%" in text
 

@@ -8,7 +8,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,9 +27,8 @@ from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import find_phases, phase_spans
-from saetrack.analysis.formation.progress_measure import FollowedSets, PointActivations
-from saetrack.analysis.formation.projection import Projection, project
 from saetrack.figures.steps import Setting
+from tests.support.drawn import drawn_svg
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,
@@ -46,6 +44,7 @@ from tests.support.planted_figures import (
     planted_polysemy,
     planted_progress,
 )
+from tests.support.planted_points import planted_points
 
 
 @pytest.fixture
@@ -57,16 +56,10 @@ def caption(figure: Figure) -> str:
     return " ".join(str(figure.get_supxlabel()).split())
 
 
-def inputs(draw, path: Path) -> None:
-    draw(path / "once")
-    assert matplotlib.image.imread(path / "once.png")[..., :3].std() > 0.05, "blank"
-    assert (path / "once.svg").stat().st_size > 10_000
-
-
 def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
     alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
-    inputs(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
+    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
 
 
 def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(
@@ -94,11 +87,11 @@ def planted_regions() -> pd.DataFrame:
 
 def test_figure_of_the_regions(tmp_path: Path) -> None:
     labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
-    inputs(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
+    drawn_svg(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
 
 
 def test_figure_of_the_labels(tmp_path: Path) -> None:
-    inputs(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
 
 
 def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
@@ -180,7 +173,7 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
 
 
 def test_figure_of_the_patterns(tmp_path: Path) -> None:
-    inputs(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
 
 
 def planted_formed() -> pd.DataFrame:
@@ -191,7 +184,7 @@ def planted_formed() -> pd.DataFrame:
 
 
 def test_figure_of_formation_points(tmp_path: Path) -> None:
-    inputs(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+    drawn_svg(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
 
 
 def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
@@ -216,26 +209,6 @@ def test_phases_of_a_planted_curve_become_spans() -> None:
     assert phase_spans(table, "flat", STEPS) == {}
 
 
-def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame]:
-    """Seven features that lie apart more and more: the first two from the start."""
-    generator = np.random.default_rng(0)
-    directions = np.linalg.qr(generator.normal(size=(16, 16)))[0][:7]
-    checkpoints = []
-    for index, step in enumerate((0, 64, 2048)):
-        apart = np.where(np.arange(7) < 2, 1.0, index / 2)[:, None, None]
-        x = 2 * apart * directions[:, None] + generator.normal(size=(7, 25, 16)) * 0.2
-        x = torch.from_numpy(x.reshape(-1, 16)).float()
-        checkpoints.append(PointActivations(step, index, x, None))
-    features = pd.DataFrame(
-        {
-            "feature": np.arange(7) * 3,
-            "label": ["token", "token", *["concept"] * 3, "weak_concept", "noise"],
-            "name": ["while", "up", "emotions", "sports", "places", "utilize-", "?"],
-        }
-    )
-    return checkpoints, FollowedSets(np.arange(7) * 3, np.arange(175).reshape(7, 25)), features
-
-
 def planted_layout(fit: str) -> pd.DataFrame:
     """A table as `project` gives it: features as clouds that draw together."""
     checkpoints, followed, _ = planted_points()
@@ -254,26 +227,17 @@ def planted_layout(fit: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("fit", ["separate", "joint"])
 def test_figure_of_a_projection(fit: str, tmp_path: Path) -> None:
-    inputs(
+    drawn_svg(
         lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path), tmp_path
     )
 
 
-def projected() -> None:
-    """In a process of its own, without the compiler, which takes longer than the layout."""
-    checkpoints, followed, _ = planted_points()
-    few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
-    settings = Projection(n_neighbors=5, n_epochs=30)
-    for fit in ("separate", "joint"):
-        project([checkpoints[0], checkpoints[2]], few, fit, settings).to_csv(f"{fit}.csv")
-    project(checkpoints[:1], few, "separate", settings).to_csv("again.csv")
-
-
 def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
-    code = "from tests.figures.test_analysis_figures import projected; projected()"
+    # In a process without the compiler, which takes longer than the layout.
     root = Path(__file__).parent.parent.parent
     run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run, check=True)
+    command = [sys.executable, "-m", "tests.support.planted_points"]
+    subprocess.run(command, cwd=tmp_path, env=run, check=True)
     separate, joint, again = (
         pd.read_csv(tmp_path / f"{name}.csv") for name in ("separate", "joint", "again")
     )

@@ -12,22 +12,22 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from saetrack.analysis.pipeline.analyze import analyze
+from saetrack.analysis.pipeline.analyze import analyze_chains
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.analysis.pipeline.match_chains import match_chains
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
-from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
-from tests.analysis.test_analyze import QUESTIONS, planes_of_zeros
 from tests.support.nano import NANO_TRACK
+from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
 from tests.support.running import run
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}
 SECOND_SEED: dict[str, Any] = {**NANO_TRACK, "seed": 1}
+MATCHED = load_analyze_config({"chain": "any", "match_tokens": 2_048})
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,11 @@ def test_chains_are_laid_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("saetrack.analysis.pipeline.tables.project", planes_of_zeros)
+    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
-    questions = {**QUESTIONS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
+    questions = {**NANO_ANALYSIS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
     config = load_analyze_config(questions)
-    analysed = [analyze(config, module_settings, one) for one in chains]
-    line = lay_side_by_side(config, analysed)
+    *_, line = analyze_chains(config, module_settings)
     names = ["nano L0", chains[1].chain.name, chains[2].chain.name]
     assert line.startswith(f"side by side · {', '.join(names)}")
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
@@ -71,14 +70,14 @@ def test_chains_are_laid_side_by_side(
     by = pairs.groupby("other")["by"].agg(set)
     assert by[f"{names[0]} and {names[1]}"] == {"activations", "shuffled tokens"}
     assert "decoder" in by[f"{names[1]} and {names[2]}"]
-    assert "was made before" in lay_side_by_side(config, analysed)
+    assert "was made before" in analyze_chains(config, module_settings)[-1]
 
 
 def test_two_seeds_are_matched_by_direction_and_by_activation(
     chains: list[RegisteredChain],
 ) -> None:
     _, left, right = chains
-    found = match_chains(left, right, tokens=2_048, exclude_bos=True, seed=0)
+    found = match_chains(left, right, MATCHED)
     assert found is not None
     pairs, numbers = found
     chance = {"random directions", "shuffled tokens"}
@@ -104,14 +103,14 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(
 
 
 def test_layers_are_matched_by_activation_alone(chains: list[RegisteredChain]) -> None:
-    found = match_chains(chains[0], chains[1], tokens=2_048, exclude_bos=True, seed=0)
+    found = match_chains(chains[0], chains[1], MATCHED)
     assert found is not None
     assert set(found[0]["by"]) == {"activations", "shuffled tokens"}
     assert found[0]["decoder_cosine"].isna().all()
 
 
 def test_a_chain_matches_itself(chains: list[RegisteredChain]) -> None:
-    found = match_chains(chains[1], chains[1], tokens=2_048, exclude_bos=True, seed=0)
+    found = match_chains(chains[1], chains[1], MATCHED)
     assert found is not None
     own = found[0][found[0]["by"] == "decoder"]
     assert (own["left"] == own["right"]).all() and own["score"].min() > 0.999
@@ -121,4 +120,4 @@ def test_a_chain_matches_itself(chains: list[RegisteredChain]) -> None:
 def test_chains_without_a_common_checkpoint_are_not_matched(chains: list[RegisteredChain]) -> None:
     early = replace(chains[1], links=chains[1].links[:1])
     late = replace(chains[1], links=chains[1].links[1:])
-    assert match_chains(early, late, tokens=2_048, exclude_bos=True, seed=0) is None
+    assert match_chains(early, late, MATCHED) is None

@@ -1,4 +1,4 @@
-"""Twenty SIGKILLs at random moments of a whole multi-layer track: `python -m tests.checks.random_kills`.
+"""`make kills`: twenty SIGKILLs at random moments of a whole track over two layers.
 
 The track is started again after each, and in the end the registry is held against that of an
 undisturbed track: versions, weights, held-out metrics, runs.
@@ -45,6 +45,7 @@ def train() -> None:
     import logging
 
     from saetrack.chain.config import load_config
+    from saetrack.training.chain_page import update_chain_page
     from saetrack.training.loop import train_track
     from saetrack.training.prepare import prepare
     from saetrack.utils.settings import load_settings

@@ -7,7 +7,6 @@ model, revision and hook by nothing but what the exported metadata say, as it wo
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,25 +15,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from benchmarks import tables
 from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, say
+from benchmarks.presets import mini_track
 from saetrack.chain.config import load_config
-from saetrack.chain.presets import load_preset
 from saetrack.lm.catalog.models import find_model
-from saetrack.lm.checkpoints import hub
-from saetrack.lm.checkpoints.layout import repo_folder
-from saetrack.lm.mini import ensure_built
+from saetrack.lm.open import open_source
 from saetrack.registry.formats.export import export_chain
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
-from saetrack.training.prepare import Prepared, prepare
+from saetrack.training.prepare import PreparedTrack, prepare
 from saetrack.utils.settings import Settings, load_settings
+from tests.support.hub_cache import put_in_hub_cache
 from tests.support.nano import NANO_TRACK
 
 PYTHIA = "pythia-70m"
+# Those of the mini-LM's checkpoints that a Pythia has too.
+SCHEDULE = [
+    {"first": 0, "last": 0, "tokens": 400_000},
+    {"first": 1, "last": 10, "tokens": 60_000},
+]
 METRICS = ("explained_variance", "l0", "ce_loss", "ce_loss_spliced", "ce_loss_zero")
 COLUMNS: tables.Columns = {
     "lm_step": ("lm_step", "{:,}"),
@@ -52,26 +56,16 @@ COLUMNS: tables.Columns = {
 TENSORS_AGREE, METRICS_AGREE = 1e-5, 1e-4
 
 
-def mini_track() -> dict[str, Any]:
-    """The deployment `mini` at those of its checkpoints that a Pythia has too."""
-    schedule = [
-        {"first": 0, "last": 0, "tokens": 400_000},
-        {"first": 1, "last": 10, "tokens": 60_000},
-    ]
-    return {**load_preset("track", "mini"), "schedule": schedule}
-
-
 def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     """Train, export, open there, compare; whether everything agrees."""
     cache = place / "hub"
-    built = repo_folder(_cache(), ensure_built(find_model(lm), _cache()))
-    shutil.copytree(built, repo_folder(cache, f"EleutherAI/{PYTHIA}"), symlinks=True)
-    hub.hub_cache = lambda: cache
+    _copy_into(cache, lm)
+    constants.HF_HUB_CACHE = str(cache)
     os.environ["HF_HUB_CACHE"] = str(cache)
     say(f"training a chain over {lm}")
-    ready = _train({**track, "model": PYTHIA}, place)
-    (chain,) = ready.track.chains
-    exported = export_chain(ready.registry, chain.name, place / "repository")
+    prepared = _train({**track, "model": PYTHIA}, place)
+    (chain,) = prepared.track.chains
+    exported = export_chain(prepared.registry, chain.name, place / "repository")
     rows = chain.corpus.rows("held_out")
     np.save(place / "rows.npy", rows)
     (place / "opened").mkdir()
@@ -86,7 +80,7 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     answer = run_once(SAE_LENS, "sae_lens_open", job)
     found = pd.DataFrame(
         [
-            _compare(ready, row, answer["links"][row["folder"]], place / "opened")
+            _compare(prepared, row, answer["links"][row["folder"]], place / "opened")
             for _, row in exported.iterrows()
         ]
     )
@@ -97,27 +91,39 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
 
 
-def _cache() -> Path:
-    return load_settings().cache_dir / "hub"
+def _copy_into(cache: Path, lm: str) -> None:
+    """The embedded LM as the checkpoints of a Pythia in a hub cache."""
+    source = open_source(find_model(lm), load_settings().cache_dir, limit_bytes=10**9)
+    checkpoints = source.resolve(list(range(len(source.spec.lm_steps))))
+    for checkpoint in checkpoints:
+        files = {path.name: path.read_bytes() for path in source.fetch(checkpoint).iterdir()}
+        put_in_hub_cache(cache, f"EleutherAI/{PYTHIA}", checkpoint.revision, files)
+    with tempfile.TemporaryDirectory() as place:
+        tokenizer, _ = source.tokenizer()
+        tokenizer.save_pretrained(place)
+        files |= {path.name: path.read_bytes() for path in Path(place).iterdir()}
+    put_in_hub_cache(cache, f"EleutherAI/{PYTHIA}", "main", files)
 
 
-def _train(track: dict[str, Any], place: Path) -> Prepared:
+def _train(track: dict[str, Any], place: Path) -> PreparedTrack:
     settings = Settings(
         tracking_uri=f"sqlite:///{place}/mlflow.db",
         artifact_dir=place / "artifacts",
         cache_dir=place / "cache",
         device="cpu",
     )
-    ready = prepare(load_config(track), settings)
-    train_track(ready.track, ready.source, ready.context)
-    update_chain_page(ready.registry, ready.track.chains[0])
-    return ready
+    prepared = prepare(load_config(track), settings)
+    train_track(prepared.track, prepared.source, prepared.context)
+    update_chain_page(prepared.registry, prepared.track.chains[0])
+    return prepared
 
 
-def _compare(ready: Prepared, row: Any, there: dict[str, float], opened: Path) -> dict[str, Any]:
+def _compare(
+    prepared: PreparedTrack, row: Any, there: dict[str, float], opened: Path
+) -> dict[str, Any]:
     """One link here and there, on the residuals that SAELens took from the LM."""
-    (chain,) = ready.track.chains
-    link = ready.registry.pull(chain.name, version=int(row["version"]))
+    (chain,) = prepared.track.chains
+    link = prepared.registry.pull(chain.name, version=int(row["version"]))
     sae = link.sae
     tensors = load_file(opened / f"{row['folder']}.safetensors")
     with torch.no_grad():
@@ -141,7 +147,9 @@ def _compare(ready: Prepared, row: Any, there: dict[str, float], opened: Path) -
 
 def main(words: list[str]) -> int:
     """The mini-LM, or with `--quick` the nano LM."""
-    lm, track = ("nano", NANO_TRACK) if "--quick" in words else ("mini", mini_track())
+    lm, track = (
+        ("nano", NANO_TRACK) if "--quick" in words else ("mini", mini_track(schedule=SCHEDULE))
+    )
     with tempfile.TemporaryDirectory() as name:
         agrees = check(lm, track, Path(name))
     say("everything agrees" if agrees else "SOMETHING DIFFERS")

@@ -9,9 +9,9 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from saetrack.cli.main import app
-from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.utils.errors import UserError
+from tests.support.hub_cache import put_in_hub_cache
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def publish(home: Path, repo: str, revision: str) -> None:
     files = {"config.json": b"{}", "model.safetensors": revision.encode()}
-    hub.publish(home / "hub", repo, revision, files)
+    put_in_hub_cache(home / "hub", repo, revision, files)
 
 
 def run(*arguments: str) -> str:
@@ -48,7 +48,7 @@ def test_the_table_tells_of_each_lm_what_is_here(home: Path) -> None:
         publish(home, "EleutherAI/pythia-160m-deduped", revision)
     publish(home, "allenai/OLMo-1B-hf", "step1000-tokens4B")
     publish(home, "allenai/OLMo-1B-hf", "main")
-    hub.publish(home / "hub", "facebook/opt-125m", "main", {"config.json": b"{}"})
+    put_in_hub_cache(home / "hub", "facebook/opt-125m", "main", {"config.json": b"{}"})
     output = run()
     name = "pythia-160m[-deduped]"
     repo = "EleutherAI/pythia-160m[-deduped]"

@@ -18,6 +18,7 @@ from saetrack.lm.catalog.models import NANO_LM_STEPS, find_model
 from saetrack.lm.checkpoints import folder
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.embedded.publish import train_into_folder
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
 from tests.support.live_folder import commits, halve, write
@@ -85,7 +86,7 @@ def test_a_track_follows_a_training_run_in_another_process(
     followed = look()
     (live / "checkpoint-16").mkdir(exist_ok=True)  # as if it had died in the midst of this one
     (live / "checkpoint-16" / "model.safetensors").write_bytes(b"half")
-    mini.write_live(find_model("nano"), live)
+    train_into_folder(find_model("nano"), live)
 
     done = look()
     assert done.spec.lm_steps == NANO_LM_STEPS

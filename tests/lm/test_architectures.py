@@ -1,4 +1,4 @@
-"""Every architecture of the catalogue, from a tiny LM of its own config in the hub's layout."""
+"""Every architecture of the catalogue, from a tiny LM of its own config."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 from saetrack.lm.catalog.architectures import ARCHITECTURES, memory_bytes, norm_of, parameters
 from saetrack.lm.catalog.entry import Entry
 from saetrack.lm.catalog.models import ModelSpec, entries, find_model
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
-from tests.lm.test_hooked import saved_files
+from tests.support.tiny_lm import saved_files
 
 VOCABULARY = 97
 TOKENS = torch.randint(4, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(0))
@@ -85,12 +85,12 @@ def tiny(architecture: str) -> hf.PreTrainedModel:
 def published(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, hf.PreTrainedModel, Path]:
-    """An architecture, a tiny LM of it, and its checkpoint's folder in a hub cache."""
+    """An architecture, a tiny LM of it, and its checkpoint's folder."""
     architecture = request.param
     cache = tmp_path_factory.mktemp(architecture)
     model = tiny(architecture)
-    hub.publish(cache, REPO, "step5", saved_files(model, "model.safetensors"))
-    hub.publish(cache, REPO, "main", {"tokenizer.json": b"{}"})
+    store.publish(cache, REPO, "step5", saved_files(model, "model.safetensors"))
+    store.publish(cache, REPO, "main", {"tokenizer.json": b"{}"})
     n_layers = model.config.num_hidden_layers
     spec = ModelSpec("tiny", REPO, "step{lm_step}", (5,), n_layers, 32, 64)
     source = HubSource(spec, REPO, cache, 10**9)

@@ -13,6 +13,7 @@ from transformer_lens.tools.model_registry.checkpoints import (
 
 from saetrack.analysis.pipeline.config import load_compare_config
 from saetrack.chain.config import load_config
+from saetrack.chain.planning import find_suitable_lm
 from saetrack.lm.catalog.models import entries, find_model, spec_of
 from saetrack.utils.errors import UserError
 from tests.support.nano import NANO_TRACK
@@ -127,7 +128,7 @@ def test_an_unknown_name_is_answered_with_near_ones() -> None:
 )
 def test_what_an_lm_does_not_allow_is_one_line(changed: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_config(changed)
+        find_suitable_lm(load_config(changed))
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from saetrack.data.corpus import Corpus
-from saetrack.lm import ce_loss as ce_loss
+from saetrack.lm import ce_loss
 from saetrack.lm.ce_loss import CELoss, measure_ce_loss
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -25,7 +25,7 @@ LAYER, CE_TOKENS = 1, 640
 @pytest.fixture(autouse=True)
 def small_costs_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """After 16 steps the nano LM has hardly begun to use its residual."""
-    monkeypatch.setattr(ce_loss, "LEAST_ABLATION_COST", 0.001)
+    monkeypatch.setattr(ce_loss, "MIN_ABLATION_COST", 0.001)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,20 +13,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from saetrack.lm.checkpoints import hub, layout
+from saetrack.lm.checkpoints import hub, store
 from saetrack.lm.checkpoints.download import TRIES, TemporaryError
+from saetrack.lm.checkpoints.files import CHECKPOINT, TOKENIZER
 from saetrack.utils.errors import UserError
 from tests.support.faulty_hub import Fault, FaultyHub, point_client_at, serve
+from tests.support.hub_files import CONFIG, DOWNLOADER, REPO, WEIGHTS, noise
 
-REPO = "someone/lm"
-WEIGHTS = "model.safetensors"
-CONFIG = b'{"model_type": "gpt_neox"}'
 LIMIT_BYTES = 10**9
-
-
-def noise(seed: int, size_bytes: int = 40_000) -> bytes:
-    return random.Random(seed).randbytes(size_bytes)
-
 
 MODEL = {
     "config.json": CONFIG,
@@ -53,7 +46,7 @@ def server(running: FaultyHub) -> FaultyHub:
 
 def fetch(server: FaultyHub, cache: Path, revision: str = "step1") -> Path:
     commit = server.repos[REPO][revision].commit
-    return hub.fetch_checkpoint(REPO, revision, commit, cache, LIMIT_BYTES)
+    return hub.fetch(REPO, revision, commit, CHECKPOINT, cache, LIMIT_BYTES)
 
 
 def be_impatient(fault: Fault, patch: pytest.MonkeyPatch) -> None:
@@ -62,7 +55,10 @@ def be_impatient(fault: Fault, patch: pytest.MonkeyPatch) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Of a commit's folder, less the list of what must be in it."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    files.pop(store.MANIFEST, None)
+    return files
 
 
 def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -70,11 +66,11 @@ def wanted(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def assert_nothing_wrong_is_kept(cache: Path, files: dict[str, bytes]) -> None:
-    for folder in cache.glob("models--*/snapshots/*"):
-        assert not layout.is_whole(folder)
-        assert contents(folder).items() <= files.items()
-    blobs = [path for path in cache.glob("models--*/blobs/*") if path.is_file()]
-    assert {path.read_bytes() for path in blobs} <= set(files.values())
+    drafts = list(cache.glob("checkpoints/*/*.draft"))
+    folders = [path for path in cache.glob("checkpoints/*/*") if path.is_dir()]
+    assert folders == drafts, "nothing that is not whole is taken for whole"
+    for draft in drafts:
+        assert contents(draft).items() <= files.items()
 
 
 def test_config_and_weights_come_once(server: FaultyHub, tmp_path: Path) -> None:
@@ -99,7 +95,7 @@ def test_a_tokenizer_comes_by_the_same_way(server: FaultyHub, tmp_path: Path) ->
     files = {"tokenizer.json": noise(3), "tokenizer_config.json": b"{}"}
     commit = server.add(REPO, "main", {**MODEL, **files})
     server.fail("tokenizer.json", Fault.FLIP, times=1)
-    folder = hub.fetch(REPO, "main", commit, hub.TOKENIZER_FILES, tmp_path)
+    folder = hub.fetch(REPO, "main", commit, TOKENIZER, tmp_path)
     assert contents(folder) == files
 
 
@@ -167,19 +163,19 @@ def test_a_hub_that_disappears_is_one_line(server: FaultyHub, tmp_path: Path) ->
         point_client_at(gone.address, patch)
         line = rf"^model: {REPO} at step1 cannot be had: .*refused.* after {TRIES} tries$"
         with pytest.raises(TemporaryError, match=line):
-            hub.fetch_checkpoint(REPO, "step1", commit, tmp_path, LIMIT_BYTES)
+            hub.fetch(REPO, "step1", commit, CHECKPOINT, tmp_path, LIMIT_BYTES)
         assert not list(tmp_path.iterdir())
 
 
 def test_what_the_hub_lacks_is_asked_for_once(server: FaultyHub, tmp_path: Path) -> None:
     server.add(REPO, "step1", {"config.json": CONFIG})
     with pytest.raises(UserError, match="cannot be had: 404 Client Error"):
-        hub.fetch_checkpoint(REPO, "step2", "0" * 40, tmp_path, LIMIT_BYTES)
+        hub.fetch(REPO, "step2", "0" * 40, CHECKPOINT, tmp_path, LIMIT_BYTES)
     assert server.asked["listing"] == 1
     with pytest.raises(UserError, match=r"step1 has no model\*\.safetensors or pytorch_model"):
         fetch(server, tmp_path)
     server.add(REPO, "step3", {name: SHARDED[name] for name in SHARDED if name != SHARDS[1]})
-    with pytest.raises(UserError, match=f"step3 lacks {SHARDS[1]} on the hub"):
+    with pytest.raises(UserError, match=f"step3 on the hub lacks {SHARDS[1]}"):
         fetch(server, tmp_path, "step3")
 
 
@@ -204,14 +200,6 @@ def test_a_file_damaged_in_the_cache_is_fetched_anew(
         with pytest.raises(UserError, match="cannot be had: offline mode is on"):
             fetch(server, tmp_path)
     assert contents(fetch(server, tmp_path)) == SHARDED
-
-
-DOWNLOADER = """
-import sys
-from pathlib import Path
-from saetrack.lm.checkpoints import hub
-hub.fetch_checkpoint(sys.argv[1], "step1", sys.argv[2], Path(sys.argv[3]), 10**9)
-"""
 
 
 def test_a_download_killed_in_the_middle_is_taken_up(server: FaultyHub, tmp_path: Path) -> None:

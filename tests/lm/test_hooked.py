@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,11 @@ from transformers import (
 )
 
 from saetrack.lm.catalog.models import ModelSpec
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
+from tests.support.tiny_lm import saved_files
 
 N_LAYERS, D_MODEL, VOCABULARY = 3, 48, 97
 TOKENS = torch.randint(0, VOCABULARY, (4, 16), generator=torch.Generator().manual_seed(0))
@@ -59,16 +59,6 @@ def tiny_model(architecture: str, seed: int) -> PreTrainedModel:
     return model.eval()
 
 
-def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as name:
-        model.save_pretrained(name)
-        files = {path.name: path.read_bytes() for path in Path(name).iterdir()}
-        if weights == "pytorch_model.bin":  # Stanford's revisions hold no safetensors
-            torch.save(load(files.pop("model.safetensors")), Path(name) / weights)
-            files[weights] = (Path(name) / weights).read_bytes()
-    return files
-
-
 @pytest.fixture(
     scope="module", params=[("gpt_neox", "model.safetensors"), ("gpt2", "pytorch_model.bin")]
 )
@@ -81,8 +71,8 @@ def published(
     spec = ModelSpec("tiny", "someone/tiny", "step{lm_step}", (0, 7), N_LAYERS, D_MODEL, 32)
     models = {index: tiny_model(architecture, seed=index) for index in (0, 1)}
     for index, model in models.items():
-        hub.publish(cache, "someone/tiny", spec.revision(index), saved_files(model, weights))
-    hub.publish(cache, "someone/tiny", "main", {"tokenizer.json": b"{}"})
+        store.publish(cache, "someone/tiny", spec.revision(index), saved_files(model, weights))
+    store.publish(cache, "someone/tiny", "main", {"tokenizer.json": b"{}"})
     return HubSource(spec, "someone/tiny", cache, 10**9), models
 
 
@@ -174,8 +164,8 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
     lost = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
     del tensors[lost]
     files["model.safetensors"] = save(tensors, metadata={"format": "pt"})
-    hub.publish(tmp_path, "someone/broken", "step0", files)
-    hub.publish(tmp_path, "someone/broken", "main", {"tokenizer.json": b"{}"})
+    store.publish(tmp_path, "someone/broken", "step0", files)
+    store.publish(tmp_path, "someone/broken", "main", {"tokenizer.json": b"{}"})
     spec = ModelSpec("broken", "someone/broken", "step{lm_step}", (0,), N_LAYERS, D_MODEL, 32)
     source = HubSource(spec, "someone/broken", tmp_path, 10**9)
     folder = source.fetch(source.resolve([0])[0])
@@ -185,5 +175,7 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:
     spec = ModelSpec("absent", "someone/absent", "step{lm_step}", (0, 7), N_LAYERS, D_MODEL, 32)
-    with pytest.raises(UserError, match="someone/absent at step0 and 2 more is not in the local"):
+    with pytest.raises(
+        UserError, match="someone/absent at step0 and 2 more is not on this machine"
+    ):
         HubSource(spec, "someone/absent", tmp_path, 10**9).resolve([0, 1])

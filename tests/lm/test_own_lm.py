@@ -16,13 +16,13 @@ from saetrack.chain.config import load_config
 from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import find_model
-from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
-from tests.lm.test_hooked import saved_files
+from tests.support.hub_cache import put_in_hub_cache
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run
+from tests.support.tiny_lm import saved_files
 
 REPO = "me/llama"
 ENTRIES = f"""
@@ -61,7 +61,9 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nano: CheckpointSour
     for seed, revision in enumerate(["step0", "step30", "step4", "main"]):
         torch.manual_seed(seed)
         files = saved_files(LlamaForCausalLM(config), "model.safetensors")
-        hub.publish(tmp_path / "hub", REPO, revision, files | (words if revision == "main" else {}))
+        put_in_hub_cache(
+            tmp_path / "hub", REPO, revision, files | (words if revision == "main" else {})
+        )
     (tmp_path / "models.yaml").write_text(ENTRIES)
     monkeypatch.setenv("SAETRACK_MODELS_FILE", str(tmp_path / "models.yaml"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -12,13 +12,13 @@ from huggingface_hub import constants
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import find_model
-from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.hub_source import HubSource
 from saetrack.lm.checkpoints.on_disk import checkpoints_on_disk
 from saetrack.lm.checkpoints.revisions import known_by_now, listed
 from saetrack.lm.open import open_source
 from saetrack.utils.errors import UserError
 from tests.support.faulty_hub import Fault, FaultyHub
+from tests.support.hub_cache import put_in_hub_cache
 from tests.support.nano import NANO_TRACK
 
 REPO, WORDS = "me/lm", "me/words"
@@ -76,9 +76,7 @@ def test_the_hub_lists_by_step_and_is_asked_once(server: FaultyHub, tmp_path: Pa
     server.asked.clear()
     assert names(open_own(tmp_path)) == names(source)
     assert not server.asked
-    assert known_by_now(find_model("own"), tmp_path) == listed(
-        find_model("own"), tmp_path, tmp_path
-    )
+    assert known_by_now(find_model("own"), tmp_path) == listed(find_model("own"), tmp_path)
 
 
 def test_shape_and_norm_come_from_the_config(server: FaultyHub, tmp_path: Path) -> None:
@@ -107,7 +105,7 @@ def test_an_index_never_changes_its_meaning(
     server.add(REPO, "step64-b", checkpoint(2))
     del server.repos[REPO]["step16-b"]
     assert names(open_own(tmp_path)) == before, "not before it is asked for"
-    spec = listed(find_model("own"), tmp_path / "hub", tmp_path, renew=True)
+    spec = listed(find_model("own"), tmp_path, renew=True)
     assert [revision for _, revision in spec.places] == [*before, "step256-b"]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "1 revisions that came between listed ones are left out, such as step64-b" in warning
@@ -127,9 +125,9 @@ def test_offline_the_cache_is_the_list(
         open_own(tmp_path)
     assert "\n" not in str(told.value)
     for number in (8, 4):
-        hub.publish(tmp_path / "hub", REPO, f"step{number}-b", checkpoint(number))
-    hub.publish(tmp_path / "hub", REPO, "step2-b", {"README.md": b"no weights"})
-    hub.publish(tmp_path / "hub", WORDS, "main", {"tokenizer.json": b"{}"})
+        put_in_hub_cache(tmp_path / "hub", REPO, f"step{number}-b", checkpoint(number))
+    put_in_hub_cache(tmp_path / "hub", REPO, "step2-b", {"README.md": b"no weights"})
+    put_in_hub_cache(tmp_path / "hub", WORDS, "main", {"tokenizer.json": b"{}"})
     assert names(open_own(tmp_path)) == ["step4-b", "step8-b"]
     assert "offline, so its 2 cached checkpoints count as all" in caplog.text
     assert checkpoints_on_disk(find_model("own"), tmp_path) == 2
@@ -139,7 +137,7 @@ def test_offline_the_cache_is_the_list(
 def test_a_hub_that_does_not_answer_is_one_line_and_no_list(
     server: FaultyHub, tmp_path: Path, fault: Fault
 ) -> None:
-    hub.publish(tmp_path / "hub", REPO, "step4-b", checkpoint(4))
+    put_in_hub_cache(tmp_path / "hub", REPO, "step4-b", checkpoint(4))
     server.fail("refs", fault)
     with pytest.raises(
         UserError, match="the hub cannot be asked for the revisions of me/lm"

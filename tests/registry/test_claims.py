@@ -67,7 +67,7 @@ def test_rivals_never_hold_a_claim_together(seed: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(claims, "LOOK_S", 0.005)
     registry: Any = SlowRegistry(seed, delay_s=0.04)
     holders: list[int] = []
-    multi_process, turns = [], []
+    held_at_once, turns = [], []
     give_up_s = time.monotonic() + 20
 
     def contend(number: int) -> None:
@@ -76,7 +76,7 @@ def test_rivals_never_hold_a_claim_together(seed: int, monkeypatch: pytest.Monke
             if run_id is not None:
                 holders.append(number)
                 time.sleep(0.01)
-                multi_process.append(len(holders))
+                held_at_once.append(len(holders))
                 holders.remove(number)
                 registry.delete_run(run_id)
                 turns.append(number)
@@ -86,7 +86,7 @@ def test_rivals_never_hold_a_claim_together(seed: int, monkeypatch: pytest.Monke
         for done in [pool.submit(contend, number) for number in range(6)]:
             done.result(timeout=30)
     assert sorted(turns) == list(range(6)), "everyone's turn comes"
-    assert set(multi_process) == {1}, "two held the claim at the same moment"
+    assert set(held_at_once) == {1}, "two held the claim at the same moment"
 
 
 def test_what_the_dead_left_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:

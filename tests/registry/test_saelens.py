@@ -45,8 +45,8 @@ def raw() -> torch.Tensor:
 
 
 def cfg_of(residual: str = "centred", **changes: Any) -> dict[str, Any]:
-    corpus = {"dataset": "/home/me/text.jsonl", "context_size": 128, "exclude_bos": False}
-    track = {"model": "/home/me/lm", "residual": residual, "corpus": corpus}
+    corpus = {"dataset": "/elsewhere/text.jsonl", "context_size": 128, "exclude_bos": False}
+    track = {"model": "/elsewhere/lm", "residual": residual, "corpus": corpus}
     known = {
         "chain": "c",
         "link": 3,
@@ -125,7 +125,7 @@ def test_the_metadata_name_lm_revision_and_hook(tmp_path: Path, sae: SAE) -> Non
     }
     assert metadata["saetrack"]["identity"] == "1f"
     assert metadata["saetrack"]["metrics"] == {"l0": 3.0}
-    assert "/home/me" not in json.dumps(metadata), "places on this machine are nobody's business"
+    assert "/elsewhere" not in json.dumps(metadata), "places on this machine are nobody's business"
 
 
 def test_an_exported_sae_comes_back(tmp_path: Path, sae: SAE, raw: torch.Tensor) -> None:

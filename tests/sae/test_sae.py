@@ -12,9 +12,7 @@ from torch import Tensor
 from saetrack.sae.loss import LossConfig, losses, scale_free_error
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, geometric_median, new_sae
-from saetrack.sae.revival import revive
-from saetrack.sae.step import TrainStep
-from saetrack.sae.warm_start import Parent, WarmStart, spread, warm_start
+from saetrack.sae.warm_start import Parent, WarmStart, mean_distance, warm_start
 
 D_IN, D_SAE, TOKENS = 12, 40, 64
 
@@ -107,34 +105,6 @@ def test_geometric_median_minimises_summed_distance() -> None:
         assert cost(median) <= cost(median - 0.05 * direction) + 1e-2
 
 
-def dead_step(n_dead: int) -> TrainStep:
-    step = TrainStep(some_sae(), LossConfig(l1_coefficient=0.01))
-    with torch.no_grad():
-        step.sae.b_enc[:n_dead] = -1e3
-    return step
-
-
-def test_dead_features_come_back_to_life() -> None:
-    step = dead_step(5)
-    for seed in range(3):
-        step(residuals(seed), 1e-3)
-    others = step.sae.W_dec.detach()[5:].clone()
-    revived = revive(step, residuals(7), step.tokens_since_fired >= 2 * TOKENS)
-    assert revived >= set(range(5))
-    untouched = [i for i in range(5, D_SAE) if i not in revived]
-    assert torch.equal(step.sae.W_dec.detach()[untouched], others[[i - 5 for i in untouched]])
-    for seed in range(10, 40):
-        step(residuals(seed), 1e-2)
-    fires = (step.sae.encode(residuals(99, tokens=512)) > 0).any(dim=0)
-    assert int(fires[:5].sum()) >= 4
-
-
-def test_living_features_are_left_alone() -> None:
-    step = dead_step(0)
-    step(residuals(), 1e-3)
-    assert revive(step, residuals(), step.tokens_since_fired >= 10 * TOKENS) == set()
-
-
 def test_metrics_agree_with_an_independent_calculation() -> None:
     sae, x = some_sae(), residuals(tokens=300)
     with torch.no_grad():
@@ -176,18 +146,7 @@ def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
 
 
 def parent_of(sae: SAE, x: Tensor) -> Parent:
-    density = (sae.encode(x) > 0).double().mean(dim=0).float()
-    return Parent(copy.deepcopy(sae), spread(x), density, None)
-
-
-def test_moments_that_were_kept_are_used_only_where_they_are_carried() -> None:
-    sae, x = some_sae(), residuals(tokens=300)
-    trained = TrainStep(copy.deepcopy(sae), LossConfig())
-    trained(x, 1e-3)
-    parent = replace(parent_of(sae, x), adam=trained.adam.state())
-    for adam, done_steps in (("fresh", 0), ("carried", 1)):
-        start = warm_start(copy.deepcopy(parent), WarmStart(adam=adam), x, LossConfig())
-        assert start.step.adam.done_steps == done_steps
+    return Parent(copy.deepcopy(sae), mean_distance(x))
 
 
 def test_matched_biases_undo_a_growth_of_the_residual() -> None:
@@ -200,23 +159,6 @@ def test_matched_biases_undo_a_growth_of_the_residual() -> None:
     grown = matched.decode(matched.encode(growth * x))
     torch.testing.assert_close(grown, expected, rtol=1e-4, atol=1e-3)
     assert (kept.decode(kept.encode(growth * x)) - expected).abs().max() > 0.1
-
-
-def test_a_warm_start_reports_the_lag_and_restarts_the_dead() -> None:
-    sae, x = some_sae(), residuals(tokens=300)
-    with torch.no_grad():
-        sae.b_enc[:3] = -1e3
-    parent = parent_of(sae, x)
-    moved = x + 2.0
-    start = warm_start(parent, WarmStart(dead="restarted", b_dec="median"), moved, LossConfig())
-    median = geometric_median(moved)
-    assert start.b_dec_lag == pytest.approx(float((sae.b_dec - median).norm()) / spread(moved))
-    torch.testing.assert_close(start.step.sae.b_dec.detach(), median)
-    assert start.restarted >= {0, 1, 2}
-    assert bool((start.step.sae.encode(moved)[:, :3] > 0).any(dim=0).all())
-    plain = warm_start(parent_of(sae, x), WarmStart(), moved, LossConfig())
-    assert plain.restarted == set()
-    assert torch.equal(plain.step.sae.W_dec, sae.W_dec)
 
 
 def test_objective_refuses_a_negative_coefficient() -> None:

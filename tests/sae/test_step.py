@@ -10,7 +10,6 @@ from saetrack.sae.kernels import sparse
 from saetrack.sae.kernels.sparse import active_pairs, decode_pairs, sparse_gradient
 from saetrack.sae.loss import LossConfig, losses
 from saetrack.sae.model import SAE, new_sae
-from saetrack.sae.revival import revive
 from saetrack.sae.step import TrainStep
 
 D_IN, D_SAE, TOKENS = 24, 200, 60
@@ -72,7 +71,7 @@ def sparse_gradient_whole(sae: SAE, loss_config: LossConfig, x: Tensor) -> dict[
     }
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
 @pytest.mark.parametrize("b_enc", [-1.5, -0.3, 0.0])
 def test_the_sparse_gradient_is_autograds(loss_config: LossConfig, b_enc: float) -> None:
     sae, x = some_sae(b_enc), residuals()
@@ -146,7 +145,7 @@ class PlainStep:
             self.sae.normalise_decoder()
 
 
-@pytest.mark.parametrize("loss", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
 @pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_steps_are_adam_on_the_projected_gradient(
     loss_config: LossConfig, sparse_below: float
@@ -203,22 +202,6 @@ def test_the_coefficient_that_is_configured_is_the_one_that_acts() -> None:
         weak(residuals(seed), 1e-2)
         strong(residuals(seed), 1e-2)
     assert strong.sae.encode(residuals(99)).sum() < 0.5 * weak.sae.encode(residuals(99)).sum()
-
-
-def test_dense_and_sparse_agree_through_revival() -> None:
-    steps = [TrainStep(some_sae(), OBJECTIVES[0], sparse_below=b) for b in (DENSE, SPARSE)]
-    for seed in range(4):
-        for step in steps:
-            step(residuals(seed), 1e-3)
-    revived = [revive(step, residuals(9), step.tokens_since_fired >= 2 * TOKENS) for step in steps]
-    assert revived[0] == revived[1] >= {0, 1, 2}
-    for seed in range(4, 8):
-        for step in steps:
-            step(residuals(seed), 1e-3)
-    dense, sparse_ = (step.state() for step in steps)
-    for name in ("W_enc", "W_dec", "b_enc", "W_dec.exp_avg", "W_enc.exp_avg_sq"):
-        torch.testing.assert_close(dense[name], sparse_[name], rtol=1e-3, atol=1e-5)
-    assert torch.equal(dense["tokens_since_fired"], sparse_["tokens_since_fired"])
 
 
 def test_the_density_chooses() -> None:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from saetrack.chain.config import load_config
 from saetrack.cli import main as command_line
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints import store
 from saetrack.registry.link_run import LinkRun
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
@@ -55,7 +55,7 @@ def run_command() -> None:
 
 def main(where: str) -> None:
     if where == "in the LM's training":
-        hub.publish = hang_at(4, hub.publish)
+        store.publish = hang_at(4, store.publish)
     elif where == "in a link's training":  # the third link, after an evaluation in its middle
         LinkRun.log = hang_at(20, LinkRun.log)
     elif where == "before a version":

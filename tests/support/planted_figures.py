@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from saetrack.analysis.drift.controls import Control, hold_against
+from saetrack.analysis.drift.controls import ControlDrift, hold_against
 from saetrack.analysis.drift.measure import Drift, measure_drift, quantile_table
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.phases import find_phases
@@ -193,7 +193,7 @@ def planted_tables() -> dict[str, pd.DataFrame]:
     counts = planted_labels()
     counts["share"] = counts["features"] / counts.groupby("lm_step")["features"].transform("sum")
     claim = planted_claim()
-    noise = Control("still", "noise", quantile_table(planted_drift(0.4), chain="still"))
+    noise = ControlDrift("still", "noise", quantile_table(planted_drift(0.4), chain="still"))
     of_concepts = curves[
         (curves["class"] == "concept") & (curves["measure"] == "activation_cosine_centred")
     ]

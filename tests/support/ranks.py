@@ -15,7 +15,6 @@ from saetrack.chain.config import load_config
 from saetrack.sae.loss import LossConfig
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, new_sae
-from saetrack.sae.revival import revive
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import Ranks, join
 from saetrack.training.chain_page import update_chain_page
@@ -39,7 +38,7 @@ def residuals(seed: int) -> torch.Tensor:
 
 
 def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Weights, moments and losses after steps of all kinds; features die and are revived."""
+    """Weights, moments and losses after steps of all kinds."""
     found = {}
     for number, loss_config in enumerate(OBJECTIVES):
         for sparse_below in (0.0, 1.1):
@@ -47,16 +46,13 @@ def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
             with torch.no_grad():
                 sae.b_enc[: D_SAE // 8] = -50.0
             step = TrainStep(sae.shard(ranks), loss_config, sparse_below=sparse_below)
-            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS // 2)]
-            revived = revive(step, residuals(99), step.tokens_since_fired >= 4 * TOKENS)
-            terms += [step(residuals(seed), 3e-3) for seed in range(STEPS // 2, STEPS)]
+            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS)]
             measured = evaluate(step.sae, residuals(100), loss_config, matched_l0=4)
             label = f"{number} {sparse_below}"
             found |= {f"{label} {name}": tensor for name, tensor in step.state().items()}
             found[f"{label} losses"] = torch.tensor([[float(t) for t in of] for of in terms])
             found[f"{label} metrics"] = torch.tensor(list(measured.scalars().values()))
             found[f"{label} feature_density"] = measured.feature_density
-            found[f"{label} revived"] = torch.tensor(sorted(revived))
     return found
 
 

@@ -224,7 +224,7 @@ def _spread(lm_step: object, pairs: pd.DataFrame, per_seed: pd.DataFrame) -> dic
     return row
 
 
-def headline(summary: pd.DataFrame) -> dict[str, float]:
+def comparison_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """The numbers of the row over all checkpoints, by name, without those that do not exist.
 
     Empty when every checkpoint is its own yardstick.

@@ -126,7 +126,7 @@ class TopContexts:
         feature_acts: Float[Tensor, " pairs"],
         batch: TokenBatch,
     ) -> None:
-        """Take in the pairs of one batch, in any order (as in `saetrack.sae.kernels.sparse.ActivePairs`).
+        """Take in the pairs of one batch, in any order (`saetrack.sae.kernels.sparse.ActivePairs`).
 
         Args:
             features: of each pair.

@@ -29,7 +29,7 @@ STEPS = ["link", "lm_step", "checkpoint_index"]
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlDrift:
     """A chain to hold another one against.
 
     Attributes:
@@ -44,7 +44,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Criteria:
+class VerdictThresholds:
     """From where on a claim stands.
 
     Attributes:
@@ -81,7 +81,7 @@ def _keyed(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(key=table["link"].where(~to_final, table["link"].max() - table["link"]))
 
 
-def hold_against(claim: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
+def hold_against(claim: pd.DataFrame, controls: Sequence[ControlDrift]) -> pd.DataFrame:
     """The chain beside each control, link by link.
 
     The drift of a quantity is 1 - its median cosine, or its median path length. Cosines of

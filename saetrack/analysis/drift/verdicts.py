@@ -1,7 +1,7 @@
 """The paper's claims about drift, each with a number, its control's, and whether it stands.
 
 Every claim is put so that a noise control could fail it. Thresholds are in
-`saetrack.analysis.drift.controls.Criteria`, and each row says in words what it was held to.
+`saetrack.analysis.drift.controls.VerdictThresholds`, and each row says in words what was asked.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.drift.controls import Criteria
+from saetrack.analysis.drift.controls import VerdictThresholds
 
 
 def verdicts(
     held: pd.DataFrame,
-    criteria: Criteria | None = None,
+    thresholds: VerdictThresholds | None = None,
     after_formation: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Each claim of section 5 and appendix I.2 against each control that can decide it.
 
     Args:
         held: as `hold_against` gives it.
-        criteria: thresholds.
+        thresholds: thresholds.
         after_formation: as `drift_after_formation` gives it, with a control.
 
     Returns:
@@ -43,11 +43,11 @@ def verdicts(
         - `replicated` (appendix I.2): median cosines to the final direction are those of the
           replicate.
     """
-    criteria = criteria or Criteria()
+    thresholds = thresholds or VerdictThresholds()
     rows = []
     for (control, role), beside in held.groupby(["control", "role"], sort=False):
         claims = _against_noise if role == "noise" else _against_replicate
-        rows += [{"control": control, "role": role, **row} for row in claims(beside, criteria)]
+        rows += [{"control": control, "role": role, **row} for row in claims(beside, thresholds)]
     if after_formation is not None and after_formation["beyond_noise"].notna().any():
         share = float(after_formation["beyond_noise"].mean())
         rows.append(
@@ -65,7 +65,9 @@ def verdicts(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _against_noise(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dict[str, object]]:
+def _against_noise(
+    beside: pd.DataFrame, thresholds: VerdictThresholds
+) -> Iterator[dict[str, object]]:
     """The rows of `verdicts` for one noise control."""
     of = _quantity(beside)
     to_final, turned = of("cosine_to_final"), of("cosine_to_previous").dropna(subset="claim_q50")
@@ -82,8 +84,8 @@ def _against_noise(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dict[st
             "claim": "drift of the LM's making",
             "value": first["claim_drift"],
             "control_value": first["control_drift"],
-            "criterion": f"control / chain < {criteria.noise_share}",
-            "stands": bool(first["noise_share"] < criteria.noise_share),
+            "criterion": f"control / chain < {thresholds.noise_share}",
+            "stands": bool(first["noise_share"] < thresholds.noise_share),
         }
     if len(turned) < 3:
         return
@@ -93,8 +95,8 @@ def _against_noise(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dict[st
         "claim": "fast in the middle",
         "value": peaks[0],
         "control_value": peaks[1],
-        "criterion": f"fastest link / faster end >= {criteria.peak}, the control's below",
-        "stands": bool(peaks[0] >= criteria.peak > peaks[1]),
+        "criterion": f"fastest link / faster end >= {thresholds.peak}, the control's below",
+        "stands": bool(peaks[0] >= thresholds.peak > peaks[1]),
     }
     last = -max(1, len(turned) // 3)
     late, late_noise = float(chain[last:].mean()), float(noise[last:].mean())
@@ -102,12 +104,14 @@ def _against_noise(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dict[st
         "claim": "drift after convergence",
         "value": late,
         "control_value": late_noise,
-        "criterion": f"radians per link, last third: control / chain < {criteria.noise_share}",
-        "stands": bool(late_noise < criteria.noise_share * late),
+        "criterion": f"radians per link, last third: control / chain < {thresholds.noise_share}",
+        "stands": bool(late_noise < thresholds.noise_share * late),
     }
 
 
-def _against_replicate(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dict[str, object]]:
+def _against_replicate(
+    beside: pd.DataFrame, thresholds: VerdictThresholds
+) -> Iterator[dict[str, object]]:
     """The row of `verdicts` for one replicate."""
     to_final = _quantity(beside)("cosine_to_final")
     if len(to_final):
@@ -116,8 +120,8 @@ def _against_replicate(beside: pd.DataFrame, criteria: Criteria) -> Iterator[dic
             "claim": "replicated",
             "value": float(to_final["claim_q50"].mean()),
             "control_value": float(to_final["control_q50"].mean()),
-            "criterion": f"mean |difference of medians| = {gap:.3f} <= {criteria.replicate_gap}",
-            "stands": gap <= criteria.replicate_gap,
+            "criterion": f"mean |difference of medians| = {gap:.3f} <= {thresholds.replicate_gap}",
+            "stands": gap <= thresholds.replicate_gap,
         }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.drift.controls import Control
+from saetrack.analysis.drift.controls import ControlDrift
 from saetrack.analysis.figures.collapse import collapse_figure, continuity_figure
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
@@ -48,7 +48,7 @@ class FigureInputs:
     tables: Mapping[str, pd.DataFrame]
     labels: pd.Series[str]
     sampled: Sequence[int]
-    controls: Sequence[Control]
+    controls: Sequence[ControlDrift]
     phases: Mapping[str, tuple[float, float]]
 
     def setting(self, what: str) -> Setting:

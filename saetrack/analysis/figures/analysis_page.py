@@ -85,9 +85,8 @@ def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
     """Write the page of an analysis.
 
     Args:
-        drawn: what was drawn.
-        folder: the page's; figures lie in it as `saetrack.analysis.figures.all_figures.draw` wrote them into
-            `FIGURES`.
+        inputs: what the figures were drawn from.
+        folder: of the page; `FIGURES` in it holds what `all_figures.draw` has written.
     """
     sections = []
     for number, part in enumerate(_PARTS):

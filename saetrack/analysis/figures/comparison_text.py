@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from saetrack.analysis.comparison.token_ratios import PAPER_RATIO, headline
+from saetrack.analysis.comparison.token_ratios import PAPER_RATIO, comparison_metrics
 from saetrack.figures.text_tables import LINK_COLUMNS, as_text, empty_table, number, table_text
 
 FINALS = {
@@ -51,7 +51,7 @@ def comparison_report(summary: pd.DataFrame, title: str) -> str:
         summary: as `saetrack.analysis.comparison.token_ratios.summarise` gives it.
         title: printed above.
     """
-    found = headline(summary)
+    found = comparison_metrics(summary)
     if not found:
         nothing = "Every link is the conventional SAE of its checkpoint: nothing to compare."
         return f"{_finals(summary, title)}\n\n{nothing}"

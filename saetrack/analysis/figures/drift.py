@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from saetrack.analysis.drift.controls import Control, align
+from saetrack.analysis.drift.controls import ControlDrift, align
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.figures.classes import LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.labels import ABSENT
@@ -31,7 +31,7 @@ REPLICATE_COLOURS = (GREEN, RED, "#56B4E9")
 
 
 def drift_figure(
-    claim: pd.DataFrame, controls: Sequence[Control], setting: Setting, path: Path
+    claim: pd.DataFrame, controls: Sequence[ControlDrift], setting: Setting, path: Path
 ) -> None:
     """Distributions over all features per link (figure 5a), before the bands of the controls.
 
@@ -60,7 +60,7 @@ def drift_figure(
 
 
 def class_drift_figure(
-    claim: pd.DataFrame, controls: Sequence[Control], setting: Setting, path: Path
+    claim: pd.DataFrame, controls: Sequence[ControlDrift], setting: Setting, path: Path
 ) -> None:
     """Cosine to the final direction, one panel per feature class; otherwise as `drift_figure`."""
     claim = claim[claim["quantity"] == "cosine_to_final"]
@@ -99,7 +99,7 @@ def class_drift_figure(
 def feature_drift_figure(
     features: pd.DataFrame,
     claim: pd.DataFrame,
-    controls: Sequence[Control],
+    controls: Sequence[ControlDrift],
     setting: Setting,
     path: Path,
     labels: Mapping[int, str],
@@ -107,7 +107,7 @@ def feature_drift_figure(
     """Single features over links (figure 5b): to the final, the first, the previous direction.
 
     Args:
-        features: as `saetrack.analysis.drift.measure.feature_table` gives it; excluded rows leave gaps.
+        features: from `saetrack.analysis.drift.measure.feature_table`; excluded rows leave gaps.
         claim: of the chain, as `quantile_table` gives it.
         controls: of which noise is drawn behind.
         setting: title, caption, shading.
@@ -162,7 +162,11 @@ def draw_noise(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
 
 
 def _draw_control(
-    axes: Axes, claim: pd.DataFrame, control: Control, quantity: str, among: Sequence[Control]
+    axes: Axes,
+    claim: pd.DataFrame,
+    control: ControlDrift,
+    quantity: str,
+    among: Sequence[ControlDrift],
 ) -> Line2D:
     """One control in one panel; gives its entry in the legend."""
     rows = align(claim, control.quantiles)
@@ -198,7 +202,7 @@ def _sizes(claim: pd.DataFrame) -> str:
     )
 
 
-def _beside(controls: Sequence[Control]) -> str:
+def _beside(controls: Sequence[ControlDrift]) -> str:
     return (
         "Controls: medians with 5–95 %, placed by links until the end (cosine to final) or since "
         "the beginning."

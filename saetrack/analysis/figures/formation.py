@@ -53,8 +53,8 @@ def progress_figure(
     """Progress measure by class: medians and quartiles, baseline, both controls.
 
     Args:
-        curves: as `saetrack.analysis.formation.progress_measure.class_curves` gives it; of controls, the class that
-            has the control's own name is drawn.
+        curves: from `saetrack.analysis.formation.progress_measure.class_curves`; of controls, the
+            class that has the control's own name is drawn.
         baseline: as `saetrack.analysis.formation.progress_measure.baseline_spread` gives it.
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.

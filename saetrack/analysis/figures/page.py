@@ -29,7 +29,7 @@ class Section:
         text: what it answers, in a sentence.
         figures: PNG files.
         tables: small ones, by their captions.
-        contexts: as `saetrack.analysis.contexts.examples.context_table` gives it, with `pattern` and
+        contexts: from `saetrack.analysis.contexts.examples.context_table`, with `pattern` and
             `final_label` of each row's feature; laid out as in figure 2, left.
     """
 

@@ -30,7 +30,7 @@ def polysemy_figure(
             `recall` (share of its token's occurrences on which the feature fires),
             `coherence_other` (mean pairwise similarity of its contexts without their own token),
             `determinism` (eta^2, see `saetrack.analysis.meaning.determinism`).
-        polysemy: of maintaining features, as `saetrack.analysis.meaning.polysemy.polysemy_loss` gives it.
+        polysemy: of maintaining features, from `saetrack.analysis.meaning.polysemy`.
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.
     """

@@ -33,7 +33,7 @@ def progress_of_features_figure(
     """One panel per class: single features as thin lines, the median of all as a thick one.
 
     Args:
-        progress: of all checkpoints, as `saetrack.analysis.formation.progress_measure.measure_progress` gives it;
+        progress: of all checkpoints, from `saetrack.analysis.formation.progress_measure`;
             rows with `chosen` of `final` are drawn.
         labels: class of each feature at the end, indexed by feature.
         sampled: features that lines may be of, such as the paper's random sample; at most 20 of

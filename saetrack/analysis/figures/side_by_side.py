@@ -60,7 +60,7 @@ def side_by_side_figure(
     """One panel per chain, four in a row, on one y axis; steps and phases are each chain's own.
 
     Args:
-        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.tables` gives them: `label_counts`,
+        pages: tables of each chain by its name, as an analysis keeps them: `label_counts`,
             `curves`, `baseline`, `drift`, `collapse`, `phases`, and, with a noise control,
             `drift_beside_controls`.
         kind: which panels.

@@ -39,7 +39,7 @@ def progress_formation(
     The geometric counterpart of the point found from meanings (`patterns.trace_patterns`).
 
     Args:
-        progress: rows of one kind of set (`chosen`), see `saetrack.analysis.formation.progress_measure`.
+        progress: rows of one kind of set (`chosen`), see `progress_measure`.
         measure: its column.
         share: of the final value, that must be there at the formation point and ever after.
         least: a feature whose final value is smaller is never formed.

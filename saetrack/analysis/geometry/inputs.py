@@ -7,8 +7,6 @@ backwards: the final link is that of the LM's final checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,27 +28,6 @@ class DecoderLink(NamedTuple):
     checkpoint_index: int
     W_dec: Float[Tensor, "d_sae d_in"]
     feature_density: Float[Tensor, " d_sae"]
-
-
-@dataclass(frozen=True)
-class DecoderChain:
-    """The links of a chain, read one at a time when they are needed, as often as they are.
-
-    Attributes:
-        count: of links.
-        read: gives a link by its place along the chain.
-    """
-
-    count: int
-    read: Callable[[int], DecoderLink]
-
-    def __iter__(self) -> Iterator[DecoderLink]:
-        return map(self.read, range(self.count))
-
-    @property
-    def final(self) -> DecoderLink:
-        """The last link."""
-        return self.read(self.count - 1)
 
 
 class Residuals(NamedTuple):

@@ -21,7 +21,7 @@ import torch
 from scipy.sparse import csr_array, hstack
 from torch.nn.functional import normalize
 
-from saetrack.analysis.matching.assignment import Assignment, assign
+from saetrack.analysis.matching.assignment import CANDIDATES, Assignment, assign
 from saetrack.analysis.matching.match_quality import match_quality
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SharedTokens:
         left: ActivePairs | Float[Tensor, "tokens left_d_sae"],
         right: ActivePairs | Float[Tensor, "tokens right_d_sae"],
     ) -> None:
-        """Take in one batch: active pairs (`saetrack.sae.kernels.sparse.active_pairs`), or all activations.
+        """Take in one batch: active pairs (`saetrack.sae.kernels.sparse`), or all activations.
 
         Raises:
             ValueError: the sides have different numbers of tokens.
@@ -139,11 +139,11 @@ class CorrelationScores:
 
 def match_activations(
     scores: CorrelationScores,
-    candidates: int = 32,
+    candidates: int = CANDIDATES,
     decoders: tuple[Float[Tensor, "left_d_sae d_in"], Float[Tensor, "right_d_sae d_in"]]
     | None = None,
 ) -> tuple[Assignment, pd.DataFrame]:
-    """Match features by the correlation of their activations; exact as `assign` is.
+    """Match features by the correlation of their activations, one to one.
 
     Args:
         scores: as `SharedTokens.correlations` gives them.
@@ -188,7 +188,12 @@ def match_activations(
 
 
 def match_summary(scores: CorrelationScores, found: Assignment, table: pd.DataFrame) -> pd.Series:
-    """One matching in numbers: pairs, medians, shares, what was left out, and how exact it is."""
+    """One matching in numbers: pairs, medians, shares, and what was left out.
+
+    `left_unmatched` and `right_unmatched` count live features that found no partner;
+    `share_outside_candidates` is the share of pairs that are no candidate of either feature
+    (`saetrack.analysis.matching.assignment`).
+    """
     left, right = scores.left, scores.right
     return pd.Series(
         {
@@ -201,7 +206,8 @@ def match_summary(scores: CorrelationScores, found: Assignment, table: pd.DataFr
             "median_decoder_cosine": table["decoder_cosine"].median(),
             "left_dead": left.d_sae - len(left.features),
             "right_dead": right.d_sae - len(right.features),
-            "exact": found.exact,
-            "gap": found.gap,
+            "left_unmatched": len(left.features) - len(table),
+            "right_unmatched": len(right.features) - len(table),
+            "share_outside_candidates": found.outside.mean() if len(table) else np.nan,
         }
     )

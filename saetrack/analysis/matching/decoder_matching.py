@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import normalize
 
-from saetrack.analysis.matching.assignment import Assignment, assign
+from saetrack.analysis.matching.assignment import CANDIDATES, DENSE_PAIRS, assign
 from saetrack.analysis.matching.match_quality import match_quality
 from saetrack.analysis.matching.scores import ProductScores
 
@@ -32,24 +31,6 @@ Comparison = Literal["link_conventional", "conventional_seeds", "random_directio
 
 # Cosines from which on a pair is called similar, and nearly the same.
 SIMILAR, NEARLY_SAME = 0.7, 0.9
-
-DENSE_PAIRS = 2**24
-"""Up to so many pairs of live features all cosines are held at once, 0.13 GB in float64.
-
-Beyond, `saetrack.analysis.matching.assignment` finds the same assignment in blocks. CPU seconds of one core
-and memory, cosines in 128 dimensions included, between two alike dictionaries (median matched
-cosine 0.8) and between random ones, the worst case met:
-
-| live features | dense: alike | random | memory | in blocks: alike | random | memory |
-|---|---|---|---|---|---|---|
-| 1,000 | 0.04 | 0.1 | 0.03 GB | 0.1 | 0.2 | |
-| 2,000 | 0.15 | 0.7 | 0.1 GB | 0.3 | 0.8 | |
-| 4,000 | 0.5 | 2.2 | 0.3 GB | 0.9 | 1.8 | |
-| 8,000 | 4 | 12 | 1.1 GB | 4 | 7 | 0.7 GB |
-| 16,000 | | | 5 GB | 16 | 24 | 1.0 GB |
-
-At 65,536 features the dense matrix has 80 GB; the blocks stay as they are.
-"""
 
 
 class Pairing(NamedTuple):
@@ -69,10 +50,10 @@ class Pairing(NamedTuple):
 
 @dataclass(frozen=True)
 class Matching:
-    """Pairs of features, one to one, whose summed decoder cosine is the largest there is.
+    """Pairs of features, one to one, with the largest summed decoder cosine.
 
     As many pairs as the side with fewer live features has. With unequal sides the features of the
-    other that are left over count nowhere; their number is the difference of the live ones.
+    other that are left over stay unmatched.
 
     Attributes:
         left: feature indices of the left SAE, ascending, (pairs,).
@@ -85,9 +66,8 @@ class Matching:
         margin: cosine of each pair less the best that either could have had with another, (pairs,);
             see `saetrack.analysis.matching.match_quality`.
         mutual_best: whether each is the other's favourite, (pairs,).
-        exact: the summed cosine is proven to be the largest. False only if the blockwise search
-            ended before that.
-        gap: by how much another assignment's summed cosine could be larger, at most.
+        outside: the pair is no candidate of either feature, (pairs,); see
+            `saetrack.analysis.matching.assignment`.
     """
 
     left: Int[Tensor, " pairs"]
@@ -99,8 +79,7 @@ class Matching:
     right_dead: int
     margin: Float[Tensor, " pairs"]
     mutual_best: Bool[Tensor, " pairs"]
-    exact: bool = True
-    gap: float = 0.0
+    outside: Bool[Tensor, " pairs"]
 
     def scalars(self) -> dict[str, float]:
         """The summary by name: `pairs`, `median_cosine`, and the two shares OF THE MATCHED PAIRS.
@@ -117,6 +96,9 @@ class Matching:
             "left_dead": self.left_dead,
             "right_live": self.right_live,
             "right_dead": self.right_dead,
+            "left_unmatched": self.left_live - len(self.cosine),
+            "right_unmatched": self.right_live - len(self.cosine),
+            "share_outside_candidates": float(self.outside.double().mean()),
         }
 
 
@@ -128,15 +110,13 @@ def match_features(
     right_density: Float[Tensor, " right_d_sae"],
     *,
     dense_pairs: int = DENSE_PAIRS,
-    candidates: int = 32,
+    candidates: int = CANDIDATES,
     device: str = "cpu",
 ) -> Matching:
     """Match the live features of two SAEs of one residual stream.
 
-    Exact assignment by cosines in float64; `DENSE_PAIRS` has its cost. Up to `dense_pairs` pairs on
-    the full matrix. Above, among candidates, and proven on all cosines, block by block: with
-    `exact` the summed cosine is that of the dense assignment, and the pairs are the same unless two
-    assignments tie; otherwise `gap` bounds what is missing.
+    By cosines in float64, on the full matrix or among candidates
+    (`saetrack.analysis.matching.assignment`).
 
     Args:
         left: one SAE.
@@ -144,9 +124,8 @@ def match_features(
         left_density: share of held-out tokens on which each feature fires (`Evaluation`); a
             feature with 0 is dead and takes no part.
         right_density: the same for `right`.
-        dense_pairs: up to here the matrix of all cosines is built.
-        candidates: per feature, of the blockwise search to begin with. More are added until the
-            result is exact: this sets its time, not its outcome.
+        dense_pairs: up to so many pairs of live features all cosines are held at once.
+        candidates: per feature, beyond that.
         device: of the blockwise products; the assignment itself runs on the CPU.
 
     Raises:
@@ -216,13 +195,10 @@ def _match(
     left: _Side,
     right: _Side,
     dense_pairs: int = DENSE_PAIRS,
-    candidates: int = 32,
+    candidates: int = CANDIDATES,
 ) -> Matching:
-    """On the full matrix or in blocks, and how clear each pair is."""
-    if len(left.live) * len(right.live) <= dense_pairs:
-        found = _assign_densely(scores)
-    else:
-        found = assign(scores, candidates)
+    """The assignment, and how clear each pair is."""
+    found = assign(scores, candidates, dense_pairs)
     quality = match_quality(scores, found)
     return Matching(
         left=left.live[torch.from_numpy(found.rows)],
@@ -234,16 +210,7 @@ def _match(
         right_dead=right.d_sae - len(right.live),
         margin=torch.tensor(quality["margin"].to_numpy(float)),
         mutual_best=torch.tensor(quality["mutual_best"].to_numpy(bool)),
-        exact=found.exact,
-        gap=found.gap,
-    )
-
-
-def _assign_densely(scores: ProductScores) -> Assignment:
-    cosines = scores.rows(slice(None)).cpu().numpy()
-    rows, columns = linear_sum_assignment(cosines, maximize=True)
-    return Assignment(
-        rows, columns, cosines[rows, columns], 0.0, exact=True, candidates=cosines.size, rounds=1
+        outside=torch.from_numpy(found.outside),
     )
 
 

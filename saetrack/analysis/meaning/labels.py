@@ -1,7 +1,7 @@
 """What a feature means: token-level, weak concept-level, concept-level, or noise (section 3).
 
 The authors read contexts and decide by hand (definitions 3.1, 3.2, appendix F). Here a feature's
-top contexts decide, by criteria that are tried in this order:
+top contexts decide, by thresholds that are tried in this order:
 
 | label | when |
 |---|---|
@@ -39,7 +39,7 @@ LABELS: tuple[str, ...] = (*MEANINGFUL, "noise", *ABSENT)
 
 
 @dataclass(frozen=True)
-class Criteria:
+class LabelThresholds:
     """Where the labels part.
 
     Attributes:
@@ -78,7 +78,7 @@ def classify(
     forms: VocabularyForms,
     status: pd.Series[str],
     coherence: pd.DataFrame,
-    criteria: Criteria,
+    thresholds: LabelThresholds,
 ) -> pd.DataFrame:
     """Label every feature at one checkpoint.
 
@@ -88,7 +88,7 @@ def classify(
         status: of each feature, in order (`feature_status`).
         coherence: of each feature, in order (`coherence.coherence`). Its contexts must be without
             repeated texts, or else boilerplate looks coherent.
-        criteria: where the labels part.
+        thresholds: where the labels part.
 
     Returns:
         One row per feature: `feature`, `label`, `contexts`, `exact_purity` (of token ids),
@@ -113,20 +113,22 @@ def classify(
         }
     )
     table = pd.concat([table, coherence.reset_index(drop=True)], axis=1)
-    table.insert(1, "label", _labels(table, status, criteria))
+    table.insert(1, "label", _labels(table, status, thresholds))
     return table
 
 
-def _labels(table: pd.DataFrame, status: pd.Series[str], criteria: Criteria) -> NDArray[np.str_]:
+def _labels(
+    table: pd.DataFrame, status: pd.Series[str], thresholds: LabelThresholds
+) -> NDArray[np.str_]:
     """The first rule that holds."""
-    alike = table["coherence_z"] >= criteria.coherence_z
+    alike = table["coherence_z"] >= thresholds.coherence_z
     rules = {
         "dead": status.to_numpy() == "dead",
         "ultra_low": status.to_numpy() == "ultra_low",
-        "insufficient": table["contexts"] < criteria.contexts,
-        "token": table["token_purity"] >= criteria.token_purity,
-        "weak_concept": table["stem_purity"] >= criteria.stem_purity,
-        "concept": alike & (table["distinct_stems"] >= criteria.distinct_stems),
+        "insufficient": table["contexts"] < thresholds.contexts,
+        "token": table["token_purity"] >= thresholds.token_purity,
+        "weak_concept": table["stem_purity"] >= thresholds.stem_purity,
+        "concept": alike & (table["distinct_stems"] >= thresholds.distinct_stems),
     }
     return np.select([np.asarray(rule) for rule in rules.values()], list(rules), "noise")
 

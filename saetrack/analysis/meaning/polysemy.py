@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PolysemyCriteria:
+class PolysemyThresholds:
     """What counts as a loss.
 
     Attributes:
@@ -37,7 +37,7 @@ def polysemy_loss(
     patterns: pd.DataFrame,
     recalls: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
     coherences: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
-    criteria: PolysemyCriteria,
+    thresholds: PolysemyThresholds,
 ) -> pd.DataFrame:
     """Which maintaining features lost senses of their token.
 
@@ -47,12 +47,12 @@ def polysemy_loss(
             final checkpoint (`TokenStatistics.recall`).
         coherences: mean pairwise similarity of its top contexts under an embedder without the
             datapoint's own token (`window_embedder(own_token=False)`), first and final.
-        criteria: what counts as a loss.
+        thresholds: what counts as a loss.
 
     Returns:
         One row per maintaining feature: `feature`, `recall_first`, `recall_final`,
         `coherence_first`, `coherence_final`, `lost_senses`, and as a control `gained_senses`: the
-        same criteria with time reversed, which chance alone would meet as often.
+        same thresholds with time reversed, which chance alone would meet as often.
     """
     table = pd.DataFrame(
         {
@@ -63,17 +63,17 @@ def polysemy_loss(
             "coherence_final": coherences[1],
         }
     )[(patterns["pattern"] == "maintaining").to_numpy()]
-    table["lost_senses"] = _lost(table, "first", "final", criteria)
-    table["gained_senses"] = _lost(table, "final", "first", criteria)
+    table["lost_senses"] = _lost(table, "first", "final", thresholds)
+    table["gained_senses"] = _lost(table, "final", "first", thresholds)
     return table.reset_index(drop=True)
 
 
 def _lost(
-    table: pd.DataFrame, before: str, after: str, criteria: PolysemyCriteria
+    table: pd.DataFrame, before: str, after: str, thresholds: PolysemyThresholds
 ) -> pd.Series[bool]:
     recall, rise = table[f"recall_{before}"], table[f"coherence_{after}"]
     return (
-        (recall >= criteria.first_recall)
-        & (table[f"recall_{after}"] <= criteria.recall_ratio * recall)
-        & (rise - table[f"coherence_{before}"] >= criteria.coherence_rise)
+        (recall >= thresholds.first_recall)
+        & (table[f"recall_{after}"] <= thresholds.recall_ratio * recall)
+        & (rise - table[f"coherence_{before}"] >= thresholds.coherence_rise)
     )

@@ -12,38 +12,43 @@ Whoever runs an analysis loops over what it yields:
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.contexts.datapoints import Decode
-from saetrack.analysis.contexts.examples import CheckpointContexts, context_table
+from saetrack.analysis.contexts.examples import context_table
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
+from saetrack.analysis.pipeline.analysis_metrics import analysis_metrics
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
+from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.match_chains import find_identity
-from saetrack.analysis.pipeline.registered_chain import RegisteredChain
-from saetrack.analysis.pipeline.side_by_side import lay_side_by_side, save_tables
-from saetrack.analysis.pipeline.study import Study
-from saetrack.analysis.pipeline.tables import (
-    find_drift,
-    find_formation,
-    find_geometry,
-    find_meaning,
-    find_polysemy,
-    find_projection,
-    headline,
-    spans,
+from saetrack.analysis.pipeline.drift_tables import control_drift, drift_tables
+from saetrack.analysis.pipeline.formation_tables import (
+    concept_phases,
+    formation_tables,
+    projection_tables,
 )
+from saetrack.analysis.pipeline.geometry_tables import geometry_tables
+from saetrack.analysis.pipeline.meaning_tables import (
+    checkpoint_contexts,
+    meaning_tables,
+    polysemy_tables,
+)
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
 from saetrack.lm.open import learning_rate
 from saetrack.utils.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
@@ -71,152 +76,130 @@ def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
 
 @dataclass(frozen=True)
 class PendingCheckpoint:
-    """A checkpoint that the cache has no result of yet.
+    """A checkpoint of which the cache lacks something.
 
     Attributes:
         label: the checkpoint as a person names it.
+        link: over it.
+        reader: of its chain.
     """
 
     label: str
-    study: Study
     link: Link
+    reader: ChainReader
 
     def read(self) -> None:
-        """Read it; what was found is kept in the cache."""
-        self.study.answers(self.link)
+        """Read it; what was found is kept in the cache.
+
+        Raises:
+            UserError: no feature is live at the final checkpoint.
+        """
+        self.reader.read(self.link)
 
 
 def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
     """The checkpoints that an analysis still has to read; read each before asking for the next.
 
-    While one is read, the next one is fetched. Of a finished analysis there are none.
+    While one is read, the next one is fetched. Of a finished analysis there are none. The first one
+    takes longest: before it, the datapoints that are followed are chosen.
     """
     if analysis.is_finished():
         return
-    study = _study(analysis)
+    reader = ChainReader(analysis)
+    n_links = len(reader.links)
     with analysis.registered.ahead:
-        for link in study.links:
-            yield PendingCheckpoint(f"read · step {link.checkpoint.lm_step}", study, link)
+        try:
+            for number, link in enumerate(reader.links, start=1):
+                if reader.lacks(link):
+                    lm_step = link.checkpoint.lm_step
+                    label = f"read · {analysis.registered.chain.hook_name} · step {lm_step}"
+                    yield PendingCheckpoint(label, link, reader)
+                    log.info("step %s: read, %d of %d", lm_step, number, n_links)
+        finally:
+            reader.loaded.drop()
 
 
 def finish_analysis(analysis: ChainAnalysis) -> str:
     """Make tables, figures and the page of what was read, and log them as a run of the registry.
 
+    All checkpoints must have been read (`checkpoints_to_read`). A finished analysis is not made
+    again.
+
     Returns:
         What was done, in a line.
     """
-    chain, registry = analysis.registered.chain, analysis.registered.ready.registry
+    registered = analysis.registered
+    chain, reports = registered.chain, registered.ready.registry.reports
     if analysis.is_finished():
         return f"{analysis.title}: was analysed before, in MLflow's experiment {chain.lm_name}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        inputs = _find(analysis, folder)
+        inputs = _tables(analysis, folder)
         save_tables(inputs.tables, folder / TABLES)
         (folder / FIGURES).mkdir()
         draw(inputs, folder / FIGURES)
         write_analysis_page(inputs, folder)
-        registry.reports.log(
+        reports.log(
             chain.lm_name,
             analysis.title,
             folder,
-            metrics=headline(inputs.tables),
-            facts={
-                "kind": "analysis",
-                "identity": analysis.content_hash,
-                "chain": chain.name,
-                "layer": chain.layer,
-                "versions": [
-                    analysis.registered.versions[link.identity]
-                    for link in analysis.registered.links
-                ],
-                "controls": {
-                    name: control.chain.name for name, control in analysis.controls.items()
-                },
-            },
+            metrics=analysis_metrics(inputs.tables),
+            facts=analysis.facts(),
         )
     return f"{analysis.title}: in MLflow's experiment {chain.lm_name}"
 
 
-def _study(analysis: ChainAnalysis) -> Study:
-    registered = analysis.registered
-    tokenizer, _ = registered.ready.source.tokenizer()
-    tokens = [str(tokenizer.decode([token])) for token in range(len(tokenizer))]
-    return Study(
-        analysis.config,
-        registered.links,
-        registered.chain.corpus,
-        tokens,
-        registered,
-        analysis.settings.cache_dir,
-    )
-
-
-def _find(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
-    config, registered, controls = analysis.config, analysis.registered, analysis.controls
-    tokenizer, _ = registered.ready.source.tokenizer()
-
-    def decode(token_ids: list[int]) -> str:
-        return str(tokenizer.decode(token_ids))
-
-    study = _study(analysis)
-    answers = [study.answers(link) for link in study.links]
-    meaning = find_meaning(study, answers, decode, config.seed)
-    of_drift, bands = find_drift(
-        {
-            "chain": registered.decoders(),
-            **{name: one.decoders() for name, one in controls.items()},
-        },
-        {name: config.controls[name].role for name in controls},
-        meaning,
-        config.seed,
-    )
+def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
+    """All tables; the sheet to be labelled by hand is written into the folder."""
+    registered, seed = analysis.registered, analysis.config.seed
+    reader = ChainReader(analysis)
+    text, sampled = reader.text, reader.chosen.sampled
+    results = [reader.result(link) for link in reader.links]
+    final = results[-1]
+    meaning = meaning_tables(results, text, sampled, seed)
+    matching_of = {matching.name: matching for matching in reader.matchings}
+    controls = {
+        name: (analysis.config.controls[name].role, control_drift(control, matching_of.get(name)))
+        for name, control in analysis.controls.items()
+    }
+    of_drift, bands = drift_tables(results, controls, meaning, seed)
     tables = {
         **meaning.tables,
-        **find_polysemy(answers, meaning),
-        **find_formation(answers, meaning),
-        **_geometry(registered, study, answers),
-        **find_projection(answers, study.chosen.features, meaning, config.seed),
+        **polysemy_tables(results, meaning),
+        **formation_tables(results, meaning),
+        **_geometry_tables(registered, results),
+        **projection_tables(results, sampled, meaning, seed),
         **of_drift,
-        **find_identity(config, registered, controls),
-        "labels": answers[-1].labels,
-        "regions": answers[-1].regions,
-        "status": answers[-1].status,
+        **joined_matchings([matching.tables() for matching in reader.matchings]),
+        "labels": final.labels,
+        "regions": final.regions,
+        "status": final.status,
     }
-    _write_sheet(study, answers[-1], decode, config.seed, folder / SHEET_FILE)
+    sheet = context_table(
+        sampled, [checkpoint_contexts(final)], text.token_rows, text.decode, SHEET_CONTEXTS
+    )
+    write_sheet(sheet, folder / SHEET_FILE, seed)
     return FigureInputs(
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",
-        caption=_caption(registered, answers),
+        caption=_caption(registered, final),
         tables=tables,
         labels=meaning.labels,
-        sampled=list(study.chosen.features),
+        sampled=list(sampled),
         controls=bands,
-        phases=spans(tables),
+        phases=concept_phases(tables),
     )
 
 
-def _geometry(
-    registered: RegisteredChain, study: Study, answers: list[CheckpointResult]
+def _geometry_tables(
+    registered: RegisteredChain, results: Sequence[CheckpointResult]
 ) -> dict[str, pd.DataFrame]:
     """What the residuals do, beside what the links and the LM's own training did."""
     links = registered.ready.registry.table(registered.chain)
-    rate = learning_rate(registered.ready.source.spec)
-    return find_geometry(answers, links, study.parameter_displacements(), rate)
+    return geometry_tables(results, links, learning_rate(registered.ready.source.spec))
 
 
-def _write_sheet(
-    study: Study, final: CheckpointResult, decode: Decode, seed: int, path: Path
-) -> None:
-    """The sampled features, to be labelled by hand."""
-    place = final.link.checkpoint.lm_step, final.link.checkpoint.checkpoint_index
-    shown = [CheckpointContexts(*place, final.contexts, final.labels)]
-    examples = context_table(
-        study.chosen.features, shown, study.token_rows, decode, per_cell=SHEET_CONTEXTS
-    )
-    write_sheet(examples, path, seed)
-
-
-def _caption(registered: RegisteredChain, answers: Sequence[CheckpointResult]) -> str:
-    status = answers[-1].status["status"].value_counts()
+def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
+    status = final.status["status"].value_counts()
     versions = sorted(registered.versions[link.identity] for link in registered.links)
     left_out = ", ".join(
         f"{status.get(name, 0):,} {name.replace('_', '-')}" for name in ("dead", "ultra_low")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.registered_chain import (
@@ -10,12 +11,11 @@ from saetrack.analysis.pipeline.registered_chain import (
     controls_of,
     registered_chains,
 )
-from saetrack.analysis.pipeline.study import QUESTIONS_VERSION
 from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
-# Raise when tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 6
+# Raise when results, tables or figures change: the same chain is then analysed again.
+TABLES_VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ChainAnalysis:
         """Of all that the analysis is made from: config, links, controls."""
         return content_hash(
             [
-                [TABLES_VERSION, QUESTIONS_VERSION],
+                TABLES_VERSION,
                 [self.config.choices(), self.config.match_tokens],
                 [link.identity for link in self.registered.links],
                 {
@@ -53,6 +53,18 @@ class ChainAnalysis:
                 },
             ]
         )
+
+    def facts(self) -> dict[str, Any]:
+        """What the registry says of it."""
+        chain, versions = self.registered.chain, self.registered.versions
+        return {
+            "kind": "analysis",
+            "identity": self.content_hash,
+            "chain": chain.name,
+            "layer": chain.layer,
+            "versions": [versions[link.identity] for link in self.registered.links],
+            "controls": {name: control.chain.name for name, control in self.controls.items()},
+        }
 
     def is_finished(self) -> bool:
         """Whether the registry holds it: the same analysis is not made twice."""

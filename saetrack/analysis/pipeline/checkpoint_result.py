@@ -1,27 +1,36 @@
-"""What one checkpoint says under a study's questions, and how it is kept on disk."""
+"""What one checkpoint says in an analysis, and how it is kept on disk."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.chain.plan import Link
 from saetrack.sae.files import save_tensors
+from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+DECODER_FILE = "decoder.safetensors"
+
 
 @dataclass(frozen=True)
 class CheckpointResult:
-    """What one checkpoint says.
+    """What one checkpoint says: all that an analysis needs of it, from one pass.
 
     Attributes:
         link: of the chain.
@@ -31,13 +40,19 @@ class CheckpointResult:
         progress: of the followed sets (`saetrack.analysis.formation.progress_measure`).
         baseline: of the random contexts.
         statistics: of the followed features: `feature`, `determinism`, `determined`
-            (`saetrack.analysis.meaning.determinism`), `recall` of the token that they have at the end,
-            `coherence_other`, the similarity of their contexts without their own token.
-        regions: of the sampled features by activation strength (`saetrack.analysis.formation.regions`); of
-            the final checkpoint only, else empty.
+            (`saetrack.analysis.meaning.determinism`), `recall` of the token that they have at the
+            end, `coherence_other`, the similarity of their contexts without their own token.
+        regions: of the sampled features by activation strength
+            (`saetrack.analysis.formation.regions`); of the final checkpoint only, else empty.
+        labels_of_directions: what random directions would be labelled, a control; of the final
+            checkpoint only, else empty.
         sample: residuals of the sampled tokens, (tokens, d_in).
         sampled_features_x: residuals at the final top contexts of the sampled features, (sampled,
             k, d_in); zero where a list is shorter.
+        parameter_displacement: how far the LM's weights below the hook moved since the link before
+            (`saetrack.analysis.geometry.continuity`); NaN at the first.
+        decoder_file: holds the decoder rows and densities, which are too large to be held in memory
+            for all links: 29 links of 65,536 features in 1,024 dimensions have 8 GB.
     """
 
     link: Link
@@ -48,27 +63,57 @@ class CheckpointResult:
     baseline: pd.DataFrame
     statistics: pd.DataFrame
     regions: pd.DataFrame
+    labels_of_directions: pd.DataFrame
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
+    parameter_displacement: float
+    decoder_file: Path
 
-    TABLES = ("status", "labels", "progress", "baseline", "statistics", "regions")
+    TABLES = (
+        *("status", "labels", "progress", "baseline", "statistics", "regions"),
+        "labels_of_directions",
+    )
 
-    def save(self, folder: Path) -> None:
-        """Write tables as parquet, arrays as npz, the sample as safetensors."""
+    @property
+    def lm_step(self) -> int:
+        """Of its checkpoint."""
+        return self.link.checkpoint.lm_step
+
+    @property
+    def checkpoint_index(self) -> int:
+        """Of its checkpoint."""
+        return self.link.checkpoint.checkpoint_index
+
+    def decoder(self) -> DecoderLink:
+        """Decoder rows and densities, read from disk."""
+        return load_decoder(self.decoder_file, self.link)
+
+    def save(self, folder: Path, decoder: DecoderLink) -> None:
+        """Write tables as parquet, contexts as npz, residuals and decoder rows as safetensors."""
         for name in self.TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet")
         save_contexts(folder / "contexts.npz", self.contexts)
         residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
         save_tensors(folder / "residuals.safetensors", residuals)
+        save_decoder(folder / DECODER_FILE, decoder)
+        moved = {"parameter_displacement": self.parameter_displacement}
+        (folder / "numbers.json").write_text(json.dumps(moved))
 
     @classmethod
     def load(cls, folder: Path, link: Link) -> CheckpointResult:
-        """Read what `save` wrote."""
-        found: dict[str, Any] = {
-            name: pd.read_parquet(folder / f"{name}.parquet") for name in cls.TABLES
-        }
-        found |= load_file(folder / "residuals.safetensors")
-        return cls(link=link, contexts=load_contexts(folder / "contexts.npz"), **found)
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        with readable(folder):
+            found: dict[str, Any] = {
+                name: pd.read_parquet(folder / f"{name}.parquet") for name in cls.TABLES
+            }
+            found |= load_file(folder / "residuals.safetensors")
+            found |= json.loads((folder / "numbers.json").read_text())
+            contexts = load_contexts(folder / "contexts.npz")
+            return cls(link=link, contexts=contexts, decoder_file=folder / DECODER_FILE, **found)
 
 
 def save_contexts(path: Path, contexts: Contexts) -> None:
@@ -80,3 +125,38 @@ def load_contexts(path: Path) -> Contexts:
     """Read what `save_contexts` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return Contexts(**{**arrays, "tokens": int(arrays["tokens"])})
+
+
+def save_decoder(path: Path, decoder: DecoderLink) -> None:
+    """Write a link's decoder rows and densities."""
+    tensors = {"W_dec": decoder.W_dec, "feature_density": decoder.feature_density}
+    save_tensors(path, tensors)
+
+
+def load_decoder(path: Path, link: Link) -> DecoderLink:
+    """Read what `save_decoder` wrote.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with readable(path.parent):
+        found = load_file(path)
+        checkpoint = link.checkpoint
+        return DecoderLink(
+            checkpoint.lm_step,
+            checkpoint.checkpoint_index,
+            found["W_dec"],
+            found["feature_density"],
+        )
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong when a cached folder is read into one line that says what to do."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile, SafetensorError) as error:
+        raise UserError(
+            f"{folder}: cached results that cannot be read ({type(error).__name__}); "
+            "delete the folder and run again"
+        ) from None

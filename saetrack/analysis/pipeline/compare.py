@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.comparison.token_ratios import COLUMNS, METRICS, compare, headline, summarise
+from saetrack.analysis.comparison.token_ratios import (
+    COLUMNS,
+    METRICS,
+    compare,
+    comparison_metrics,
+    summarise,
+)
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
 from saetrack.analysis.figures.comparison_text import comparison_report, matching_report
 from saetrack.analysis.matching.decoder_matching import (
@@ -80,7 +86,7 @@ class Findings:
         """Over all checkpoints but the first: what compares links, and the matches."""
         found = {
             name: value
-            for name, value in headline(self.summary).items()
+            for name, value in comparison_metrics(self.summary).items()
             if "ratio" in name or name.startswith("gap_")
         }
         for name, rows in self.matching.groupby("comparison"):

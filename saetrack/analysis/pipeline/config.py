@@ -65,7 +65,7 @@ class CompareConfig(Frozen):
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})
 
 
-class Control(Frozen):
+class ControlChain(Frozen):
     """A chain to hold another one's drift against.
 
     `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
@@ -91,7 +91,7 @@ class AnalyzeConfig(Frozen):
         description="other registered chains, by name or by track, analysed alike and laid side by "
         "side: other layers, other LMs (paper, appendix K)",
     )
-    controls: dict[str, Control] = Field(
+    controls: dict[str, ControlChain] = Field(
         default={}, description="by name; those that are not registered are left out, and said so"
     )
     contexts: Annotated[int, Field(ge=2)] = Field(

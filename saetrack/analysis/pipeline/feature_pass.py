@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
+    from saetrack.registry import PulledLink
     from saetrack.sae.model import SAE
 
 
@@ -39,7 +40,7 @@ class Collector(Protocol):
         feature_acts: Float[Tensor, " pairs"],
         batch: TokenBatch,
     ) -> None:
-        """Take in the pairs of one batch of rows; `tokens` are places in the flattened batch."""
+        """Take in the pairs of one batch of rows; `tokens` are indices in the flattened batch."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,19 @@ class FeaturePass:
     Attributes:
         checkpoint: of the LM.
         lm: gives the residuals of one layer.
-        sae: on the LM's device.
+        pulled: the link, its SAE on the LM's device.
         token_rows: of the split, (rows, context_size).
     """
 
     checkpoint: Checkpoint
     lm: HookedLM
-    sae: SAE
+    pulled: PulledLink
     token_rows: Int[np.ndarray, "rows context"]
+
+    @property
+    def sae(self) -> SAE:
+        """The link's SAE."""
+        return self.pulled.sae
 
     def top_contexts(
         self,
@@ -92,9 +98,9 @@ class FeaturePass:
         for batch, resid, pairs in self._batches("datapoints"):
             for collector in collectors:
                 collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
-            found, places = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
-            x[torch.from_numpy(found)] = resid[torch.from_numpy(places).to(resid.device)].cpu()
-            parts.append(_features_at(found, places, pairs, shape))
+            found, indices = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
+            x[torch.from_numpy(found)] = resid[torch.from_numpy(indices).to(resid.device)].cpu()
+            parts.append(_features_at(found, indices, pairs, shape))
         whole = sparse.coo_array(
             (
                 np.concatenate([part.data for part in parts]),
@@ -121,13 +127,13 @@ class FeaturePass:
 
 def _features_at(
     found: Int[np.ndarray, " found"],
-    places: Int[np.ndarray, " found"],
+    indices: Int[np.ndarray, " found"],
     pairs: ActivePairs,
     shape: tuple[int, int],
 ) -> sparse.coo_array:
-    """The pairs whose token is one of the places, as rows of points."""
+    """The pairs whose token is one of those found, as rows of points."""
     point_of = np.full(pairs.batch_tokens, -1)
-    point_of[places] = found
+    point_of[indices] = found
     points = point_of[pairs.tokens.cpu().numpy()]
     kept = points >= 0
     features = pairs.features.cpu().numpy()[kept]

@@ -6,6 +6,7 @@ their activations on the same tokens. Random directions and shuffled tokens give
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,49 +27,82 @@ if TYPE_CHECKING:
     from saetrack.analysis.pipeline.config import AnalyzeConfig
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
     from saetrack.chain.plan import Link
+    from saetrack.data.corpus import Corpus
+    from saetrack.lm.hooked import HookedLM
     from saetrack.registry import PulledLink
 
 PAIR_COLUMNS = ["by", "left", "right", "score", "decoder_cosine", "margin", "mutual_best"]
 
 
-def find_identity(
-    config: AnalyzeConfig, registered: RegisteredChain, others: dict[str, RegisteredChain]
-) -> dict[str, pd.DataFrame]:
-    """Features of a chain matched with those of others (`match_chains`), by their names.
+@dataclass(frozen=True)
+class MatchedTokens:
+    """The tokens on which activations are correlated.
 
-    Returns:
-        `pairs` and `matching`, without rows if no other chain shares a checkpoint.
+    Attributes:
+        corpus: of its analysis split they are the first.
+        count: how many, rounded down to rows.
+        exclude_bos: leave BOS positions out of them.
     """
-    parts = [(pd.DataFrame(), pd.DataFrame())]
-    for name, other in others.items():
-        found = match_chains(
-            registered,
-            other,
-            tokens=config.match_tokens,
-            exclude_bos=config.exclude_bos,
-            seed=config.seed,
-        )
-        if found is not None:
-            pairs, numbers = found
-            parts.append((pairs.assign(other=name), numbers.assign(other=name)))
-    tables = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
-    return dict(zip(("pairs", "matching"), tables, strict=True))
+
+    corpus: Corpus
+    count: int
+    exclude_bos: bool
+
+
+def shared_links(left: RegisteredChain, right: RegisteredChain) -> tuple[Link, Link] | None:
+    """The links of two chains at the last checkpoint that both have; None if there is none."""
+    by_checkpoint = {link.checkpoint: link for link in right.links}
+    shared = [
+        (link, by_checkpoint[link.checkpoint])
+        for link in left.links
+        if link.checkpoint in by_checkpoint
+    ]
+    return shared[-1] if shared else None
 
 
 def match_chains(
-    left: RegisteredChain, right: RegisteredChain, *, tokens: int, exclude_bos: bool, seed: int
+    left: RegisteredChain, right: RegisteredChain, config: AnalyzeConfig
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Match the features of two chains at the last checkpoint that both have.
+    """Match the features of two chains over one LM at the last checkpoint that both have.
 
     Args:
-        left: one chain.
-        right: another, over the same LM.
-        tokens: of the analysis split on which activations are compared.
-        exclude_bos: leave BOS positions out of them.
+        left: a chain.
+        right: another one, of the same layer or of another.
+        config: tokens, whether BOS counts, and the seed.
+
+    Returns:
+        None if they share no checkpoint, else what `match_links` gives.
+    """
+    links = shared_links(left, right)
+    if links is None:
+        return None
+    layers = left.chain.layer, right.chain.layer
+    lm = left.lm(links[0], tuple(sorted(set(layers))))
+    pulled = left.pull(links[0]), right.pull(links[1])
+    tokens = MatchedTokens(left.chain.corpus, config.match_tokens, config.exclude_bos)
+    pairs, numbers = match_links(pulled, layers, lm, tokens, config.seed)
+    lm_step = links[0].checkpoint.lm_step
+    return pairs.assign(lm_step=lm_step), numbers.assign(lm_step=lm_step)
+
+
+def match_links(
+    pulled: tuple[PulledLink, PulledLink],
+    layers: tuple[int, int],
+    lm: HookedLM,
+    tokens: MatchedTokens,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Match the features of two links over one checkpoint.
+
+    Args:
+        pulled: the two links.
+        layers: that they read.
+        lm: the checkpoint, hooked at these layers.
+        tokens: on which activations are correlated.
         seed: of the random directions, and of the tokens' shuffled order.
 
     Returns:
-        None if they share no checkpoint. Else one row per pair, with `lm_step` and
+        One row per pair:
 
         - `by`: `decoder`, `activations`, and the chance levels of both: `random directions` in the
           right SAE's place, and its `shuffled tokens`;
@@ -78,26 +112,13 @@ def match_chains(
 
         and one row per way of matching, with its numbers.
     """
-    theirs = {link.checkpoint: link for link in right.links}
-    shared = [(link, theirs[link.checkpoint]) for link in left.links if link.checkpoint in theirs]
-    if not shared:
-        return None
-    links = shared[-1]
-    pulled = left.pull(links[0]), right.pull(links[1])
-    same_stream = left.chain.layer == right.chain.layer
     pairs, numbers = [], []
-    if same_stream:
+    if layers[0] == layers[1]:
         for by, found in _by_direction(*pulled, seed).items():
             pairs.append(_direction_pairs(by, found))
             numbers.append({"by": by, **found.scalars()})
-    tables, summaries = _by_activation((left, right), links[0], pulled, tokens, exclude_bos, seed)
-    pairs += tables
-    numbers += summaries
-    lm_step = links[0].checkpoint.lm_step
-    return (
-        pd.concat(pairs, ignore_index=True).assign(lm_step=lm_step),
-        pd.DataFrame(numbers).assign(lm_step=lm_step),
-    )
+    tables, summaries = _by_activation(pulled, layers, lm, tokens, seed)
+    return pd.concat([*pairs, *tables], ignore_index=True), pd.DataFrame(numbers + summaries)
 
 
 def _by_direction(left: PulledLink, right: PulledLink, seed: int) -> dict[str, Matching]:
@@ -116,38 +137,45 @@ def _direction_pairs(by: str, found: Matching) -> pd.DataFrame:
 
 
 def _by_activation(
-    sides: tuple[RegisteredChain, RegisteredChain],
-    link: Link,
     pulled: tuple[PulledLink, PulledLink],
-    tokens: int,
-    exclude_bos: bool,
+    layers: tuple[int, int],
+    lm: HookedLM,
+    tokens: MatchedTokens,
     seed: int,
 ) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
-    """One pass of the LM up to the higher hook."""
-    layers = tuple(sorted({side.chain.layer for side in sides}))
-    lm = sides[0].lm(link, layers)
-    corpus = sides[0].chain.corpus
-    rows = corpus.rows("analysis")[: max(1, tokens // corpus.context_size)]
-    saes = [one.sae.to(lm.device) for one in pulled]
-    acts = SharedTokens()
-    progress = Progress(f"step {link.checkpoint.lm_step}, two SAEs", rows.size, "tokens")
-    for start in range(0, len(rows), LM_BATCH_ROWS):
-        token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
-        kept = (token_ids != corpus.bos_token_id).flatten() | (not exclude_bos)
-        x = lm.resid_pre(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
-        acts.add(
-            *(
-                active_pairs(sae, x[layers.index(side.chain.layer)])
-                for sae, side in zip(saes, sides, strict=True)
-            )
-        )
-        progress.advance(token_ids.numel())
-    decoders = (saes[0].W_dec, saes[1].W_dec) if len(layers) == 1 else None
-    scores = acts.correlations()
+    saes = [link.sae.to(lm.device) for link in pulled]
+    acts = _shared_tokens(pulled, layers, lm, tokens)
+    decoders = (saes[0].W_dec, saes[1].W_dec) if layers[0] == layers[1] else None
+    correlations = acts.correlations()
+    by_score = {"activations": correlations, "shuffled tokens": correlations.shuffled(seed)}
     tables, numbers = [], []
-    for by, those in (("activations", scores), ("shuffled tokens", scores.shuffled(seed))):
-        found, table = match_activations(those, decoders=decoders)
+    for by, scores in by_score.items():
+        found, table = match_activations(scores, decoders=decoders)
         tables.append(table.rename(columns={"correlation": "score"}).assign(by=by)[PAIR_COLUMNS])
-        summary = match_summary(those, found, table)
+        summary = match_summary(scores, found, table)
         numbers.append({"by": by, **{str(name): value for name, value in summary.items()}})
     return tables, numbers
+
+
+def _shared_tokens(
+    pulled: tuple[PulledLink, PulledLink],
+    layers: tuple[int, int],
+    lm: HookedLM,
+    tokens: MatchedTokens,
+) -> SharedTokens:
+    """Both SAEs' activations, from one pass of the LM up to the higher hook."""
+    corpus = tokens.corpus
+    rows = corpus.rows("analysis")[: max(1, tokens.count // corpus.context_size)]
+    hooks = [lm.layers.index(layer) for layer in layers]
+    acts = SharedTokens()
+    progress = Progress("two SAEs", rows.size, "tokens")
+    for start in range(0, len(rows), LM_BATCH_ROWS):
+        token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
+        kept = (token_ids != corpus.bos_token_id).flatten() | (not tokens.exclude_bos)
+        x = lm.resid_pre(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
+        left, right = (
+            active_pairs(link.sae, x[hook]) for link, hook in zip(pulled, hooks, strict=True)
+        )
+        acts.add(left, right)
+        progress.advance(token_ids.numel())
+    return acts

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from saetrack.analysis.geometry.inputs import DecoderChain, DecoderLink
+from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.chain.planning import open_checkpoints, plan
+from saetrack.chain.planning import find_suitable_lm, open_checkpoints, plan
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -41,8 +41,9 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
     Raises:
         UserError: something is out of reach, or asks for what does not exist.
     """
+    spec = find_suitable_lm(config)
     registry = Registry(settings)
-    source = open_checkpoints(config, settings)
+    source = open_checkpoints(config, spec, settings)
     start = None
     if config.start is not None:
         start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
@@ -72,21 +73,6 @@ class RegisteredChain:
         """A link by its version."""
         return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
 
-    def decoders(self) -> DecoderChain:
-        """Decoder rows and densities of all links, ascending."""
-
-        def read(place: int) -> DecoderLink:
-            link = self.links[place]
-            pulled = self.pull(link)
-            return DecoderLink(
-                link.checkpoint.lm_step,
-                link.checkpoint.checkpoint_index,
-                pulled.sae.W_dec.detach(),
-                pulled.feature_density,
-            )
-
-        return DecoderChain(len(self.links), read)
-
     def lm(self, link: Link, layers: tuple[int, ...] = ()) -> HookedLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
         config = self.chain.config
@@ -99,11 +85,26 @@ class RegisteredChain:
                 device=self.ready.device,
             )
 
-    def open(self, link: Link) -> FeaturePass:
-        """A link's LM and its SAE."""
+    def open(self, link: Link, pulled: PulledLink | None = None) -> FeaturePass:
+        """A link's LM and its SAE.
+
+        Args:
+            link: of this chain.
+            pulled: the same link, if it was pulled before.
+        """
         lm = self.lm(link)
-        rows = self.chain.corpus.rows("analysis")
-        return FeaturePass(link.checkpoint, lm, self.pull(link).sae.to(lm.device), rows)
+        pulled = self.pull(link) if pulled is None else pulled
+        pulled.sae.to(lm.device)
+        return FeaturePass(link.checkpoint, lm, pulled, self.chain.corpus.rows("analysis"))
+
+
+def decoder_link(link: Link, pulled: PulledLink) -> DecoderLink:
+    """Of a link that was pulled the part that drift is measured on."""
+    checkpoint = link.checkpoint
+    W_dec = pulled.sae.W_dec.detach()
+    return DecoderLink(
+        checkpoint.lm_step, checkpoint.checkpoint_index, W_dec, pulled.feature_density
+    )
 
 
 def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[RegisteredChain]:
@@ -112,12 +113,25 @@ def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[Registe
     Raises:
         UserError: nothing, or too little, is registered.
     """
-    wanted = config.versions
-    first = config.track or str(config.chain)
-    found = [_registered_chain(*chain, wanted) for chain in _chains(first, settings)]
-    for other in config.beside:
-        found += [_registered_chain(*chain, None) for chain in _chains(other, settings)]
+    named = config.track or str(config.chain)
+    found = [
+        _open(prepared, chain, config.versions) for prepared, chain in _chains(named, settings)
+    ]
+    for named_beside in config.beside:
+        found += [_open(prepared, chain) for prepared, chain in _chains(named_beside, settings)]
     return found
+
+
+def open_registered_chain(registry: Registry, name: str, settings: Settings) -> RegisteredChain:
+    """A chain by its name.
+
+    Raises:
+        UserError: there is no such chain, or what it was made from is not what is here.
+    """
+    ((prepared, chain),) = _planned_chain(registry, name, settings)
+    versions = prepared.registry.versions(chain)
+    links = [link for link in chain.links if link.identity in versions]
+    return _registered_chain(prepared, chain, links, versions)
 
 
 def controls_of(
@@ -126,19 +140,18 @@ def controls_of(
     """The control chains of an LM and layer that are registered; a line for each that is not."""
     found = {}
     for name, control in config.controls.items():
-        if control.track.model != chain.config.model:
+        if control.track.model != chain.config.model or chain.layer not in control.track.layers:
             continue
-        candidates = _chains(control.track, settings)
-        ready, other = next(
-            ((ready, one) for ready, one in candidates if one.layer == chain.layer), (None, None)
-        )
-        if ready is None or other is None:
-            continue
-        versions = ready.registry.versions(other)
-        if not all(link.identity in versions for link in other.links):
+        ((ready, planned),) = [
+            (ready, planned)
+            for ready, planned in _chains(control.track, settings)
+            if planned.layer == chain.layer
+        ]
+        versions = ready.registry.versions(planned)
+        if not all(link.identity in versions for link in planned.links):
             log.info("control %s is left out: its chain is not registered whole", name)
             continue
-        found[name] = _of(ready, other, other.links, versions)
+        found[name] = _registered_chain(ready, planned, planned.links, versions)
     return found
 
 
@@ -147,40 +160,44 @@ def _chains(named: TrackConfig | str, settings: Settings) -> list[tuple[Prepared
     if isinstance(named, TrackConfig):
         ready = prepare(named, settings)
         return [(ready, chain) for chain in ready.track.chains]
-    ready = prepare(Registry(settings).config_of(named), settings)
-    chains = [(ready, chain) for chain in ready.track.chains if chain.name == named]
+    return _planned_chain(Registry(settings), named, settings)
+
+
+def _planned_chain(
+    registry: Registry, name: str, settings: Settings
+) -> list[tuple[Prepared, Chain]]:
+    ready = prepare(registry.config_of(name), settings)
+    chains = [(ready, chain) for chain in ready.track.chains if chain.name == name]
     if not chains:
         raise UserError(
-            f"chain={named!r}: what it was made from (corpus, LM, code) is not what is here"
+            f"chain={name!r}: what it was made from (corpus, LM, code) is not what is here"
         )
     return chains
 
 
-def _registered_chain(
-    ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None
-) -> RegisteredChain:
+def _open(ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None = None) -> RegisteredChain:
+    """The links that are analysed: registered, wanted, and the last one at each checkpoint."""
     versions = ready.registry.versions(chain)
     links = [
         link
         for link in chain.links
         if link.identity in versions and (wanted is None or versions[link.identity] in wanted)
     ]
-    if len(links) < 3:
+    by_checkpoint = {link.checkpoint: link for link in links}
+    if len(by_checkpoint) < 3:
+        at = "" if len(links) < 3 else f", at {len(by_checkpoint)} different checkpoints"
         raise UserError(
             f"chain={chain.name!r}: {len(links)} of its {len(chain.links)} links are registered "
-            "and wanted; an analysis takes 3 or more (make track trains the rest)"
+            f"and wanted{at}; an analysis takes links at 3 checkpoints or more (`make track` "
+            "trains the rest; a chain over one checkpoint serves as a control)"
         )
-    return _of(ready, chain, links, versions)
+    return _registered_chain(ready, chain, by_checkpoint.values(), versions)
 
 
-def _of(
+def _registered_chain(
     ready: Prepared, chain: Chain, links: Iterable[Link], versions: dict[str, int]
 ) -> RegisteredChain:
-    ascending = _ascending(links)
+    # By LM step; the links over a checkpoint that stands still in the order of training.
+    ascending = sorted(links, key=lambda link: (link.checkpoint.lm_step, link.number))
     ahead = Ahead(ready.source, [link.checkpoint for link in ascending])
     return RegisteredChain(ready, chain, ascending, versions, ahead)
-
-
-def _ascending(links: Iterable[Link]) -> list[Link]:
-    """By LM step; the links over a checkpoint that stands still in the order of training."""
-    return sorted(links, key=lambda link: (link.checkpoint.lm_step, link.number))

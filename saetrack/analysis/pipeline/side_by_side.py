@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import get_args
@@ -16,7 +16,10 @@ from saetrack.analysis.figures.matching import identity_figure
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.figures.side_by_side import Kind, side_by_side_figure
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
-from saetrack.analysis.pipeline.match_chains import find_identity
+from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.match_chains import match_chains
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+from saetrack.analysis.pipeline.table_files import joined_matchings, load_tables, save_tables
 from saetrack.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
@@ -34,50 +37,51 @@ def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
         What was done, in a line.
     """
     named = _named(analyses)
-    config = analyses[0].config
     identity = content_hash(
         [PAGE_VERSION, {name: analysis.content_hash for name, analysis in named.items()}]
     )
-    registered_chains = {name: one.registered for name, one in named.items()}
+    chains = {name: analysis.registered for name, analysis in named.items()}
     first = analyses[0].registered
     reports, lm_name = first.ready.registry.reports, first.chain.lm_name
     title = f"side by side · {', '.join(named)}"
     if reports.has(lm_name, identity):
         return f"{title}: was made before, in MLflow's experiment {lm_name}"
-    pages = {}
-    for name, one in named.items():
-        with reports.files(one.registered.chain.lm_name, one.content_hash) as folder:
-            pages[name] = _tables(folder / TABLES)
-    matched = [
-        find_identity(config, left, {f"{name} and {other}": right})
-        for (name, left), (other, right) in combinations(registered_chains.items(), 2)
-    ]
+    of_chains = {}
+    for name, analysis in named.items():
+        with reports.files(chains[name].chain.lm_name, analysis.content_hash) as folder:
+            of_chains[name] = load_tables(folder / TABLES)
     tables = {
-        "summary": summary_table(pages),
-        "matching": pd.concat([one["matching"] for one in matched], ignore_index=True),
-        "pairs": pd.concat([one["pairs"] for one in matched], ignore_index=True),
+        "summary": summary_table(of_chains),
+        **joined_matchings(_matchings(chains, analyses[0].config)),
     }
-    setting = Setting(title, "; ".join(one.chain.name for one in registered_chains.values()))
+    setting = Setting(title, "; ".join(registered.chain.name for registered in chains.values()))
     with tempfile.TemporaryDirectory() as draft:
-        _write(pages, tables, setting, Path(draft))
+        _write(of_chains, tables, setting, Path(draft))
         facts = {
             "kind": "side by side",
             "identity": identity,
-            "chains": {one.chain.name: len(one.links) for one in registered_chains.values()},
+            "chains": {
+                registered.chain.name: len(registered.links) for registered in chains.values()
+            },
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
     return f"{title}: in MLflow's experiment {lm_name}"
 
 
-def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
-    """Write tables as parquet files of their names."""
-    folder.mkdir()
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
+def _matchings(
+    chains: dict[str, RegisteredChain], config: AnalyzeConfig
+) -> Iterator[dict[str, pd.DataFrame]]:
+    """Every two chains that share a checkpoint."""
+    for (left_name, left), (right_name, right) in combinations(chains.items(), 2):
+        found = match_chains(left, right, config)
+        if found is not None:
+            both = f"{left_name} and {right_name}"
+            pairs, matching = found
+            yield {"pairs": pairs.assign(other=both), "matching": matching.assign(other=both)}
 
 
 def _write(
-    pages: dict[str, dict[str, pd.DataFrame]],
+    of_chains: dict[str, dict[str, pd.DataFrame]],
     tables: dict[str, pd.DataFrame],
     setting: Setting,
     folder: Path,
@@ -86,7 +90,7 @@ def _write(
     figures = folder / FIGURES
     figures.mkdir()
     for kind in get_args(Kind):
-        side_by_side_figure(pages, kind, setting, figures / kind)
+        side_by_side_figure(of_chains, kind, setting, figures / kind)
     sections = [
         Section(
             "Side by side",
@@ -109,15 +113,11 @@ def _write(
     write_page(setting.title, setting.caption, sections, folder / PAGE_FILE)
 
 
-def _tables(folder: Path) -> dict[str, pd.DataFrame]:
-    return {path.stem: pd.read_parquet(path) for path in folder.glob("*.parquet")}
-
-
 def _named(analyses: list[ChainAnalysis]) -> dict[str, ChainAnalysis]:
     """By LM and layer; chains that share these by their own names."""
-    chains = [one.registered.chain for one in analyses]
+    chains = [analysis.registered.chain for analysis in analyses]
     short = [f"{chain.lm_name} L{chain.layer}" for chain in chains]
     return {
-        name if short.count(name) == 1 else one.registered.chain.name: one
-        for name, one in zip(short, analyses, strict=True)
+        name if short.count(name) == 1 else chain.name: analysis
+        for name, chain, analysis in zip(short, chains, analyses, strict=True)
     }

@@ -1,6 +1,6 @@
 """What the catalogue must know of an architecture: its norm, and how many weights it has.
 
-`tests/test_architectures.py` holds both against `transformers`.
+`tests/lm/test_architectures.py` holds both against `transformers`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Architecture:
     Attributes:
         norm: what reads the residual stream.
         gated: the MLP has three matrices, not two.
-        tied: by default unembedding and embedding are one.
+        tied: by default unembedding and embedding share their weights.
         positions: learned ones, added to the embedding.
     """
 
@@ -51,9 +51,9 @@ ARCHITECTURES = {
 
 
 def norm_of(config: dict[str, Any]) -> Norm:
-    """The norm that a config.json tells of.
+    """The norm that a config.json names, LayerNorm if it names none.
 
-    The loaded LM has the last word (`HookedLM`): not every config tells.
+    `HookedLM` checks the norm of the loaded LM again.
     """
     architecture = ARCHITECTURES.get(str(config.get("model_type")))
     if architecture is not None:
@@ -65,7 +65,7 @@ def parameters(entry: Entry, n_blocks: int) -> int | None:
     """Weights of an LM's first blocks and its embeddings; biases and norms, below 1 %, left out.
 
     Returns:
-        None if the entry does not tell enough.
+        None if the entry does not say enough.
     """
     if entry.architecture is None or entry.d_model is None or entry.d_mlp is None:
         return None
@@ -91,7 +91,7 @@ def memory_bytes(entry: Entry, layer: int | None, bytes_per_weight: int = 4) -> 
         bytes_per_weight: 4 in float32, 2 in bfloat16.
 
     Returns:
-        None if the entry does not tell enough.
+        None if the entry does not say enough.
     """
     if entry.n_layers is None:
         return None

@@ -50,7 +50,7 @@ class Place(_Frozen):
 class Entry(_Frozen):
     """One LM, or several that differ in a suffix only.
 
-    Its checkpoints are told in one of four ways: `revision` alone, a pattern by which they are
+    Its checkpoints are given in one of four ways: `revision` alone, a pattern by which they are
     listed on the hub; `revision` and `lm_steps`; `checkpoints`, one by one; or `main_lm_step`
     alone, for an LM of which only the final weights are public.
     """
@@ -76,13 +76,17 @@ class Entry(_Frozen):
     n_layers: Size | None = None
     d_model: Size | None = None
     d_mlp: Size | None = None
-    d_query: Size | None = Field(default=None, description="all heads; d_model if not told")
-    d_key: Size | None = Field(default=None, description="all key heads; d_query if not told")
+    d_query: Size | None = Field(default=None, description="all heads; d_model if left out")
+    d_key: Size | None = Field(default=None, description="all key heads; d_query if left out")
     n_experts: Size = 1
     vocabulary: Size | None = None
-    tied: bool | None = Field(default=None, description="unembedding and embedding are one")
+    tied: bool | None = Field(
+        default=None, description="unembedding and embedding share their weights"
+    )
     max_context: Size | None = None
-    hook_layer: Step | None = Field(default=None, description="of the paper; a third if not told")
+    hook_layer: Step | None = Field(
+        default=None, description="of the paper; a third of the layers if left out"
+    )
     learning_rate: LearningRate | None = Field(
         default=None, description="of its training: linear warm-up, then a cosine to a floor"
     )
@@ -99,15 +103,19 @@ class Entry(_Frozen):
     def _known_architecture(cls, value: str | None) -> str | None:
         if value is not None and value not in ARCHITECTURES:
             known = ", ".join(sorted(ARCHITECTURES))
-            raise ValueError(f"must be one of {known}; or leave it out, the config.json tells it")
+            raise ValueError(
+                f"must be one of {known}; or leave it out: it is read from the config.json"
+            )
         return value
 
     @model_validator(mode="after")
-    def _tells_its_checkpoints_once(self) -> Self:
+    def _gives_its_checkpoints_once(self) -> Self:
         for pattern in self.patterns:
             around = LM_STEP.sub("", pattern)
             if len(LM_STEP.findall(pattern)) != 1 or "{" in around or "}" in around:
-                raise ValueError(f"revision={pattern!r}: must hold {{lm_step}} once, and no other")
+                raise ValueError(
+                    f"revision={pattern!r}: must hold {{lm_step}} once, and no other braces"
+                )
             if self.lm_steps is not None and ("*" in pattern or "?" in pattern):
                 raise ValueError(f"revision={pattern!r}: no wildcard where lm_steps are given")
         if self.checkpoints is not None and (self.patterns or self.lm_steps):
@@ -146,14 +154,14 @@ class Entry(_Frozen):
         """Training step, repository and revision of each checkpoint; none where the hub lists."""
         if self.is_listed_by_the_hub:
             return ()
-        told = [
+        listed = [
             (step, self.repo, self.patterns[0].format(lm_step=step)) for step in self._all_steps()
         ]
-        told += [
+        listed += [
             (place.lm_step, place.repo or self.repo, place.revision)
             for place in self.checkpoints or ()
         ]
-        return (*told, *self.final_place)
+        return (*listed, *self.final_place)
 
     @property
     def final_place(self) -> tuple[tuple[int, str, str], ...]:
@@ -161,7 +169,7 @@ class Entry(_Frozen):
         return () if self.main_lm_step is None else ((self.main_lm_step, self.repo, "main"),)
 
     def lm_step_of(self, revision: str) -> int | None:
-        """The training step that a revision's name tells; None for names of other things."""
+        """The training step in a revision's name; None for names of another form."""
         for pattern in self.patterns:
             before, _, after = LM_STEP.split(pattern)
             match = re.fullmatch(f"{_wildcards(before)}([0-9]+){_wildcards(after)}", revision)
@@ -179,11 +187,11 @@ class Entry(_Frozen):
 
     def _all_steps(self) -> list[int]:
         steps: list[int] = []
-        for told in self.lm_steps or ():
-            if isinstance(told, Stretch):
-                steps += range(told.first, told.last + 1, told.stride)
+        for item in self.lm_steps or ():
+            if isinstance(item, Stretch):
+                steps += range(item.first, item.last + 1, item.stride)
             else:
-                steps.append(told)
+                steps.append(item)
         return steps
 
 
@@ -193,14 +201,14 @@ class _File(_Frozen):
 
 
 def load_entries(path: Path, called: str) -> list[Entry]:
-    """The entries of a file, before their variants are told apart.
+    """The entries of a file; one entry may have several variants.
 
     Args:
         path: of YAML.
         called: names the file in errors.
 
     Raises:
-        UserError: it cannot be read, or says what it must not; in one line.
+        UserError: it cannot be read, or an entry is invalid.
     """
     try:
         content = yaml.load(path.read_text(), _Loader)  # noqa: S506  (a safe one)

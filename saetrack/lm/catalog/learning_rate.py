@@ -14,7 +14,7 @@ class LearningRate:
         peak: the largest.
         warmup_lm_steps: over which it rises.
         total_lm_steps: at which it has come down.
-        floor: share of the peak at the end.
+        floor: the learning rate at the end, as a share of the peak.
     """
 
     peak: float
@@ -23,7 +23,7 @@ class LearningRate:
     floor: float = 0.1
 
     def at(self, lm_step: int) -> float:
-        """Of the update that leads from a training step to the next one."""
+        """The learning rate of the update from `lm_step` to `lm_step + 1`."""
         return self.peak * self._height(lm_step)
 
     def _height(self, lm_step: int) -> float:
@@ -33,5 +33,5 @@ class LearningRate:
         return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
 
     def summed(self, first: int, last: int) -> float:
-        """Over the updates between two training steps: the bound of a parameter's way by Adam."""
+        """Sum over the updates from `first` to `last`: as far as Adam moves a parameter at most."""
         return math.fsum(self.at(lm_step) for lm_step in range(first, last))

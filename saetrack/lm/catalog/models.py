@@ -28,15 +28,15 @@ class ModelSpec:
     Attributes:
         repo: repository on the hub; embedded LMs have none, they are made on this machine.
         revision_pattern: name of a checkpoint's revision, with `{lm_step}` in it; empty where
-            `places` tells the names, and for a live folder, whose source knows them.
-        lm_steps: training step of each checkpoint; a checkpoint's place here is its
-            `checkpoint_index`. Empty until the hub, or its cache, was asked for the list.
+            `places` has the names, and for a folder, whose source knows them.
+        lm_steps: training step of each checkpoint; indexed by `checkpoint_index`. Empty until the
+            hub, or its cache, was asked for the list.
         n_layers: 0 until the LM's config.json was read, like `d_model`.
-        max_context: longest row of tokens that the LM takes; 0 for no limit, or none told.
-        folder: of a live LM, into which its training run writes checkpoints; such an LM has no
-            repo, and as many `lm_steps` as are there so far.
+        max_context: longest row of tokens that the LM takes; 0 if no limit is known.
+        folder: of checkpoints on this machine, which may grow while the LM is trained; such an LM
+            has no repo, and as many `lm_steps` as are there so far.
         norm: what reads the residual stream.
-        entry: what the catalogue tells of an LM of the hub.
+        entry: what the catalogue says of an LM of the hub.
         places: repository and revision of each checkpoint of such an LM.
     """
 
@@ -54,7 +54,7 @@ class ModelSpec:
 
     @property
     def is_listed(self) -> bool:
-        """Whether it is known by now which checkpoints there are; a live folder may yet grow."""
+        """Whether it is known by now which checkpoints there are; a folder may still grow."""
         return self.entry is None or bool(self.lm_steps)
 
     def revision(self, checkpoint_index: int) -> str:
@@ -104,7 +104,7 @@ def find_model(name: str) -> ModelSpec:
     """
     if name in EMBEDDED:
         return EMBEDDED[name]
-    named = {one.name: one for entry in entries() for one in entry.each()}
+    named = {variant.name: variant for entry in entries() for variant in entry.each()}
     if name not in named:
         near = difflib.get_close_matches(name, [*EMBEDDED, *named], n=3, cutoff=0.3)
         raise UserError(
@@ -115,7 +115,7 @@ def find_model(name: str) -> ModelSpec:
 
 
 def entries() -> list[Entry]:
-    """What the catalogue and the user's file tell, variants not told apart.
+    """The entries of the catalogue and of the user's file; one entry may have several variants.
 
     Raises:
         UserError: the user's file cannot be used.
@@ -148,10 +148,11 @@ def _published() -> list[Entry]:
 def _own_entries(path: Path) -> list[Entry]:
     called = f"{PREFIX}MODELS_FILE"
     own = load_entries(path, called)
-    taken = {*EMBEDDED, *(one.name for entry in _published() for one in entry.each())}
+    published = (variant.name for entry in _published() for variant in entry.each())
+    taken = {*EMBEDDED, *published}
     for entry in own:
-        for one in entry.each():
-            if one.name in taken:  # it names an experiment
-                raise UserError(f"{called}={path}: the name {one.name!r} is taken; choose another")
-            taken.add(one.name)
+        for name in (variant.name for variant in entry.each()):
+            if name in taken:  # it names an experiment
+                raise UserError(f"{called}={path}: the name {name!r} is taken; choose another")
+            taken.add(name)
     return own

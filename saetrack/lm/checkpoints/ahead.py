@@ -12,34 +12,28 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.download import TemporaryError
-from saetrack.lm.checkpoints.fetched import hold
+from saetrack.lm.checkpoints.eviction import hold
+from saetrack.lm.checkpoints.source import CheckpointSource
 
 log = logging.getLogger(__name__)
 
 
-class Source(Protocol):
-    """Where checkpoints come from."""
-
-    def fetch(self, checkpoint: Checkpoint) -> Path:
-        """The verified local folder of a checkpoint, downloaded if need be."""
-
-
 @dataclass(frozen=True)
 class _Held:
-    """A checkpoint's folder, safe from eviction until let go."""
+    """A checkpoint's folder, safe from eviction until it is released."""
 
     folder: Path
-    let_go: ExitStack
+    lock: ExitStack
 
 
 class Ahead:
     """Fetches the next checkpoint while this one trains."""
 
-    def __init__(self, source: Source, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(self, source: CheckpointSource, checkpoints: Sequence[Checkpoint]) -> None:
         """Fetches nothing yet.
 
         Args:
@@ -68,11 +62,11 @@ class Ahead:
         When the block ends well, the next one of the list begins to be fetched in the background.
 
         Raises:
-            UserError: it cannot be had. If that was found in the background, it is told here; and
-                if it was something that may pass, only after another try.
+            UserError: it is not available. An error of the background is raised here; one that may
+                pass (`TemporaryError`), only after another try.
         """
         held = self._take(checkpoint)
-        with held.let_go:
+        with held.lock:
             yield held.folder
         following = self._next.get(checkpoint)
         if following is not None:
@@ -97,32 +91,32 @@ class Ahead:
                 return future.result()
             except TemporaryError as error:
                 log.info("%s; asking once more", error)
-        self._forget()  # what was left out after all need not stay, and its room may be needed
+        self._forget()  # a checkpoint that is left out need not stay, and its room may be needed
         return _fetch_and_hold(self._source, checkpoint)
 
     def _forget(self) -> None:
         if self._coming is not None:
             _, future = self._coming
             self._coming = None
-            future.add_done_callback(_let_go)  # at once, or when the download ends
+            future.add_done_callback(_release)  # at once, or when the download ends
 
 
-def _fulfil(future: Future[_Held], source: Source, checkpoint: Checkpoint) -> None:
+def _fulfil(future: Future[_Held], source: CheckpointSource, checkpoint: Checkpoint) -> None:
     try:
         future.set_result(_fetch_and_hold(source, checkpoint))
     except BaseException as error:
         future.set_exception(error)
 
 
-def _let_go(future: Future[_Held]) -> None:
+def _release(future: Future[_Held]) -> None:
     if future.exception() is None:
-        future.result().let_go.close()
+        future.result().lock.close()
 
 
-def _fetch_and_hold(source: Source, checkpoint: Checkpoint) -> _Held:
+def _fetch_and_hold(source: CheckpointSource, checkpoint: Checkpoint) -> _Held:
     while True:
         folder = source.fetch(checkpoint)
-        let_go = ExitStack()
-        if let_go.enter_context(hold(folder)):
-            return _Held(folder, let_go)
-        let_go.close()  # evicted by another track between the two
+        lock = ExitStack()
+        if lock.enter_context(hold(folder)):
+            return _Held(folder, lock)
+        lock.close()  # evicted by another track between the two

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from saetrack.lm.checkpoints import layout
+from saetrack.lm.checkpoints.files import ListedFile, Part, is_digest, matches
 from saetrack.utils.errors import UserError
 from saetrack.utils.progress import duration
 
@@ -28,6 +28,9 @@ disable_progress_bars("huggingface_hub.xet_get")
 TRIES = 4
 BACK_OFF_S = 2.0  # before the second try; doubled before each further one
 
+# Where the hub's client keeps its notes and unfinished files in the folder that it writes to.
+CLIENTS_FOLDER = ".cache"
+
 T = TypeVar("T")
 
 
@@ -39,31 +42,14 @@ class _DamagedError(Exception):
     """A downloaded file is not the one that the hub lists."""
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """What the hub says about one file.
-
-    Attributes:
-        name: in its repository.
-        size_bytes: its size.
-        blob: the name of its blob in the cache: SHA-256 or git's SHA-1, in hex digits.
-    """
-
-    name: str
-    size_bytes: int
-    blob: str
-
-
-def list_files(
-    repo: str, revision: str, commit: str, kinds: tuple[list[str], ...]
-) -> list[HubFile]:
-    """The files of the first of `kinds` that the hub has at a commit.
+def list_files(repo: str, revision: str, commit: str, part: Part) -> list[ListedFile]:
+    """The files of a part of a commit, as the hub lists them.
 
     Args:
         repo: the repository.
         revision: the commit's name, for messages.
         commit: what is asked for.
-        kinds: lists of patterns; a kind is there if a file matches its first pattern.
+        part: its first kind that the hub has is listed.
 
     Raises:
         TemporaryError: the hub does not answer.
@@ -74,23 +60,23 @@ def list_files(
         raise UserError(f"{what} cannot be had: offline mode is on (HF_HUB_OFFLINE)")
     info = _persist(what, lambda: HfApi().model_info(repo, revision=commit, files_metadata=True))
     offered = {file.rfilename: file for file in info.siblings or []}
-    for kind in kinds:
-        if any(layout.matches(name, kind[:1]) for name in offered):
+    for kind in part.kinds:
+        if any(matches(name, kind[:1]) for name in offered):
             break
     else:
-        raise UserError(f"{what} has no {' or '.join(kind[0] for kind in kinds)} on the hub")
+        raise UserError(f"{what} has no {' or '.join(kind[0] for kind in part.kinds)} on the hub")
     files = []
     for name, file in offered.items():
-        if layout.matches(name, kind):
-            blob = file.lfs.sha256 if file.lfs else file.blob_id
-            if file.size is None or blob is None or not layout.is_hash(blob):
+        if matches(name, kind):
+            digest = file.lfs.sha256 if file.lfs else file.blob_id
+            if file.size is None or digest is None or not is_digest(digest):
                 raise UserError(f"{what} cannot be checked: the hub lists no hash of {name}")
-            files.append(HubFile(name, file.size, blob))
+            files.append(ListedFile(name, file.size, digest))
     return files
 
 
-def download(repo: str, revision: str, commit: str, files: list[HubFile], cache: Path) -> None:
-    """Bring files of a commit into the cache, and check all of them, those already there too.
+def download(repo: str, revision: str, commit: str, files: list[ListedFile], draft: Path) -> None:
+    """Bring files of a commit into a folder; those that are there and right stay as they are.
 
     Raises:
         TemporaryError: the hub does not answer, or not to the end.
@@ -99,42 +85,26 @@ def download(repo: str, revision: str, commit: str, files: list[HubFile], cache:
     label = f"{repo} at {revision}"
     began_s = time.monotonic()
     log.info("%s: fetching %.2f GB", label, sum(file.size_bytes for file in files) / 1e9)
-    # One after the other: a pool of threads would keep the process alive until the last one ends.
+    shutil.rmtree(draft / CLIENTS_FOLDER, ignore_errors=True)  # parts of files, after a kill
+    # Not by `snapshot_download`: its pool of threads would keep the process alive to the end of
+    # the download, and it does not compare hashes.
     for file in files:
-        attempt = partial(_download_file, repo, commit, file, cache)
-        _persist(f"model: {label}: {file.name}", attempt)
+        if file.problem(draft) is not None:
+            attempt = partial(_download_file, repo, commit, file, draft)
+            _persist(f"model: {label}: {file.name}", attempt)
+    shutil.rmtree(draft / CLIENTS_FOLDER, ignore_errors=True)
     log.info("%s: fetched and verified in %s", label, duration(time.monotonic() - began_s))
 
 
-def _download_file(repo: str, commit: str, file: HubFile, cache: Path) -> None:
-    path = Path(hf_hub_download(repo, file.name, revision=commit, cache_dir=cache))
-    problem = _problem(path, file)
+def _download_file(repo: str, commit: str, file: ListedFile, draft: Path) -> None:
+    (draft / file.name).unlink(missing_ok=True)
+    # With no cache to copy from: a file that is damaged there would come again and again.
+    cache = draft / CLIENTS_FOLDER
+    hf_hub_download(repo, file.name, revision=commit, local_dir=draft, cache_dir=cache)
+    problem = file.problem(draft)
     if problem is not None:
-        _remove(path)
+        (draft / file.name).unlink(missing_ok=True)
         raise _DamagedError(f"is not what the hub lists ({problem})")
-
-
-def _problem(path: Path, file: HubFile) -> str | None:
-    try:
-        size_bytes = path.stat().st_size
-        if size_bytes != file.size_bytes:
-            return f"{size_bytes:,} of {file.size_bytes:,} bytes"
-        if not layout.has_hash(path, file.blob):
-            return "SHA-256 differs" if len(file.blob) == 64 else "git's hash differs"
-    except FileNotFoundError:  # another process found the same blob damaged and removed it
-        return "gone"
-    return None
-
-
-def _remove(file: Path) -> None:
-    content = file.resolve()
-    blob = layout.blob_path(file)
-    file.unlink(missing_ok=True)
-    if blob is not None:
-        blob.unlink(missing_ok=True)
-    content.unlink(
-        missing_ok=True
-    )  # where the blob is a link into the store that repositories share
 
 
 def _persist(what: str, attempt: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""A live folder as a source of checkpoints."""
+"""A folder as a source of checkpoints; a training run may still be writing it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
-from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.files import TOKENIZER_FILES
 from saetrack.lm.checkpoints.folder_layout import UNKNOWN_SHAPE
 from saetrack.lm.checkpoints.ledger import Seen, look, stats_of
 from saetrack.utils.errors import UserError
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 
-# Without one of these there is no tokenizer, whatever else is there.
+# Without one of these a folder holds no tokenizer.
 VOCABULARY_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json"}
 
-# A tokenizer is written file by file, after the weights: it counts once none was touched for so
-# long. A clock that is ahead of the file server's must not make that endless.
+# A tokenizer is written file by file, after the weights: it is read when no file has changed for so
+# long. If this machine's clock is wrong, it is read after SETTLING_LOOKS waits all the same.
 SETTLED_S = 1.0
 SETTLING_LOOKS = 15
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A live folder as it was at one look; `open_folder` takes another.
+    """The checkpoints of a folder at one time; `open_folder` gives them anew.
 
-    A commit is a hash of a checkpoint's files, so a folder can move without any link changing.
+    A commit is a hash of a checkpoint's files, so no link changes when the folder moves.
     """
 
     spec: ModelSpec
@@ -90,9 +90,9 @@ class FolderSource:
             UserError: there is none, or none that can be read.
         """
         newest_first = [self.folder / seen.name for seen in reversed(self.checkpoints)]
-        for place in (*newest_first, self.folder):
-            if _tokenizer_files(place):
-                return _load_tokenizer(place)
+        for path in (*newest_first, self.folder):
+            if _tokenizer_files(path):
+                return _load_tokenizer(path)
         raise UserError(
             f"model: {self.repo} holds no tokenizer; save it into the folder "
             "(tokenizer.save_pretrained)"
@@ -105,7 +105,7 @@ class FolderSource:
             Whether it has, rather than patience having run out.
         """
         give_up_s = time.monotonic() + patience_s
-        is_told = False
+        is_logged = False
         while True:
             checkpoints, obstacle = look(self.folder, self.ledger_path)
             if len(checkpoints) > known:
@@ -115,17 +115,18 @@ class FolderSource:
                 if obstacle is not None:
                     log.warning("%s: %s", self.repo, obstacle)
                 return False
-            if not is_told:
-                is_told = True
+            if not is_logged:
+                is_logged = True
                 log.info("%s: waiting %s for a checkpoint", self.repo, duration(patience_s))
             time.sleep(min(POLL_S, left_s))
 
 
 def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
-    """Look into a live folder.
+    """Look into a folder.
 
     Args:
-        spec: from `live_spec`; the source's own also has what the training run has deleted.
+        spec: from `folder_spec`. The source's own spec also has the checkpoints that were seen once
+            and that the training run has deleted since.
         cache_dir: where ledgers are kept.
 
     Raises:
@@ -143,31 +144,31 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
 
 def _tokenizer_files(folder: Path) -> list[Path]:
     """The files of a tokenizer, sorted; none unless a vocabulary is among them."""
-    found = {path for pattern in hub.TOKENIZER_FILES for path in folder.glob(pattern)}
+    found = {path for pattern in TOKENIZER_FILES for path in folder.glob(pattern)}
     has_vocabulary = bool({path.name for path in found} & VOCABULARY_FILES)
     return sorted(found) if has_vocabulary else []
 
 
-def _load_tokenizer(place: Path) -> tuple[PreTrainedTokenizerFast, str]:
+def _load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerFast, str]:
     from transformers import AutoTokenizer
 
     for _ in range(SETTLING_LOOKS):
-        touched_s = max(path.stat().st_mtime for path in _tokenizer_files(place))
+        touched_s = max(path.stat().st_mtime for path in _tokenizer_files(folder))
         if time.time() - touched_s >= SETTLED_S:
             break
         time.sleep(SETTLED_S / 10)
     try:
         # From a copy, so that what is loaded is what was hashed.
         with tempfile.TemporaryDirectory() as copy:
-            names = [shutil.copy(path, copy) for path in _tokenizer_files(place)]
+            names = [shutil.copy(path, copy) for path in _tokenizer_files(folder)]
             content = {Path(name).name: file_sha256(Path(name)) for name in names}
-            if (place / "config.json").exists():  # names the class where the tokenizer does not
-                shutil.copy(place / "config.json", copy)
+            if (folder / "config.json").exists():  # names the class where the tokenizer does not
+                shutil.copy(folder / "config.json", copy)
             tokenizer: Any = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise UserError(
-            f"model: the tokenizer in {place.name} cannot be read: "
+            f"model: the tokenizer in {folder.name} cannot be read: "
             f"{reason[0] if reason else type(error).__name__}"
         ) from None
     return tokenizer, content_hash(content)[:40]

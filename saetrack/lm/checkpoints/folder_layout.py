@@ -1,4 +1,4 @@
-"""LMs in training: folders into which a training run writes Hugging Face checkpoints."""
+"""A folder of Hugging Face checkpoints, which a training run may still be writing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CONFIG_KEYS = {
 
 
 class NotWholeError(Exception):
-    """A checkpoint is not, or not yet, all there. Its text goes on from the checkpoint's name."""
+    """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a track must fit of an LM; `max_context` in tokens, 0 if none is told."""
+    """The sizes of an LM; `max_context` in tokens, 0 if its config names none."""
 
     n_layers: int
     d_model: int
@@ -47,12 +47,12 @@ UNKNOWN_SHAPE = Shape(0, 0, 0)
 
 
 def is_folder(model: str) -> bool:
-    """Whether a `model` means a folder rather than a name of the catalogue."""
+    """Whether a `model` means a folder rather than a name of the catalogue; reads nothing."""
     return os.sep in model or model.startswith((".", "~"))
 
 
 def find_lm(model: str) -> ModelSpec:
-    """The LM that a `model` means: a live folder's, or the catalogue's of that name.
+    """The LM that a `model` means: the LM in that folder, or the one of that name in the catalogue.
 
     Raises:
         UserError: there is no such folder or name, or it cannot be used.
@@ -63,7 +63,7 @@ def find_lm(model: str) -> ModelSpec:
 def folder_spec(model: str) -> ModelSpec:
     """The LM in a folder, with the checkpoints that are whole by now.
 
-    Before the first one nothing is known of the LM: no `lm_steps`, and zeros for its shape.
+    While there is none, nothing is known of the LM: no `lm_steps`, and zeros for its shape.
 
     Raises:
         UserError: no such folder, a name that cannot name an experiment, or an unknown config.
@@ -107,18 +107,33 @@ def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found.items())
 
 
+def present_files(checkpoint: Path) -> list[str]:
+    """Names of a checkpoint's config and weight files, once all of them are there.
+
+    Raises:
+        NotWholeError: one is missing.
+        UserError: an index names a file of another folder.
+    """
+    _read_json(checkpoint / "config.json")
+    names = _weight_files(checkpoint)
+    for name in names:
+        if not (checkpoint / name).is_file():
+            raise NotWholeError(f"lacks {name}")
+    return ["config.json", *names]
+
+
 def whole_files(checkpoint: Path) -> list[str]:
     """Names of a checkpoint's config and weight files, once all of them are fully written.
 
     Raises:
         NotWholeError: one is missing or half-written.
+        UserError: an index names a file of another folder.
     """
-    _read_json(checkpoint / "config.json")
-    names = _weight_files(checkpoint)
+    names = present_files(checkpoint)
     for name in names:
         if not _is_whole_file(checkpoint / name):
-            raise NotWholeError(f"lacks {name}, or has only a part of it")
-    return ["config.json", *names]
+            raise NotWholeError(f"has only a part of {name}")
+    return names
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -134,24 +149,24 @@ def shape_of(checkpoint: Path) -> Shape:
     """The LM's shape, from a checkpoint's config.json.
 
     Raises:
-        UserError: the config does not tell it.
+        UserError: the config does not say it.
         NotWholeError: the config is missing or half-written.
     """
     config = _read_json(checkpoint / "config.json")
     numbers = {}
     for field, keys in CONFIG_KEYS.items():
-        told = [value for key in keys if isinstance(value := config.get(key), int)]
-        if not told and field != "max_context":  # BLOOM's has none: its attention has no limit
+        values = [value for key in keys if isinstance(value := config.get(key), int)]
+        if not values and field != "max_context":  # BLOOM's has none: its attention has no limit
             raise UserError(
                 f"model='{checkpoint.parent}': {checkpoint.name}/config.json has none of "
                 f"{', '.join(keys)}"
             )
-        numbers[field] = told[0] if told else 0
+        numbers[field] = values[0] if values else 0
     return Shape(**numbers, norm=norm_of(config))
 
 
 def _whole_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Those before the first that is not whole: a chain must not pass over a checkpoint."""
+    """The checkpoints before the first incomplete one: a chain must not skip a checkpoint."""
     return list(itertools.takewhile(lambda found: is_whole(found[1]), checkpoint_folders(folder)))
 
 
@@ -173,8 +188,6 @@ def _weight_files(checkpoint: Path) -> list[str]:
 
 
 def _is_whole_file(path: Path) -> bool:
-    if not path.is_file():
-        return False
     if path.suffix == ".safetensors":
         return path.stat().st_size == _declared_bytes(path)
     # A zip's directory is at its end; an index was read whole already.

@@ -1,4 +1,4 @@
-"""The ledger of a live folder: every checkpoint that was ever seen whole in it, by content."""
+"""The ledger of a folder: every checkpoint that was ever seen whole in it, by content."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _updated(ledger: Ledger, folder: Path) -> tuple[Ledger, str | None]:
         try:
             now[lm_step] = _examine(lm_step, path)
         except NotWholeError as error:
-            # One that was whole before is being deleted or overwritten: it keeps its place.
+            # One that was whole before is being deleted or overwritten: it stays listed.
             if lm_step not in before:
                 obstacle = f"{path.name} {error}"
                 break
@@ -94,11 +94,13 @@ def _updated(ledger: Ledger, folder: Path) -> tuple[Ledger, str | None]:
     if changed:
         # Later ones that are gone were the former training run's.
         now = {step: seen for step, seen in now.items() if step <= changed[0] or step in on_disk}
-    _tell(f"folder/{folder.name}", before, now, changed)
+    _log_changes(f"folder/{folder.name}", before, now, changed)
     return Ledger(checkpoints=tuple(now[step] for step in sorted(now))), obstacle
 
 
-def _tell(repo: str, before: dict[int, Seen], now: dict[int, Seen], changed: list[int]) -> None:
+def _log_changes(
+    repo: str, before: dict[int, Seen], now: dict[int, Seen], changed: list[int]
+) -> None:
     new = sorted(now.keys() - before.keys())
     if changed:
         log.warning(

@@ -1,7 +1,7 @@
 """Which checkpoints a repository has, where its entry names a pattern only.
 
 The hub lists them once. From then on the list is a file on this machine, which can grow at its end
-and changes in no other way: a `checkpoint_index` must go on to mean the same checkpoint.
+and never changes otherwise: a `checkpoint_index` must always mean the same checkpoint.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class _Listed(BaseModel):
     revisions: Revisions
 
 
-def listed(spec: ModelSpec, hub_cache: Path, cache_dir: Path, *, renew: bool = False) -> ModelSpec:
+def listed(spec: ModelSpec, cache_dir: Path, *, renew: bool = False) -> ModelSpec:
     """An LM with all of its checkpoints.
 
     Args:
         spec: of an entry that names a pattern.
-        hub_cache: whose revisions count as all that there are where the hub is not to be asked.
-        cache_dir: where lists are kept.
+        cache_dir: where lists and fetched checkpoints are kept. Where the hub is not to be asked,
+            the revisions on this machine count as all that there are.
         renew: ask the hub again, and take what came after the last one.
 
     Raises:
@@ -51,7 +51,7 @@ def listed(spec: ModelSpec, hub_cache: Path, cache_dir: Path, *, renew: bool = F
     known = _read(path)
     if known and not renew:
         return _with(spec, entry, known)
-    offered = _offered(entry, hub_cache)
+    offered = _offered(entry, cache_dir)
     after = {step: name for step, name in offered.items() if not known or step > max(known)}
     between = offered.keys() - known.keys() - after.keys()
     if between:
@@ -79,16 +79,16 @@ def _with(spec: ModelSpec, entry: Entry, known: Revisions) -> ModelSpec:
     return spec.with_places(tuple((step, entry.repo, name) for step, name in known.items()))
 
 
-def _offered(entry: Entry, hub_cache: Path) -> Revisions:
+def _offered(entry: Entry, cache_dir: Path) -> Revisions:
     what = f"model: {entry.repo}"
     named = " or ".join(entry.patterns)
     if constants.is_offline_mode():
-        names = hub.revisions_on_disk(entry.repo, hub_cache)
+        names = hub.revisions_on_disk(entry.repo, cache_dir)
         found = _matching(entry, names)
         if not found:
             raise UserError(
                 f"{what}: which checkpoints it has is not known here, offline mode is on "
-                f"(HF_HUB_OFFLINE), and the local cache ({hub_cache}) holds none named {named}"
+                f"(HF_HUB_OFFLINE), and this machine holds none named {named}"
             )
         log.warning("%s: offline, so its %d cached checkpoints count as all", what, len(found))
         return found
@@ -99,7 +99,7 @@ def _offered(entry: Entry, hub_cache: Path) -> Revisions:
 
 
 def _matching(entry: Entry, names: list[str]) -> Revisions:
-    """By ascending step; of several names for one step, the first in the alphabet."""
+    """By ascending step; of several names for a step, the first in the alphabet."""
     found: Revisions = {}
     for name in sorted(names):
         lm_step = entry.lm_step_of(name)

@@ -1,4 +1,4 @@
-"""Where checkpoints come from: what the rest of the library knows of a hub, a folder, an LM made here."""
+"""What the rest of the library knows of where checkpoints come from."""
 
 from __future__ import annotations
 

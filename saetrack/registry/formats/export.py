@@ -68,16 +68,16 @@ def _folder_names(links: pd.DataFrame) -> list[str]:
 
 @contextlib.contextmanager
 def _new_folder(to: Path) -> Iterator[Path]:
-    place = to.expanduser().resolve()
-    with contextlib.suppress(OSError):  # told below
-        if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+    target = to.expanduser().resolve()
+    with contextlib.suppress(OSError):  # reported below
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise UserError(f"to='{to}': holds something already; name a new folder")
     try:
-        with whole_folder(place) as draft:
+        with whole_folder(target) as draft:
             draft.chmod(0o755)  # made for its owner alone
             made = draft.stat().st_ino
             yield draft
-        if place.stat().st_ino != made:
+        if target.stat().st_ino != made:
             raise UserError(f"to='{to}': something else was put there meanwhile")
     except OSError as error:
         raise UserError(f"to='{to}': cannot be written ({error.strerror})") from None

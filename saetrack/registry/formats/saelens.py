@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from saetrack.data.config import HUB_DATASETS
+from saetrack.registry.facts import current_names
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE, save_tensors
 from saetrack.sae.model import SAE
 from saetrack.utils.errors import UserError
@@ -33,15 +34,8 @@ MIN_SHARE = 1e-10  # added to a feature's density before its logarithm, as SAELe
 # What a link's `cfg.json` says of itself that SAELens has no field for.
 FACTS = (
     *("chain", "link", "identity", "parent_identity", "lm", "layer", "direction", "seed"),
-    *(
-        "lm_step",
-        "checkpoint_index",
-        "commit",
-        "tokens",
-        "corpus",
-        "residual_mean_distance",
-        "metrics",
-    ),
+    *("lm_step", "checkpoint_index", "commit", "tokens", "corpus"),
+    *("residual_mean_distance", "metrics"),
 )
 
 # Fields of a foreign `cfg.json`, and the values whose arithmetic is ours; the first one is meant
@@ -159,12 +153,13 @@ def read_saelens(folder: Path) -> ForeignSAE:
     cfg = _read_cfg(folder)
     tensors = _read_weights(folder, cfg)
     metadata = _section(cfg, "metadata") or {k: cfg[k] for k in cfg if k not in UNDERSTOOD}
-    spread = _section(metadata, "saetrack").get("residual_mean_distance")
+    facts = current_names(_section(metadata, "saetrack"))
+    distance = facts.get("residual_mean_distance")
     is_centred = _section(metadata, "model_from_pretrained_kwargs").get("center_writing_weights")
     return ForeignSAE(
         _converted(tensors, bias_first=cfg.get("apply_b_dec_to_input", True)),
         _read_density(folder, len(tensors["b_enc"])),
-        spread if isinstance(spread, float) and math.isfinite(spread) else 0.0,
+        distance if isinstance(distance, float) and math.isfinite(distance) else 0.0,
         "centred" if is_centred else "raw",
         metadata,
     )
@@ -180,8 +175,8 @@ def _read_cfg(folder: Path) -> dict[str, Any]:
     try:
         cfg = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        told = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise UserError(f"{path}: cannot be read ({told})") from None
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
     if not isinstance(cfg, dict):
         raise UserError(f"{path}: must hold a JSON object")
     for field, allowed in UNDERSTOOD.items():
@@ -214,7 +209,7 @@ def _read_weights(folder: Path, cfg: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _read_density(folder: Path, d_sae: int) -> Tensor:
-    """Of SAELens' log densities; a feature that never fired stands at their least."""
+    """Of SAELens' log densities; a feature that never fired has the smallest of them."""
     path = folder / SPARSITY_FILE
     unknown = torch.full((d_sae,), torch.nan)
     if not path.is_file():

@@ -10,16 +10,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import _shared_blobs
+from huggingface_hub import constants
 
 from saetrack.lm.catalog.models import Checkpoint
-from saetrack.lm.checkpoints import fetched, hub, layout
+from saetrack.lm.checkpoints import eviction, hub, store
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.download import TemporaryError
+from saetrack.lm.checkpoints.files import CHECKPOINT
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import load_settings
-from tests.lm.test_fetch import CONFIG, DOWNLOADER, REPO, WEIGHTS, noise
 from tests.support.faulty_hub import Fault, FaultyHub
+from tests.support.hub_cache import put_in_hub_cache
+from tests.support.hub_files import CONFIG, DOWNLOADER, REPO, WEIGHTS, noise
 
 SIZE_BYTES = 40_000 + len(CONFIG)
 TWO_BYTES = 2 * SIZE_BYTES
@@ -28,8 +30,8 @@ TWO_BYTES = 2 * SIZE_BYTES
 @pytest.fixture
 def server(running: FaultyHub, monkeypatch: pytest.MonkeyPatch) -> FaultyHub:
     """The hub with five checkpoints, whose configs are one blob; nobody waits for room."""
-    monkeypatch.setattr(fetched, "WAIT_S", -1.0)
-    monkeypatch.setattr(fetched, "POLL_S", 0.01)
+    monkeypatch.setattr(eviction, "WAIT_S", -1.0)
+    monkeypatch.setattr(eviction, "POLL_S", 0.01)
     running.reset()
     for step in range(5):
         running.add(REPO, f"step{step}", {"config.json": CONFIG, WEIGHTS: noise(step)})
@@ -51,20 +53,18 @@ class Source:
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         one = (checkpoint.repo, checkpoint.revision, checkpoint.commit)
-        return hub.fetch_checkpoint(*one, self.cache, self.limit_bytes)
+        return hub.fetch(*one, CHECKPOINT, self.cache, self.limit_bytes)
+
+    def folder(self, checkpoint: Checkpoint) -> Path:
+        return store.commit_folder(self.cache, CHECKPOINT, REPO, checkpoint.commit)
 
     def kept(self) -> list[int]:
-        """Steps whose checkpoints are whole in the cache; all blobs are theirs, and fit."""
-        folders = {
-            layout.snapshot_folder(self.cache, REPO, c.commit): c for c in self.checkpoints()
-        }
-        kept = [c.lm_step for folder, c in folders.items() if folder.exists()]
-        assert all(layout.is_whole(folder) for folder in folders if folder.exists())
-        blobs = list((layout.repo_folder(self.cache, REPO) / "blobs").iterdir())
-        assert len(blobs) == len(kept) + 1
-        names = {path.name for path in (layout.repo_folder(self.cache, REPO) / "refs").iterdir()}
-        assert names == {f"step{step}" for step in kept}
-        return kept
+        """Steps whose checkpoints are there: whole, and with nothing else beside them."""
+        folders = {self.folder(checkpoint): checkpoint for checkpoint in self.checkpoints()}
+        there = {path for path in self.cache.glob("checkpoints/*/*") if path.is_dir()}
+        assert there <= folders.keys(), "no drafts"
+        assert not any(store.damaged_files(folder) for folder in there)
+        return sorted(folders[folder].lm_step for folder in there)
 
 
 def test_the_longest_unused_go_first(server: FaultyHub, tmp_path: Path) -> None:
@@ -81,32 +81,19 @@ def test_the_longest_unused_go_first(server: FaultyHub, tmp_path: Path) -> None:
     assert (source.fetch(one) / WEIGHTS).read_bytes() == noise(1), "and an evicted one comes again"
 
 
-def test_what_was_there_before_stays(server: FaultyHub, tmp_path: Path) -> None:
+def test_what_saetrack_did_not_fetch_stays(
+    server: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = {"config.json": CONFIG, WEIGHTS: noise(9, 10 * SIZE_BYTES)}
-    hub.publish(tmp_path, "someone/else", "main", mine)
-    commit = server.repos[REPO]["step4"].commit
-    begun = layout.snapshot_folder(tmp_path, REPO, commit)
-    begun.mkdir(parents=True)  # by another program, which did not finish
+    commit = put_in_hub_cache(tmp_path / "hub", "someone/else", "main", mine)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     source = Source(server, tmp_path, SIZE_BYTES)
-    for checkpoint in reversed(source.checkpoints()):
+    for checkpoint in source.checkpoints():
         source.fetch(checkpoint)
-    assert source.kept() == [0, 4]
-    assert layout.is_whole(next(tmp_path.glob("models--someone--else/snapshots/*")))
-
-
-def test_content_that_another_checkpoint_shares_stays(server: FaultyHub, tmp_path: Path) -> None:
-    """Two revisions with the same weights, as hubs have some, and a third with other files."""
-    server.reset()
-    for step, seed in enumerate([7, 7, 8]):
-        config = CONFIG + b" " * (step // 2)
-        server.add(REPO, f"step{step}", {"config.json": config, WEIGHTS: noise(seed)})
-    source = Source(server, tmp_path, TWO_BYTES + 1)
-    first, same, other = source.checkpoints()
-    for checkpoint in (first, same, other):
-        folder = source.fetch(checkpoint)
-    assert not layout.snapshot_folder(tmp_path, REPO, first.commit).exists()
-    assert layout.is_whole(layout.snapshot_folder(tmp_path, REPO, same.commit))
-    assert layout.is_whole(folder)
+    assert source.kept() == [4]
+    folder = hub.fetch("someone/else", "main", commit, CHECKPOINT, tmp_path, SIZE_BYTES)
+    assert folder.is_relative_to(tmp_path / "hub"), "used where it is, however large"
+    assert (folder / WEIGHTS).read_bytes() == mine[WEIGHTS]
 
 
 def test_one_that_can_never_fit_is_refused_before_anything_goes(
@@ -124,7 +111,7 @@ def test_one_that_can_never_fit_is_refused_before_anything_goes(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from saetrack.lm.checkpoints.fetched import hold
+from saetrack.lm.checkpoints.eviction import hold
 with hold(Path(sys.argv[1])) as there:
     print(there, flush=True)
     time.sleep(600)
@@ -149,10 +136,10 @@ def test_what_another_process_holds_stays_until_it_dies(server: FaultyHub, tmp_p
 def test_room_is_waited_for(
     server: FaultyHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "WAIT_S", 60.0)
+    monkeypatch.setattr(eviction, "WAIT_S", 60.0)
     source = Source(server, tmp_path, SIZE_BYTES)
     zero, one, *_ = source.checkpoints()
-    with fetched.hold(source.fetch(zero)):
+    with eviction.hold(source.fetch(zero)):
         waiting = threading.Thread(target=source.fetch, args=(one,))
         waiting.start()
         waiting.join(timeout=0.1)
@@ -177,23 +164,6 @@ def test_what_a_killed_download_took_is_given_back(server: FaultyHub, tmp_path: 
     process.wait()
     source.fetch(zero)
     assert source.kept() == [0]
-
-
-def test_content_in_the_store_that_repositories_share_goes_too(
-    server: FaultyHub, tmp_path: Path
-) -> None:
-    source = Source(server, tmp_path, SIZE_BYTES)
-    zero, one, *_ = source.checkpoints()
-    blob = layout.blob_path(source.fetch(zero) / WEIGHTS)
-    assert blob is not None
-    facts = {"xet_hash": "ab" * 32, "cache_dir": tmp_path, "expected_size": 40_000}
-    assert _shared_blobs.publish_blob_to_shared_store(blob_path=str(blob.resolve()), **facts)
-    stored = blob.resolve()
-    assert stored.parent.parent == tmp_path / "blobs"
-    assert source.kept() == [0], "checked by the blob's name, not by that in the store"
-    source.fetch(one)
-    assert source.kept() == [1]
-    assert not stored.exists()
 
 
 def test_both_the_used_and_the_coming_one_are_held(server: FaultyHub, tmp_path: Path) -> None:

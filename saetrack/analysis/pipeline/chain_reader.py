@@ -1,0 +1,206 @@
+"""Reads a chain's checkpoints: each once, for all that the analysis needs of it.
+
+What a pass found is kept in the cache under all that determines it: an analysis that was broken off
+goes on with the passes that it lacks.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.formation.progress_measure import PointActivations, measure_progress
+from saetrack.analysis.formation.regions import region_table
+from saetrack.analysis.meaning.determinism import TokenStatistics
+from saetrack.analysis.pipeline.analysis_text import AnalysisText
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
+from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+from saetrack.analysis.pipeline.chosen_datapoints import (
+    ChosenDatapoints,
+    choose_datapoints,
+    contexts_at_final,
+    contexts_at_first,
+    load_choice,
+    regions_at_final,
+    save_choice,
+    top_contexts,
+)
+from saetrack.analysis.pipeline.context_labeller import ContextLabeller
+from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
+from saetrack.analysis.pipeline.feature_pass import FeaturePass
+from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
+from saetrack.analysis.pipeline.registered_chain import decoder_link
+from saetrack.chain.plan import Link
+from saetrack.utils.files import content_hash, whole_folder
+
+# Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
+RESULTS_VERSION = 4
+
+
+class ChainReader:
+    """The checkpoints of an analysis, ascending by LM step."""
+
+    def __init__(self, analysis: ChainAnalysis) -> None:
+        """Reads nothing yet."""
+        self.config = analysis.config
+        self.links = analysis.registered.links
+        self.text = AnalysisText.of(analysis.registered, exclude_bos=self.config.exclude_bos)
+        self.loaded = LoadedCheckpoints(analysis.registered)
+        self.matchings = control_matchings(analysis)
+        self._liveness = Liveness(min_density=self.config.min_density)
+        self._cache_dir = analysis.settings.cache_dir
+        self._before = {after.identity: before for before, after in pairwise(self.links)}
+        self._asked = content_hash(
+            [
+                RESULTS_VERSION,
+                self.config.choices(),
+                analysis.registered.chain.corpus.sha256,
+                self.links[0].identity,
+                self.links[-1].identity,
+            ]
+        )
+
+    def lacks(self, link: Link) -> bool:
+        """Whether a checkpoint, or a matching at it, is still to be read."""
+        return not self._result_folder(link).exists() or any(
+            matching.is_missing for matching in self._matchings_at(link)
+        )
+
+    def read(self, link: Link) -> None:
+        """Read a checkpoint, and match its features with those of controls, unless it was done."""
+        folder = self._result_folder(link)
+        if not folder.exists():
+            self._read(link, folder)
+        for matching in self._matchings_at(link):
+            if matching.is_missing:
+                feature_pass = self.loaded.load(link)
+                matching.measure(feature_pass.lm, feature_pass.pulled)
+
+    def result(self, link: Link) -> CheckpointResult:
+        """What a checkpoint said; it must have been read.
+
+        Raises:
+            UserError: the cache cannot be read.
+        """
+        return CheckpointResult.load(self._result_folder(link), link)
+
+    @cached_property
+    def chosen(self) -> ChosenDatapoints:
+        """What is followed, from the cache or from at most three passes.
+
+        Raises:
+            UserError: no feature is live at the final checkpoint.
+        """
+        first, final = self.links[0], self.links[-1]
+        config, text = self.config, self.text
+        folder = self._folder("chosen", final)
+        if not folder.exists():
+            save_choice(folder, contexts_at_final(self.loaded.load(final), config, text))
+        at_final = load_choice(folder)
+        folder = self._folder("chosen_regions", final)
+        if not folder.exists():
+            feature_pass, of_features = self.loaded.load(final), at_final["features"]
+            save_choice(folder, regions_at_final(feature_pass, of_features, config, text))
+        regions = load_choice(folder)["regions"]
+        folder = self._folder("chosen_first", first)
+        if not folder.exists():
+            save_choice(folder, contexts_at_first(self.loaded.load(first), config, text))
+        at_first = load_choice(folder)["features"]
+        return choose_datapoints(at_final, at_first, regions, config, text)
+
+    @cached_property
+    def _labeller(self) -> ContextLabeller:
+        chosen = self.chosen  # its passes load the final LM, whose embeddings are then there
+        embeddings = self.loaded.token_embeddings()
+        return ContextLabeller(self.config, self.text, embeddings, chosen.of_directions)
+
+    def _read(self, link: Link, folder: Path) -> None:
+        """The one pass over a checkpoint."""
+        chosen, points = self.chosen, self.chosen.points
+        feature_pass = self.loaded.load(link)
+        followed = chosen.followed["final"].features
+        by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded_bos)
+        activations, contexts = self._pass(link, feature_pass, by_token)
+        status = feature_status(contexts, self._liveness)
+        progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
+        statistics = by_token.determinism().assign(
+            recall=by_token.recall(chosen.texts, self.text.forms.text_ids),
+            coherence_other=self._labeller.likeness_without_own_token(contexts, followed),
+        )
+        result = CheckpointResult(
+            link=link,
+            contexts=contexts,
+            status=status,
+            labels=self._labeller.labels(contexts, status),
+            progress=progress,
+            baseline=baseline,
+            statistics=statistics,
+            **self._of_final_alone(link, activations),
+            **self._kept_residuals(activations),
+            parameter_displacement=self._parameter_displacement(link),
+            decoder_file=folder,
+        )
+        with whole_folder(folder) as draft:
+            result.save(draft, decoder_link(link, feature_pass.pulled))
+
+    def _pass(
+        self, link: Link, feature_pass: FeaturePass, by_token: TokenStatistics
+    ) -> tuple[PointActivations, Contexts]:
+        """Activations at the chosen datapoints, and contexts unless the choice has them already."""
+        known = {self.links[0].identity: self.chosen.first}
+        known |= {self.links[-1].identity: self.chosen.final}
+        if link.identity in known:
+            return feature_pass.at(self.chosen.points, [by_token]), known[link.identity]
+        collector = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
+        return feature_pass.at(self.chosen.points, [collector, by_token]), collector.result()
+
+    def _of_final_alone(self, link: Link, activations: PointActivations) -> dict[str, Any]:
+        """Feature regions (figure 3, left), and what random directions would be labelled."""
+        if link is not self.links[-1]:
+            return {"regions": pd.DataFrame(), "labels_of_directions": pd.DataFrame()}
+        chosen, sets = self.chosen, self.chosen.points.sets
+        regions = region_table(
+            chosen.sampled,
+            chosen.regions,
+            activations,
+            sets["regions"],
+            sets["baseline"],
+            self.text.text_ids(chosen.regions),
+        )
+        status = feature_status(chosen.of_directions, self._liveness)
+        labels = self._labeller.labels(chosen.of_directions, status)
+        return {"regions": regions, "labels_of_directions": labels}
+
+    def _kept_residuals(self, activations: PointActivations) -> dict[str, Any]:
+        sets = self.chosen.points.sets
+        sampled = torch.from_numpy(sets["sampled"])
+        return {
+            "sample": activations.x[torch.from_numpy(sets["sample"][0])],
+            "sampled_features_x": activations.x[sampled] * (sampled >= 0)[..., None],
+        }
+
+    def _parameter_displacement(self, link: Link) -> float:
+        before = self._before.get(link.identity)
+        if before is None:
+            self.loaded.remember_weights(link)
+            return float("nan")
+        return self.loaded.parameter_displacement(before, link)
+
+    def _matchings_at(self, link: Link) -> list[ControlMatching]:
+        return [matching for matching in self.matchings if matching.links[0] is link]
+
+    def _result_folder(self, link: Link) -> Path:
+        before = self._before.get(link.identity)
+        return self._folder("result", link, before.checkpoint.commit if before else "")
+
+    def _folder(self, what: str, link: Link, *more: str) -> Path:
+        """Named by all that determines what is kept there."""
+        name = content_hash([self._asked, what, link.identity, *more])[:32]
+        return self._cache_dir / "analyses" / name

@@ -1,0 +1,183 @@
+"""One registered chain, for a notebook: its table, its links, its features on text, over links."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from saetrack.analysis.contexts.datapoints import read_windows
+from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain, open_registered_chain
+from saetrack.registry import PulledLink, Registry
+from saetrack.registry.chain_names import find_chain
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from saetrack.chain.plan import Link
+
+# Contexts are kept for all features at once, so that further features cost no further pass.
+KEPT_CONTEXTS = 25
+
+
+class ChainView:
+    """A registered chain. Reading tables and links needs the registry alone; text needs the LM.
+
+    Attributes:
+        name: of the chain.
+    """
+
+    def __init__(self, registry: Registry, name: str, settings: Settings) -> None:
+        """Asks nobody yet; see `open_chain`."""
+        self.name = name
+        self._registry = registry
+        self._settings = settings
+        self._contexts: dict[int, Contexts] = {}
+
+    def __repr__(self) -> str:
+        """The name, as a notebook shows it."""
+        return f"<chain {self.name}>"
+
+    def table(self) -> pd.DataFrame:
+        """One row per registered link, in the chain's order, with its held-out metrics."""
+        return self._registry.links(self.name)
+
+    def link(
+        self, *, lm_step: int | None = None, alias: str | None = None, version: int | None = None
+    ) -> PulledLink:
+        """One link, by exactly one of LM step, alias (`first`, `final`) and version.
+
+        Raises:
+            UserError: there is no such link, or its files are not those that were registered.
+        """
+        return self._registry.pull(self.name, lm_step=lm_step, alias=alias, version=version)
+
+    def decoder_row(self, feature: int) -> pd.DataFrame:
+        """The decoder row of a feature at every link, (links, d_in), indexed by LM step."""
+        rows = {}
+        for version, lm_step in self.table()[["version", "lm_step"]].itertuples(index=False):
+            W_dec = self.link(version=int(version)).sae.W_dec.detach()
+            _require_feature(feature, len(W_dec))
+            rows[int(version)] = (int(lm_step), W_dec[feature].numpy())
+        index = pd.Index([lm_step for lm_step, _ in rows.values()], name="lm_step")
+        return pd.DataFrame(np.stack([row for _, row in rows.values()]), index=index)
+
+    def activations(self, text: str, *, lm_step: int) -> pd.DataFrame:
+        """The feature activations of a text at one checkpoint, (tokens, d_sae).
+
+        The text is cut into rows as the corpus is, each beginning with BOS, which is left out.
+
+        Args:
+            text: of one's own.
+            lm_step: of the checkpoint; its LM and its SAE are used.
+
+        Returns:
+            A row per token, indexed by the token's text; a column per feature.
+
+        Raises:
+            UserError: there is no such link, or the text has no token.
+        """
+        chain, source = self._registered.chain, self._registered.ready.source
+        tokenizer, _ = source.tokenizer()
+        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not token_ids:
+            raise UserError(f"text={text!r}: must have a token at least")
+        opened = self._registered.open(self._link(lm_step))
+        row_tokens = chain.corpus.context_size - 1
+        parts = []
+        for start in range(0, len(token_ids), row_tokens):
+            row = [chain.corpus.bos_token_id, *token_ids[start : start + row_tokens]]
+            x = opened.lm.resid_pre(torch.tensor([row]))[0, 0, 1:]
+            parts.append(opened.sae.encode(x).detach().cpu())
+        index = pd.Index([tokenizer.decode([token]) for token in token_ids], name="token")
+        return pd.DataFrame(torch.cat(parts).numpy(), index=index)
+
+    def top_contexts(self, feature: int, *, lm_step: int, k: int = 10) -> pd.DataFrame:
+        """Where a feature is most active in the corpus' analysis split, at one checkpoint.
+
+        The first feature of a checkpoint costs a pass over the split, further ones nothing.
+
+        Args:
+            feature: its index.
+            lm_step: of the checkpoint.
+            k: how many contexts, 25 at most.
+
+        Returns:
+            `rank`, `feature_act`, and `text` with the token marked; fewer rows where the feature
+            is active on fewer tokens.
+
+        Raises:
+            UserError: there is no such link or feature.
+        """
+        if lm_step not in self._contexts:
+            opened = self._registered.open(self._link(lm_step))
+            bos = self._registered.chain.corpus.bos_token_id
+            collector = TopContexts(opened.sae.d_sae, KEPT_CONTEXTS, exclude_bos=bos)
+            opened.top_contexts([collector])
+            self._contexts[lm_step] = collector.result()
+        contexts = self._contexts[lm_step]
+        _require_feature(feature, len(contexts.rows))
+        found = np.flatnonzero(contexts.rows[feature] >= 0)[:k]
+        tokenizer, _ = self._registered.ready.source.tokenizer()
+
+        def decode(ids: list[int]) -> str:
+            return str(tokenizer.decode(ids))
+
+        rows, positions = contexts.rows[feature][found], contexts.positions[feature][found]
+        token_rows = self._registered.chain.corpus.rows("analysis")
+        return pd.DataFrame(
+            {
+                "rank": found + 1,
+                "feature_act": contexts.feature_acts[feature][found],
+                "text": read_windows(token_rows, rows, positions, decode),
+            }
+        )
+
+    @cached_property
+    def _registered(self) -> RegisteredChain:
+        return open_registered_chain(self._registry, self.name, self._settings)
+
+    def _link(self, lm_step: int) -> Link:
+        by_step = {link.checkpoint.lm_step: link for link in self._registered.links}
+        if lm_step not in by_step:
+            raise UserError(f"lm_step={lm_step}: {self.name} has links at {sorted(by_step)}")
+        return by_step[lm_step]
+
+
+def open_chain(name: str, settings: Settings | None = None) -> ChainView:
+    """A registered chain by its name, or by a beginning of it that no other chain shares.
+
+    Args:
+        name: as `saetrack chains` lists it.
+        settings: where the registry is; without, those of the environment.
+
+    Raises:
+        UserError: no registry answers, or there is not one such chain.
+
+    Example:
+        >>> chain = open_chain("nano.L1.forward")
+        >>> chain.table()["lm_step"].tolist()
+        [0, 2, 8]
+    """
+    settings = settings or load_settings()
+    registry = Registry(settings)
+    return ChainView(registry, find_chain(registry.chain_names(), name), settings)
+
+
+def chains(settings: Settings | None = None) -> pd.DataFrame:
+    """One row per registered chain, the one that grew last first.
+
+    Example:
+        >>> chains()["name"].str.startswith("nano.L1.forward").any()
+        True
+    """
+    return Registry(settings or load_settings()).chains()
+
+
+def _require_feature(feature: int, d_sae: int) -> None:
+    if not 0 <= feature < d_sae:
+        raise UserError(f"feature={feature}: must be 0 to {d_sae - 1}")

@@ -1,0 +1,196 @@
+"""Which datapoints are followed through all checkpoints: chosen at the final and the first one.
+
+Three passes choose: the top contexts of features and of random directions at the final checkpoint;
+a sample of the final features' regions, for which their largest activations must be known; and the
+top contexts at the first checkpoint, a control.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saetrack.analysis.contexts.datapoints import (
+    Datapoints,
+    random_contexts,
+    random_directions,
+    unite,
+)
+from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.token_purity import purity
+from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
+from saetrack.analysis.formation.progress_measure import FollowedSets
+from saetrack.analysis.formation.regions import RegionSample
+from saetrack.analysis.meaning.labels import sample_features
+from saetrack.analysis.pipeline.analysis_text import AnalysisText
+from saetrack.analysis.pipeline.checkpoint_result import load_contexts, readable, save_contexts
+from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.feature_pass import FeaturePass
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import whole_folder
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class ChosenDatapoints:
+    """What is followed through all checkpoints.
+
+    Attributes:
+        points: the union of all datapoints.
+        followed: features and their datapoints by how they were chosen
+            (`saetrack.analysis.formation.progress_measure`).
+        sampled: the paper's random sample of live features, ascending, (sampled,).
+        texts: of each followed feature the commonest text among its final contexts, (followed,).
+        regions: datapoints of the sampled features by activation strength.
+        final: top contexts of all features at the final checkpoint.
+        first: the same at the first one.
+        of_directions: top contexts of random directions at the final checkpoint.
+    """
+
+    points: Datapoints
+    followed: dict[str, FollowedSets]
+    sampled: Int[np.ndarray, " sampled"]
+    texts: Int[np.ndarray, " followed"]
+    regions: Contexts
+    final: Contexts
+    first: Contexts
+    of_directions: Contexts
+
+
+def top_contexts(features: int, config: AnalyzeConfig, text: AnalysisText) -> TopContexts:
+    """A collector of the contexts that an analysis looks at."""
+    return TopContexts(features, config.contexts, exclude_bos=text.excluded_bos)
+
+
+def contexts_at_final(
+    final: FeaturePass, config: AnalyzeConfig, text: AnalysisText
+) -> dict[str, Contexts]:
+    """One pass: top contexts of features and of random directions at the final checkpoint."""
+    of_features = top_contexts(final.sae.d_sae, config, text)
+    of_directions = top_contexts(config.random_directions, config, text)
+    vectors = random_directions(config.random_directions, final.sae.d_in, config.seed)
+    final.top_contexts([of_features], (vectors, of_directions))
+    return {"features": of_features.result(), "random_directions": of_directions.result()}
+
+
+def contexts_at_first(
+    first: FeaturePass, config: AnalyzeConfig, text: AnalysisText
+) -> dict[str, Contexts]:
+    """One pass: top contexts of features at the first checkpoint."""
+    of_features = top_contexts(first.sae.d_sae, config, text)
+    first.top_contexts([of_features])
+    return {"features": of_features.result()}
+
+
+def regions_at_final(
+    final: FeaturePass, of_features: Contexts, config: AnalyzeConfig, text: AnalysisText
+) -> dict[str, Contexts]:
+    """One pass: a sample of the datapoints of the sampled features by activation strength."""
+    sampled = sample_features(
+        live_features(of_features, config), config.sampled_features, config.seed
+    )
+    regions = RegionSample(
+        sampled, of_features.max_acts[sampled], config.seed, exclude_bos=text.excluded_bos
+    )
+    final.top_contexts([regions])
+    return {"regions": regions.result()}
+
+
+def live_features(contexts: Contexts, config: AnalyzeConfig) -> Int[np.ndarray, " live"]:
+    """The features that fire often enough to be analysed.
+
+    Raises:
+        UserError: there are none.
+    """
+    status = feature_status(contexts, Liveness(min_density=config.min_density))
+    live = np.flatnonzero(status["status"] == "live")
+    if not len(live):
+        raise UserError(
+            f"min_density={config.min_density:g}: no live features: none of the "
+            f"{len(status)} features fires on that share of the analysis tokens at the last "
+            "checkpoint"
+        )
+    return live
+
+
+def choose_datapoints(
+    final: dict[str, Contexts],
+    first: Contexts,
+    regions: Contexts,
+    config: AnalyzeConfig,
+    text: AnalysisText,
+) -> ChosenDatapoints:
+    """Unite all that is followed.
+
+    Args:
+        final: as `contexts_at_final` gives them.
+        first: contexts of features at the first checkpoint.
+        regions: as `regions_at_final` gives them.
+        config: sizes of the samples, and their seed.
+        text: that the datapoints lie in.
+    """
+    of_features, of_directions = final["features"], final["random_directions"]
+    live = live_features(of_features, config)
+    followed = sample_features(live, config.followed_features, config.seed)
+    sampled = sample_features(live, config.sampled_features, config.seed)
+    fires_at_first = followed[first.counts[followed] >= 2]
+    directions = np.arange(config.random_directions)
+    members = {
+        "final": (of_features, followed),
+        "random_directions": (of_directions, directions),
+        "first": (first, fires_at_first),
+        "sampled": (of_features, sampled),
+    }
+    points = unite(
+        {name: (of.rows[chosen], of.positions[chosen]) for name, (of, chosen) in members.items()}
+        | {"regions": (regions.rows, regions.positions)}
+        | _random_points(config, text)
+    )
+    return ChosenDatapoints(
+        points=points,
+        followed={
+            name: FollowedSets(members[name][1], points.sets[name])
+            for name in ("final", "random_directions", "first")
+        },
+        sampled=sampled,
+        texts=purity(text.text_ids(of_features)[followed]).commonest,
+        regions=regions,
+        final=of_features,
+        first=first,
+        of_directions=of_directions,
+    )
+
+
+def _random_points(
+    config: AnalyzeConfig, text: AnalysisText
+) -> dict[str, tuple[Int[np.ndarray, "draws size"], Int[np.ndarray, "draws size"]]]:
+    """Random datapoints: draws of the baseline, and the sample whose residuals are kept."""
+    rows, bos = text.token_rows, text.excluded_bos
+    baseline_size = min(config.baseline_tokens, len(rows))
+    sample_size = min(config.sample_tokens, len(rows))
+    return {
+        "baseline": random_contexts(rows, config.baseline_draws, baseline_size, config.seed, bos),
+        "sample": random_contexts(rows, 1, sample_size, config.seed + 1, bos),
+    }
+
+
+def save_choice(folder: Path, found: dict[str, Contexts]) -> None:
+    """Keep what a choosing pass found."""
+    with whole_folder(folder) as draft:
+        for name, contexts in found.items():
+            save_contexts(draft / f"{name}.npz", contexts)
+
+
+def load_choice(folder: Path) -> dict[str, Contexts]:
+    """Read what `save_choice` kept.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with readable(folder):
+        return {path.stem: load_contexts(path) for path in folder.glob("*.npz")}

@@ -1,0 +1,113 @@
+"""Tables of how far feature directions travel along a chain, beside controls (section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.drift.controls import ControlDrift, drift_after_formation, hold_against
+from saetrack.analysis.drift.histograms import histogram_table
+from saetrack.analysis.drift.measure import Drift, feature_table, measure_drift, quantile_table
+from saetrack.analysis.drift.trajectories import choose_features, collect_rows, trajectory_table
+from saetrack.analysis.drift.verdicts import verdicts
+from saetrack.analysis.pipeline.registered_chain import decoder_link
+
+if TYPE_CHECKING:
+    from saetrack.analysis.drift.controls import Role
+    from saetrack.analysis.geometry.inputs import DecoderLink
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+    from saetrack.analysis.pipeline.control_matching import ControlMatching
+    from saetrack.analysis.pipeline.meaning_tables import Meaning
+    from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+
+SHOWN_TRAJECTORIES = 6
+
+
+def control_drift(control: RegisteredChain, matching: ControlMatching | None) -> Drift:
+    """How far a control's directions travel; each of its links is pulled once.
+
+    Args:
+        control: the chain.
+        matching: what was measured of one of its links, whose decoder rows are then there.
+    """
+
+    def decoder(number: int) -> DecoderLink:
+        link = control.links[number]
+        if matching is not None and link is matching.links[1]:
+            return matching.decoder()
+        return decoder_link(link, control.pull(link))
+
+    final = decoder(len(control.links) - 1)
+
+    def ascending() -> Iterator[DecoderLink]:
+        for number in range(len(control.links) - 1):
+            yield decoder(number)
+        yield final
+
+    return measure_drift(ascending(), final)
+
+
+def drift_tables(
+    results: Sequence[CheckpointResult],
+    controls: Mapping[str, tuple[Role, Drift]],
+    meaning: Meaning,
+    seed: int,
+) -> tuple[dict[str, pd.DataFrame], list[ControlDrift]]:
+    """How far directions travel, beside what training alone does (section 5).
+
+    Args:
+        results: ascending by LM step; decoder rows are read from their files, one link at a time.
+        controls: role and drift of each, by name.
+        meaning: gives classes and formation points.
+        seed: of the features shown.
+    """
+    drift = measure_drift((result.decoder() for result in results), results[-1].decoder())
+    of_chain = quantile_table(drift, list(meaning.labels.sort_index()))
+    bands = [
+        ControlDrift(name, role, quantile_table(of_control, chain=name))
+        for name, (role, of_control) in controls.items()
+    ]
+    histograms = [histogram_table(drift).assign(chain="chain")]
+    histograms += [
+        histogram_table(of_control).assign(chain=name)
+        for name, (role, of_control) in controls.items()
+        if role == "noise"
+    ]
+    formed = _formation_links(meaning, drift)
+    tables = {
+        "drift": of_chain,
+        "drift_histograms": pd.concat(histograms, ignore_index=True),
+        **_beside_controls(of_chain, bands, drift, formed),
+    }
+    shown = choose_features(drift.always_alive, SHOWN_TRAJECTORIES, seed)
+    tables["drift_of_features"] = feature_table(drift, list(shown))
+    rows = collect_rows((result.decoder() for result in results), shown)
+    tables["trajectories"] = trajectory_table(
+        rows, shown, drift.lm_steps, drift.checkpoint_indices, formed[shown]
+    )
+    return tables, bands
+
+
+def _beside_controls(
+    of_chain: pd.DataFrame, bands: list[ControlDrift], drift: Drift, formed: np.ndarray
+) -> dict[str, pd.DataFrame]:
+    if not bands:
+        return {}
+    noise = next((band.quantiles for band in bands if band.role == "noise"), None)
+    held = hold_against(of_chain, bands)
+    after = drift_after_formation(drift, formed, noise)
+    return {
+        "drift_beside_controls": held,
+        "drift_after_formation": after,
+        "drift_verdicts": verdicts(held, after_formation=after if noise is not None else None),
+    }
+
+
+def _formation_links(meaning: Meaning, drift: Drift) -> np.ndarray:
+    """The link, counted along the chain, from which on each feature is formed; -1 for never."""
+    number_of = {index: number for number, index in enumerate(drift.checkpoint_indices)}
+    formed = meaning.tables["patterns"].sort_values("feature")["formed_checkpoint_index"]
+    return np.asarray(formed.map(number_of).fillna(-1), np.int64)

@@ -1,0 +1,127 @@
+"""Tables of how features form along a chain (section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.formation.phases import find_phases, phase_spans, progress_formation
+from saetrack.analysis.formation.progress_measure import (
+    MEASURE,
+    FollowedSets,
+    PointActivations,
+    baseline_spread,
+    class_curves,
+)
+from saetrack.analysis.formation.projection import Projection, project
+from saetrack.analysis.meaning.labels import MEANINGFUL, concept_share
+from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+
+MEASURES = (
+    "activation_cosine",
+    MEASURE,
+    "feature_cosine",
+    "feature_cosine_centred",
+    "feature_jaccard",
+    "feature_weighted_jaccard",
+)
+SHOWN_IN_PLANE = 7
+SHOWN_OF_CLASS = 3
+SHOWN_CHECKPOINTS = 6
+
+
+def formation_tables(
+    results: Sequence[CheckpointResult], meaning: Meaning
+) -> dict[str, pd.DataFrame]:
+    """The progress measure by class with baseline and controls, phases, formation points."""
+    progress = pd.concat([result.progress for result in results], ignore_index=True)
+    baseline = pd.concat([result.baseline for result in results], ignore_index=True)
+    curves = class_curves(progress, {"final": meaning.labels}, MEASURES)
+    medians = curves[(curves["chosen"] == "final") & (curves["measure"] == MEASURE)]
+    by_curve = {
+        f"{label!s}: progress": rows.set_index("lm_step")["q0.5"].sort_index()
+        for label, rows in medians.groupby("class")
+        if label in MEANINGFUL
+    }
+    by_curve["share of concepts"] = concept_share(meaning.tables["label_counts"])
+    return {
+        "progress": progress[progress["chosen"] == "final"],
+        "curves": curves,
+        "baseline": baseline_spread(baseline, MEASURES),
+        "phases": find_phases(by_curve),
+        "formation": progress_formation(progress[progress["chosen"] == "final"], MEASURE),
+    }
+
+
+def projection_tables(
+    results: Sequence[CheckpointResult],
+    sampled: Int[np.ndarray, " sampled"],
+    meaning: Meaning,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Where the contexts of a few features lie at some checkpoints (section 4.1).
+
+    Args:
+        results: ascending by LM step.
+        sampled: the features whose residuals were kept.
+        meaning: gives classes.
+        seed: of the choice and of UMAP.
+
+    Returns:
+        `projection`, without rows if no sampled feature means anything, and `projected_features`.
+    """
+    final = results[-1]
+    features = _features_of_all_classes(sampled, meaning.labels, seed)
+    k = final.sampled_features_x.shape[1]
+    indices = np.searchsorted(sampled, features)[:, None] * k + np.arange(k)
+    followed = FollowedSets(features, np.where(final.contexts.rows[features] >= 0, indices, -1))
+    shown = [results[index] for index in evenly_chosen(len(results), SHOWN_CHECKPOINTS)]
+    points = [
+        PointActivations(
+            result.lm_step, result.checkpoint_index, result.sampled_features_x.flatten(0, 1), None
+        )
+        for result in shown
+    ]
+    planes = [
+        project(points, followed, fit, Projection(seed=seed))
+        for fit in ("joint", "separate")
+        if len(features)
+    ]
+    patterns = meaning.tables["patterns"].set_index("feature")
+    described = pd.DataFrame(
+        {
+            "feature": features,
+            "label": meaning.labels[features].to_numpy(),
+            "name": list(final.labels.set_index("feature").loc[features, "top_text"]),
+            "pattern": patterns.loc[features, "pattern"].to_numpy(),
+        }
+    )
+    projection = pd.concat([pd.DataFrame(columns=["fit"]), *planes], ignore_index=True)
+    return {"projection": projection, "projected_features": described}
+
+
+def _features_of_all_classes(
+    sampled: Int[np.ndarray, " sampled"], labels: pd.Series[str], seed: int
+) -> Int[np.ndarray, " chosen"]:
+    """A few of each class, so that rare concepts are among those that are shown."""
+    meaningful = [feature for feature in sampled if labels[feature] in MEANINGFUL]
+    by_class = pd.Series(meaningful, dtype=int).groupby(labels[meaningful].to_numpy())
+    chosen = [
+        group.sample(min(SHOWN_OF_CLASS, len(group)), random_state=seed) for _, group in by_class
+    ]
+    features = np.concatenate([np.zeros(0, np.int64), *chosen])
+    return np.sort(features.astype(np.int64))[:SHOWN_IN_PLANE]
+
+
+def concept_phases(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
+    """First and last LM step of each phase of the share of concepts, for figures."""
+    steps = sorted(tables["label_counts"]["lm_step"].unique())
+    return phase_spans(tables["phases"], "share of concepts", steps)

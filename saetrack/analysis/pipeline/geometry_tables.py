@@ -1,0 +1,59 @@
+"""Tables of what residuals do along a chain (theorem 2.1, appendices C and L)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from saetrack.analysis.geometry.collapse import collapse_table
+from saetrack.analysis.geometry.continuity import (
+    continuity_table,
+    warm_start_correlations,
+    with_warm_starts,
+)
+from saetrack.analysis.geometry.inputs import Residuals
+
+if TYPE_CHECKING:
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+    from saetrack.lm.catalog.learning_rate import LearningRate
+
+COLLAPSE_TOKENS = 100  # per draw, as in the paper
+
+
+def geometry_tables(
+    results: Sequence[CheckpointResult],
+    links: pd.DataFrame,
+    learning_rate: LearningRate | None,
+) -> dict[str, pd.DataFrame]:
+    """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
+
+    Args:
+        results: ascending by LM step.
+        links: the chain's table, as `Registry.table` gives it.
+        learning_rate: of the LM's training, if it is known.
+
+    Returns:
+        `collapse`, `continuity`, `warm_starts`.
+    """
+    moved = {result.lm_step: result.parameter_displacement for result in results[1:]}
+    summed = {
+        after.lm_step: learning_rate.summed(before.lm_step, after.lm_step)
+        for before, after in pairwise(results)
+        if learning_rate is not None
+    }
+    residuals = [
+        Residuals(result.lm_step, result.checkpoint_index, result.sample) for result in results
+    ]
+    # A chain may have several links at a checkpoint, of which the last one is analysed.
+    analysed = links["link"].isin([result.link.number for result in results])
+    moves = continuity_table(residuals, moved, summed)
+    joined = with_warm_starts(moves, links[analysed & (links["link"] > 0)])
+    sample = min(COLLAPSE_TOKENS, len(results[0].sample) // 2)
+    return {
+        "collapse": collapse_table(residuals, sample),
+        "continuity": joined,
+        "warm_starts": warm_start_correlations(joined),
+    }

@@ -1,0 +1,115 @@
+"""Tables of what features mean along a chain (section 3, appendix G)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
+from saetrack.analysis.meaning.labels import Meanings, label_counts
+from saetrack.analysis.meaning.patterns import pattern_counts, trace_patterns
+from saetrack.analysis.meaning.polysemy import PolysemyThresholds, polysemy_loss
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+
+    from saetrack.analysis.pipeline.analysis_text import AnalysisText
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+
+SHOWN_PER_KIND = 2
+SHOWN_CHECKPOINTS = 4
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What features mean along the chain (section 3).
+
+    Attributes:
+        labels: of each feature at the final checkpoint, indexed by feature.
+        tables: `label_counts`, `patterns`, `pattern_counts`, `contexts`,
+            `labels_of_random_directions`.
+    """
+
+    labels: pd.Series[str]
+    tables: dict[str, pd.DataFrame]
+
+
+def meaning_tables(
+    results: Sequence[CheckpointResult],
+    text: AnalysisText,
+    sampled: Int[np.ndarray, " sampled"],
+    seed: int,
+) -> Meaning:
+    """Labels, patterns, formation points, and contexts to read (figure 2).
+
+    Args:
+        results: ascending by LM step.
+        text: that contexts lie in.
+        sampled: the random sample of features.
+        seed: of the features whose contexts are shown.
+    """
+    final = results[-1]
+    meanings = [
+        Meanings(
+            result.lm_step, result.checkpoint_index, result.labels, text.text_ids(result.contexts)
+        )
+        for result in results
+    ]
+    patterns = trace_patterns(meanings)
+    live = np.flatnonzero(final.status["status"] == "live")
+    shown = [results[index] for index in evenly_chosen(len(results), SHOWN_CHECKPOINTS)]
+    contexts = context_table(
+        choose_examples(patterns, SHOWN_PER_KIND, seed),
+        [checkpoint_contexts(result) for result in shown],
+        text.token_rows,
+        text.decode,
+    )
+    of_directions = final.labels_of_directions["label"].value_counts(normalize=True)
+    tables = {
+        "label_counts": label_counts(meanings),
+        "patterns": patterns,
+        "pattern_counts": pattern_counts(
+            patterns, {"all live features": live, "random sample": sampled}
+        ),
+        "contexts": contexts,
+        "labels_of_random_directions": of_directions.rename_axis("label").reset_index(name="share"),
+    }
+    return Meaning(final.labels.set_index("feature")["label"], tables)
+
+
+def polysemy_tables(
+    results: Sequence[CheckpointResult], meaning: Meaning
+) -> dict[str, pd.DataFrame]:
+    """How far tokens decide features, and which features lost senses of their token (appendix G).
+
+    Returns:
+        `statistics`, one row per followed feature and checkpoint, and `polysemy`.
+    """
+    first, final = results[0].statistics, results[-1].statistics
+    labels = meaning.labels[final["feature"]].to_numpy()
+    statistics = [
+        result.statistics.assign(lm_step=result.lm_step, label=labels) for result in results
+    ]
+    lost = polysemy_loss(
+        meaning.tables["patterns"].set_index("feature", drop=False).loc[final["feature"]],
+        (first["recall"].to_numpy(), final["recall"].to_numpy()),
+        (first["coherence_other"].to_numpy(), final["coherence_other"].to_numpy()),
+        PolysemyThresholds(),
+    )
+    return {"statistics": pd.concat(statistics, ignore_index=True), "polysemy": lost}
+
+
+def checkpoint_contexts(result: CheckpointResult) -> CheckpointContexts:
+    """A checkpoint's contexts and labels, to be read."""
+    return CheckpointContexts(
+        result.lm_step, result.checkpoint_index, result.contexts, result.labels
+    )
+
+
+def evenly_chosen(length: int, count: int) -> list[int]:
+    """Indices spread over a list, its first and last among them."""
+    return sorted({round(index) for index in np.linspace(0, length - 1, count)})

@@ -1,0 +1,1 @@
+"""Small LMs that are trained on this machine, from its own text."""
