@@ -33,27 +33,8 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
+from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
 from tests.support.running import run
-
-STILL: dict[str, Any] = {
-    **NANO_TRACK,
-    "schedule": [
-        {"first": 5, "last": 5, "tokens": 8_192},
-        {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
-    ],
-}
-QUESTIONS: dict[str, Any] = {
-    "track": NANO_TRACK,
-    "controls": {
-        "stands still": {"role": "noise", "track": STILL},
-        "never trained": {"role": "replicate", "track": {**NANO_TRACK, "seed": 9}},
-    },
-    "contexts": 5,
-    "random_directions": 16,
-    "baseline_tokens": 16,
-    "sample_tokens": 32,
-    "sampled_features": 20,
-}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +81,25 @@ def test_what_is_not_registered_is_said_in_one_line(
     untrained = load_analyze_config({"track": {**NANO_TRACK, "seed": 9}})
     with pytest.raises(UserError, match="0 of its 4 links are registered"):
         registered_chains(untrained, module_settings)
+
+
+def test_a_chain_that_stands_still_is_a_control_only(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    frozen = load_analyze_config({"track": STILL})
+    with pytest.raises(UserError, match="at 1 different checkpoints; an analysis takes") as caught:
+        registered_chains(frozen, module_settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chain_whose_features_all_died_is_one_line(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    demanding = load_analyze_config({**QUESTIONS, "controls": {}, "min_density": 0.999})
+    (analysis,) = chain_analyses(demanding, module_settings)
+    with pytest.raises(UserError, match=r"min_density=0\.999: no live features") as caught:
+        next(checkpoints_to_read(analysis)).read()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_chain_is_found_by_its_name_and_versions(
@@ -163,8 +163,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     for pending in checkpoints_to_read(again):
         pending.read()
         labels.append(pending.label)
-    # Checkpoints that were read are not read again; of the last of them the weights are loaded, from
-    # which the next one's are told apart, and of the final one the token embeddings.
+    # Checkpoints that were read are not read again; of the last of them the weights are loaded, to
+    # which the next one's are compared, and of the final one the token embeddings.
     assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
     assert passes == [0, 1, 3, 5]
     assert sorted(lms[3:]) == [1, 3, 5, 5]
@@ -267,24 +267,6 @@ def count_pulls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(Registry, "pull", counted)
     return pulls
-
-
-def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "fit": fit,
-                "checkpoint_index": checkpoint.checkpoint_index,
-                "lm_step": checkpoint.lm_step,
-                "feature": feature,
-                "datapoint": 0,
-                "u": 0.0,
-                "v": 0.0,
-            }
-            for checkpoint in checkpoints
-            for feature in followed.features
-        ]
-    )
 
 
 def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:

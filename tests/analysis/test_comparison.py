@@ -247,7 +247,7 @@ def test_curves_that_would_be_misread_are_refused(spoil, message: str) -> None:
         compare(spoil(planted({(300, 0): 8.0})))
 
 
-def inputs(draw, folder: Path) -> None:
+def draw_twice(draw, folder: Path) -> None:
     """Draw twice: not blank, and the same SVG each time."""
     for name in ("once", "again"):
         draw(folder / name)
@@ -258,11 +258,11 @@ def inputs(draw, folder: Path) -> None:
 
 def test_figures_of_the_comparison(tmp_path: Path) -> None:
     curves = planted({(300, seed): SPEEDS[300, seed] for seed in range(2)})
-    inputs(lambda path: curves_figure(curves, "curves", path), tmp_path)
+    draw_twice(lambda path: curves_figure(curves, "curves", path), tmp_path)
 
 
 def test_figure_of_the_speed(tmp_path: Path) -> None:
-    inputs(lambda path: speed_figure(compare(planted(SPEEDS)), "speed", path), tmp_path)
+    draw_twice(lambda path: speed_figure(compare(planted(SPEEDS)), "speed", path), tmp_path)
 
 
 def test_figure_and_report_of_the_matching(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_figure_and_report_of_the_matching(tmp_path: Path) -> None:
     }
     cosines, table = cosine_table(matchings), matching_table(matchings)
     assert len(cosines) == 3 * D_SAE and list(table["pairs"]) == [D_SAE] * 3
-    inputs(lambda path: matching_figure(cosines, table, "matching", path), tmp_path)
+    draw_twice(lambda path: matching_figure(cosines, table, "matching", path), tmp_path)
     text = matching_report(table, "matching")
     assert "conventional_seeds" in text and "100.0%" in text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +12,8 @@ import torch
 from saetrack.analysis.drift.controls import (
     ControlDrift,
     align,
+    compare_with_controls,
     drift_after_formation,
-    hold_against,
 )
 from saetrack.analysis.drift.measure import (
     QUANTILES,
@@ -35,6 +34,7 @@ from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, fe
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.figures.steps import Setting, step_axis
 from tests.support.planted_chain import LM_STEPS, phased_angles, rotating
+from tests.support.planted_figures import drawn_svg
 
 
 def drift_of(angles: np.ndarray, dead: np.ndarray | None = None, **rest) -> Drift:
@@ -152,7 +152,7 @@ def test_a_control_is_laid_beside_by_links_to_the_end() -> None:
 
 def test_the_share_of_noise_is_that_of_the_planted_angles() -> None:
     claim = quantile_table(drift_of(phased_angles(30)))
-    held = hold_against(claim, controls_of())
+    held = compare_with_controls(claim, controls_of())
     frozen = held.query("control == 'frozen' and quantity == 'cosine_to_final'")
     first = frozen.iloc[0]
     total = 4 * 0.35 + 9 * 0.02
@@ -169,7 +169,7 @@ def test_the_share_of_noise_is_that_of_the_planted_angles() -> None:
 
 
 def verdict(angles: np.ndarray, noise: float = 0.02) -> dict[str, bool]:
-    held = hold_against(quantile_table(drift_of(angles)), controls_of(noise))
+    held = compare_with_controls(quantile_table(drift_of(angles)), controls_of(noise))
     return verdicts(held).set_index("claim")["stands"].to_dict()
 
 
@@ -205,7 +205,7 @@ def test_drift_after_formation() -> None:
     )
     assert quiet["control_q50"] == pytest.approx(np.cos(3 * 0.02), abs=1e-5)
     assert fast["beyond_noise"] and table["beyond_noise"].iloc[1:].all()
-    held = hold_against(quantile_table(drift), controls_of()[:1])
+    held = compare_with_controls(quantile_table(drift), controls_of()[:1])
     last = verdicts(held, after_formation=table).iloc[-1]
     assert last["claim"] == "formed features drift on" and last["stands"]
     without = drift_after_formation(drift, formation_link)
@@ -262,13 +262,6 @@ def test_a_random_walk_explains_what_the_caption_says() -> None:
     assert shares == pytest.approx(RANDOM_WALK_EXPLAINED, abs=0.02)
 
 
-def inputs(draw, path: Path) -> str:
-    """Draw: not blank; gives the SVG."""
-    draw(path)
-    assert matplotlib.image.imread(path.with_suffix(".png"))[..., :3].std() > 0.03, "blank"
-    return path.with_suffix(".svg").read_text()
-
-
 SETTING = Setting(
     "planted", "versions 1 to 14", {"quiet": (0, 16), "fast": (16, 256)}, collapsed=[4]
 )
@@ -278,21 +271,21 @@ def test_figures_of_drift(tmp_path: Path) -> None:
     drift = drift_of(phased_angles(30))
     claim = quantile_table(drift, ["token", "concept"] * 15)
     controls, path = controls_of(), tmp_path / "figure"
-    assert "Hatched" in inputs(lambda path: drift_figure(claim, controls, SETTING, path), path)
+    assert "Hatched" in drawn_svg(lambda path: drift_figure(claim, controls, SETTING, path), path)
     plain = Setting("planted")
-    svg = inputs(lambda path: class_drift_figure(claim, controls, plain, path), path)
+    svg = drawn_svg(lambda path: class_drift_figure(claim, controls, plain, path), path)
     assert "concept-level: 15 features" in svg and "Hatched" not in svg
     single = feature_table(drift, [3, 8])
     assert len(single) == 2 * len(LM_STEPS)
     labels = {3: "token", 8: "noise"}
-    inputs(lambda path: feature_drift_figure(single, claim, [], plain, path, labels), path)
+    drawn_svg(lambda path: feature_drift_figure(single, claim, [], plain, path, labels), path)
 
 
 def test_figures_of_trajectories(tmp_path: Path) -> None:
     rows = collect_rows(rotating(phased_angles(2)), [0, 1])
     for fit in ("each", "joint"):
         table = trajectory_table(rows, range(2), LM_STEPS, range(14), [-1, 5], fit=fit)
-        svg = inputs(
+        svg = drawn_svg(
             lambda path, table=table: trajectory_figure(table, "planted", "seed 0", path),
             tmp_path / fit,
         )

@@ -8,34 +8,27 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from saetrack.analysis.drift.histograms import histogram_table
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
-from saetrack.analysis.figures.formation import (
-    SIMILARITY_PANELS,
-    progress_figure,
-    regions_figure,
-)
-from saetrack.analysis.figures.matching import identity_figure
+from saetrack.analysis.figures.formation import progress_figure, regions_figure
+from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import find_phases, phase_spans
-from saetrack.analysis.formation.progress_measure import FollowedSets, PointActivations
-from saetrack.analysis.formation.projection import Projection, project
-from saetrack.figures.steps import Setting
+from saetrack.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,
     STEPS,
     TRAINED,
+    drawn_svg,
     kept_figures,
     planted_curves,
     planted_drift,
@@ -46,6 +39,9 @@ from tests.support.planted_figures import (
     planted_polysemy,
     planted_progress,
 )
+from tests.support.planted_projection import planted_layout, planted_points
+
+SIMILARITY_PANELS = ("feature_cosine", "feature_jaccard", "feature_weighted_jaccard")
 
 
 @pytest.fixture
@@ -57,16 +53,10 @@ def caption(figure: Figure) -> str:
     return " ".join(str(figure.get_supxlabel()).split())
 
 
-def inputs(draw, path: Path) -> None:
-    draw(path / "once")
-    assert matplotlib.image.imread(path / "once.png")[..., :3].std() > 0.05, "blank"
-    assert (path / "once.svg").stat().st_size > 10_000
-
-
 def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
     alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
-    inputs(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
+    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path / "figure")
 
 
 def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(
@@ -94,11 +84,13 @@ def planted_regions() -> pd.DataFrame:
 
 def test_figure_of_the_regions(tmp_path: Path) -> None:
     labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
-    inputs(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
+    drawn_svg(
+        lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path / "figure"
+    )
 
 
 def test_figure_of_the_labels(tmp_path: Path) -> None:
-    inputs(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path / "figure")
 
 
 def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
@@ -166,7 +158,7 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
     figures: list[Figure],
 ) -> None:
     pairs = planted_pairs()
-    identity_figure(pairs, SETTING, Path("identity"))
+    matched_features_figure(pairs, SETTING, Path("matched_features"))
     seed, layer, agreement, nothing = figures[0].axes
     assert seed.get_xlabel() == "decoder cosine c"
     assert layer.get_xlabel() == "correlation of activations r"
@@ -180,7 +172,7 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
 
 
 def test_figure_of_the_patterns(tmp_path: Path) -> None:
-    inputs(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path / "figure")
 
 
 def planted_formed() -> pd.DataFrame:
@@ -191,7 +183,9 @@ def planted_formed() -> pd.DataFrame:
 
 
 def test_figure_of_formation_points(tmp_path: Path) -> None:
-    inputs(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+    drawn_svg(
+        lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path / "figure"
+    )
 
 
 def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
@@ -216,64 +210,23 @@ def test_phases_of_a_planted_curve_become_spans() -> None:
     assert phase_spans(table, "flat", STEPS) == {}
 
 
-def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame]:
-    """Seven features that lie apart more and more: the first two from the start."""
-    generator = np.random.default_rng(0)
-    directions = np.linalg.qr(generator.normal(size=(16, 16)))[0][:7]
-    checkpoints = []
-    for index, step in enumerate((0, 64, 2048)):
-        apart = np.where(np.arange(7) < 2, 1.0, index / 2)[:, None, None]
-        x = 2 * apart * directions[:, None] + generator.normal(size=(7, 25, 16)) * 0.2
-        x = torch.from_numpy(x.reshape(-1, 16)).float()
-        checkpoints.append(PointActivations(step, index, x, None))
-    features = pd.DataFrame(
-        {
-            "feature": np.arange(7) * 3,
-            "label": ["token", "token", *["concept"] * 3, "weak_concept", "noise"],
-            "name": ["while", "up", "emotions", "sports", "places", "utilize-", "?"],
-        }
-    )
-    return checkpoints, FollowedSets(np.arange(7) * 3, np.arange(175).reshape(7, 25)), features
-
-
-def planted_layout(fit: str) -> pd.DataFrame:
-    """A table as `project` gives it: features as clouds that draw together."""
-    checkpoints, followed, _ = planted_points()
-    directions = torch.randn(16, 2, generator=torch.Generator().manual_seed(3))
-    of_set, datapoint = np.nonzero(followed.points >= 0)
-    parts = [
-        pd.DataFrame(
-            {"fit": fit, "checkpoint_index": point.checkpoint_index, "lm_step": point.lm_step}
-            | {"feature": followed.features[of_set], "datapoint": datapoint}
-            | dict(zip("uv", (point.x @ directions).numpy().T, strict=True))
-        )
-        for point in checkpoints
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
 @pytest.mark.parametrize("fit", ["separate", "joint"])
 def test_figure_of_a_projection(fit: str, tmp_path: Path) -> None:
-    inputs(
-        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path), tmp_path
+    drawn_svg(
+        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path),
+        tmp_path / "figure",
     )
-
-
-def projected() -> None:
-    """In a process of its own, without the compiler, which takes longer than the layout."""
-    checkpoints, followed, _ = planted_points()
-    few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
-    settings = Projection(n_neighbors=5, n_epochs=30)
-    for fit in ("separate", "joint"):
-        project([checkpoints[0], checkpoints[2]], few, fit, settings).to_csv(f"{fit}.csv")
-    project(checkpoints[:1], few, "separate", settings).to_csv("again.csv")
 
 
 def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
-    code = "from tests.figures.test_analysis_figures import projected; projected()"
     root = Path(__file__).parent.parent.parent
     run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=run, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.planted_projection"],
+        cwd=tmp_path,
+        env=run,
+        check=True,
+    )
     separate, joint, again = (
         pd.read_csv(tmp_path / f"{name}.csv") for name in ("separate", "joint", "again")
     )
@@ -285,3 +238,16 @@ def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
         nearest = np.hypot(*(places[:, None] - centres).T).argmin(axis=0)
         assert (at_end["feature"].to_numpy()[nearest] == at_end["feature"]).mean() > 0.95
     assert np.array_equal(separate[separate["lm_step"] == 0][["u", "v"]], again[["u", "v"]])
+
+
+@pytest.mark.parametrize("lm_steps", [[0, 1, 2], [0, 1], [5, 6, 7, 8]])
+def test_ticks_of_neighbouring_steps_are_whole_numbers(lm_steps: list[int]) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(lm_steps, lm_steps)
+    step_axis(axes, lm_steps)
+    figure.canvas.draw()
+    low, high = axes.get_xlim()
+    ticks = [text.get_text() for text in axes.get_xticklabels()]
+    shown = [label for at, label in zip(axes.get_xticks(), ticks, strict=True) if low <= at <= high]
+    assert shown and len(set(shown)) == len(shown)

@@ -21,8 +21,8 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
-from tests.analysis.test_analyze import QUESTIONS, planes_of_zeros
 from tests.support.nano import NANO_TRACK
+from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
 from tests.support.running import run
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}
@@ -61,8 +61,8 @@ def test_chains_are_laid_side_by_side(
     experiment = client.get_experiment_by_name("nano")
     (logged,) = client.search_runs([experiment.experiment_id], "tags.kind = 'side by side'")
     folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
-    inputs = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert inputs == {"meanings", "progress", "drift", "collapse", "identity"}
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures == {"meanings", "progress", "drift", "collapse", "matched_features"}
     summary = pd.read_parquet(folder / "tables" / "summary.parquet")
     assert "nano L0 and" in (folder / "page.html").read_text()
     assert list(summary["chain"]) == names

@@ -26,7 +26,7 @@ def pages() -> dict[str, dict]:
     return {"layer 1": first, "layer 2": second}
 
 
-def inputs(pages: dict, kind: str, monkeypatch: pytest.MonkeyPatch) -> Figure:
+def figure_of(pages: dict, kind: str, monkeypatch: pytest.MonkeyPatch) -> Figure:
     figures = kept_figures(monkeypatch)
     side_by_side_figure(pages, kind, SETTING, Path(kind))
     return figures[0]
@@ -35,7 +35,7 @@ def inputs(pages: dict, kind: str, monkeypatch: pytest.MonkeyPatch) -> Figure:
 def test_progress_of_chains_stands_on_one_scale(
     pages: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left, right = inputs(pages, "progress", monkeypatch).axes
+    left, right = figure_of(pages, "progress", monkeypatch).axes
     assert left.get_ylim() == right.get_ylim()
     curves = pages["layer 1"]["curves"]
     tokens = curves[
@@ -52,7 +52,7 @@ def test_progress_of_chains_stands_on_one_scale(
 def test_drift_of_a_chain_stands_before_its_noise(
     pages: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figure = inputs(pages, "drift", monkeypatch)
+    figure = figure_of(pages, "drift", monkeypatch)
     left, right = figure.axes
     of_chain = [
         [part.get_ydata() for part in axes.lines if len(part.get_xdata()) == len(STEPS)]
@@ -71,7 +71,7 @@ def test_drift_of_a_chain_stands_before_its_noise(
 def test_collapse_is_hatched_in_each_chains_panel(
     pages: dict, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figure = inputs(pages, kind, monkeypatch)
+    figure = figure_of(pages, kind, monkeypatch)
     for axes in figure.axes:
         assert sum(patch.get_hatch() is not None for patch in axes.patches) == 1
     assert "Hatched" in str(figure.get_supxlabel())

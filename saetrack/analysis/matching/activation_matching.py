@@ -43,7 +43,7 @@ class SharedTokens:
         left: ActivePairs | Float[Tensor, "tokens left_d_sae"],
         right: ActivePairs | Float[Tensor, "tokens right_d_sae"],
     ) -> None:
-        """Take in one batch: active pairs (`saetrack.sae.kernels.sparse.active_pairs`), or all activations.
+        """Take in one batch: active pairs (`saetrack.sae.kernels.sparse`), or all activations.
 
         Raises:
             ValueError: the sides have different numbers of tokens.
@@ -190,8 +190,8 @@ def match_activations(
 def match_summary(scores: CorrelationScores, found: Assignment, table: pd.DataFrame) -> pd.Series:
     """One matching in numbers: pairs, medians, shares, and what was left out.
 
-    `left_unmatched` and `right_unmatched` count live features for which the other side had none left;
-    `share_outside_candidates` is the share of pairs that are no candidate of either feature
+    `left_unmatched` and `right_unmatched` count live features for which the other side had none
+    left; `share_outside_candidates` is the share of pairs that are no candidate of either feature
     (`saetrack.analysis.matching.assignment`).
     """
     left, right = scores.left, scores.right

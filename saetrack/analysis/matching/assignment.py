@@ -1,10 +1,10 @@
 """One-to-one assignment of features with the largest summed score.
 
 Between small dictionaries all scores are held at once and the assignment is exact (scipy's
-`linear_sum_assignment`). Two dictionaries of 65,536 features have 4 billion scores, 34 GB: there the
-assignment is the best among candidates, the highest few scores of each row and of each column, which
-are found in blocks of rows (scipy's `min_weight_full_bipartite_matching`). A row that the candidates
-leave without a column is given one that is left over; `Assignment.outside` says which.
+`linear_sum_assignment`). Two dictionaries of 65,536 features have 4 billion scores, 34 GB: there
+the assignment is the best among candidates, the highest few scores of each row and of each column,
+which are found in blocks of rows (scipy's `min_weight_full_bipartite_matching`). A row that the
+candidates leave without a column is given one that is left over; `Assignment.outside` says which.
 """
 
 from __future__ import annotations

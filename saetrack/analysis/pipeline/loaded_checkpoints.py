@@ -1,9 +1,9 @@
-"""A chain's checkpoints in memory: each LM is loaded, and each link pulled, as seldom as can be.
+"""A chain's checkpoints in memory: each LM is loaded, and each link pulled, as rarely as possible.
 
 The checkpoint that was loaded last stays until another is asked for: passes that follow each other
-over one checkpoint share it. Two things stay longer: the final link, which is needed when datapoints
-are chosen and again at the end, and the weights of the last LM that was read, from which those of
-the next one are told apart.
+over one checkpoint share it. Two things stay longer: the final link, which is needed when
+datapoints are chosen and again at the end, and the weights of the last LM that was read, to which
+those of the next one are compared.
 """
 
 from __future__ import annotations
