@@ -1,1 +1,1 @@
-"""One question per file: registered SAEs and tables in, tables out. Trains and draws nothing."""
+"""Analyses of trained chains, a folder for each topic; `pipeline` runs them. Trains nothing."""

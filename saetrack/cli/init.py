@@ -78,7 +78,7 @@ def _require_sound(content: str) -> None:
     """Check what is about to be written as `saetrack track` would."""
     import yaml
 
+    from saetrack.chain.compatibility import find_suitable_lm
     from saetrack.chain.config import load_config
-    from saetrack.chain.planning import find_suitable_lm
 
     find_suitable_lm(load_config(yaml.safe_load(content)))

@@ -74,6 +74,8 @@ def _status() -> int:
         return _fail(f"error: {error}", 2)
     except Stopped as stopped:
         return _fail(str(stopped), 130)
+    except typer.Abort:
+        return _fail("stopped at a question; --yes takes what suits the LM", 130)
     except Exception as error:
         # Typer's own mistakes of usage; of their classes it exports no common one.
         as_line = getattr(error, "format_message", None)

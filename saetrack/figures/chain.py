@@ -50,7 +50,7 @@ def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
 def _draw(
     axes: Axes, table: pd.DataFrame, end: str, start: str | None, label: str, colour: str
 ) -> None:
-    # Step 0 has no place on a log axis: steps are drawn at lm_step + 1, as in the paper.
+    # A log axis has no zero: steps are drawn at lm_step + 1, as in the paper.
     at = table["link"] if _is_frozen(table) else table["lm_step"] + 1
     if start is not None:
         warm = table["link"] > 0

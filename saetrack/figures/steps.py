@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from saetrack.figures.style import GREY, RED
 
@@ -36,14 +36,14 @@ class Setting:
 
 
 def span(counts: Iterable[int]) -> str:
-    """The least and the largest of some counts, or the one that they all are."""
+    """The lowest and the highest of some counts, or their common value."""
     ordered = sorted(counts)
-    least, most = f"{ordered[0]:,}", f"{ordered[-1]:,}"
-    return least if least == most else f"{least} to {most}"
+    lowest, highest = f"{ordered[0]:,}", f"{ordered[-1]:,}"
+    return lowest if lowest == highest else f"{lowest} to {highest}"
 
 
 def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> None:
-    """Scale and ticks for LM steps: logarithmic with a place for step 0, or linear.
+    """Scale and ticks for LM steps: logarithmic with step 0 at its left, or linear.
 
     Log-spaced are schedules whose last distance is ten times the first or more.
 
@@ -53,16 +53,19 @@ def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> Non
         label: whether the axis says what it is.
     """
     steps = np.unique(lm_steps)
-    least, most = float(steps[0]), float(steps[-1])
+    lowest, highest = float(steps[0]), float(steps[-1])
     apart = np.diff(steps)
     if len(apart) and apart[-1] >= 10 * apart[0]:
         positive = steps[steps > 0]
         first = float(positive[0])
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
-        powers = 10.0 ** np.arange(np.ceil(np.log10(first)), np.log10(most) + 0.01)
-        axes.xaxis.set_major_locator(FixedLocator([*([0.0] if least == 0 else []), *powers]))
+        powers = 10.0 ** np.arange(np.ceil(np.log10(first)), np.log10(highest) + 0.01)
+        axes.xaxis.set_major_locator(FixedLocator([*([0.0] if lowest == 0 else []), *powers]))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlim(least - 0.15 * first if least == 0 else least / 1.2, most * 1.2)
+        axes.set_xlim(lowest - 0.15 * first if lowest == 0 else lowest / 1.2, highest * 1.2)
+    else:
+        # LM steps are whole numbers: between 0 and 2 there is one tick.
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
     if label:
         axes.set_xlabel("LM training step")
@@ -96,8 +99,8 @@ def shade(
         if number % 2:
             axes.axvspan(start, end, color=GREY, alpha=0.10, linewidth=0, zorder=-3)
         if number:
-            colour, width, place = ("black", 1.2, 3) if above else (GREY, 0.8, -2)
-            axes.axvline(start, color=colour, linewidth=width, linestyle=":", zorder=place)
+            colour, width, order = ("black", 1.2, 3) if above else (GREY, 0.8, -2)
+            axes.axvline(start, color=colour, linewidth=width, linestyle=":", zorder=order)
     if names:
         _name(axes, phases or {})
     steps = sorted({float(step) for step in lm_steps})
@@ -134,7 +137,7 @@ def _name(axes: Axes, phases: Phases) -> None:
 
 
 def _middle(start: float, end: float) -> float:
-    """Half-way on a log axis, where 0 lies one place before 1."""
+    """Half-way on a log axis, where 0 lies one step before 1."""
     if start >= 1:
         return float(np.sqrt(start * end))
     return float(np.sqrt((start + 1) * (end + 1)) - 1)

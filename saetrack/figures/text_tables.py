@@ -70,31 +70,38 @@ def imported_report(imported: pd.DataFrame, title: str) -> str:
 
 
 def number(value: Any, form: str) -> str:
-    """A number in a table's cell; a dash where there is none."""
+    """A number in a given form; a dash where there is none."""
     return "-" if pd.isna(value) else form.format(value)
 
 
 def table_text(
     table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, width: int = WIDTH
 ) -> str:
-    """Some columns of a table as text, with their headings and formats."""
-    drawn = empty_table(title, [heading for heading, _ in columns.values()])
+    """One line per row.
+
+    Args:
+        table: has at least the columns that are shown.
+        columns: heading and form of each, by its name.
+        title: printed above.
+        width: in characters.
+    """
+    grid = empty_table(title, [heading for heading, _ in columns.values()])
     for _, row in table.iterrows():
-        drawn.add_row(*(number(row[name], form) for name, (_, form) in columns.items()))
-    return as_text(drawn, width)
+        grid.add_row(*(number(row[name], form) for name, (_, form) in columns.items()))
+    return as_text(grid, width)
 
 
 def empty_table(title: str, headings: Sequence[str]) -> Table:
-    """A table without rows."""
-    drawn = Table(title=title, box=box.SIMPLE_HEAD)
+    """Headings alone; rows are added by the caller."""
+    grid = Table(title=title, box=box.SIMPLE_HEAD)
     for heading in headings:
-        drawn.add_column(heading, justify="right", vertical="bottom")
-    return drawn
+        grid.add_column(heading, justify="right", vertical="bottom")
+    return grid
 
 
-def as_text(drawn: Table, width: int = WIDTH) -> str:
-    """A table as lines of text."""
+def as_text(grid: Table, width: int = WIDTH) -> str:
+    """A table as it is printed on a terminal of so many characters."""
     console = Console(width=width)
     with console.capture() as captured:
-        console.print(drawn)
+        console.print(grid)
     return captured.get().rstrip()

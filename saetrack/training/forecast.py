@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
-from saetrack.chain.planning import find_suitable_lm
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.utils.device import choose_device

@@ -33,13 +33,13 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
+from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
 from tests.support.running import run
 
 
 @pytest.fixture(scope="module")
 def analyze_config() -> AnalyzeConfig:
-    return load_analyze_config(NANO_ANALYSIS)
+    return load_analyze_config(QUESTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def registered(
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line) as caught:
-        load_analyze_config({**NANO_ANALYSIS, **changes})
+        load_analyze_config({**QUESTIONS, **changes})
     assert "\n" not in str(caught.value)
 
 
@@ -81,6 +81,25 @@ def test_what_is_not_registered_is_said_in_one_line(
     untrained = load_analyze_config({"track": {**NANO_TRACK, "seed": 9}})
     with pytest.raises(UserError, match="0 of its 4 links are registered"):
         registered_chains(untrained, module_settings)
+
+
+def test_a_chain_that_stands_still_is_a_control_only(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    frozen = load_analyze_config({"track": STILL})
+    with pytest.raises(UserError, match="at 1 different checkpoints; an analysis takes") as caught:
+        registered_chains(frozen, module_settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chain_whose_features_all_died_is_one_line(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    demanding = load_analyze_config({**QUESTIONS, "controls": {}, "min_density": 0.999})
+    (analysis,) = chain_analyses(demanding, module_settings)
+    with pytest.raises(UserError, match=r"min_density=0\.999: no live features") as caught:
+        next(checkpoints_to_read(analysis)).read()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_chain_is_found_by_its_name_and_versions(
@@ -144,8 +163,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     for pending in checkpoints_to_read(again):
         pending.read()
         labels.append(pending.label)
-    # What was read is not read again. The weights of the last checkpoint that was read are
-    # loaded to compare those of the next one with them, and the final token embeddings.
+    # Checkpoints that were read are not read again; of the last of them the weights are loaded, to
+    # which the next one's are compared, and of the final one the token embeddings.
     assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
     assert passes == [0, 1, 3, 5]
     assert sorted(lms[3:]) == [1, 3, 5, 5]

@@ -15,7 +15,7 @@ from saetrack.analysis.contexts.datapoints import (
     token_ids_at,
     unite,
 )
-from saetrack.analysis.contexts.liveness import Liveness, exclusions, feature_status
+from saetrack.analysis.contexts.liveness import Liveness, feature_status
 from saetrack.analysis.contexts.text_keys import text_keys
 from saetrack.analysis.contexts.top_contexts import TopContexts
 from saetrack.analysis.formation.progress_measure import PointActivations
@@ -79,10 +79,9 @@ def test_dead_and_ultra_low_features_are_found_and_counted() -> None:
     contexts = top.result()
     status = feature_status(contexts, Liveness(min_density=0.02))
     assert status["status"].tolist() == ["dead", "ultra_low", *["live"] * 5]
-    assert exclusions(status) == "5 live features; excluded: 1 dead, 1 ultra-low"
-    weak = feature_status(contexts, Liveness(min_density=0, least_max_act=4))
+    weak = feature_status(contexts, Liveness(min_density=0, min_max_act=4))
     assert weak["status"].tolist()[:2] == ["dead", "ultra_low"]
-    relative = feature_status(contexts, Liveness(0, 0, least_relative_max_act=0.9))
+    relative = feature_status(contexts, Liveness(0, 0, min_relative_max_act=0.9))
     assert relative["status"].tolist()[1] == "ultra_low"
     assert (feature_status(contexts, Liveness(0))["status"] == "live").sum() == D_SAE - 1
 

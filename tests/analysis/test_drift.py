@@ -12,8 +12,8 @@ import torch
 from saetrack.analysis.drift.controls import (
     ControlDrift,
     align,
+    compare_with_controls,
     drift_after_formation,
-    hold_against,
 )
 from saetrack.analysis.drift.measure import (
     QUANTILES,
@@ -33,8 +33,8 @@ from saetrack.analysis.drift.verdicts import verdicts
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.figures.steps import Setting, step_axis
-from tests.support.drawn import drawn_svg
 from tests.support.planted_chain import LM_STEPS, phased_angles, rotating
+from tests.support.planted_figures import drawn_svg
 
 
 def drift_of(angles: np.ndarray, dead: np.ndarray | None = None, **rest) -> Drift:
@@ -152,7 +152,7 @@ def test_a_control_is_laid_beside_by_links_to_the_end() -> None:
 
 def test_the_share_of_noise_is_that_of_the_planted_angles() -> None:
     claim = quantile_table(drift_of(phased_angles(30)))
-    held = hold_against(claim, controls_of())
+    held = compare_with_controls(claim, controls_of())
     frozen = held.query("control == 'frozen' and quantity == 'cosine_to_final'")
     first = frozen.iloc[0]
     total = 4 * 0.35 + 9 * 0.02
@@ -169,7 +169,7 @@ def test_the_share_of_noise_is_that_of_the_planted_angles() -> None:
 
 
 def verdict(angles: np.ndarray, noise: float = 0.02) -> dict[str, bool]:
-    held = hold_against(quantile_table(drift_of(angles)), controls_of(noise))
+    held = compare_with_controls(quantile_table(drift_of(angles)), controls_of(noise))
     return verdicts(held).set_index("claim")["stands"].to_dict()
 
 
@@ -205,7 +205,7 @@ def test_drift_after_formation() -> None:
     )
     assert quiet["control_q50"] == pytest.approx(np.cos(3 * 0.02), abs=1e-5)
     assert fast["beyond_noise"] and table["beyond_noise"].iloc[1:].all()
-    held = hold_against(quantile_table(drift), controls_of()[:1])
+    held = compare_with_controls(quantile_table(drift), controls_of()[:1])
     last = verdicts(held, after_formation=table).iloc[-1]
     assert last["claim"] == "formed features drift on" and last["stands"]
     without = drift_after_formation(drift, formation_link)
@@ -270,17 +270,15 @@ SETTING = Setting(
 def test_figures_of_drift(tmp_path: Path) -> None:
     drift = drift_of(phased_angles(30))
     claim = quantile_table(drift, ["token", "concept"] * 15)
-    controls = controls_of()
-    assert "Hatched" in drawn_svg(
-        lambda path: drift_figure(claim, controls, SETTING, path), tmp_path
-    )
+    controls, path = controls_of(), tmp_path / "figure"
+    assert "Hatched" in drawn_svg(lambda path: drift_figure(claim, controls, SETTING, path), path)
     plain = Setting("planted")
-    svg = drawn_svg(lambda path: class_drift_figure(claim, controls, plain, path), tmp_path)
+    svg = drawn_svg(lambda path: class_drift_figure(claim, controls, plain, path), path)
     assert "concept-level: 15 features" in svg and "Hatched" not in svg
     single = feature_table(drift, [3, 8])
     assert len(single) == 2 * len(LM_STEPS)
     labels = {3: "token", 8: "noise"}
-    drawn_svg(lambda path: feature_drift_figure(single, claim, [], plain, path, labels), tmp_path)
+    drawn_svg(lambda path: feature_drift_figure(single, claim, [], plain, path, labels), path)
 
 
 def test_figures_of_trajectories(tmp_path: Path) -> None:

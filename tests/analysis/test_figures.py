@@ -11,29 +11,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
 
 from saetrack.analysis.drift.histograms import histogram_table
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
-from saetrack.analysis.figures.formation import (
-    SIMILARITY_PANELS,
-    progress_figure,
-    regions_figure,
-)
-from saetrack.analysis.figures.matching import identity_figure
+from saetrack.analysis.figures.formation import progress_figure, regions_figure
+from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import find_phases, phase_spans
-from saetrack.figures.steps import Setting
-from tests.support.drawn import drawn_svg
+from saetrack.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,
     STEPS,
     TRAINED,
+    drawn_svg,
     kept_figures,
     planted_curves,
     planted_drift,
@@ -44,7 +39,9 @@ from tests.support.planted_figures import (
     planted_polysemy,
     planted_progress,
 )
-from tests.support.planted_points import planted_points
+from tests.support.planted_projection import planted_layout, planted_points
+
+SIMILARITY_PANELS = ("feature_cosine", "feature_jaccard", "feature_weighted_jaccard")
 
 
 @pytest.fixture
@@ -59,7 +56,7 @@ def caption(figure: Figure) -> str:
 def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
     alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
-    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path)
+    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path / "figure")
 
 
 def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(
@@ -87,11 +84,13 @@ def planted_regions() -> pd.DataFrame:
 
 def test_figure_of_the_regions(tmp_path: Path) -> None:
     labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
-    drawn_svg(lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path)
+    drawn_svg(
+        lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path / "figure"
+    )
 
 
 def test_figure_of_the_labels(tmp_path: Path) -> None:
-    drawn_svg(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path / "figure")
 
 
 def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
@@ -159,7 +158,7 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
     figures: list[Figure],
 ) -> None:
     pairs = planted_pairs()
-    identity_figure(pairs, SETTING, Path("identity"))
+    matched_features_figure(pairs, SETTING, Path("matched_features"))
     seed, layer, agreement, nothing = figures[0].axes
     assert seed.get_xlabel() == "decoder cosine c"
     assert layer.get_xlabel() == "correlation of activations r"
@@ -173,7 +172,7 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
 
 
 def test_figure_of_the_patterns(tmp_path: Path) -> None:
-    drawn_svg(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path)
+    drawn_svg(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path / "figure")
 
 
 def planted_formed() -> pd.DataFrame:
@@ -184,7 +183,9 @@ def planted_formed() -> pd.DataFrame:
 
 
 def test_figure_of_formation_points(tmp_path: Path) -> None:
-    drawn_svg(lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path)
+    drawn_svg(
+        lambda path: formed_figure(planted_formed(), STEPS, SETTING, path), tmp_path / "figure"
+    )
 
 
 def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
@@ -209,35 +210,23 @@ def test_phases_of_a_planted_curve_become_spans() -> None:
     assert phase_spans(table, "flat", STEPS) == {}
 
 
-def planted_layout(fit: str) -> pd.DataFrame:
-    """A table as `project` gives it: features as clouds that draw together."""
-    checkpoints, followed, _ = planted_points()
-    directions = torch.randn(16, 2, generator=torch.Generator().manual_seed(3))
-    of_set, datapoint = np.nonzero(followed.points >= 0)
-    parts = [
-        pd.DataFrame(
-            {"fit": fit, "checkpoint_index": point.checkpoint_index, "lm_step": point.lm_step}
-            | {"feature": followed.features[of_set], "datapoint": datapoint}
-            | dict(zip("uv", (point.x @ directions).numpy().T, strict=True))
-        )
-        for point in checkpoints
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
 @pytest.mark.parametrize("fit", ["separate", "joint"])
 def test_figure_of_a_projection(fit: str, tmp_path: Path) -> None:
     drawn_svg(
-        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path), tmp_path
+        lambda path: umap_figure(planted_layout(fit), planted_points()[2], SETTING, path),
+        tmp_path / "figure",
     )
 
 
 def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
-    # In a process without the compiler, which takes longer than the layout.
     root = Path(__file__).parent.parent.parent
     run = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(root)}
-    command = [sys.executable, "-m", "tests.support.planted_points"]
-    subprocess.run(command, cwd=tmp_path, env=run, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.planted_projection"],
+        cwd=tmp_path,
+        env=run,
+        check=True,
+    )
     separate, joint, again = (
         pd.read_csv(tmp_path / f"{name}.csv") for name in ("separate", "joint", "again")
     )
@@ -249,3 +238,16 @@ def test_a_projection_shows_who_lies_together(tmp_path: Path) -> None:
         nearest = np.hypot(*(places[:, None] - centres).T).argmin(axis=0)
         assert (at_end["feature"].to_numpy()[nearest] == at_end["feature"]).mean() > 0.95
     assert np.array_equal(separate[separate["lm_step"] == 0][["u", "v"]], again[["u", "v"]])
+
+
+@pytest.mark.parametrize("lm_steps", [[0, 1, 2], [0, 1], [5, 6, 7, 8]])
+def test_ticks_of_neighbouring_steps_are_whole_numbers(lm_steps: list[int]) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot(lm_steps, lm_steps)
+    step_axis(axes, lm_steps)
+    figure.canvas.draw()
+    low, high = axes.get_xlim()
+    ticks = [text.get_text() for text in axes.get_xticklabels()]
+    shown = [label for at, label in zip(axes.get_xticks(), ticks, strict=True) if low <= at <= high]
+    assert shown and len(set(shown)) == len(shown)

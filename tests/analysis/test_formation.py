@@ -134,7 +134,7 @@ def test_the_progress_measure_is_the_difference_of_eq_7(tables) -> None:
 def test_features_are_formed_where_they_appear(tables, measure: str) -> None:
     progress, _ = tables
     final = progress[progress["chosen"] == "final"]
-    formed = progress_formation(final, measure, share=0.7, least=0.05).set_index("feature")
+    formed = progress_formation(final, measure, share=0.7, min_final=0.05).set_index("feature")
     assert formed["formed_lm_step"].loc[[2, 4, 7]].tolist() == [0, 4, 16]
     assert formed["formed_checkpoint_index"].loc[[2, 4, 7]].tolist() == [0, 3, 5]
     assert np.isnan(formed.loc[9, "formed_lm_step"])

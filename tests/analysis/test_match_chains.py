@@ -22,7 +22,7 @@ from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.nano_analysis import NANO_ANALYSIS, planes_of_zeros
+from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
 from tests.support.running import run
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}
@@ -52,7 +52,7 @@ def test_chains_are_laid_side_by_side(
 ) -> None:
     monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
-    questions = {**NANO_ANALYSIS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
+    questions = {**QUESTIONS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
     config = load_analyze_config(questions)
     *_, line = analyze_chains(config, module_settings)
     names = ["nano L0", chains[1].chain.name, chains[2].chain.name]
@@ -61,8 +61,8 @@ def test_chains_are_laid_side_by_side(
     experiment = client.get_experiment_by_name("nano")
     (logged,) = client.search_runs([experiment.experiment_id], "tags.kind = 'side by side'")
     folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
-    inputs = {path.stem for path in (folder / "figures").glob("*.png")}
-    assert inputs == {"meanings", "progress", "drift", "collapse", "identity"}
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures == {"meanings", "progress", "drift", "collapse", "matched_features"}
     summary = pd.read_parquet(folder / "tables" / "summary.parquet")
     assert "nano L0 and" in (folder / "page.html").read_text()
     assert list(summary["chain"]) == names

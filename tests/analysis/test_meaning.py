@@ -224,17 +224,17 @@ def test_the_random_sets_are_those_of_a_slow_evaluation() -> None:
     embed = window_embedder(embeddings, rows, window=(4, 4))
     null = matched_null(embed, rows, 210, 4, seed=5, sets=6, frequency_classes=2)
     generator = np.random.default_rng(5)
-    flat, inputs = rows.reshape(-1), []
+    flat, draws = rows.reshape(-1), []
     for b in range(2):
         eligible = np.flatnonzero(null.frequency_class[flat] == b)
         assert 0.3 < len(eligible) / len(flat) < 0.7
-        inputs.append([generator.choice(eligible, 4, replace=False) for _ in range(6)])
+        draws.append([generator.choice(eligible, 4, replace=False) for _ in range(6)])
     ids = np.array([[210 - 1, 208, 3, 5], [0, 1, -1, -1], [209, 208, 207, -1]])
     found = null.similarities(ids)
     for feature, members in enumerate(ids):
         classes = null.frequency_class[members[members >= 0]]
         for number in range(6):
-            places = np.concatenate([inputs[b][number][: (classes == b).sum()] for b in range(2)])
+            places = np.concatenate([draws[b][number][: (classes == b).sum()] for b in range(2)])
             units = embed(*np.divmod(places, LENGTH)).double()
             units = torch.nn.functional.normalize(units, dim=1).numpy()
             gram = units @ units.T

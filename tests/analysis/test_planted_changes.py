@@ -1,4 +1,4 @@
-"""Features that appear, move and merge at known checkpoints, from streamed rows to the findings."""
+"""Features that appear, move and merge at known checkpoints, from rows of text to the tables."""
 
 from __future__ import annotations
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from saetrack.analysis.drift.controls import ControlDrift, hold_against
+from saetrack.analysis.drift.controls import ControlDrift, compare_with_controls
 from saetrack.analysis.drift.measure import Drift, measure_drift, quantile_table
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.phases import find_phases
@@ -38,6 +42,18 @@ def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     kept: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: kept.append(figure))
     return kept
+
+
+def drawn_svg(draw: Callable[[Path], None], path: Path) -> str:
+    """Draw, and look that the figure is not blank; gives the SVG.
+
+    Args:
+        draw: writes a figure to a path without suffix.
+        path: that path.
+    """
+    draw(path)
+    assert matplotlib.image.imread(path.with_suffix(".png"))[..., :3].std() > 0.03, "blank"
+    return path.with_suffix(".svg").read_text()
 
 
 def planted_drift(turn: float, features: int = 200, links: int = 14) -> Drift:
@@ -208,7 +224,7 @@ def planted_tables() -> dict[str, pd.DataFrame]:
             }
         ),
         "drift": claim,
-        "drift_beside_controls": hold_against(claim, [noise]),
+        "drift_beside_controls": compare_with_controls(claim, [noise]),
         "collapse": planted_collapse(),
         "warm_starts": pd.DataFrame(
             {"measure": ["displacement_over_spread"], "spearman": [0.9], "p_value": [0.01]}

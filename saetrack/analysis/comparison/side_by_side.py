@@ -1,4 +1,4 @@
-"""Several chains (layers, LMs) in one table: the numbers that tell them apart (appendix K)."""
+"""Several chains (layers, LMs) in one table: the numbers in which they differ (appendix K)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def summary_table(pages: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFra
     """One row per chain.
 
     Args:
-        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.tables` gives them.
+        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.analyze` makes them.
 
     Returns:
         The columns
@@ -29,7 +29,7 @@ def summary_table(pages: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFra
           of random directions' contexts, from the first to the last checkpoint;
         - `emergent_lm_step`, `convergent_lm_step`: of the share of concepts; NaN without phases;
         - `first_cosine_to_final`: of the median feature at the first link; `noise_cosine_to_final`:
-          the least that a noise control has there;
+          the lowest of the noise controls there;
         - `continuity`: rank correlation of how far residuals move with what warm starts cost;
         - `most_collapsed_lm_step`, `most_collapsed`: where random residuals are most alike, and
           their mean cosine there.

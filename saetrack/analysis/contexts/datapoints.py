@@ -30,7 +30,7 @@ class Datapoints:
     Attributes:
         rows: of each point, ascending, (points,).
         positions: of each point, ascending within a row, (points,).
-        sets: by name, places in the union, of the shape of what was given; -1 where that had -1.
+        sets: by name, indices in the union, of the shape of what was given; -1 where that had -1.
     """
 
     rows: Int[ndarray, " points"]
@@ -47,13 +47,13 @@ class Datapoints:
             context_size: tokens per row.
 
         Returns:
-            The points (places in the union), and their places in the flattened batch.
+            The points (indices in the union), and their indices in the flattened batch.
         """
-        place = np.searchsorted(row_numbers, self.rows)
-        inside = place < len(row_numbers)
-        inside[inside] = row_numbers[place[inside]] == self.rows[inside]
+        index = np.searchsorted(row_numbers, self.rows)
+        inside = index < len(row_numbers)
+        inside[inside] = row_numbers[index[inside]] == self.rows[inside]
         points = np.flatnonzero(inside)
-        return points, place[points] * context_size + self.positions[points]
+        return points, index[points] * context_size + self.positions[points]
 
 
 def unite(
@@ -68,12 +68,12 @@ def unite(
     codes = {name: rows.astype(np.int64) * shift + at for name, (rows, at) in sets.items()}
     all_codes = [code[sets[name][0] >= 0] for name, code in codes.items()]
     union = np.unique(np.concatenate([*all_codes, np.empty(0, np.int64)]))
-    places = {
+    indices = {
         name: np.where(sets[name][0] >= 0, np.searchsorted(union, code), -1)
         for name, code in codes.items()
     }
     rows, positions = np.divmod(union, shift)
-    return Datapoints(rows, positions, places)
+    return Datapoints(rows, positions, indices)
 
 
 def random_contexts(

@@ -34,7 +34,7 @@ class CheckpointContexts(NamedTuple):
         lm_step: of the checkpoint.
         checkpoint_index: of the same in the LM's list.
         contexts: of all features.
-        labels: as `semantics.classify` gives it.
+        labels: as `saetrack.analysis.meaning.labels.classify` gives it.
     """
 
     lm_step: int

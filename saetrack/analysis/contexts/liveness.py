@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
     from saetrack.analysis.contexts.top_contexts import Contexts
-
-Status = Literal["live", "ultra_low", "dead"]
 
 
 @dataclass(frozen=True)
@@ -21,18 +19,18 @@ class Liveness:
     Attributes:
         min_density: a feature that fires on a smaller share of tokens is ultra-low. 1e-5 is what
             the authors' training logs as rare.
-        least_max_act: so is one whose largest activation is smaller, in the residual's units.
-        least_relative_max_act: and one whose largest activation is a smaller share of the median
+        min_max_act: so is one whose largest activation is smaller, in the residual's units.
+        min_relative_max_act: and one whose largest activation is a smaller share of the median
             of those that fire: the threshold that fits every checkpoint and LM.
     """
 
     min_density: float = 1e-5
-    least_max_act: float = 0.0
-    least_relative_max_act: float = 0.0
+    min_max_act: float = 0.0
+    min_relative_max_act: float = 0.0
 
 
 def feature_status(contexts: Contexts, liveness: Liveness) -> pd.DataFrame:
-    """Of each feature whether it takes part.
+    """Decide for each feature whether it is analysed.
 
     Returns:
         One row per feature, in order: `feature`, `fires` (tokens), `feature_density`, `max_act`,
@@ -42,8 +40,8 @@ def feature_status(contexts: Contexts, liveness: Liveness) -> pd.DataFrame:
     max_acts = contexts.max_acts
     firing = contexts.fires > 0
     typical = float(np.median(max_acts[firing])) if firing.any() else 0.0
-    least = max(liveness.least_max_act, liveness.least_relative_max_act * typical)
-    low = (contexts.feature_density < liveness.min_density) | (max_acts < least)
+    min_act = max(liveness.min_max_act, liveness.min_relative_max_act * typical)
+    low = (contexts.feature_density < liveness.min_density) | (max_acts < min_act)
     return pd.DataFrame(
         {
             "feature": np.arange(len(firing)),
@@ -53,13 +51,4 @@ def feature_status(contexts: Contexts, liveness: Liveness) -> pd.DataFrame:
             "contexts": contexts.counts,
             "status": np.select([~firing, low], ["dead", "ultra_low"], "live"),
         }
-    )
-
-
-def exclusions(status: pd.DataFrame) -> str:
-    """How many take part and how many do not, for captions."""
-    counts = status["status"].value_counts()
-    return (
-        f"{counts.get('live', 0):,} live features; excluded: {counts.get('dead', 0):,} dead, "
-        f"{counts.get('ultra_low', 0):,} ultra-low"
     )

@@ -28,6 +28,6 @@ def text_keys(
     factors = np.random.default_rng(0).integers(2**64, size=before + 1 + after, dtype=np.uint64)
     padded = np.pad(token_ids.astype(np.uint64) + np.uint64(1), ((0, 0), (before, after)))
     keys = np.zeros(token_ids.shape, np.uint64)
-    for place, factor in enumerate(factors):
-        keys += factor * padded[:, place : place + context_size]
+    for offset, factor in enumerate(factors):
+        keys += factor * padded[:, offset : offset + context_size]
     return keys

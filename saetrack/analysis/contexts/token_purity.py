@@ -18,11 +18,11 @@ PREFIX_LETTERS = 4
 
 @dataclass(frozen=True)
 class VocabularyForms:
-    """What of each token of a vocabulary counts as the same.
+    """Which tokens of a vocabulary count as the same text, stem or beginning.
 
     Attributes:
         texts: the normalised texts: without blanks around them, lower case, (texts,).
-        text_ids: of each token, its place in `texts`, (vocabulary,).
+        text_ids: of each token, its index in `texts`, (vocabulary,).
         stem_ids: of each token, the number of its stem (Snowball, English); what is no word is its
             own stem, (vocabulary,).
         prefix_ids: the same of its first four letters; a shorter word is its own, (vocabulary,).
@@ -69,7 +69,7 @@ def _numbers(names: Sequence[str]) -> Int[ndarray, " names"]:
 
 
 class Purity(NamedTuple):
-    """Of lists of ids.
+    """How pure lists of ids are.
 
     Attributes:
         share: of the commonest id; NaN for an empty list, (lists,).

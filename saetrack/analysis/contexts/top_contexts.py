@@ -40,7 +40,7 @@ class TokenBatch:
     """Whole rows of the corpus, all of whose positions went through the SAE.
 
     Attributes:
-        row_numbers: places of the rows in their split, (rows,).
+        row_numbers: indices of the rows in their split, (rows,).
         token_ids: (rows, context_size); token `t` of the flattened batch is that of row
             `t // context_size` at position `t % context_size`.
     """
@@ -51,7 +51,7 @@ class TokenBatch:
 
 @dataclass(frozen=True)
 class Contexts:
-    """Of each feature its datapoints, strongest first.
+    """The datapoints of each feature, strongest first.
 
     Attributes:
         rows: of the corpus split, (d_sae, k); -1 behind the end of a shorter list.
@@ -93,7 +93,7 @@ class TopContexts:
         exclude_bos: int | None = None,
         buffer_pairs: int = BUFFER_PAIRS,
     ) -> None:
-        """All lists are empty.
+        """Begin with empty lists.
 
         Args:
             d_sae: features.
@@ -126,11 +126,11 @@ class TopContexts:
         feature_acts: Float[Tensor, " pairs"],
         batch: TokenBatch,
     ) -> None:
-        """Take in the pairs of one batch, in any order (`saetrack.sae.kernels.sparse.ActivePairs`).
+        """Take in the pairs of one batch, in any order (as `ActivePairs` has them).
 
         Args:
             features: of each pair.
-            tokens: place of each pair's token in the flattened batch.
+            tokens: index of each pair's token in the flattened batch.
             feature_acts: of each pair; those of 0 or less are ignored.
             batch: the rows.
         """
@@ -144,14 +144,14 @@ class TopContexts:
         fired = torch.bincount(features[wanted], minlength=self.d_sae)
         self._fires += fired.cpu().numpy()
         wanted &= feature_acts > self._floor.to(features.device)[features]
-        places = tokens[wanted].cpu().numpy()
-        rows, positions = np.divmod(places, ids.shape[1])
+        indices = tokens[wanted].cpu().numpy()
+        rows, positions = np.divmod(indices, ids.shape[1])
         found = (
             features[wanted].cpu().numpy(),
             feature_acts[wanted].float().cpu().numpy(),
             batch.row_numbers[rows].astype(np.int32),
             positions.astype(np.int32),
-            self._text_keys(batch)[places],
+            self._text_keys(batch)[indices],
         )
         if self._one_per_row:
             of_row = found[0] * len(ids) + rows
@@ -196,7 +196,7 @@ class TopContexts:
         if self._window is not None:
             found = _chosen(found, _first_of_text(found[0], found[4]))
         features = found[0]
-        # The rank within a feature: the place less that of the feature's first.
+        # The rank within a feature: the index less that of the feature's first.
         rank = np.arange(len(features)) - np.searchsorted(features, features)
         best = rank < self.k
         for kept, new, empty in zip(self._kept(), found[1:], (0, -1, -1, 0), strict=True):
@@ -215,7 +215,7 @@ def _by_strength(
     rows: Int[ndarray, " found"],
     positions: Int[ndarray, " found"],
 ) -> Int[ndarray, " found"]:
-    """The order by group, within one strongest first, of equally strong ones as in the corpus.
+    """The order by group, then strongest first, then as in the corpus.
 
     Two numbers of 64 bits sort five times as fast as four columns. The bits of positive floats are
     in the order of their values.
@@ -236,12 +236,12 @@ def _first(groups: Int[ndarray, " found"]) -> Bool[ndarray, " found"]:
 def _first_of_text(
     features: Int[ndarray, " found"], keys: UInt64[ndarray, " found"]
 ) -> Int[ndarray, " kept"]:
-    """Places, ascending, of the first candidate of each feature with each text."""
+    """Indices, ascending, of the first candidate of each feature with each text."""
     factors = np.random.default_rng(1).integers(2**63, size=2, dtype=np.uint64) * 2 + 1
     both = features.astype(np.uint64) * factors[0] + keys * factors[1]
     return np.sort(np.unique(both, return_index=True)[1])
 
 
-def _chosen(found: Candidates, places: Int[ndarray, " kept"]) -> Candidates:
+def _chosen(found: Candidates, indices: Int[ndarray, " kept"]) -> Candidates:
     features, acts, rows, positions, keys = found
-    return features[places], acts[places], rows[places], positions[places], keys[places]
+    return features[indices], acts[indices], rows[indices], positions[indices], keys[indices]

@@ -1,4 +1,4 @@
-"""Which claims about drift stand against what SAE training alone does (section 5, appendix I.2).
+"""Which claims about drift remain beside what SAE training alone does (section 5, appendix I.2).
 
 Two kinds of control chain. A **noise** control cannot show features of a training LM: a chain of
 equally many links on one frozen checkpoint, or over a randomly initialised LM that stays random.
@@ -30,7 +30,7 @@ STEPS = ["link", "lm_step", "checkpoint_index"]
 
 @dataclass(frozen=True)
 class ControlDrift:
-    """A chain to hold another one against.
+    """The drift of a control chain, with which that of the analysed chain is compared.
 
     Attributes:
         name: such as `frozen_final`.
@@ -45,7 +45,7 @@ class ControlDrift:
 
 @dataclass(frozen=True)
 class VerdictThresholds:
-    """From where on a claim stands.
+    """Thresholds at which a claim stands.
 
     Attributes:
         noise_share: noise may make up at most this share of a drift.
@@ -59,7 +59,7 @@ class VerdictThresholds:
 
 
 def align(claim: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
-    """A control's rows at the chain's places: with the chain's link, LM step and index.
+    """A control's rows, with the link, LM step and index of the chain that each corresponds to.
 
     Args:
         claim: of the chain, as `quantile_table` gives it.
@@ -68,20 +68,20 @@ def align(claim: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of `quantile_table`, one row per quantity and link that both have.
     """
-    places = _keyed(claim)[["quantity", "key", *STEPS]]
-    return places.merge(_keyed(control).drop(columns=STEPS), on=["quantity", "key"]).drop(
+    of_chain = _keyed(claim)[["quantity", "key", *STEPS]]
+    return of_chain.merge(_keyed(control).drop(columns=STEPS), on=["quantity", "key"]).drop(
         columns="key"
     )
 
 
 def _keyed(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows over all features, with a `key`: the same in two chains at places that match."""
+    """The rows over all features, with a `key`: the same in two chains at links that correspond."""
     table = table[table["feature_class"] == ALL]
     to_final = table["quantity"] == "cosine_to_final"
     return table.assign(key=table["link"].where(~to_final, table["link"].max() - table["link"]))
 
 
-def hold_against(claim: pd.DataFrame, controls: Sequence[ControlDrift]) -> pd.DataFrame:
+def compare_with_controls(claim: pd.DataFrame, controls: Sequence[ControlDrift]) -> pd.DataFrame:
     """The chain beside each control, link by link.
 
     The drift of a quantity is 1 - its median cosine, or its median path length. Cosines of

@@ -1,4 +1,4 @@
-"""The distributions of figure 5a as histograms: how many features point how near their end."""
+"""The distributions of figure 5a as histograms: how many features have which cosine."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Drift:
 
     @property
     def always_alive(self) -> Bool[np.ndarray, " d_sae"]:
-        """Excluded nowhere: the features to choose from where single ones are drawn."""
+        """Alive at every link: single features to be shown are chosen among these."""
         return np.logical_not(self.dead.any(axis=0))
 
 

@@ -91,7 +91,7 @@ def trajectory_table(
     chosen, links, _ = rows.shape
     if links < 3:
         raise ValueError(f"{links} links: a plane through them shows nothing")
-    places = {
+    of_links = {
         "link": np.arange(links),
         "lm_step": np.asarray(lm_steps),
         "checkpoint_index": np.asarray(checkpoint_indices),
@@ -104,7 +104,7 @@ def trajectory_table(
         for member in members:
             name, formed = int(features[member]), _formed(int(formation_link[member]), links)
             table = _in_plane(plane, rows[member])
-            parts.append(table.assign(feature=name, **places, formed=formed))
+            parts.append(table.assign(feature=name, **of_links, formed=formed))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -1,7 +1,7 @@
 """The paper's claims about drift, each with a number, its control's, and whether it stands.
 
-Every claim is put so that a noise control could fail it. Thresholds are in
-`saetrack.analysis.drift.controls.VerdictThresholds`, and each row says in words what was asked.
+Every claim is stated so that a chain that only shows noise would fail it. Thresholds are in
+`saetrack.analysis.drift.controls.VerdictThresholds`; each row states its criterion in words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def verdicts(
     """Each claim of section 5 and appendix I.2 against each control that can decide it.
 
     Args:
-        held: as `hold_against` gives it.
+        held: as `compare_with_controls` gives it.
         thresholds: thresholds.
         after_formation: as `drift_after_formation` gives it, with a control.
 

@@ -13,7 +13,7 @@ from saetrack.analysis.figures.collapse import collapse_figure, continuity_figur
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
-from saetrack.analysis.figures.matching import identity_figure
+from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
@@ -36,7 +36,7 @@ class FigureInputs:
     Attributes:
         title: of the LM and its hook.
         caption: versions, sample sizes, exclusions.
-        tables: by name, as `saetrack.analysis.pipeline.tables` gives them.
+        tables: by name, as `saetrack.analysis.pipeline.analyze` makes them.
         labels: class of each feature at the end, indexed by feature.
         sampled: the random sample of features.
         controls: bands of the drift figures.
@@ -64,7 +64,7 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
         figure(inputs, folder / name)
     if len(inputs.tables["pairs"]):
         setting = inputs.setting("the same features in other chains")
-        identity_figure(inputs.tables["pairs"], setting, folder / "identity")
+        matched_features_figure(inputs.tables["pairs"], setting, folder / "matched_features")
     for fit, points in inputs.tables["projection"].groupby("fit"):
         features = inputs.tables["projected_features"]
         where = "one plane" if fit == "joint" else "a plane per checkpoint"
@@ -74,7 +74,11 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
 
 def _drift_histograms(inputs: FigureInputs, path: Path) -> None:
     by_chain = dict(tuple(inputs.tables["drift_histograms"].groupby("chain")))
-    noise = {one.name: by_chain[one.name] for one in inputs.controls if one.role == "noise"}
+    noise = {
+        control.name: by_chain[control.name]
+        for control in inputs.controls
+        if control.role == "noise"
+    }
     setting = inputs.setting("cosine to the final direction")
     drift_histogram_figure(by_chain["chain"], noise, setting, path)
 

@@ -73,9 +73,9 @@ _PARTS = (
         {"warm_starts": "Rank correlation of moves with the explained variance to regain"},
     ),
     _Part(
-        "Identity",
+        "Matched features",
         "Which features of this chain other chains have as well.",
-        ("identity",),
+        ("matched_features",),
         {"matching": "Matched features"},
     ),
 )
@@ -85,8 +85,9 @@ def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
     """Write the page of an analysis.
 
     Args:
-        inputs: what the figures were drawn from.
-        folder: of the page; `FIGURES` in it holds what `all_figures.draw` has written.
+        inputs: what was drawn.
+        folder: of the page; figures lie in its folder `FIGURES`, as
+            `saetrack.analysis.figures.all_figures.draw` wrote them.
     """
     sections = []
     for number, part in enumerate(_PARTS):

@@ -49,7 +49,7 @@ COMPARISONS = {
 def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
     """Six held-out metrics over training tokens: one column per compared checkpoint.
 
-    Thin lines are seeds, thick ones their mean. Zero tokens have no place on a log axis: they are
+    Thin lines are seeds, thick ones their mean. A log axis has no zero: zero tokens are
     drawn in a band at its left edge. Shares are drawn on a log scale of what they lack to 1, values
     below 0 at 0.
 
@@ -130,7 +130,7 @@ def _scale_metric(axes: Axes, metric: str, values: pd.Series[float]) -> None:
 
 
 def _scale_tokens(bottom: Sequence[Axes], before: float, most: int) -> None:
-    """The shared x axis: powers of ten, and a place for zero tokens at its left edge."""
+    """The shared x axis: powers of ten, and zero tokens at its left edge."""
     powers = 10.0 ** np.arange(np.ceil(np.log10(before * 2.5)), np.log10(most) + 0.01)
     ticks = [before, *powers]
     for axes in bottom:
@@ -258,7 +258,7 @@ def matching_figure(cosines: pd.DataFrame, matchings: pd.DataFrame, title: str, 
             figure,
             Setting(title),
             [line(label, colour, linewidth=1.6) for label, colour in COMPARISONS.values()],
-            f"{len(matchings)} exact assignments, one line each, of {span(matchings['pairs'])} "
+            f"{len(matchings)} assignments, one line each, of {span(matchings['pairs'])} "
             f"pairs of live features. Left out: {span(dead)} features an SAE that fire on no "
             "held-out token.\n"
             "Dotted: 0.7 and 0.9. LM steps without a link to match, because there it is the "

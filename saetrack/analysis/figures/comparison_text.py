@@ -60,7 +60,7 @@ def comparison_report(summary: pd.DataFrame, title: str) -> str:
 
 def _finals(summary: pd.DataFrame, title: str) -> str:
     headings = ["lm_step", "SAE", *(heading for heading, _ in FINALS.values())]
-    drawn = empty_table(
+    table = empty_table(
         f"{title}: held-out, means over seeds; all: but the chain's first", headings
     )
     forms = [form for _, form in FINALS.values()]
@@ -73,28 +73,28 @@ def _finals(summary: pd.DataFrame, title: str) -> str:
         means["cold"][0] = row["link_tokens_mean"]
         for prefix, sae in (("link", "link"), ("cold", "cold"), ("conventional", "conv.")):
             if prefix != "cold" or row["pairs"]:
-                drawn.add_row(_lm_step(row), sae, *map(number, means[prefix], forms))
-        drawn.add_section()
-    return as_text(drawn)
+                table.add_row(_lm_step(row), sae, *map(number, means[prefix], forms))
+        table.add_section()
+    return as_text(table)
 
 
 def _ratios(summary: pd.DataFrame) -> str:
     headings = ["lm_step", "pairs", *RATIOS.values(), "link\nnever", "conv.\nnever"]
-    drawn = empty_table("tokens, link / conventional: mean and spread over seeds", headings)
+    table = empty_table("tokens, link / conventional: mean and spread over seeds", headings)
     for _, row in summary[summary["pairs"] > 0].iterrows():
         spreads = [_spread(row, name) for name in RATIOS]
         counts = [f"{row[name]}" for name in ("link_never", "conventional_never")]
-        drawn.add_row(_lm_step(row), f"{row['pairs']}", *spreads, *counts, end_section=True)
-    return as_text(drawn)
+        table.add_row(_lm_step(row), f"{row['pairs']}", *spreads, *counts, end_section=True)
+    return as_text(table)
 
 
 def _verdict(found: dict[str, float]) -> str:
     """What was found, to hold against the paper's 1/20."""
-    mean, least, most = (
+    mean, low, high = (
         found[f"equal_quality_token_ratio_{statistic}"] for statistic in ("mean", "min", "max")
     )
     return (
-        f"Tokens for equal quality, link / conventional: {mean:.3f} ({least:.3f}–{most:.3f}, "
+        f"Tokens for equal quality, link / conventional: {mean:.3f} ({low:.3f}–{high:.3f}, "
         f"{found['seeds']:.0f} seeds); the paper's: {PAPER_RATIO:g}.\n"
         f"Of {found['pairs']:.0f} links, {found['within_paper_ratio']:.0f} reach the conventional "
         f"quality within the paper's ratio, {found['link_never']:.0f} never reach it."
@@ -106,5 +106,5 @@ def _lm_step(row: pd.Series[Any]) -> str:
 
 
 def _spread(row: pd.Series[Any], name: str) -> str:
-    mean, least, most = (row[f"{name}_{statistic}"] for statistic in ("mean", "min", "max"))
-    return "-" if pd.isna(mean) else f"{mean:.3f}\n{least:.3f}–{most:.3f}"
+    mean, low, high = (row[f"{name}_{statistic}"] for statistic in ("mean", "min", "max"))
+    return "-" if pd.isna(mean) else f"{mean:.3f}\n{low:.3f}–{high:.3f}"

@@ -36,7 +36,7 @@ def drift_figure(
     """Distributions over all features per link (figure 5a), before the bands of the controls.
 
     Median, quartiles and 5 to 95 % of the chain; the same 5 to 95 % and the median of noise
-    controls, at the chain's places; medians with dotted 5 and 95 % of replicates.
+    controls, at the chain's links; medians with dotted 5 and 95 % of replicates.
 
     Args:
         claim: of the chain, as `saetrack.analysis.drift.measure.quantile_table` gives it.
@@ -47,15 +47,17 @@ def drift_figure(
     claim = claim[claim["feature_class"] == ALL]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13, 9), layout="constrained")
-        inputs: list[Line2D] = []
+        of_controls: list[Line2D] = []
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (quantity, label) in zip(grid.flat, PANELS.items(), strict=True):
-            inputs = [_draw_control(axes, claim, other, quantity, controls) for other in controls]
+            of_controls = [
+                _draw_control(axes, claim, band, quantity, controls) for band in controls
+            ]
             draw_bands(axes, claim[claim["quantity"] == quantity], BLUE)
             axes.set_ylabel(label)
             _finish(axes, claim, setting, label=axes in grid[1], names=axes in grid[0])
         chain = line("this chain: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
-        frame(figure, setting, [chain, *inputs], f"{_sizes(claim)}\n{_beside(controls)}")
+        frame(figure, setting, [chain, *of_controls], f"{_sizes(claim)}\n{_beside(controls)}")
         save(figure, path)
 
 
@@ -73,11 +75,11 @@ def class_drift_figure(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(classes) :]:
             axes.set_visible(False)
-        inputs: list[Line2D] = []
+        of_controls: list[Line2D] = []
         for number, (axes, name) in enumerate(zip(grid.flat, classes, strict=False)):
             of_class = claim[claim["feature_class"] == name].sort_values("link")
-            inputs = [
-                _draw_control(axes, claim, other, "cosine_to_final", controls) for other in controls
+            of_controls = [
+                _draw_control(axes, claim, band, "cosine_to_final", controls) for band in controls
             ]
             draw_bands(axes, of_class, BLUE)
             names = number < columns
@@ -92,7 +94,7 @@ def class_drift_figure(
             axes.set_ylabel(PANELS["cosine_to_final"])
         chain = line("features of the class: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
         caption = f"{_sizes(claim)}\n{_beside(controls)} They are of all features."
-        frame(figure, setting, [chain, *inputs], caption)
+        frame(figure, setting, [chain, *of_controls], caption)
         save(figure, path)
 
 
@@ -107,7 +109,8 @@ def feature_drift_figure(
     """Single features over links (figure 5b): to the final, the first, the previous direction.
 
     Args:
-        features: from `saetrack.analysis.drift.measure.feature_table`; excluded rows leave gaps.
+        features: as `saetrack.analysis.drift.measure.feature_table` gives it; excluded rows leave
+            gaps.
         claim: of the chain, as `quantile_table` gives it.
         controls: of which noise is drawn behind.
         setting: title, caption, shading.
@@ -118,9 +121,11 @@ def feature_drift_figure(
     noise = [control for control in controls if control.role == "noise"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(15, 5.6), layout="constrained")
-        inputs: list[Line2D] = []
+        of_controls: list[Line2D] = []
         for axes, quantity in zip(figure.subplots(1, 3), list(PANELS)[:3], strict=True):
-            inputs = [_draw_control(axes, claim, control, quantity, noise) for control in noise]
+            of_controls = [
+                _draw_control(axes, claim, control, quantity, noise) for control in noise
+            ]
             for feature, rows in features.groupby("feature"):
                 values = rows[quantity].mask(rows["excluded"])
                 colour = LABEL_COLOURS[labels[int(str(feature))]]
@@ -137,7 +142,7 @@ def feature_drift_figure(
         frame(
             figure,
             setting,
-            [*handles, *inputs],
+            [*handles, *of_controls],
             f"{features['feature'].nunique()} features, one line each.{gaps} {_beside(noise)}",
         )
         save(figure, path)
@@ -171,7 +176,7 @@ def _draw_control(
     """One control in one panel; gives its entry in the legend."""
     rows = align(claim, control.quantiles)
     rows = rows[rows["quantity"] == quantity].dropna(subset=["q50"]).sort_values("link")
-    alike = [other.name for other in among if other.role == control.role]
+    alike = [band.name for band in among if band.role == control.role]
     number, at = alike.index(control.name), rows["lm_step"]
     if control.role == "noise":
         colour = NOISE_COLOURS[number % len(NOISE_COLOURS)]

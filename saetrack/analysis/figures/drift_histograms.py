@@ -44,14 +44,14 @@ def drift_histogram_figure(
         figure = Figure(figsize=(9, 1.6 + 0.8 * len(links)), layout="constrained")
         axes = figure.subplots()
         steps: list[int] = []
-        for place, link in enumerate(links):
+        for number, link in enumerate(links):
             here = claim[claim["link"] == link]
             beside = {
                 name: table[table["link"] == table["link"].max() - (last - link)]
                 for name, table in controls.items()
             }
             steps.append(int(here["lm_step"].iloc[0]))
-            _draw_ridge(axes, here, beside, len(links) - 1 - place)
+            _draw_ridge(axes, here, beside, len(links) - 1 - number)
         _name_rows(axes, steps, setting)
         axes.set_xlabel(PANELS["cosine_to_final"])
         axes.set_xlim(_lowest([claim, *controls.values()]), 1)

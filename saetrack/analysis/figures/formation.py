@@ -39,8 +39,6 @@ PROGRESS_PANELS = tuple(
     for pair in zip(ACTIVATION_MEASURES, FEATURE_MEASURES[:2], strict=True)
     for measure in pair
 )
-# Figure 14.
-SIMILARITY_PANELS = ("feature_cosine", "feature_jaccard", "feature_weighted_jaccard")
 
 
 def progress_figure(
@@ -53,8 +51,8 @@ def progress_figure(
     """Progress measure by class: medians and quartiles, baseline, both controls.
 
     Args:
-        curves: from `saetrack.analysis.formation.progress_measure.class_curves`; of controls, the
-            class that has the control's own name is drawn.
+        curves: as `saetrack.analysis.formation.progress_measure.class_curves` gives it; of
+            controls, the class that has the control's own name is drawn.
         baseline: as `saetrack.analysis.formation.progress_measure.baseline_spread` gives it.
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.
@@ -187,11 +185,11 @@ def regions_figure(
 
 def _draw_regions(axes: Axes, regions: pd.DataFrame, quantity: str, classes: Sequence[str]) -> None:
     """Median and quartiles per region, classes side by side."""
-    for place, label in enumerate(classes):
+    for row, label in enumerate(classes):
         grouped = regions[regions["label"] == label].groupby("region")[quantity]
         middle, low, high = (grouped.quantile(share) for share in (0.5, 0.25, 0.75))
         axes.errorbar(
-            middle.index.to_numpy(float) + 0.1 * (place - (len(classes) - 1) / 2),
+            middle.index.to_numpy(float) + 0.1 * (row - (len(classes) - 1) / 2),
             middle,
             yerr=[middle - low, high - middle],
             color=LABEL_COLOURS[label],

@@ -24,7 +24,7 @@ WAYS = {
 SHARES_ABOVE = np.linspace(0, 1, 201)
 
 
-def identity_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -> None:
+def matched_features_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -> None:
     """One column per other chain: how alike matched features are, and whether both ways agree.
 
     Above, the share of pairs with a decoder cosine of c or more. Below, the cosines of pairs that
@@ -62,7 +62,8 @@ def identity_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -> None:
             line(WAYS[way][0], WAYS[way][1], linestyle=WAYS[way][2], linewidth=2) for way in ways
         ]
         caption = (
-            f"Each feature has one partner (exact assignment). Dotted: {SIMILAR} and {NEARLY_SAME}."
+            f"Each feature has one partner (one-to-one assignment). "
+            f"Dotted: {SIMILAR} and {NEARLY_SAME}."
             " Mutual best: neither of a pair has a better partner."
         )
         frame(figure, Setting(setting.title, setting.caption), handles, caption)
@@ -90,9 +91,9 @@ def _draw_shares(axes: Axes, pairs: pd.DataFrame, column: str) -> None:
     axes.set_xlim(min(0.0, float(pairs[column].min())), 1)
     axes.set_ylim(0, 1.02)
     lines = [("mutual best:", "#404040"), *texts]
-    for place, (text, colour) in enumerate(lines):
+    for number, (text, colour) in enumerate(lines):
         axes.text(
-            *(0.03, 0.05 + 0.075 * (len(lines) - 1 - place), text),
+            *(0.03, 0.05 + 0.075 * (len(lines) - 1 - number), text),
             transform=axes.transAxes,
             fontsize=9,
             color=colour,

@@ -56,12 +56,12 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             ),
         ]
         total = int(wide[list(LABELS)].sum(axis=1).max())
-        least, most = int(judged.sum(axis=1).min()), int(judged.sum(axis=1).max())
+        fewest, most = int(judged.sum(axis=1).min()), int(judged.sum(axis=1).max())
         frame(
             figure,
             setting,
             handles,
-            f"{total:,} features at {len(steps)} checkpoints; {least:,} to {most:,} of them have "
+            f"{total:,} features at {len(steps)} checkpoints; {fewest:,} to {most:,} of them have "
             "enough contexts for a label.",
         )
         save(figure, path)
@@ -89,7 +89,7 @@ def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
 
     Args:
         counts: as `saetrack.analysis.meaning.patterns.pattern_counts` gives it.
-        setting: title and caption; phases and collapse have no place here.
+        setting: title and caption; phases and collapse are not shown here.
         path: without suffix; `.png` and `.svg` are written.
     """
     samples = list(dict.fromkeys(counts["sample"]))
@@ -118,16 +118,16 @@ def _draw_patterns(axes: Axes, counts: pd.DataFrame) -> None:
     wide = wide.reindex(list(PATTERNS)).fillna(0)
     numbers = counts.groupby("pattern")["features"].sum().reindex(list(PATTERNS), fill_value=0)
     left = np.zeros(len(PATTERNS))
-    places = np.arange(len(PATTERNS))
+    rows = np.arange(len(PATTERNS))
     for label in LABELS:
         if label in wide:
             share = wide[label].to_numpy(float)
-            axes.barh(places, share, left=left, color=LABEL_COLOURS[label], height=0.7)
+            axes.barh(rows, share, left=left, color=LABEL_COLOURS[label], height=0.7)
             left += share
-    for place, (end, number) in enumerate(zip(left, numbers, strict=True)):
-        axes.text(end + 0.008, place, f"{end:.1%} ({number:,})", va="center", fontsize=9)
+    for row, (end, number) in enumerate(zip(left, numbers, strict=True)):
+        axes.text(end + 0.008, row, f"{end:.1%} ({number:,})", va="center", fontsize=9)
     axes.axhline(len(PAPER_PATTERNS) - 0.5, color="black", linewidth=0.8, linestyle=":")
-    axes.set_yticks(places, [name.replace("_", " ") for name in PATTERNS])
+    axes.set_yticks(rows, [name.replace("_", " ") for name in PATTERNS])
     axes.set_ylim(len(PATTERNS) - 0.4, -0.6)
     axes.set_xlim(0, left.max() * 1.3)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

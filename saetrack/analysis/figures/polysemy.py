@@ -30,7 +30,8 @@ def polysemy_figure(
             `recall` (share of its token's occurrences on which the feature fires),
             `coherence_other` (mean pairwise similarity of its contexts without their own token),
             `determinism` (eta^2, see `saetrack.analysis.meaning.determinism`).
-        polysemy: of maintaining features, from `saetrack.analysis.meaning.polysemy`.
+        polysemy: of maintaining features, as `saetrack.analysis.meaning.polysemy.polysemy_loss`
+            gives it.
         setting: title, caption, shading.
         path: without suffix; `.png` and `.svg` are written.
     """

@@ -33,8 +33,9 @@ def progress_of_features_figure(
     """One panel per class: single features as thin lines, the median of all as a thick one.
 
     Args:
-        progress: of all checkpoints, from `saetrack.analysis.formation.progress_measure`;
-            rows with `chosen` of `final` are drawn.
+        progress: of all checkpoints, as
+            `saetrack.analysis.formation.progress_measure.measure_progress` gives it; rows with
+            `chosen` of `final` are drawn.
         labels: class of each feature at the end, indexed by feature.
         sampled: features that lines may be of, such as the paper's random sample; at most 20 of
             each class are.
@@ -56,12 +57,12 @@ def progress_of_features_figure(
         sizes = []
         for axes, label in zip(panels, shown, strict=True):
             of_class = wide[classes == label]
-            inputs = generator.permutation(of_class.index.intersection(list(sampled)))[:LINES]
-            _draw_lines(axes, of_class.loc[inputs], of_class.median(), LABEL_COLOURS[label])
+            chosen = generator.permutation(of_class.index.intersection(list(sampled)))[:LINES]
+            _draw_lines(axes, of_class.loc[chosen], of_class.median(), LABEL_COLOURS[label])
             axes.set_title(LABEL_NAMES[label], fontsize=11, pad=18 if setting.phases else None)
             step_axis(axes, steps)
             shade(axes, steps, setting.phases, setting.collapsed)
-            sizes.append(f"{LABEL_NAMES[label]} {len(inputs)} of {len(of_class):,}")
+            sizes.append(f"{LABEL_NAMES[label]} {len(chosen)} of {len(of_class):,}")
         panels[0].set_ylabel(f"progress measure M\n({MEASURE_NAMES[measure]})")
         handles = [
             line("single features", "#404040", linewidth=0.8),

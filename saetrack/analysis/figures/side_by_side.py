@@ -60,9 +60,9 @@ def side_by_side_figure(
     """One panel per chain, four in a row, on one y axis; steps and phases are each chain's own.
 
     Args:
-        pages: tables of each chain by its name, as an analysis keeps them: `label_counts`,
-            `curves`, `baseline`, `drift`, `collapse`, `phases`, and, with a noise control,
-            `drift_beside_controls`.
+        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.analyze` makes them:
+            `label_counts`, `curves`, `baseline`, `drift`, `collapse`, `phases`, and, with a noise
+            control, `drift_beside_controls`.
         kind: which panels.
         setting: title and caption; phases and collapsed checkpoints are found in `pages`.
         path: without suffix; `.png` and `.svg` are written.
@@ -122,7 +122,7 @@ def _to_final(tables: Tables) -> pd.DataFrame:
 
 
 def _noise(tables: Tables) -> dict[str, pd.DataFrame]:
-    """The same of each noise control, with the chain's places and the columns of a chain."""
+    """The same of each noise control, at the chain's links, with the columns of a chain."""
     held = tables.get("drift_beside_controls")
     if held is None:
         return {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def formed_from(stable: Bool[ndarray, "features checkpoints"]) -> Int[ndarray, " features"]:
-    """The place of the first checkpoint from which on everything is stable; -1 if there is none.
+    """The index of the first checkpoint from which on everything is stable; -1 if there is none.
 
     Args:
         stable: whether a feature is at a checkpoint what it is at the final one.
@@ -32,17 +32,18 @@ def progress_formation(
     progress: pd.DataFrame,
     measure: str,
     share: float = 0.9,
-    least: float = 0.1,
+    min_final: float = 0.1,
 ) -> pd.DataFrame:
     """Where each feature's progress measure is formed: near its final value, and stays there.
 
     The geometric counterpart of the point found from meanings (`patterns.trace_patterns`).
 
     Args:
-        progress: rows of one kind of set (`chosen`), see `progress_measure`.
+        progress: rows of one kind of set (`chosen`), see
+            `saetrack.analysis.formation.progress_measure`.
         measure: its column.
         share: of the final value, that must be there at the formation point and ever after.
-        least: a feature whose final value is smaller is never formed.
+        min_final: a feature whose final value is smaller is never formed.
 
     Returns:
         One row per feature: `feature`, `first`, `final` (values), `formed_checkpoint_index`,
@@ -52,7 +53,7 @@ def progress_formation(
     wide = progress.pivot_table(index="feature", columns=order, values=measure)
     wide = wide.sort_index(axis=1, level="lm_step")
     values = wide.to_numpy(float)
-    stable = (values >= share * values[:, -1:]) & (values[:, -1:] >= least)
+    stable = (values >= share * values[:, -1:]) & (values[:, -1:] >= min_final)
     return pd.DataFrame(
         {
             "feature": wide.index,
@@ -72,9 +73,9 @@ def formed_columns(
         stable: as there.
         checkpoints: `checkpoint_index` and `lm_step` of each, ascending.
     """
-    place = formed_from(stable)
+    index = formed_from(stable)
     return {
-        f"formed_{name}": np.where(place >= 0, checkpoints[name].to_numpy(float)[place], np.nan)
+        f"formed_{name}": np.where(index >= 0, checkpoints[name].to_numpy(float)[index], np.nan)
         for name in ("checkpoint_index", "lm_step")
     }
 
@@ -83,7 +84,7 @@ def find_phases(
     curves: Mapping[str, pd.Series[float]],
     emergent: float = 0.1,
     convergent: float = 0.9,
-    least_change: float = 0.02,
+    min_change: float = 0.02,
 ) -> pd.DataFrame:
     """The phases of some curves, side by side: do they agree?
 
@@ -95,7 +96,7 @@ def find_phases(
         curves: by name, values indexed by `lm_step`.
         emergent: share of the change at which the emergent phase begins.
         convergent: the same of the convergent phase.
-        least_change: a curve that changes by less has no phases: NaN.
+        min_change: a curve that changes by less has no phases: NaN.
 
     Returns:
         One row per curve: `curve`, `first`, `final`, `emergent_lm_step`, `convergent_lm_step`.
@@ -111,7 +112,7 @@ def find_phases(
             "emergent_lm_step": np.nan,
             "convergent_lm_step": np.nan,
         }
-        if abs(change) >= least_change:
+        if abs(change) >= min_change:
             made = ((values - values.iloc[0]) / change).to_numpy(float)[None]
             for phase, share in (("emergent", emergent), ("convergent", convergent)):
                 row[f"{phase}_lm_step"] = float(values.index[formed_from(made > share)[0]])

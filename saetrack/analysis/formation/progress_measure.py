@@ -54,7 +54,7 @@ FEATURE_MEASURES: tuple[Measure, ...] = (
     "feature_jaccard",
     "feature_weighted_jaccard",
 )
-LEAST_DRAWS = 5
+MIN_DRAWS = 5
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
@@ -79,7 +79,7 @@ class FollowedSets(NamedTuple):
 
     Attributes:
         features: indices, (sets,); of random directions simply their numbers.
-        points: places in the union, (sets, k); -1 fills up.
+        points: indices in the union, (sets, k); -1 fills up.
     """
 
     features: Int[ndarray, " sets"]
@@ -98,7 +98,7 @@ def measure_progress(
     Args:
         activations: at the union of all datapoints.
         sets: by the name that goes into `chosen`.
-        baseline: random datapoints, places in the union.
+        baseline: random datapoints, indices in the union.
 
     Returns:
         Rows of `progress` (one per set) and of `baseline` (one per draw).
@@ -106,8 +106,8 @@ def measure_progress(
     Raises:
         ValueError: the baseline was drawn fewer than five times.
     """
-    if len(baseline) < LEAST_DRAWS:
-        raise ValueError(f"{len(baseline)} draws of the baseline, fewer than {LEAST_DRAWS}")
+    if len(baseline) < MIN_DRAWS:
+        raise ValueError(f"{len(baseline)} draws of the baseline, fewer than {MIN_DRAWS}")
     which = {
         "checkpoint_index": activations.checkpoint_index,
         "lm_step": activations.lm_step,
@@ -129,16 +129,16 @@ def similarities(
     baseline: Int[ndarray, "draws size"],
 ) -> pd.DataFrame:
     """Mean pairwise similarity of each set: one row per set, one column per measure, float32."""
-    places = np.unique(baseline)
+    points = np.unique(baseline)
     x = activations.x
-    centre = x[torch.from_numpy(places).to(x.device)].float().mean(dim=0)
+    centre = x[torch.from_numpy(points).to(x.device)].float().mean(dim=0)
     columns: dict[Measure, Float[ndarray, " sets"]] = {
         "activation_cosine": cosine(x, sets),
         "activation_cosine_centred": cosine(x, sets, centre),
     }
     acts = activations.feature_acts
     if acts is not None:
-        mean = np.asarray(acts[places].mean(axis=0), dtype=np.float64).reshape(-1)
+        mean = np.asarray(acts[points].mean(axis=0), dtype=np.float64).reshape(-1)
         columns["feature_cosine"] = sparse_cosine(acts, sets)
         columns["feature_cosine_centred"] = sparse_cosine(acts, sets, mean)
         columns["feature_jaccard"], columns["feature_weighted_jaccard"] = jaccard(acts, sets)

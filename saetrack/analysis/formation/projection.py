@@ -64,10 +64,10 @@ def project(
         `feature`, `datapoint` (0 is the strongest), `u`, `v`.
     """
     inside = followed.points >= 0
-    places = torch.from_numpy(followed.points[inside])
+    points = torch.from_numpy(followed.points[inside])
     stacks = []
     for checkpoint in checkpoints:
-        x = checkpoint.x[places.to(checkpoint.x.device)].float().cpu()
+        x = checkpoint.x[points.to(checkpoint.x.device)].float().cpu()
         stacks.append((x - x.mean(dim=0) if settings.centred else x).numpy())
     if fit == "joint":
         planes = np.split(_layout(np.concatenate(stacks), settings), len(stacks))

@@ -76,18 +76,18 @@ class RegionSample:
         """Take in the pairs of one batch; see `TopContexts.add`."""
         device = features.device
         sampled = self._features.to(device)
-        place = torch.searchsorted(sampled, features).clamp_max(len(sampled) - 1)
-        wanted = (sampled[place] == features) & (feature_acts > 0)
-        place, tokens = place[wanted], tokens[wanted]
-        share = feature_acts[wanted] / self._max_acts.to(device)[place]
+        index = torch.searchsorted(sampled, features).clamp_max(len(sampled) - 1)
+        wanted = (sampled[index] == features) & (feature_acts > 0)
+        index, tokens = index[wanted], tokens[wanted]
+        share = feature_acts[wanted] / self._max_acts.to(device)[index]
         # Left-open regions: the first that begins below the share.
         inner = torch.tensor(self.edges[1:-1], device=device)
         region = torch.bucketize(share, inner)
         above = share > self.edges[0]
         rows, positions = np.divmod(tokens.cpu().numpy(), batch.token_ids.shape[1])
-        inputs = _chance(self._seed, place.cpu().numpy(), batch.row_numbers[rows], positions)
-        chance = torch.from_numpy(inputs).to(device)
-        self._lists.add((place * self.regions + region)[above], tokens[above], chance[above], batch)
+        chances = _chance(self._seed, index.cpu().numpy(), batch.row_numbers[rows], positions)
+        chance = torch.from_numpy(chances).to(device)
+        self._lists.add((index * self.regions + region)[above], tokens[above], chance[above], batch)
 
     def result(self) -> Contexts:
         """Lists of feature `i`'s region `b` at `i * regions + b`; `feature_acts` means nothing."""
@@ -109,8 +109,8 @@ def region_table(
         features: of the sample, ascending.
         lists: as `RegionSample.result` gives them.
         activations: of the same checkpoint at the union of datapoints.
-        points: places in the union of the sample's lists, -1 fills up.
-        baseline: random datapoints, places in the union.
+        points: of the sample's lists, indices in the union; -1 fills up.
+        baseline: random datapoints, indices in the union.
         texts: normalised texts of the lists' tokens (`purity.VocabularyForms`); -1 fills up.
         edges: of the regions.
 

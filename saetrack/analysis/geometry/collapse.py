@@ -114,7 +114,7 @@ def collapse_table(
             "draws": draws,
         }
         for form, points in (("raw", x), ("centred", x - x.mean(dim=0))):
-            found = np.array([mean_pairwise_cosine(points[inputs]) for inputs in positions])
+            found = np.array([mean_pairwise_cosine(points[draw]) for draw in positions])
             row[f"{form}_mean"], row[f"{form}_sd"] = found.mean(), found.std(ddof=1)
             row[f"{form}_min"], row[f"{form}_max"] = found.min(), found.max()
             row[f"{form}_all"] = mean_pairwise_cosine(points)

@@ -126,8 +126,8 @@ def continuity_table(
     """
     rows = []
     for before, after in pairwise(residuals):
-        places = {"lm_step": after.lm_step, "checkpoint_index": after.checkpoint_index}
-        rows.append({"from_step": before.lm_step, **places, **displacement(before.x, after.x)})
+        checkpoint = {"lm_step": after.lm_step, "checkpoint_index": after.checkpoint_index}
+        rows.append({"from_step": before.lm_step, **checkpoint, **displacement(before.x, after.x)})
     if not rows:
         raise ValueError("fewer than two checkpoints: nothing moves")
     table = pd.DataFrame(rows)
@@ -183,20 +183,3 @@ def warm_start_correlations(joined: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def displacement_exponent(continuity: pd.DataFrame, of: str = "learning_rate_sum") -> float:
-    """The slope of log displacement over log path: 1 is a straight way, 0.5 a random walk.
-
-    Args:
-        continuity: as `continuity_table` gives it.
-        of: the path, `learning_rate_sum` or `parameter_displacement`.
-
-    Returns:
-        The least-squares slope, NaN with fewer than three moves that have both.
-    """
-    moves = continuity[[of, "median_displacement"]].dropna()
-    moves = moves[(moves > 0).all(axis=1)]
-    if len(moves) < 3:
-        return float("nan")
-    return float(np.polyfit(np.log(moves[of]), np.log(moves["median_displacement"]), 1)[0])

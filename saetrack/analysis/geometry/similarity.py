@@ -3,12 +3,12 @@
     S(A) = 1 / (n (n - 1))  sum over p != q of  sim(a_p, a_q)
 
 of residuals (activation space) or of the SAE's feature activations (feature space). A set is a row
-of places in a table of points; -1 fills up shorter ones. A set of fewer than two has no similarity:
-NaN. Cosines come in the paper's form, and centred: of the vectors less a mean, because a direction
-that all residuals share makes every raw cosine large. A zero vector has cosine 0 to all, as have
-two vectors without an active feature Jaccard similarity 0.
+of indices into a table of points; -1 fills up shorter ones. A set of fewer than two has no
+similarity: NaN. Cosines come in the paper's form and centred: of the vectors less a mean, because a
+direction that all residuals share makes every raw cosine large. The cosine of a zero vector with
+any other is 0; the Jaccard similarity of two vectors without an active feature is 0 as well.
 
-Sums over pairs need no pairs where the similarity is a product: of unit vectors u,
+Where the similarity is a product, the sum over pairs needs no loop over pairs: for unit vectors u,
 sum over p != q of <u_p, u_q>  =  |sum of u|^2  -  sum of |u|^2.
 """
 
@@ -53,16 +53,16 @@ def cosine(
 
     Args:
         x: one vector per point, of any floating type, on any device.
-        sets: places in `x`.
+        sets: indices into `x`.
         centre: taken away from every vector first; None for the paper's form.
     """
     results = []
     for members in _chunks(sets, x.shape[1]):
-        places = torch.from_numpy(members).to(x.device)
-        vectors = x[places.clamp_min(0)].float()
+        indices = torch.from_numpy(members).to(x.device)
+        vectors = x[indices.clamp_min(0)].float()
         if centre is not None:
             vectors -= centre.float()
-        vectors *= (places >= 0).unsqueeze(2)
+        vectors *= (indices >= 0).unsqueeze(2)
         units = normalize(vectors, dim=2)
         summed = units.sum(dim=1).double().square().sum(dim=1)
         own = units.double().square().sum(dim=(1, 2))
@@ -124,8 +124,8 @@ def jaccard(feature_acts: sparse.csr_array, sets: Int[ndarray, "sets k"]) -> Jac
         n_sets = len(members)
         sizes = np.bincount(slots, minlength=n_sets * k).reshape(n_sets, k)
         masses = np.bincount(slots, weights=acts, minlength=n_sets * k).reshape(n_sets, k)
-        both, least = _intersections(slots, acts, shared, n_sets, k)
-        for results, inter, size in ((plain, both, sizes), (weighted, least, masses)):
+        both, minima = _intersections(slots, acts, shared, n_sets, k)
+        for results, inter, size in ((plain, both, sizes), (weighted, minima, masses)):
             union = size[:, :, None] + size[:, None, :] - inter - inter.transpose(0, 2, 1)
             share = np.divide(inter, union, out=np.zeros(union.shape), where=union > 0)
             results.append(_per_pair(2 * share.sum(axis=(1, 2)), members))
@@ -147,7 +147,7 @@ def _intersections(
     apart and still of one group are a pair.
     """
     size = n_sets * k * k
-    both, least = np.zeros(size), np.zeros(size)
+    both, minima = np.zeros(size), np.zeros(size)
     first = np.arange(len(slots))
     for lag in range(1, k):
         first = first[first + lag < len(slots)]
@@ -156,10 +156,10 @@ def _intersections(
             break
         pair = slots[first] * k + slots[first + lag] % k
         both += np.bincount(pair, minlength=size)
-        least += np.bincount(
+        minima += np.bincount(
             pair, weights=np.minimum(acts[first], acts[first + lag]), minlength=size
         )
-    return both.reshape(n_sets, k, k), least.reshape(n_sets, k, k)
+    return both.reshape(n_sets, k, k), minima.reshape(n_sets, k, k)
 
 
 def _set_entries(

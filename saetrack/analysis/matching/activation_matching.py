@@ -190,8 +190,8 @@ def match_activations(
 def match_summary(scores: CorrelationScores, found: Assignment, table: pd.DataFrame) -> pd.Series:
     """One matching in numbers: pairs, medians, shares, and what was left out.
 
-    `left_unmatched` and `right_unmatched` count live features that found no partner;
-    `share_outside_candidates` is the share of pairs that are no candidate of either feature
+    `left_unmatched` and `right_unmatched` count live features for which the other side had none
+    left; `share_outside_candidates` is the share of pairs that are no candidate of either feature
     (`saetrack.analysis.matching.assignment`).
     """
     left, right = scores.left, scores.right

@@ -1,4 +1,4 @@
-"""Which feature of one SAE is which of another: exact assignment by decoder cosine.
+"""Which feature of one SAE corresponds to which of another: assignment by decoder cosine.
 
 A feature's index means the same thing only within a chain. Across chains, seeds and conventionally
 trained SAEs, features are matched; the quality of the match is part of the result. The paper holds
@@ -40,7 +40,7 @@ class Pairing(NamedTuple):
         lm_step: of the checkpoint that both SAEs were trained on.
         comparison: `link_conventional`; `conventional_seeds`, the yardstick: how alike two SAEs are
             that differ in their seed alone; or `random_directions`, the chance level.
-        seeds: of the SAEs, such as "0" or "0, 1"; tells apart pairings of one comparison.
+        seeds: of the SAEs, such as "0" or "0, 1"; distinguishes pairings of one comparison.
     """
 
     lm_step: int

@@ -94,14 +94,14 @@ class MatchedNull:
     Attributes:
         frequency_class: of each token, (vocabulary,).
         products: between the summed unit embeddings of the first n contexts of class b and of the
-            first n' of b', at places b * (k + 1) + n, (sets, places, places).
-        squares: summed squares of the first n of class b: n, less zero vectors, (sets, places).
+            first n' of b', at index b * (k + 1) + n, (sets, prefixes, prefixes).
+        squares: summed squares of the first n of class b: n, less zero vectors, (sets, prefixes).
         k: the largest n.
     """
 
     frequency_class: Int[ndarray, " vocabulary"]
-    products: Float[ndarray, "sets places places"]
-    squares: Float[ndarray, "sets places"]
+    products: Float[ndarray, "sets prefixes prefixes"]
+    squares: Float[ndarray, "sets prefixes"]
     k: int
 
     def similarities(
@@ -111,12 +111,12 @@ class MatchedNull:
         classes = np.where(token_ids >= 0, self.frequency_class[token_ids], -1)
         n_classes = int(self.frequency_class.max()) + 1
         counts = np.stack([(classes == b).sum(axis=1) for b in range(n_classes)], axis=1)
-        places = np.arange(n_classes) * (self.k + 1) + counts
+        indices = np.arange(n_classes) * (self.k + 1) + counts
         total = np.zeros((len(self.products), len(token_ids)))
-        for one in places.T:
-            total -= self.squares[:, one]
-            for other in places.T:
-                total += self.products[:, one, other]
+        for row in indices.T:
+            total -= self.squares[:, row]
+            for column in indices.T:
+                total += self.products[:, row, column]
         n = counts.sum(axis=1)
         return np.where(n > 1, total / np.maximum(n * (n - 1), 1), np.nan).T
 
@@ -150,19 +150,19 @@ def matched_null(
         counts[exclude_bos] = 0
     by_frequency = np.argsort(counts, kind="stable")
     mass = counts[by_frequency].cumsum() - counts[by_frequency] / 2
-    places = (mass / max(counts.sum(), 1) * frequency_classes).astype(np.int64)
+    indices = (mass / max(counts.sum(), 1) * frequency_classes).astype(np.int64)
     # Numbered without gaps: a very common token may leave a class empty.
-    numbered = np.unique(places.clip(0, frequency_classes - 1), return_inverse=True)[1]
+    numbered = np.unique(indices.clip(0, frequency_classes - 1), return_inverse=True)[1]
     frequency_class = np.empty(vocabulary, np.int64)
     frequency_class[by_frequency] = numbered
     generator = np.random.default_rng(seed)
     sums, squares = [], []
     for b in range(int(numbered.max()) + 1):
         eligible = np.flatnonzero((frequency_class[flat] == b) & (counts[flat] > 0))
-        inputs = np.stack(
+        drawn_tokens = np.stack(
             [generator.choice(eligible, k, replace=len(eligible) < k) for _ in range(sets)]
         )
-        rows, positions = np.divmod(inputs.reshape(-1), token_rows.shape[1])
+        rows, positions = np.divmod(drawn_tokens.reshape(-1), token_rows.shape[1])
         units = torch.nn.functional.normalize(embedder(rows, positions), dim=1)
         units = units.view(sets, k, -1).cpu()
         sums.append(_from_zero(units))
@@ -225,8 +225,8 @@ def likeness(
     for start in range(0, len(rows), CHUNK_FEATURES):
         chunk = slice(start, start + CHUNK_FEATURES)
         inside = rows[chunk] >= 0
-        places = np.full(inside.shape, -1)
-        places[inside] = np.arange(inside.sum())
+        indices = np.full(inside.shape, -1)
+        indices[inside] = np.arange(inside.sum())
         vectors = embedder(rows[chunk][inside], positions[chunk][inside])
-        parts.append(cosine(vectors, places))
+        parts.append(cosine(vectors, indices))
     return np.concatenate(parts)

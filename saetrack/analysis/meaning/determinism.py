@@ -70,15 +70,15 @@ class TokenStatistics:
             self._token_counts[number] += np.bincount(
                 ids[half == number].reshape(-1), minlength=self.vocabulary
             )
-        of_pair, place_of_token = features.cpu().numpy(), tokens.cpu().numpy()
+        of_pair, index_of_token = features.cpu().numpy(), tokens.cpu().numpy()
         acts = feature_acts.double().cpu().numpy()
-        place = np.searchsorted(self.features, of_pair).clip(0, len(self.features) - 1)
-        token_ids = ids.reshape(-1)[place_of_token]
-        wanted = (self.features[place] == of_pair) & (acts > 0)
+        index = np.searchsorted(self.features, of_pair).clip(0, len(self.features) - 1)
+        token_ids = ids.reshape(-1)[index_of_token]
+        wanted = (self.features[index] == of_pair) & (acts > 0)
         if self._bos is not None:
             wanted &= token_ids != self._bos
-        half_of_pair = half[place_of_token // ids.shape[1]]
-        columns = (half_of_pair, place, token_ids, acts)
+        half_of_pair = half[index_of_token // ids.shape[1]]
+        columns = (half_of_pair, index, token_ids, acts)
         self._buffer.append(
             (columns[0][wanted], columns[1][wanted], columns[2][wanted], columns[3][wanted])
         )
@@ -89,12 +89,12 @@ class TokenStatistics:
     def _merge(self) -> None:
         if not self._buffered:
             return
-        halves, places, ids, acts = (
+        halves, indices, ids, acts = (
             np.concatenate(part) for part in zip(*self._buffer, strict=True)
         )
         for number, sums in enumerate(self._sums):
             here = halves == number
-            where = (places[here], ids[here])
+            where = (indices[here], ids[here])
             for power, held in enumerate(sums):
                 new = sparse.coo_array((acts[here] ** power, where), shape=held.shape)
                 sums[power] = sparse.csr_array(held + new.tocsr())

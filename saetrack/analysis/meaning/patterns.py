@@ -53,7 +53,7 @@ Pattern = Literal[
 ]
 PATTERNS: tuple[str, ...] = get_args(Pattern)
 PAPER_PATTERNS = PATTERNS[:3]
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 
 
 def text_overlap(
@@ -90,9 +90,7 @@ def _entropy(shares: sparse.csr_array) -> Float[ndarray, " features"]:
     return row_sums(terms)
 
 
-def trace_patterns(
-    meanings: Sequence[Meanings], least_overlap: float = LEAST_OVERLAP
-) -> pd.DataFrame:
+def trace_patterns(meanings: Sequence[Meanings], min_overlap: float = MIN_OVERLAP) -> pd.DataFrame:
     """Each feature's pattern, and from when on it is formed (Definition 5.2).
 
     Formed: the first checkpoint from which on label and texts are those of the final one. A
@@ -101,7 +99,7 @@ def trace_patterns(
 
     Args:
         meanings: of all checkpoints, ascending by `lm_step`.
-        least_overlap: of texts that are the same.
+        min_overlap: of texts that are the same.
 
     Returns:
         One row per feature: `feature`, `first_label`, `final_label`, `overlap` (first to final),
@@ -115,8 +113,8 @@ def trace_patterns(
         [text_overlap(meaning.text_ids, final.text_ids) for meaning in meanings], axis=1
     )
     labels = np.stack([meaning.labels["label"].to_numpy() for meaning in meanings], axis=1)
-    kept = (labels == final_label[:, None]) & (overlaps >= least_overlap)
-    pattern = _patterns(labels[:, 0], final_label, overlaps[:, 0] >= least_overlap)
+    kept = (labels == final_label[:, None]) & (overlaps >= min_overlap)
+    pattern = _patterns(labels[:, 0], final_label, overlaps[:, 0] >= min_overlap)
     stable = kept & np.isin(final_label, MEANINGFUL)[:, None]
     stable |= (pattern == "maintaining")[:, None]
     checkpoints = pd.DataFrame(

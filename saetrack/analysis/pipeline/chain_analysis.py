@@ -24,7 +24,7 @@ class ChainAnalysis:
     """A registered chain that is analysed, and the controls that stand beside it.
 
     Attributes:
-        config: what is asked.
+        config: its parameters.
         settings: where results are cached.
         registered: the chain.
         controls: registered control chains, by name.
@@ -37,7 +37,7 @@ class ChainAnalysis:
 
     @property
     def title(self) -> str:
-        """Of its run in MLflow."""
+        """The name of its run in MLflow."""
         return f"analyze · {self.registered.chain.name}"
 
     @property
@@ -56,7 +56,7 @@ class ChainAnalysis:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What the registry says of it."""
+        """What the registry keeps as tags of its run."""
         chain, versions = self.registered.chain, self.registered.versions
         return {
             "kind": "analysis",

@@ -84,7 +84,7 @@ class ChainReader:
                 matching.measure(feature_pass.lm, feature_pass.pulled)
 
     def result(self, link: Link) -> CheckpointResult:
-        """What a checkpoint said; it must have been read.
+        """What was found at a checkpoint; it must have been read.
 
         Raises:
             UserError: the cache cannot be read.
@@ -142,7 +142,7 @@ class ChainReader:
             progress=progress,
             baseline=baseline,
             statistics=statistics,
-            **self._of_final_alone(link, activations),
+            **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
             parameter_displacement=self._parameter_displacement(link),
             decoder_file=folder,
@@ -161,7 +161,7 @@ class ChainReader:
         collector = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
         return feature_pass.at(self.chosen.points, [collector, by_token]), collector.result()
 
-    def _of_final_alone(self, link: Link, activations: PointActivations) -> dict[str, Any]:
+    def _of_final_only(self, link: Link, activations: PointActivations) -> dict[str, Any]:
         """Feature regions (figure 3, left), and what random directions would be labelled."""
         if link is not self.links[-1]:
             return {"regions": pd.DataFrame(), "labels_of_directions": pd.DataFrame()}

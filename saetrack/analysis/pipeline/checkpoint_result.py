@@ -1,4 +1,4 @@
-"""What one checkpoint says in an analysis, and how it is kept on disk."""
+"""What an analysis finds at one checkpoint, and how it is kept on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DECODER_FILE = "decoder.safetensors"
 
 @dataclass(frozen=True)
 class CheckpointResult:
-    """What one checkpoint says: all that an analysis needs of it, from one pass.
+    """What is found at one checkpoint: all that an analysis needs of it, from one pass.
 
     Attributes:
         link: of the chain.

@@ -34,12 +34,19 @@ from saetrack.utils.files import content_hash
 log = logging.getLogger(__name__)
 
 # Of the random directions that give the chance level of a match.
-CONTROL_SEED = 0
+RANDOM_DIRECTIONS_SEED = 0
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One registered SAE of a comparison."""
+class ComparedSAE:
+    """One registered SAE of a comparison.
+
+    Attributes:
+        kind: `link` or `conventional`.
+        chain: that it is a link of.
+        link: of that chain.
+        version: in the chain's registered model.
+    """
 
     kind: str
     chain: Chain
@@ -47,8 +54,8 @@ class Entry:
     version: int
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Its checkpoint and seed."""
+    def checkpoint_and_seed(self) -> tuple[int, int]:
+        """Index of its checkpoint, and seed: what an SAE of either kind shares with its partner."""
         return self.link.checkpoint.checkpoint_index, self.chain.config.seed
 
 
@@ -56,25 +63,33 @@ class Entry:
 class Comparison:
     """What is compared: the SAEs of one layer, each by registered version."""
 
-    entries: tuple[Entry, ...]
+    saes: tuple[ComparedSAE, ...]
 
     @property
-    def identity(self) -> str:
-        """Hash of the SAEs that are compared."""
-        return content_hash(sorted([entry.kind, entry.link.identity] for entry in self.entries))
+    def content_hash(self) -> str:
+        """Of the SAEs that are compared."""
+        return content_hash(sorted([sae.kind, sae.link.identity] for sae in self.saes))
 
     @property
     def versions(self) -> dict[str, list[int]]:
         """The versions that are read, by registered model."""
         read: dict[str, list[int]] = {}
-        for entry in self.entries:
-            read.setdefault(entry.chain.name, []).append(entry.version)
+        for sae in self.saes:
+            read.setdefault(sae.chain.name, []).append(sae.version)
         return read
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a comparison found, as tables."""
+class ComparisonTables:
+    """What a comparison measured.
+
+    Attributes:
+        curves: every held-out evaluation of every SAE.
+        pairs: each conventional SAE beside its link.
+        summary: means and spread over seeds.
+        matching: one row per two SAEs whose features were matched.
+        cosines: one row per two matched features.
+    """
 
     curves: pd.DataFrame
     pairs: pd.DataFrame
@@ -106,28 +121,28 @@ class Findings:
         matching_figure(self.cosines, self.matching, title, folder / "matching")
 
 
-def gather(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> Comparison:
+def compared_saes(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> Comparison:
     """The links of chains that stand beside conventional SAEs, and these; all of one layer."""
-    entries = [
-        Entry("conventional", chain, link, version)
+    saes = [
+        ComparedSAE("conventional", chain, link, version)
         for chain in conventional
         for link, version in _registered(registry, chain)
     ]
-    places = {entry.place for entry in entries}
+    wanted = {sae.checkpoint_and_seed for sae in saes}
     for chain in chains:
         for link, version in _registered(registry, chain):
-            entry = Entry("link", chain, link, version)
-            if entry.place in places:
-                entries.append(entry)
-    return Comparison(tuple(entries))
+            sae = ComparedSAE("link", chain, link, version)
+            if sae.checkpoint_and_seed in wanted:
+                saes.append(sae)
+    return Comparison(tuple(saes))
 
 
-def examine(registry: Registry, comparison: Comparison) -> Findings:
+def comparison_tables(registry: Registry, comparison: Comparison) -> ComparisonTables:
     """Pull what is compared, by version, and measure it."""
-    curves = pd.concat([_curve(registry, entry) for entry in comparison.entries], ignore_index=True)
+    curves = pd.concat([_curve(registry, sae) for sae in comparison.saes], ignore_index=True)
     pairs = compare(curves)
     matchings = _match(registry, comparison)
-    return Findings(
+    return ComparisonTables(
         curves, pairs, summarise(pairs), matching_table(matchings), cosine_table(matchings)
     )
 
@@ -137,47 +152,54 @@ def _registered(registry: Registry, chain: Chain) -> list[tuple[Link, int]]:
     return [(link, versions[link.identity]) for link in chain.links if link.identity in versions]
 
 
-def _curve(registry: Registry, entry: Entry) -> pd.DataFrame:
-    history = registry.history(entry.chain.name, entry.version)
+def _curve(registry: Registry, sae: ComparedSAE) -> pd.DataFrame:
+    history = registry.history(sae.chain.name, sae.version)
     return history.reindex(columns=["tokens", "train_s", *METRICS]).assign(
-        kind=entry.kind,
-        seed=entry.chain.config.seed,
-        lm_step=entry.link.checkpoint.lm_step,
-        checkpoint_index=entry.link.checkpoint.checkpoint_index,
+        kind=sae.kind,
+        seed=sae.chain.config.seed,
+        lm_step=sae.link.checkpoint.lm_step,
+        checkpoint_index=sae.link.checkpoint.checkpoint_index,
     )[COLUMNS]
 
 
 def _match(registry: Registry, comparison: Comparison) -> dict[Pairing, Matching]:
-    """Link with conventional SAE, conventional SAEs of two seeds, and the chance level."""
-    pulled: dict[tuple[str, int, int], PulledLink] = {
-        (entry.kind, *entry.place): registry.pull(entry.chain.name, version=entry.version)
-        for entry in comparison.entries
-    }
-    lm_steps = {e.place[0]: e.link.checkpoint.lm_step for e in comparison.entries}
-    # A link from scratch is a conventional SAE itself: there is nothing to match it with.
-    own_yardsticks = {
-        entry.place
-        for entry in comparison.entries
-        if entry.kind == "link" and entry.link.parent_identity is None
-    }
+    """The SAEs of each checkpoint, which are in memory together."""
+    by_checkpoint: dict[int, list[ComparedSAE]] = {}
+    for sae in comparison.saes:
+        by_checkpoint.setdefault(sae.link.checkpoint.checkpoint_index, []).append(sae)
     found: dict[Pairing, Matching] = {}
-    for index, lm_step in sorted(lm_steps.items()):
-        seeds = sorted(seed for kind, at, seed in pulled if (kind, at) == ("conventional", index))
-        for seed in seeds:
-            conventional = pulled["conventional", index, seed]
-            if (index, seed) not in own_yardsticks:
-                link = pulled["link", index, seed]
-                pairing = Pairing(lm_step, "link_conventional", str(seed))
-                found[pairing] = _match_pulled(link, conventional)
-            pairing = Pairing(lm_step, "random_directions", str(seed))
-            found[pairing] = match_random(
-                conventional.sae, conventional.feature_density, CONTROL_SEED
-            )
-        for one, other in combinations(seeds, 2):
-            pairing = Pairing(lm_step, "conventional_seeds", f"{one}, {other}")
-            found[pairing] = _match_pulled(
-                pulled["conventional", index, one], pulled["conventional", index, other]
-            )
+    for _, saes in sorted(by_checkpoint.items()):
+        found |= _match_at_checkpoint(registry, saes)
+    return found
+
+
+def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pairing, Matching]:
+    """Link with conventional SAE, conventional SAEs of two seeds, and the chance level."""
+    pulled = {
+        (sae.kind, sae.chain.config.seed): registry.pull(sae.chain.name, version=sae.version)
+        for sae in saes
+    }
+    lm_step = saes[0].link.checkpoint.lm_step
+    # A link from scratch is a conventional SAE itself: there is nothing to match it with.
+    same_as_conventional = {
+        sae.chain.config.seed
+        for sae in saes
+        if sae.kind == "link" and sae.link.parent_identity is None
+    }
+    seeds = sorted(seed for kind, seed in pulled if kind == "conventional")
+    found: dict[Pairing, Matching] = {}
+    for seed in seeds:
+        conventional = pulled["conventional", seed]
+        if seed not in same_as_conventional:
+            pairing = Pairing(lm_step, "link_conventional", str(seed))
+            found[pairing] = _match_pulled(pulled["link", seed], conventional)
+        pairing = Pairing(lm_step, "random_directions", str(seed))
+        found[pairing] = match_random(
+            conventional.sae, conventional.feature_density, RANDOM_DIRECTIONS_SEED
+        )
+    for left, right in combinations(seeds, 2):
+        pairing = Pairing(lm_step, "conventional_seeds", f"{left}, {right}")
+        found[pairing] = _match_pulled(pulled["conventional", left], pulled["conventional", right])
     return found
 
 
@@ -193,24 +215,24 @@ def compare_chains(registry: Registry, chains: list[Chain], conventional: list[C
     Returns:
         What was found, in a line.
     """
-    comparison = gather(registry, chains, conventional)
-    chain = comparison.entries[0].chain
-    seeds = sorted({entry.chain.config.seed for entry in comparison.entries})
+    comparison = compared_saes(registry, chains, conventional)
+    chain = comparison.saes[0].chain
+    seeds = sorted({sae.chain.config.seed for sae in comparison.saes})
     title = f"compare · {chain.lm_name} L{chain.layer} · {len(seeds)} seeds"
-    if not registry.reports.has(chain.lm_name, comparison.identity):
-        findings = examine(registry, comparison)
-        log.info("\n%s\n", comparison_report(findings.summary, title))
-        log.info("\n%s\n", matching_report(findings.matching, "matched features"))
+    if not registry.reports.has(chain.lm_name, comparison.content_hash):
+        tables = comparison_tables(registry, comparison)
+        log.info("\n%s\n", comparison_report(tables.summary, title))
+        log.info("\n%s\n", matching_report(tables.matching, "matched features"))
         with tempfile.TemporaryDirectory() as folder:
-            findings.write(Path(folder), f"{chain.lm_name} {chain.hook_name}")
+            tables.write(Path(folder), f"{chain.lm_name} {chain.hook_name}")
             registry.reports.log(
                 chain.lm_name,
                 title,
                 Path(folder),
-                metrics=findings.metrics(),
+                metrics=tables.metrics(),
                 facts={
                     "kind": "comparison",
-                    "identity": comparison.identity,
+                    "identity": comparison.content_hash,
                     "layer": chain.layer,
                     "hook_name": chain.hook_name,
                     "seeds": seeds,

@@ -1,4 +1,4 @@
-"""What an analysis and a comparison ask of registered chains."""
+"""The parameters of an analysis and of a comparison of registered chains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 
 class CompareConfig(Frozen):
-    """A chain held against conventionally trained SAEs (appendix I.1), over several seeds."""
+    """A chain compared with conventionally trained SAEs (appendix I.1), over several seeds."""
 
     track: TrackConfig
     checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
@@ -66,7 +66,7 @@ class CompareConfig(Frozen):
 
 
 class ControlChain(Frozen):
-    """A chain to hold another one's drift against.
+    """A chain with whose drift that of the analysed chain is compared.
 
     `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
     random); a `replicate` should show the same (another seed, the reverse chain).
@@ -77,7 +77,7 @@ class ControlChain(Frozen):
 
 
 class AnalyzeConfig(Frozen):
-    """What is looked at in a registered chain. Trains nothing."""
+    """How a registered chain is analysed. Trains nothing."""
 
     chain: str | None = Field(default=None, description="name of a registered chain; or give track")
     track: TrackConfig | None = Field(

@@ -1,4 +1,4 @@
-"""A chain's features matched with those of its controls, where both are in memory anyway."""
+"""A chain's features matched with those of its controls, while the shared checkpoint is loaded."""
 
 from __future__ import annotations
 

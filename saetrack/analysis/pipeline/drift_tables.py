@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.drift.controls import ControlDrift, drift_after_formation, hold_against
+from saetrack.analysis.drift.controls import (
+    ControlDrift,
+    compare_with_controls,
+    drift_after_formation,
+)
 from saetrack.analysis.drift.histograms import histogram_table
 from saetrack.analysis.drift.measure import Drift, feature_table, measure_drift, quantile_table
 from saetrack.analysis.drift.trajectories import choose_features, collect_rows, trajectory_table
@@ -97,7 +101,7 @@ def _beside_controls(
     if not bands:
         return {}
     noise = next((band.quantiles for band in bands if band.role == "noise"), None)
-    held = hold_against(of_chain, bands)
+    held = compare_with_controls(of_chain, bands)
     after = drift_after_formation(drift, formed, noise)
     return {
         "drift_beside_controls": held,

@@ -1,4 +1,4 @@
-"""What one checkpoint's LM and SAE make of the analysis split: all features in one pass.
+"""One pass of a checkpoint's LM and SAE over the analysis split, for all features at once.
 
 Nothing is kept but what the collectors keep: top contexts, samples, the activations at chosen
 datapoints. So a pass costs the same however many features are looked at.

@@ -1,8 +1,8 @@
-"""A chain's checkpoints in memory: each LM is loaded, and each link pulled, as seldom as can be.
+"""A chain's checkpoints in memory: each LM is loaded, and each link pulled, as rarely as possible.
 
 The checkpoint that was loaded last stays until another is asked for: passes that follow each other
 over one checkpoint share it. Two things stay longer: the final link, which is needed when
-datapoints are chosen and again at the end, and the weights of the last LM that was read, with which
+datapoints are chosen and again at the end, and the weights of the last LM that was read, to which
 those of the next one are compared.
 """
 

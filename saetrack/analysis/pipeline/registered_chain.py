@@ -1,4 +1,4 @@
-"""Registered chains that are looked at, and how their checkpoints are opened."""
+"""Registered chains that are analysed, and how their checkpoints are opened."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class RegisteredChain:
 
 
 def decoder_link(link: Link, pulled: PulledLink) -> DecoderLink:
-    """Of a link that was pulled the part that drift is measured on."""
+    """The decoder rows and densities of a pulled link, on which drift is measured."""
     checkpoint = link.checkpoint
     W_dec = pulled.sae.W_dec.detach()
     return DecoderLink(
@@ -157,7 +157,7 @@ def controls_of(
 
 
 def _chains(named: TrackConfig | str, settings: Settings) -> list[tuple[Prepared, Chain]]:
-    """Those of a track, or the one of a name."""
+    """The chains of a track, or the chain of a name."""
     if isinstance(named, TrackConfig):
         ready = prepare(named, settings)
         return [(ready, chain) for chain in ready.track.chains]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from saetrack.analysis.comparison.side_by_side import summary_table
 from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, TABLES
-from saetrack.analysis.figures.matching import identity_figure
+from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.figures.side_by_side import Kind, side_by_side_figure
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
@@ -100,12 +100,12 @@ def _write(
         )
     ]
     if len(tables["pairs"]):
-        identity_figure(tables["pairs"], setting, figures / "identity")
+        matched_features_figure(tables["pairs"], setting, figures / "matched_features")
         sections.append(
             Section(
                 "The same features elsewhere",
                 "Matched one to one, by the correlation of their activations between layers.",
-                [figures / "identity.png"],
+                [figures / "matched_features.png"],
                 {"matched features": tables["matching"]},
             )
         )

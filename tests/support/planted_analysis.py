@@ -1,4 +1,4 @@
-"""The analysis of a nano chain that several tests run."""
+"""An analysis of the nano chain, small enough for seconds; what stands in for UMAP in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STILL: dict[str, Any] = {
         {"first": 5, "last": 5, "tokens": 4_096, "repeat": 3},
     ],
 }
-NANO_ANALYSIS: dict[str, Any] = {
+QUESTIONS: dict[str, Any] = {
     "track": NANO_TRACK,
     "controls": {
         "stands still": {"role": "noise", "track": STILL},
@@ -30,7 +30,6 @@ NANO_ANALYSIS: dict[str, Any] = {
 
 
 def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) -> pd.DataFrame:
-    """In place of a projection, which compiles for half a minute."""
     return pd.DataFrame(
         [
             {

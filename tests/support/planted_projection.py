@@ -1,4 +1,7 @@
-"""Features that lie apart more and more, and their projections: `python -m` writes these as CSV."""
+"""Datapoints of features that lie apart more and more; their projection in a process of its own.
+
+`python -m tests.support.planted_projection` projects them into the folder where it runs.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,24 @@ def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame
     return checkpoints, FollowedSets(np.arange(7) * 3, np.arange(175).reshape(7, 25)), features
 
 
-def write_projections() -> None:
-    """Into this folder: both fits of two checkpoints, and the first checkpoint once more."""
+def planted_layout(fit: str) -> pd.DataFrame:
+    """A table as `project` gives it: features as clouds that draw together."""
+    checkpoints, followed, _ = planted_points()
+    directions = torch.randn(16, 2, generator=torch.Generator().manual_seed(3))
+    of_set, datapoint = np.nonzero(followed.points >= 0)
+    parts = [
+        pd.DataFrame(
+            {"fit": fit, "checkpoint_index": point.checkpoint_index, "lm_step": point.lm_step}
+            | {"feature": followed.features[of_set], "datapoint": datapoint}
+            | dict(zip("uv", (point.x @ directions).numpy().T, strict=True))
+        )
+        for point in checkpoints
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def projected() -> None:
+    """In a process of its own, without the compiler, which takes longer than the layout."""
     checkpoints, followed, _ = planted_points()
     few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
     settings = Projection(n_neighbors=5, n_epochs=30)
@@ -41,4 +60,4 @@ def write_projections() -> None:
 
 
 if __name__ == "__main__":
-    write_projections()
+    projected()
