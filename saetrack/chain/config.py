@@ -75,7 +75,13 @@ class Piece(Frozen):
 
 
 class TrackConfig(Frozen):
-    """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints."""
+    """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints.
+
+    Example:
+        >>> first = {"first": 0, "last": 0, "tokens": 8192}
+        >>> TrackConfig(model="nano", layers=[1], d_sae=64, schedule=[first]).direction
+        'conventional'
+    """
 
     model: str = Field(
         description="a name of the catalogue, such as pythia-410m-deduped (`saetrack families` "

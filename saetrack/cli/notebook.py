@@ -9,7 +9,7 @@ from saetrack.analysis.pipeline.analyze import analyze_chains
 from saetrack.analysis.pipeline.chain_view import ChainView
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.chain.config import TrackConfig, load_config
-from saetrack.chain.presets import load_preset
+from saetrack.chain.presets import load_preset, merge
 from saetrack.training.loop import train_missing
 from saetrack.utils.settings import Settings, load_settings
 
@@ -79,4 +79,4 @@ def _values(
 ) -> dict[str, Any]:
     if isinstance(given, str):
         return load_preset(kind, given, changes)
-    return load_preset(kind, None, {**given, **(changes or {})})
+    return load_preset(kind, None, merge(given, changes or {}))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from saetrack.chain.presets import load_preset, parse_changes
 from saetrack.cli.options import AsJson, Changes, TrackName
-from saetrack.cli.terminal import say
+from saetrack.cli.terminal import log_to_stderr, say
 
 if TYPE_CHECKING:
     from saetrack.chain.config import TrackConfig
@@ -25,6 +25,7 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     saetrack plan my.yaml --set d_sae=8192
     ```
     """
+    log_to_stderr(quiet=True, verbose=False)
     values = load_preset("track", name, parse_changes(changes or []))
     from saetrack.chain.config import load_config
     from saetrack.utils.settings import load_settings

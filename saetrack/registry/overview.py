@@ -54,3 +54,32 @@ def _planned(track: dict[str, Any] | None) -> float:
         return TrackConfig.model_validate(track).planned_links or float("nan")
     except ValidationError:  # of another release
         return float("nan")
+
+
+def registered_links(
+    versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]], config: TrackConfig
+) -> int:
+    """How many links are registered of the chains of a track's very parameters.
+
+    Args:
+        versions: of all chains.
+        tracks: the track parameters of each chain, by its name.
+        config: of the track.
+    """
+    own = {"layers", "save_every_tokens", "follow_s"}  # no part of what a chain is
+    wanted = config.model_dump(mode="json", exclude=own)
+    names = set()
+    for name, track in tracks.items():
+        try:
+            found = TrackConfig.model_validate(track)
+        except ValidationError:  # of another release
+            continue
+        if found.model_dump(mode="json", exclude=own) == wanted:
+            names.add(name)
+    return len(
+        {
+            version.tags["identity"]
+            for version in versions
+            if version.name in names and int(version.tags["layer"]) in config.layers
+        }
+    )

@@ -22,7 +22,7 @@ from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.overview import chains_table
+from saetrack.registry.overview import chains_table, registered_links
 from saetrack.registry.received import ReceivedLink, read_link, require_no_paths
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.warm_start import Parent
@@ -71,6 +71,11 @@ class Registry:
 
     Attributes:
         imported: SAEs from elsewhere, from which chains can start.
+
+    Example:
+        >>> from saetrack import Settings
+        >>> Registry(Settings()).chain_names()[0].startswith("nano.L1.forward.s0.")
+        True
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -255,21 +260,7 @@ class Registry:
 
     def registered_links(self, config: TrackConfig) -> int:
         """How many links are registered of the chains of a track's very parameters."""
-        own = {"layers", "save_every_tokens", "follow_s"}
-        wanted = config.model_dump(mode="json", exclude=own)
-        names = {
-            name
-            for name, track in self._runs.tracks().items()
-            if (found := _validated(track)) is not None
-            and found.model_dump(mode="json", exclude=own) == wanted
-        }
-        return len(
-            {
-                version.tags["identity"]
-                for version in self._versions.of_chains()
-                if version.name in names and int(version.tags["layer"]) in config.layers
-            }
-        )
+        return registered_links(self._versions.of_chains(), self._runs.tracks(), config)
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
@@ -341,10 +332,3 @@ class Registry:
             return read_link(folder, version.tags)
         except (OSError, ValueError) as error:
             raise UserError(f"{name}: {first_line(error)}") from None
-
-
-def _validated(track: dict[str, Any]) -> TrackConfig | None:
-    try:
-        return load_config(track)
-    except UserError:  # of another release
-        return None

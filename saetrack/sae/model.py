@@ -21,6 +21,11 @@ class SAE(nn.Module):
 
     Where several ranks train one dictionary, `d_sae` and the weights are this rank's share, and
     `decode` sums over all.
+
+    Example:
+        >>> sae = SAE(d_in=4, d_sae=8)
+        >>> tuple(sae.W_dec.shape)
+        (8, 4)
     """
 
     W_enc: Float[Tensor, "d_in d_sae"]

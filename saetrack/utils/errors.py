@@ -9,7 +9,15 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake of the user's. Its text is one line: the field, the value, what is allowed."""
+    """A mistake of the user's. Its text is one line: the field, the value, what is allowed.
+
+    Example:
+        >>> try:
+        ...     raise UserError("seed=-1: must be 0 or more")
+        ... except UserError as error:
+        ...     print(error)
+        seed=-1: must be 0 or more
+    """
 
 
 def one_line(error: ValidationError) -> str:

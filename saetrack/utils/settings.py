@@ -17,7 +17,12 @@ TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
 
 class Settings(BaseSettings):
-    """Read from `SAETRACK_*` environment variables and `.env`; see `load_settings`."""
+    """Read from `SAETRACK_*` environment variables and `.env`; see `load_settings`.
+
+    Example:
+        >>> Settings(device="cpu").device
+        'cpu'
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", extra="forbid", frozen=True, hide_input_in_errors=False

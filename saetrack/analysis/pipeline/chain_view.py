@@ -159,9 +159,9 @@ def open_chain(name: str, settings: Settings | None = None) -> ChainView:
         UserError: no registry answers, or there is not one such chain.
 
     Example:
-        >>> chain = open_chain("nano.L1.forward")
+        >>> chain = open_chain("nano.L1.forward.s0")
         >>> chain.table()["lm_step"].tolist()
-        [0, 2, 8]
+        [0, 1, 4, 16]
     """
     settings = settings or load_settings()
     registry = Registry(settings)
@@ -172,8 +172,8 @@ def chains(settings: Settings | None = None) -> pd.DataFrame:
     """One row per registered chain, the one that grew last first.
 
     Example:
-        >>> chains()["name"].str.startswith("nano.L1.forward").any()
-        True
+        >>> chains()[["lm", "layer", "direction", "planned"]].iloc[-1].tolist()
+        ['nano', '1', 'forward', 4.0]
     """
     return Registry(settings or load_settings()).chains()
 
