@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
 from saetrack.registry.views import add_views, has_views, view_addresses
-from saetrack.utils.machine import machine_name
+from saetrack.utils.files import content_hash, write_atomically
 from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ CHAIN_NOTE = (
     "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
     "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
 )
-MACHINE = "machine"
 STANDING = "chain_run"  # tag of the chain's model
 NO_CURVES = {"link", "checkpoint_index", "tokens", "version"}
 
@@ -50,14 +50,14 @@ class ChainRuns:
         tags = {
             "kind": "chain",
             "chain": chain.name,
-            MACHINE: machine_name(),
             "mlflow.note.content": CHAIN_NOTE,
             **as_tags(chain_facts(chain)),
         }
+        track = chain.config.model_dump(mode="json")
+        begun = json.dumps(_folders(track)).encode()
+        write_atomically(self._begun(chain.name), begun)
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
-        self._client.log_batch(
-            run.info.run_id, params=as_params(chain.config.model_dump(mode="json"))
-        )
+        self._client.log_batch(run.info.run_id, params=as_params(track))
         return self._agree(chain, run)
 
     def _agree(self, chain: Chain, ours: Run) -> Run:
@@ -104,13 +104,16 @@ class ChainRuns:
         )
         return {run.data.tags["chain"]: current_names(from_params(run.data.params)) for run in runs}
 
-    def is_ours(self, chain_name: str) -> bool:
-        """Whether this machine has begun a chain."""
-        experiments = [found.experiment_id for found in self._client.search_experiments()]
-        runs = self._client.search_runs(
-            experiments, f"tags.kind = 'chain' and tags.chain = '{chain_name}'"
-        )
-        return any(run.data.tags.get(MACHINE) == machine_name() for run in runs)
+    def was_begun_here(self, chain_name: str, track: dict[str, Any]) -> bool:
+        """Whether a track's folders are those with which this machine began a chain.
+
+        The registry is not asked: whoever can write to it must not make this machine read a folder.
+        """
+        path = self._begun(chain_name)
+        return path.exists() and json.loads(path.read_text()) == _folders(track)
+
+    def _begun(self, chain_name: str) -> Path:
+        return self._settings.cache_dir / "begun" / f"{content_hash(chain_name)[:32]}.json"
 
     def _find(self, experiment_id: str, chain: Chain) -> list[Run]:
         condition = f"tags.kind = 'chain' and tags.chain = '{chain.name}'"
@@ -188,3 +191,9 @@ class ChainRuns:
             open_still = link_run.info.status != "FINISHED" and not is_alive(link_run)
             if open_still and link_run.data.tags["identity"] in versions:
                 self._client.set_terminated(link_run.info.run_id)
+
+
+def _folders(track: dict[str, Any]) -> list[Any]:
+    """What of a track's parameters may be a path."""
+    corpus = track.get("corpus")
+    return [track.get("model"), corpus.get("dataset") if isinstance(corpus, dict) else None]

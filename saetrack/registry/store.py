@@ -252,7 +252,7 @@ class Registry:
         track, layer = self.track_of(chain_name)
         values = {**track, "layers": [layer]}
         try:
-            if not self._runs.is_ours(chain_name):
+            if not self._runs.was_begun_here(chain_name, track):
                 require_no_paths(values)
             return load_config(values)
         except UserError as error:

@@ -63,7 +63,7 @@ class Source:
         folders = {self.folder(checkpoint): checkpoint for checkpoint in self.checkpoints()}
         there = {path for path in self.cache.glob("checkpoints/*/*") if path.is_dir()}
         assert there <= folders.keys(), "no drafts"
-        assert not any(store.damaged_files(folder) for folder in there)
+        assert not any(store.damaged_files(folder, CHECKPOINT) for folder in there)
         return sorted(folders[folder].lm_step for folder in there)
 
 
