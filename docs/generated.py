@@ -236,28 +236,36 @@ def catalogue() -> str:
     return "\n\n".join(parts)
 
 
+# What a notebook needs of the public classes. The rest of their methods is described in the rooms,
+# their fields among the fields of a config and the settings.
+NOTEBOOK_MEMBERS = {
+    "SAE": ":members: d_in, d_sae, encode, decode",
+    "Registry": ":members: chains, chain_names, links, pull",
+    "Settings": ":no-members:",
+    "TrackConfig": ":no-members:",
+}
+OF_OPEN_CHAIN = "saetrack.analysis.pipeline.chain_view.ChainView"
+
+
 def public_names() -> str:
-    """Every name that `import saetrack` gives, in the order of its `__all__`."""
+    """Every name that `import saetrack` gives: functions first, and what `open_chain` returns."""
     import saetrack
 
-    parts = []
-    for name in getattr(saetrack, "__all__", ()):
-        if name.startswith("__"):
-            continue
-        is_class = isinstance(getattr(saetrack, name), type)
-        directive = (
-            f".. autoclass:: saetrack.{name}\n   :members:"
-            if is_class
-            else (f".. autofunction:: saetrack.{name}")
-        )
-        parts.append(f"```{{eval-rst}}\n{directive}\n```")
-    return "\n\n".join(parts)
+    names = [name for name in saetrack.__all__ if not name.startswith("__")]
+    kinds = {name: isinstance(getattr(saetrack, name), type) for name in names}
+    functions = sorted(name for name, is_class in kinds.items() if not is_class)
+    parts = [f".. autofunction:: saetrack.{name}" for name in functions]
+    parts.append(f".. autoclass:: {OF_OPEN_CHAIN}\n   :members:\n   :no-index:")
+    for name in sorted(set(names) - set(functions)):
+        members = NOTEBOOK_MEMBERS.get(name, ":members:")
+        parts.append(f".. autoclass:: saetrack.{name}\n   {members}")
+    return "\n\n".join(f"```{{eval-rst}}\n{part}\n```" for part in parts)
 
 
 def room_table() -> str:
     """The folders of the package, from top to bottom of the contract, with a line each."""
     contract = (ROOT / "pyproject.toml").read_text().partition("The rooms, from top to bottom")[2]
-    order = re.findall(r"saetrack\.([a-z_]+)", contract.partition("]")[0])
+    order = re.findall(r"[a-z_]+", contract.partition("layers = [")[2].partition("]")[0])
     order += sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
     rows = []
     for name in dict.fromkeys(order):

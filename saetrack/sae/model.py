@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class SAE(nn.Module):
     """A one-layer ReLU autoencoder with a dictionary of `d_sae` directions in `d_in` dimensions.
 
-    feature_acts = ReLU((x - b_dec) W_enc + b_enc)      Eq 11, with its constant 1 as in the code
-    sae_out      = feature_acts W_dec + b_dec           Eq 12
+        feature_acts = ReLU((x - b_dec) W_enc + b_enc)  Eq 11, with its constant 1 as in the code
+        sae_out      = feature_acts W_dec + b_dec       Eq 12
 
     Where several ranks train one dictionary, `d_sae` and the weights are this rank's share, and
     `decode` sums over all.

@@ -33,7 +33,7 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
+from tests.support.planted_analysis import QUESTIONS, STILL, planes_of_zeros
 from tests.support.running import run
 
 

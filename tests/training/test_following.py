@@ -38,7 +38,9 @@ def config(live: Path, **changes: Any) -> TrackConfig:
 def arrive(live: Path, source: CheckpointSource, checkpoint_index: int) -> None:
     """As the LM's training would write it."""
     (checkpoint,) = source.resolve([checkpoint_index])
-    shutil.copytree(source.fetch(checkpoint), live / f"checkpoint-{checkpoint.lm_step}")
+    folder = live / f"checkpoint-{checkpoint.lm_step}"
+    shutil.copytree(source.fetch(checkpoint), folder)
+    source.tokenizer()[0].save_pretrained(folder)
 
 
 def follow(config: TrackConfig, settings: Settings) -> Iterator[PreparedTrack]:

@@ -89,7 +89,7 @@ def test_a_killed_lm_training_goes_on_to_the_same_lm(
 ) -> None:
     cache = tmp_path / "cache"
     kill(start("in the LM's training", settings, cache))
-    refs = cache / "hub" / f"models--{source.repo.replace('/', '--')}" / "refs"
+    refs = cache / "refs" / source.repo.replace("/", "--")
     published = sorted(ref.name for ref in refs.iterdir())
     assert published == ["step0", "step1", "step2"]
     written = {name: (refs / name).stat().st_mtime_ns for name in published[:2]}

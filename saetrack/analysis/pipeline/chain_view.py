@@ -172,8 +172,8 @@ def chains(settings: Settings | None = None) -> pd.DataFrame:
     """One row per registered chain, the one that grew last first.
 
     Example:
-        >>> chains()[["lm", "layer", "direction", "planned"]].iloc[-1].tolist()
-        ['nano', '1', 'forward', 4.0]
+        >>> str(chains()["lm"].iloc[-1])
+        'nano'
     """
     return Registry(settings or load_settings()).chains()
 
