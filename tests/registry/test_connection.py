@@ -31,11 +31,15 @@ def test_processes_that_come_first_together_make_the_tables_once(tmp_path: Path)
         )
         for _ in range(2)
     ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    start.touch()
-    for process in processes:
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        start.touch()
+        for process in processes:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+    finally:  # none may wait for a start that does not come
+        for process in processes:
+            process.kill()
     assert [found.name for found in MlflowClient(uri).search_experiments()] == ["Default"]
