@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from saetrack.lm.catalog.architectures import hook_layer
 from saetrack.lm.catalog.models import ModelSpec
 
-# Up to so many links: more checkpoints are passed over with a stride.
-MOST_LINKS = 30
+# With more checkpoints than this, the config strides over them.
+MAX_LINKS = 30
 # LMs up to this width learn with the budgets and rates of the embedded one.
 SMALL_D_MODEL = 256
 
@@ -92,9 +92,9 @@ def _pieces(n_checkpoints: int, budget: _Budget) -> list[str]:
     """The first checkpoint from scratch, then evenly to the last one or close to it."""
     pieces = [f"{{first: 0, last: 0, tokens: {budget.first_tokens}}}"]
     if n_checkpoints > 1:
-        stride = -(-(n_checkpoints - 1) // (MOST_LINKS - 1))
+        stride = -(-(n_checkpoints - 1) // (MAX_LINKS - 1))
         last = n_checkpoints - 1
         first = 1 + (last - 1) % stride
-        step = f", stride: {stride}" if stride > 1 else ""
-        pieces.append(f"{{first: {first}, last: {last}{step}, tokens: {budget.later_tokens}}}")
+        strided = f", stride: {stride}" if stride > 1 else ""
+        pieces.append(f"{{first: {first}, last: {last}{strided}, tokens: {budget.later_tokens}}}")
     return pieces

@@ -1,1 +1,1 @@
-"""Sparse autoencoders: the model, its objective, one training step, one link's training loop."""
+"""Sparse autoencoders: the model, its loss, one training step, the training of one checkpoint."""

@@ -1,4 +1,4 @@
-"""Adam whose state can be brought forward a few features at a time."""
+"""Adam that updates some features of a dictionary at a time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ALL = slice(None)
 class Adam:
     """Adam (Kingma and Ba 2015) without weight decay over the parameters of one SAE.
 
-    torch's optimisers take whole gradients. Here a step is begun once and each block of features
-    updated when its gradient is there, while that is still in the processor's cache: no gradient of
-    the size of the dictionary ever exists.
+    torch's optimisers take whole gradients. Here each block of features is updated as soon as its
+    gradient is known, while that is still in the processor's cache: no gradient of the size of the
+    dictionary ever exists.
 
     Attributes:
         done_steps: steps begun so far.
@@ -44,19 +44,19 @@ class Adam:
         self._learning_rate = 0.0
 
     def begin_step(self, learning_rate: float) -> None:
-        """The next step; every row of every parameter is to be updated once in it."""
+        """Begin the next step, in which every row of every parameter must be updated once."""
         self.done_steps += 1
         self._learning_rate = learning_rate
 
     def scales(self) -> tuple[float, float]:
-        """Of this step: the learning rate over the first bias correction, the second's root."""
+        """This step's learning rate over its first bias correction; the root of the second."""
         first, second = 1 - BETA1**self.done_steps, 1 - BETA2**self.done_steps
         return self._learning_rate / first, second**0.5
 
     def update(self, name: str, gradient: Tensor, rows: slice = ALL) -> None:
         """Update some rows of a parameter with their gradient."""
         parameter = self.parameters[name][rows]
-        # The library counts the step itself, and wants the count where the parameter is.
+        # torch counts this step itself, and expects the count on the parameter's device.
         before = torch.full((), float(self.done_steps - 1), device=parameter.device)
         adam(
             [parameter],
@@ -76,17 +76,17 @@ class Adam:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """The moments as `parameter.moment`, in the parameters' own shapes, and the step count."""
+        """The moments, named `parameter.moment` and shaped as in the SAE, and the step count."""
         tensors = {}
         for name in self.parameters:
-            for moment, of in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
-                tensors[f"{name}.{moment}"] = of[name].T if name == "W_enc" else of[name]
+            for moment, values in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
+                tensors[f"{name}.{moment}"] = values[name].T if name == "W_enc" else values[name]
         return {**tensors, "adam_steps": torch.tensor(self.done_steps)}
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on with another's `state`."""
+        """Go on from a `state`."""
         for name in self.parameters:
-            for moment, of in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
+            for moment, values in (("exp_avg", self.exp_avg), ("exp_avg_sq", self.exp_avg_sq)):
                 saved = tensors[f"{name}.{moment}"]
-                of[name].copy_(saved.T if name == "W_enc" else saved)
+                values[name].copy_(saved.T if name == "W_enc" else saved)
         self.done_steps = int(tensors["adam_steps"])

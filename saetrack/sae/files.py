@@ -1,7 +1,7 @@
-"""An SAE on disk: safetensors and JSON, nothing that runs code when it is read.
+"""An SAE on disk: safetensors and JSON, formats that run no code when they are read.
 
-Files may come from anyone. What is read is compared with what it must be, header first, so that no
-false number in a JSON file, and no false shape, allocates memory.
+Files may come from anyone. Names, shapes and types in a file's header are checked before its
+tensors are read, so that a wrong number in a file cannot make this process allocate memory.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def load_sae(folder: Path) -> tuple[SAE, dict[str, Any]]:
     """Read an SAE and its `cfg.json`.
 
     Raises:
-        ValueError: in one line that begins with a file's name: it is not JSON or safetensors, or
-            tensors are missing, too many, of another shape than `cfg.json` says, or not finite.
+        ValueError: in one line that begins with a file's name: it is not JSON or safetensors, a
+            tensor is missing, unknown or not finite, or its shape is not that of `cfg.json`.
     """
     cfg = load_cfg(folder / CONFIG_FILE)
     d_in, d_sae = _size(cfg, "d_in"), _size(cfg, "d_sae")
@@ -56,7 +56,7 @@ def load_cfg(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ValueError: it is none, or larger than any that is written here.
+        ValueError: it is not a JSON object, or larger than any that is written here.
     """
     if path.stat().st_size > CONFIG_BYTES:
         raise ValueError(f"{path.name}: larger than {CONFIG_BYTES:,} bytes")
@@ -82,14 +82,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def load_tensors(path: Path, shapes: Shapes) -> dict[str, Tensor]:
-    """Read named float32 tensors; one without dimensions is an int64 count.
+    """Read named float32 tensors.
 
     Args:
         path: of a safetensors file.
         shapes: of all tensors that the file must hold.
 
     Raises:
-        ValueError: it holds others, or values that are not finite, or is no safetensors file.
+        ValueError: it is not a safetensors file, holds tensors of other names or shapes, or values
+            that are not finite.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -104,16 +105,16 @@ def load_tensors(path: Path, shapes: Shapes) -> dict[str, Tensor]:
 
 
 def _require_shapes(file: Any, shapes: Shapes) -> None:
-    """Compare a file's header with what it must be; reads no tensor."""
-    if other := set(file.keys()) ^ shapes.keys():
-        raise ValueError(f"must hold {', '.join(sorted(shapes))}; differs in {min(other)[:80]!r}")
+    """Check a file's header; reads no tensor."""
+    if differing := set(file.keys()) ^ shapes.keys():
+        raise ValueError(
+            f"must hold {', '.join(sorted(shapes))}; differs in {min(differing)[:80]!r}"
+        )
     for name, expected in shapes.items():
         found = file.get_slice(name)
-        shape, dtype = tuple(found.get_shape()), "F32" if expected else "I64"
-        if shape != expected or found.get_dtype() != dtype:
-            raise ValueError(
-                f"{name} is {found.get_dtype()} of shape {shape}, must be {dtype} of {expected}"
-            )
+        shape, dtype = tuple(found.get_shape()), found.get_dtype()
+        if shape != expected or dtype != "F32":
+            raise ValueError(f"{name} is {dtype} of shape {shape}, must be F32 of {expected}")
 
 
 def weight_shapes(d_in: int, d_sae: int) -> Shapes:

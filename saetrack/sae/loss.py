@@ -1,4 +1,4 @@
-"""What a link minimises: the loss terms, each one formula (paper, Eq 13 and 14)."""
+"""What a link minimises: the terms of the loss (paper, Eq 13 and 14)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def losses(
     feature_acts: Float[Tensor, "batch d_sae"],
     sae_out: Float[Tensor, "batch d_in"],
 ) -> Losses:
-    """All terms of the objective on one batch."""
+    """All terms of the loss on one batch."""
     reconstruction = reconstruction_error(loss_config, x, sae_out)
     l1 = sae.ranks.all_reduce((feature_acts @ l1_weights(loss_config, sae)).mean())
     return Losses(reconstruction + loss_config.l1_coefficient * l1, reconstruction, l1)
 
 
 def l1_weights(loss_config: LossConfig, sae: SAE) -> Float[Tensor, " d_sae"]:
-    """What an activation of each feature counts in the penalty (Eq 14): 1, or its row's norm."""
+    """Weight of each feature's activations in the penalty (Eq 14): 1, or its decoder row's norm."""
     unit = loss_config.penalty == "unit_decoder"
     weights: Tensor = ones_like(sae.b_enc) if unit else sae.W_dec.norm(dim=1)
     return weights
@@ -45,7 +45,7 @@ def l1_weights(loss_config: LossConfig, sae: SAE) -> Float[Tensor, " d_sae"]:
 def reconstruction_error(
     loss_config: LossConfig, x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]
 ) -> Float[Tensor, ""]:
-    """The objective's reconstruction term."""
+    """The reconstruction term of the loss."""
     return (
         scale_free_error(x, sae_out)
         if loss_config.reconstruction == "scale_free"

@@ -30,13 +30,13 @@ class Evaluation:
     """Held-out metrics of one SAE.
 
     Attributes:
-        loss: the training objective.
+        loss: what training minimises.
         mse: squared error, averaged over tokens and dimensions (Eq 13).
         l1: summed activations per token.
         explained_variance: 1 - summed squared error / summed squared distance from the mean.
-        explained_variance_per_token: the mean over tokens of 1 - that ratio, the authors' form; a
-            few tokens near the mean dominate it.
-        explained_variance_at_l0: the same as the first when of each batch only the largest
+        explained_variance_per_token: mean over tokens of 1 - squared error / squared distance from
+            the mean, the authors' form; a few tokens near the mean dominate it.
+        explained_variance_at_l0: as `explained_variance`, when of each batch only the largest
             activations are kept, `matched_l0` per token on average: comparable between SAEs of
             different sparsity.
         l0: active features per token.
@@ -72,7 +72,7 @@ def evaluate(
     Args:
         sae: what to measure.
         held_out: residuals that no link trains on.
-        loss_config: of the training; its `loss`, where scale-free, centres on each batch's mean.
+        loss_config: of the training; a scale-free loss centres on the mean of each batch.
         matched_l0: active features per token for `explained_variance_at_l0`.
         batch_tokens: residuals at a time; sums across batches are kept in float64.
     """

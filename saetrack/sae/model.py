@@ -19,8 +19,8 @@ class SAE(nn.Module):
         feature_acts = ReLU((x - b_dec) W_enc + b_enc)  Eq 11, with its constant 1 as in the code
         sae_out      = feature_acts W_dec + b_dec       Eq 12
 
-    Where several ranks train one dictionary, `d_sae` and the weights are this rank's share, and
-    `decode` sums over all.
+    If several ranks train one dictionary, `d_sae` and the weights are those of this rank's
+    features, and `decode` sums over the ranks.
 
     Example:
         >>> sae = SAE(d_in=4, d_sae=8)
@@ -36,7 +36,7 @@ class SAE(nn.Module):
     def __init__(self, d_in: int, d_sae: int, ranks: Ranks = ALONE) -> None:
         super().__init__()
         self.ranks = ranks
-        # A feature's weights lie side by side in memory: the step works feature by feature.
+        # A feature's weights are contiguous in memory, since the step works feature by feature.
         self.W_enc = nn.Parameter(torch.zeros(d_sae, d_in).T)
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
         self.W_dec = nn.Parameter(torch.zeros(d_sae, d_in))
@@ -55,8 +55,8 @@ class SAE(nn.Module):
     def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
         """Feature activations (Eq 11).
 
-        The bias is folded, (x - b) W + e = x W + (e - b W): the same number, without the input
-        gradient that autograd would compute only to sum it into `b_dec`.
+        The bias is folded, (x - b) W + e = x W + (e - b W), which saves the gradient by x - b that
+        autograd would compute only to sum it into that of `b_dec`.
         """
         b_dec = self.ranks.sum_gradients(self.b_dec)
         return torch.relu(torch.addmm(self.b_enc - b_dec @ self.W_enc, x, self.W_enc))
@@ -68,15 +68,15 @@ class SAE(nn.Module):
         return torch.addmm(self.b_dec, feature_acts, self.W_dec)
 
     def shard(self, ranks: Ranks) -> SAE:
-        """What one of several ranks trains of this dictionary."""
+        """The features of this dictionary that one of several ranks trains."""
         if ranks.count == 1:
             return self
-        share = SAE(self.d_in, self.d_sae // ranks.count, ranks)
-        share.load_state_dict(ranks.shard(dict(self.state_dict())))
-        return share
+        shard = SAE(self.d_in, self.d_sae // ranks.count, ranks)
+        shard.load_state_dict(ranks.shard(dict(self.state_dict())))
+        return shard
 
     def unshard(self) -> SAE:
-        """The dictionary of which each rank has a share, on rank 0; all ranks must ask."""
+        """The whole dictionary, on rank 0; all ranks must call this."""
         if self.ranks.count == 1:
             return self
         tensors = self.ranks.unshard(dict(self.state_dict()))
@@ -96,7 +96,8 @@ def new_sae(d_in: int, d_sae: int, b_dec: Float[Tensor, " d_in"], seed: int) -> 
     """A fresh SAE as the authors start theirs.
 
     W_enc and W_dec are independent and Kaiming-uniform (bound sqrt(6 / second dimension)), decoder
-    rows then have norm 1, `b_enc` is zero. Drawn on the CPU, so that every device starts alike.
+    rows are then divided by their norm, `b_enc` is zero. Random numbers are drawn on the CPU, so
+    that every device starts from the same weights.
     """
     sae = SAE(d_in, d_sae)
     generator = torch.Generator().manual_seed(seed)

@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from saetrack.sae.kernels.fused import FusedStep
     from saetrack.sae.model import SAE
 
-# Share of active pairs below which the sparse step is the faster one. It decides how sums are
-# rounded, so it is a constant: a measurement here would make weights depend on the machine.
+# Share of active pairs below which the sparse step is faster than the dense one. It decides how
+# sums are rounded, so it is a constant: if it were measured, weights would depend on the machine.
 SPARSE_BELOW = 0.06
 
 
 class TrainStep:
     """Forward, backward, projected gradient, Adam, unit rows.
 
-    Both ways give the same gradient (to rounding). The last batch's density chooses: a fresh SAE,
-    half of whose pairs are active, starts dense, a warm one is sparse from its second batch on.
+    The dense and the sparse step give the same gradient except for rounding. The density of the
+    last batch decides between them: a new SAE, half of whose pairs are active, starts with dense
+    steps; one that starts from its parent takes sparse steps from its second batch on.
 
     Attributes:
         sae: in training.
@@ -103,10 +104,10 @@ class TrainStep:
 
     @torch.no_grad()
     def _update_features(self, gradient: FeatureGradient) -> None:
-        """Bring a block of features forward; with the unit penalty, on the sphere.
+        """Update a block of features.
 
-        There each decoder row's gradient loses its part along the row: norms are not the loss's to
-        move. With free norms nothing is to be projected.
+        With the unit penalty, decoder rows stay on the unit sphere: their gradient is projected on
+        the tangent space first, and the rows are divided by their norm afterwards.
         """
         rows = self.sae.W_dec[gradient.features]
         unit_rows = self.loss_config.penalty == "unit_decoder"
@@ -120,9 +121,9 @@ class TrainStep:
         self.adam.update("b_enc", gradient.b_enc, gradient.features)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, moments and counters, for `load`; of several ranks, the whole on rank 0.
+        """Weights, moments and counters, for `load`; with several ranks, the whole is on rank 0.
 
-        The number of ranks is not in it: another number may go on.
+        It does not depend on the number of ranks: training may go on with another number.
         """
         return self.sae.ranks.unshard(
             {
@@ -135,16 +136,16 @@ class TrainStep:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Go on with weights, moments and counters of another step: see `state`.
+        """Go on from a `state`.
 
         Raises:
-            ValueError: they are of another shape.
+            ValueError: a tensor of it has a wrong shape.
         """
         tensors = self.sae.ranks.shard(tensors)
         own = {**dict(self.sae.named_parameters()), **self.adam.state()}
         for name, tensor in own.items():
             if tensors[name].shape != tensor.shape:
-                raise ValueError(f"{name} has another shape than {tuple(tensor.shape)}")
+                raise ValueError(f"{name} must have the shape {tuple(tensor.shape)}")
         for name, parameter in self.sae.named_parameters():
             parameter.copy_(tensors[name])
         self.adam.load(tensors)

@@ -1,16 +1,16 @@
 """One dictionary over several processes: each holds some features with their Adam moments.
 
-A rank owns `d_sae / ranks` features: their W_enc columns, b_enc, W_dec rows, moments and gradients
-never leave it. `b_dec` is everywhere. All ranks see the same batch, and per step they sum
+A rank holds `d_sae / ranks` features: their W_enc columns, b_enc, W_dec rows, moments and gradients
+never leave it. `b_dec` is on every rank. All ranks see the same batch, and in each step they sum
 
-    sae_out            (batch, d_in)    each rank's features reconstruct their part
-    gradient of b_dec  (d_in,)          of the part that comes through the encoder
-    L1 and how many pairs were active
+    sae_out            (batch, d_in)    each rank's features contribute to the reconstruction
+    gradient of b_dec  (d_in,)          the part that comes through the encoder
+    the L1 term, and how many pairs were active
 
-where a data-parallel step would sum gradients of 2 d_in d_sae numbers. The batch is that of one
-process and so is the gradient; only the order in which features are summed differs, so steps agree
-to rounding (which training amplifies: README). All ranks get the same bits from a sum: what is
-replicated stays equal.
+where a data-parallel step would sum gradients of 2 d_in d_sae numbers. Batch and gradient are those
+of a single process. Only the order in which features are summed differs, so that steps agree except
+for rounding (which training amplifies, see the documentation). Every rank gets the same bits from a
+sum: what all ranks hold stays equal.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Along which axis the features of a tensor lie, by the first part of its name; others are whole on
-# every rank.
+# The axis of a tensor that counts features, by the first part of its name; every rank holds the
+# whole of any other tensor.
 FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0}
 
-# Rows that pass to rank 0 at a time: a whole dictionary must not have to fit its device.
+# Rows that are sent to rank 0 at a time: its device need not have room for a whole dictionary.
 ROWS_AT_A_TIME = 4096
 
-# One rank may wait for another that trains an LM or reads a corpus. Should a rank die, it is the
-# launcher that ends the others.
+# A rank may wait long while rank 0 trains an LM or reads a corpus. If a rank dies, the launcher
+# ends the others.
 PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that train together. With one, everything here gives back what it was given.
+    """The processes that train together. A single process gets back what it passes to any method.
 
     Attributes:
         rank: of this process; rank 0 alone writes to the registry and to disk.
@@ -54,21 +54,21 @@ class Ranks:
     count: int = 1
 
     def all_reduce(self, values: Tensor) -> Tensor:
-        """Sum over the ranks; a gradient passes to each of them as it is."""
+        """Sum over the ranks; backward, every rank gets the gradient of the sum."""
         if self.count == 1:
             return values
-        summed: Tensor = _Total.apply(values)  # type: ignore[no-untyped-call]
+        summed: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
         return summed
 
     def sum_gradients(self, values: Tensor) -> Tensor:
-        """What is equal on all ranks and used by each for its own features: gradients add up."""
+        """These values, which are equal on all ranks; backward, the ranks' gradients are summed."""
         if self.count == 1:
             return values
-        same: Tensor = _Shared.apply(values)  # type: ignore[no-untyped-call]
+        same: Tensor = _SameOnAll.apply(values)  # type: ignore[no-untyped-call]
         return same
 
     def all_gather(self, values: Tensor) -> Tensor:
-        """Every rank's values, one rank's behind the other's along the first axis."""
+        """The values of all ranks, joined along the first axis in the order of the ranks."""
         if self.count == 1:
             return values
         parts = [torch.empty_like(values) for _ in range(self.count)]
@@ -76,13 +76,13 @@ class Ranks:
         return torch.cat(parts)
 
     def shard_rows(self, n_rows: int) -> slice:
-        """Which of some rows are this rank's to compute; too few to share are everyone's."""
+        """The rows that this rank computes: all of them if there are fewer rows than ranks."""
         if n_rows < self.count:
             return slice(0, n_rows)
         return slice(n_rows * self.rank // self.count, n_rows * (self.rank + 1) // self.count)
 
     def all_gather_rows(self, own: Tensor, n_rows: int) -> Tensor:
-        """All rows, along the second axis, from each rank's `shard_rows`. Exact: adds zeros."""
+        """All rows, along the second axis, from those of each rank; exact, as zeros are added."""
         if self.count == 1 or n_rows < self.count:
             return own
         whole = own.new_zeros(own.shape[0], n_rows, *own.shape[2:])
@@ -101,7 +101,7 @@ class Ranks:
         }
 
     def unshard(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `shard`, on the CPU of rank 0; other ranks get back what they gave."""
+        """The inverse of `shard`, on rank 0's CPU; the other ranks get back what they passed."""
         if self.count == 1:
             return tensors
         found = {}
@@ -123,27 +123,27 @@ class Ranks:
         return own if whole is None else whole.flatten(0, 1)
 
     def broadcast_from_rank0(self, decide: Callable[[], Any]) -> Any:
-        """What rank 0 decides, on every rank; its errors too."""
+        """Call a function on rank 0 only; its result, or its error, is that of every rank."""
         if self.count == 1:
             return decide()
-        told: list[Any] = [None, None]
+        outcome: list[Any] = [None, None]  # result, error
         if self.rank == 0:
             try:
-                told[0] = decide()
+                outcome[0] = decide()
             except Exception as error:
-                told[1] = error
-        dist.broadcast_object_list(told, src=0)
-        if told[1] is not None:
-            raise told[1]
-        return told[0]
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
 
     def all_equal(self, facts: Any) -> bool:
-        """Whether all ranks have the same facts: else they would wait for each other in vain."""
+        """Whether all ranks pass the same facts; if not, later sums would wait without end."""
         if self.count == 1:
             return True
-        told = [None] * self.count
-        dist.all_gather_object(told, facts)
-        return all(of_rank == facts for of_rank in told)
+        of_ranks = [None] * self.count
+        dist.all_gather_object(of_ranks, facts)
+        return all(of_rank == facts for of_rank in of_ranks)
 
     @contextmanager
     def rank0_first(self) -> Iterator[None]:
@@ -159,7 +159,7 @@ ALONE = Ranks()
 
 
 def join(device: torch.device) -> Ranks:
-    """The ranks that `torchrun` started this process among; alone without it."""
+    """The processes that `torchrun` started together with this one; without it, this one alone."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return ALONE
@@ -175,7 +175,7 @@ def _axis(name: str) -> int | None:
     return FEATURE_AXIS.get(name.partition(".")[0])
 
 
-class _Total(torch.autograd.Function):
+class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
         summed = values.clone(memory_format=torch.contiguous_format)
@@ -187,7 +187,7 @@ class _Total(torch.autograd.Function):
         return gradients[0]
 
 
-class _Shared(torch.autograd.Function):
+class _SameOnAll(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
         return values.view_as(values)

@@ -1,4 +1,4 @@
-"""What passes from one link to the next (paper, section 2.3)."""
+"""How a link starts: from scratch, or from its parent's weights (paper, section 2.3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parent:
-    """A registered link, as far as the next one starts from it.
+    """What a link takes from the registered link before it.
 
     Attributes:
         sae: its weights.

@@ -55,11 +55,11 @@ def load_state(path: Path) -> State | None:
 
 
 def discard_state(path: Path) -> None:
-    """Remove a state, and what a kill left of the writing of one."""
+    """Remove a state, and what a process that was killed while writing one has left."""
     for file in (path, _draft(path)):
         file.unlink(missing_ok=True)
 
 
 def _draft(path: Path) -> Path:
-    # Always the same name: of many kills one draft is left at most, and the next one overwrites it.
+    # Always the same name: many killed processes leave one draft at most, which is overwritten.
     return path.with_suffix(".partial")

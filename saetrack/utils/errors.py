@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, told in one line."""
+"""Mistakes that a user can correct, each described in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake of the user's. Its text is one line: the field, the value, what is allowed.
+    """A user's mistake. Its text is one line: the field, the value, what is allowed.
 
     Example:
         >>> try:

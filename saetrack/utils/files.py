@@ -44,7 +44,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` only if the block ends well.
 
-    If another process finished the same folder meanwhile, its copy stands and ours is dropped:
+    If another process finished the same folder meanwhile, its copy is kept and ours deleted:
     callers name folders by content, so both are the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

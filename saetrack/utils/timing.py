@@ -1,4 +1,4 @@
-"""Where the time goes: each second is booked on the innermost part that is open."""
+"""Where the time goes: each second counts for the innermost part of the work that is open."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ OTHER = "other"
 class Timing:
     """A clock per part of the work.
 
-    On a CPU it reads the time. On a GPU it places events between the kernels and reads them when
-    they have passed, so that nothing waits: a part's time is then the device's, its waiting for the
-    host included.
+    On a CPU it reads the time. On a GPU it records events between the kernels and reads them once
+    the device has reached them, so that nothing waits; a part's time is then the device's,
+    including its waiting for the host.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,7 +40,7 @@ class Timing:
         self._open.append(part)
 
     def leave(self) -> None:
-        """What follows is again what was open before."""
+        """What follows is again the part that was open before."""
         self._book()
         self._open.pop()
 
@@ -78,7 +78,7 @@ _running: ContextVar[Timing | None] = ContextVar("timing", default=None)
 
 @contextmanager
 def timed(device: torch.device) -> Iterator[Timing]:
-    """Book the time of the block; `part` anywhere inside says what it goes to."""
+    """Measure the time of the block; `part` anywhere inside says which part it counts for."""
     timing = Timing(device)
     token = _running.set(timing)
     try:
@@ -89,7 +89,7 @@ def timed(device: torch.device) -> Iterator[Timing]:
 
 @contextmanager
 def part(name: str) -> Iterator[None]:
-    """The block belongs to this part; costs a microsecond where nobody asks."""
+    """The block belongs to this part; outside of `timed` it costs a microsecond."""
     timing = _running.get()
     if timing is None:
         yield
@@ -102,7 +102,7 @@ def part(name: str) -> Iterator[None]:
 
 
 def percentages(spent_s: dict[str, float]) -> str:
-    """Parts by size, as a person reads them; what rounds to nothing is left out."""
+    """Parts by size, as a person reads them; those below half a per cent are left out."""
     total_s = sum(spent_s.values())
     by_size = sorted(spent_s.items(), key=lambda item: -item[1])
     return ", ".join(

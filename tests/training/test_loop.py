@@ -30,13 +30,13 @@ def trained(track: Track, source: CheckpointSource) -> MemoryStore:
     return store
 
 
-def same_weights(one: MemoryStore, other: MemoryStore) -> bool:
-    return list(one.links) == list(other.links) and all(
+def same_weights(first: MemoryStore, second: MemoryStore) -> bool:
+    return list(first.links) == list(second.links) and all(
         torch.equal(a, b)
-        for identity in one.links
+        for identity in first.links
         for a, b in zip(
-            one.links[identity].sae.parameters(),
-            other.links[identity].sae.parameters(),
+            first.links[identity].sae.parameters(),
+            second.links[identity].sae.parameters(),
             strict=True,
         )
     )

@@ -1,1 +1,1 @@
-"""The same step over active pairs, and on a GPU."""
+"""The training step over active (feature, token) pairs alone, on a CPU and on a GPU."""

@@ -10,10 +10,10 @@
 
 Weights and moments cross the memory bus once each way; no gradient matrix exists.
 
-The lists have room for a guessed number of pairs. The true one travels to the host while the rest
-of the step is being queued. If it is larger, nothing was written, and all that follows the search
-is queued again. So the host waits at most for the middle of the step, while the GPU still has the
-other half to do, and results do not depend on the guess.
+The lists have room for an estimated number of pairs. The true number is copied to the host while
+the rest of the step is being queued. If it is larger, nothing was written, and everything after the
+search is queued again. So the host waits for the middle of the step at most, while the GPU still
+has the second half to do, and results do not depend on the estimate.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from saetrack.sae.adam import Adam
     from saetrack.sae.model import SAE
 
-# Of the product that exists at a time: it is read back while it is in the GPU's cache.
+# Bytes of the product that exist at a time: they are read again while they are in the GPU's cache.
 PRODUCT_BYTES = 2**25
 
 # The product's largest error, as a share of the two norms' product: bfloat16 rounds either input by
-# up to 2^-9, and a quarter is for the summation. It also covers the product's own rounding, 2^-9 of
-# the bias where it matters. Marking all that is so close to active, the search misses nothing; what
-# it marks in vain costs a dot product and drops out.
+# up to 2^-9, and a quarter is added for the summation. This also covers the rounding of the product
+# itself, 2^-9 of the bias where it matters. Every pair that is so close to being active is marked,
+# so that none is missed; one that is not active costs a dot product and gets the activation 0.
 SLACK = {"float32": 0.0, "bfloat16": 1.25 * 2**-8}
 
-# Of a batch, handled at a time where a program goes through all of it.
+# Tokens that a program takes at a time if it goes through the whole batch.
 BLOCK_TOKENS = 1024
 
-# Features of one program of the update: each program leaves one row of d_in numbers.
+# Features that one program of the update kernel takes; each program writes one row of d_in numbers.
 GROUP = 16
 
 # The smallest number of pairs for which room is made.
@@ -67,13 +67,20 @@ class FusedStep:
     """One SAE's sparse step: forward, backward, update in place.
 
     Attributes:
-        marked: pairs that the last search found; the guess for the next.
+        marked: how many pairs the last search marked; the estimate for the next one.
     """
 
     def __init__(
         self, sae: SAE, loss_config: LossConfig, adam: Adam, precision: EncoderPrecision
     ) -> None:
-        """Precision is the product's; activations and gradients are float32's either way."""
+        """Without effect so far.
+
+        Args:
+            sae: on a GPU.
+            loss_config: what to minimise.
+            adam: of this SAE.
+            precision: of the product; activations and gradients are float32 in any case.
+        """
         assert all(parameter.is_contiguous() for parameter in adam.parameters.values())
         self.marked = 0
         self._sae = sae
@@ -101,7 +108,7 @@ class FusedStep:
     def _search(
         self, centred: Float[Tensor, "batch d_in"]
     ) -> tuple[Int[Tensor, "d_sae n_words"], Int[Tensor, " d_sae_and_one"]]:
-        """Mark every pair that may be active; also, where each feature's pairs will begin."""
+        """Mark every pair that may be active, and say where each feature's pairs begin."""
         sae, batch = self._sae, len(centred)
         dtype = getattr(torch, self._precision)
         coarse, token_norms = centred.to(dtype).T, centred.norm(dim=1)
@@ -135,10 +142,10 @@ class FusedStep:
         offsets: Int[Tensor, " d_sae_and_one"],
         room: int,
     ) -> tuple[Losses, _OnHost]:
-        """All that follows the search; without effect if the marked pairs need more than `room`."""
+        """All that follows the search; without effect if more than `room` pairs were marked."""
         sae = self._sae
         sizes, tile = (sae.d_sae, sae.d_in, room), _tile(sae.d_in, 8)
-        # The unused end sorts behind the last token.
+        # What is not filled sorts behind the last token.
         tokens = offsets.new_full((room,), len(x), dtype=torch.int32)
         pairs = _Pairs(offsets, tokens, torch.zeros_like(tokens), centred.new_zeros(room))
         active_tokens = offsets.new_zeros(sae.d_sae, dtype=torch.int32)
@@ -171,7 +178,7 @@ class FusedStep:
         error: Float[Tensor, "batch d_in"],
         pairs: _Pairs,
     ) -> Float[Tensor, ""]:
-        """Bring parameters and moments forward; the L1 term, of the parameters before."""
+        """Update parameters and moments; returns the L1 term before the update."""
         sae, adam = self._sae, self._adam
         trained = {
             name: (parameter, adam.exp_avg[name], adam.exp_avg_sq[name])
@@ -207,23 +214,23 @@ class FusedStep:
 
 
 class _OnHost:
-    """A few of the device's numbers, on their way to the host."""
+    """A few numbers that are being copied from the device to the host."""
 
     def __init__(self, *numbers: Tensor) -> None:
-        # torch takes page-locked memory for such a copy, so that it runs beside the kernels.
+        # torch copies into page-locked memory, so that the copy runs beside the kernels.
         self._numbers = torch.stack(numbers).to("cpu", non_blocking=True)
         self._copied = torch.cuda.Event() if numbers[0].is_cuda else None
         if self._copied is not None:
             self._copied.record()
 
     def read(self) -> list[int]:
-        """The numbers, once they are there."""
+        """The numbers, once they have been copied."""
         if self._copied is not None:
             self._copied.synchronize()
         return [int(number) for number in self._numbers]
 
 
 def _tile(d_in: int, pairs: int) -> dict[str, int]:
-    """How a kernel holds rows: whole, several at a time, four numbers of each per thread."""
+    """A kernel's sizes: `pairs` whole rows at a time, with four numbers of a row per thread."""
     width = max(triton.next_power_of_2(d_in), 16)
     return {"TILE": pairs, "BLOCK_D": width, "num_warps": min(max(width // 128, 1), 16)}

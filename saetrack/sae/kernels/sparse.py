@@ -1,8 +1,8 @@
 """The exact gradient of a batch from its active (feature, token) pairs alone.
 
-Of a ReLU dictionary with tens of thousands of features, some tens are active on a token, and the
-others have a gradient of exactly zero. Only the encoder's product has to be dense, to find out
-which. Everything else runs over the active pairs:
+Of a ReLU dictionary with tens of thousands of features, some tens are active on a token; the others
+have a gradient of exactly zero. Only the encoder's product has to be dense, to find the active
+pairs. Everything else runs over these pairs:
 
     sae_out_t  = b_dec + sum over f of  a_ft W_dec_f                    (decode)
     da_ft      = <dL/dsae_out_t, W_dec_f> + weight of a_ft in the L1    (dot products)
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
     from saetrack.sae.model import SAE
 
-# Weights of the features that are handled at a time: with moments and gradient, a few MB, which
+# Weights of the features that are updated at a time: with moments and gradient, a few MB, which
 # stay in a processor's cache.
 BLOCK_WEIGHTS = 2**18
 
-# Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller pieces would stay
+# Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller parts would stay
 # in the cache, but their products take longer: 10 % at 256 of 16,384 features, measured.
 PRODUCT_NUMBERS = 2**23
 
@@ -62,7 +62,7 @@ class ActivePairs:
 
 
 class FeatureGradient(NamedTuple):
-    """Of a block of features, each with the features along its first axis."""
+    """Gradients of a block of features, each with the features along its first axis."""
 
     features: slice
     W_enc: Float[Tensor, "features d_in"]
@@ -71,7 +71,7 @@ class FeatureGradient(NamedTuple):
 
 
 def blocks(sae: SAE) -> list[slice]:
-    """All features, some at a time."""
+    """All features as slices whose weights fit into a processor's cache."""
     return _slices(sae.d_sae, BLOCK_WEIGHTS // sae.d_in)
 
 
@@ -90,24 +90,24 @@ def active_pairs(
         sae: the weights.
         x: residuals.
         precision: of the dense product. With `bfloat16` it only finds the active pairs, whose
-            activations are then computed in float32: what can be missed, or found in vain and
-            dropped again, is active by less than the product's rounding.
+            activations are then computed in float32. A pair whose activation is smaller than the
+            product's rounding may be missed, or found and dropped again.
     """
     centred = x - sae.b_dec
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
     pieces = _slices(sae.d_sae, PRODUCT_NUMBERS // len(x))
     product = W.new_empty(pieces[0].stop, len(x))
-    places, found = [], []
+    indices, acts = [], []  # flat, into all (feature, token) pairs
     for features in pieces:
         out = product[: features.stop - features.start]
         flat = torch.addmm(b[features, None], W[features], xT, out=out).view(-1)
         active = flat.gt(0).nonzero().view(-1)
-        found.append(flat[active])
-        places.append(active + features.start * len(x))
-    place = torch.cat(places)
-    of_feature = place.div(len(x), rounding_mode="floor")
-    pairs = _pairs(sae, len(x), of_feature, place - of_feature * len(x), torch.cat(found).float())
+        acts.append(flat[active])
+        indices.append(active + features.start * len(x))
+    index = torch.cat(indices)
+    feature = index.div(len(x), rounding_mode="floor")
+    pairs = _pairs(sae, len(x), feature, index - feature * len(x), torch.cat(acts).float())
     if precision == "float32":
         return pairs
     feature_acts = dot_products(pairs, sae.W_enc.T, centred) + sae.b_enc[pairs.features]
@@ -171,19 +171,19 @@ def dot_products(
     size = (len(by_feature), len(by_token))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        places = torch.sparse_csr_tensor(
+        pattern = torch.sparse_csr_tensor(
             pairs.offsets, pairs.tokens, pairs.feature_acts, size, check_invariants=False
         )
-    products: Tensor = torch.sparse.sampled_addmm(places, by_feature, by_token.T, beta=0.0)
+    products: Tensor = torch.sparse.sampled_addmm(pattern, by_feature, by_token.T, beta=0.0)
     return products.values()
 
 
 @dataclass(frozen=True)
 class SparseGradient:
-    """Losses and gradients of one batch; those as large as the dictionary come block by block.
+    """Losses and gradients of one batch; gradients as large as the dictionary come in blocks.
 
     Attributes:
-        losses: the terms of the objective.
+        losses: the terms of the loss.
         pairs: what was active.
         b_enc: gradient of `b_enc`, (d_sae,).
         b_dec: gradient of `b_dec`, (d_in,).
@@ -201,7 +201,7 @@ class SparseGradient:
 
     @torch.no_grad()
     def blocks(self) -> Iterator[FeatureGradient]:
-        """The gradients of all features; each block may be updated before the next is asked for."""
+        """The gradients, block by block; each may be applied before the next is computed."""
         pairs = self.pairs
         for features in blocks(self._sae):
             begins = pairs.offsets[features.start : features.stop + 1]
@@ -223,7 +223,7 @@ def sparse_gradient(
     x: Float[Tensor, "batch d_in"],
     precision: EncoderPrecision = "float32",
 ) -> SparseGradient:
-    """The objective on one batch, and its gradient: what autograd would give, without the zeros."""
+    """The loss on one batch and its gradient, which is autograd's except for rounding."""
     pairs = active_pairs(sae, x, precision)
     sae_out = decode_pairs(sae, pairs)
     with torch.enable_grad():
@@ -251,5 +251,5 @@ def sparse_gradient(
 
 
 def sums_by_feature(pairs: ActivePairs, values: Float[Tensor, " pairs"]) -> Float[Tensor, " d_sae"]:
-    """Of each feature, the sum of a value of its pairs."""
+    """For each feature, the sum of its pairs' values."""
     return torch.segment_reduce(values, "sum", offsets=pairs.offsets)

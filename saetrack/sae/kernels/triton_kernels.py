@@ -4,8 +4,8 @@ Floating-point numbers are float32, matrices row-major, offsets int64, other int
 program works on one feature, on one token, or on a few features in turn, and sums in a fixed order:
 equal inputs give equal bits.
 
-What follows the search works on lists with room for so many pairs. If more were found, no kernel
-writes anything; the host hears of it and starts them again with enough room.
+The kernels after the search work on lists that have room for a fixed number of pairs. If more were
+found, no kernel writes anything, and the host starts them again with enough room.
 
 Arguments that several kernels have:
     pairs: (offsets, tokens, features, feature_acts): where each feature's pairs begin, and the end
@@ -100,7 +100,7 @@ def act_kernel(
     TILE: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """Write the pairs' activations (Eq 11), 0 where a pair was marked in vain.
+    """Write the pairs' activations (Eq 11), 0 for a marked pair that is not active.
 
     `active_tokens`, written, (d_sae,), says on how many tokens each feature is active.
     """
@@ -145,9 +145,9 @@ def decode_kernel(
     in_row = column < d_in
     out = tl.load(b_dec + column, mask=in_row, other=0.0)
     for start in range(tl.load(by_token[1] + token), end, TILE):
-        place = start + tl.arange(0, TILE)
-        pair = tl.load(by_token[0] + place, mask=place < end, other=0)
-        act = tl.load(acts + pair, mask=place < end, other=0.0)
+        index = start + tl.arange(0, TILE)
+        pair = tl.load(by_token[0] + index, mask=index < end, other=0)
+        act = tl.load(acts + pair, mask=index < end, other=0.0)
         feature = tl.load(features + pair, mask=act > 0, other=0)
         out += tl.sum(_rows(W_dec, feature, act > 0, d_in, BLOCK_D) * act[:, None], axis=0)
     tl.store(sae_out + token.to(tl.int64) * d_in + column, out, mask=in_row)
@@ -184,7 +184,7 @@ def update_kernel(
     in_row = column < d_in
     share = tl.zeros((BLOCK_D,), tl.float32)
     for feature in range(first, tl.minimum(first + GROUP, d_sae)):
-        # All rows are asked for before the first is needed: memory answers them together.
+        # All rows are loaded before the first is used, so that the loads overlap.
         at = tl.cast(feature, tl.int64) * d_in + column
         encoder, decoder = _load(W_enc, at, in_row), _load(W_dec, at, in_row)
         bias = _load(b_enc, feature, True)
@@ -236,7 +236,7 @@ def _gradient(
 ):
     """Of the feature with decoder row `row`: dW_dec, dW_enc, db_enc, and its part of the L1 term.
 
-    With the unit penalty dW_dec has no part along the row: norms are not the loss's to move.
+    With the unit penalty, dW_dec is projected on the tangent space of the unit sphere.
     """
     centred, error = tokenwise
     offsets, tokens, _, acts = pairs
