@@ -32,15 +32,13 @@ def compare(**parameters: Any) -> State:
 
 def run_comparison(config: CompareConfig) -> str:
     """One comparison per layer, each a run in MLflow; what came of it."""
-    chains = [train_missing(one)[1].track.chains for one in config.chains()]
-    conventional = [train_missing(one)[1].track.chains for one in config.conventional()]
-    from saetrack.analysis.pipeline.compare import compare_chains
+    tracks = [train_missing(one)[1].track for one in config.chains()]
+    conventional = [train_missing(one)[1].track for one in config.conventional()]
+    from saetrack.analysis.pipeline.compare import by_layer, compare_chains
     from saetrack.registry import Registry
 
     registry = Registry(load_settings())
     compare_task = task(name="compare", cache_policy=NO_CACHE)(compare_chains)
-    # Tracks hold one chain per layer; a comparison holds the chains of one layer.
-    layers = zip(zip(*chains, strict=True), zip(*conventional, strict=True), strict=True)
     return "; ".join(
-        compare_task(registry, list(of_layer), list(beside)) for of_layer, beside in layers
+        compare_task(registry, chains, beside) for chains, beside in by_layer(tracks, conventional)
     )

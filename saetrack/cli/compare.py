@@ -27,20 +27,16 @@ def compare(
     from saetrack.analysis.pipeline.config import load_compare_config
 
     config = load_compare_config(values)
-    chains = [train_here(one)[1] for one in config.chains()]
-    conventional = [train_here(one)[1] for one in config.conventional()]
+    prepared = [train_here(one)[1] for one in config.chains()]
+    conventional = [train_here(one)[1].track for one in config.conventional()]
     if not leads():
         return
-    from saetrack.analysis.pipeline.compare import compare_chains
+    from saetrack.analysis.pipeline.compare import by_layer, compare_chains
 
-    layers = zip(
-        zip(*(one.track.chains for one in chains), strict=True),
-        zip(*(one.track.chains for one in conventional), strict=True),
-        strict=True,
-    )
+    registry, tracks = prepared[0].registry, [one.track for one in prepared]
     with resumable("all SAEs that were trained are registered"):
         done = [
-            compare_chains(chains[0].registry, list(of_layer), list(beside))
-            for of_layer, beside in layers
+            compare_chains(registry, chains, beside)
+            for chains, beside in by_layer(tracks, conventional)
         ]
     say({"done": done}, "\n".join(done), as_json=as_json)

@@ -18,6 +18,7 @@ from saetrack.chain.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
+from saetrack.registry.received import model_and_dataset
 from saetrack.registry.views import add_views, has_views, view_addresses
 from saetrack.utils.files import content_hash, write_atomically
 from saetrack.utils.settings import Settings
@@ -54,7 +55,7 @@ class ChainRuns:
             **as_tags(chain_facts(chain)),
         }
         track = chain.config.model_dump(mode="json")
-        begun = json.dumps(_folders(track)).encode()
+        begun = json.dumps(model_and_dataset(track)).encode()
         write_atomically(self._begun(chain.name), begun)
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
         self._client.log_batch(run.info.run_id, params=as_params(track))
@@ -110,7 +111,7 @@ class ChainRuns:
         The registry is not asked: whoever can write to it must not make this machine read a folder.
         """
         path = self._begun(chain_name)
-        return path.exists() and json.loads(path.read_text()) == _folders(track)
+        return path.exists() and json.loads(path.read_text()) == list(model_and_dataset(track))
 
     def _begun(self, chain_name: str) -> Path:
         return self._settings.cache_dir / "begun" / f"{content_hash(chain_name)[:32]}.json"
@@ -191,9 +192,3 @@ class ChainRuns:
             open_still = link_run.info.status != "FINISHED" and not is_alive(link_run)
             if open_still and link_run.data.tags["identity"] in versions:
                 self._client.set_terminated(link_run.info.run_id)
-
-
-def _folders(track: dict[str, Any]) -> list[Any]:
-    """What of a track's parameters may be a path."""
-    corpus = track.get("corpus")
-    return [track.get("model"), corpus.get("dataset") if isinstance(corpus, dict) else None]

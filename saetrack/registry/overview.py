@@ -50,10 +50,16 @@ def chains_table(
 
 def _planned(track: dict[str, Any] | None) -> float:
     """How many links a chain will have; NaN where that is not known any more."""
+    config = _config(track)
+    return (config.planned_links if config else None) or float("nan")
+
+
+def _config(track: dict[str, Any] | None) -> TrackConfig | None:
+    """A registered track; None where it is another release's."""
     try:
-        return TrackConfig.model_validate(track).planned_links or float("nan")
-    except ValidationError:  # of another release
-        return float("nan")
+        return TrackConfig.model_validate(track)
+    except ValidationError:
+        return None
 
 
 def registered_links(
@@ -68,14 +74,12 @@ def registered_links(
     """
     own = {"layers", "save_every_tokens", "follow_s"}  # no part of what a chain is
     wanted = config.model_dump(mode="json", exclude=own)
-    names = set()
-    for name, track in tracks.items():
-        try:
-            found = TrackConfig.model_validate(track)
-        except ValidationError:  # of another release
-            continue
-        if found.model_dump(mode="json", exclude=own) == wanted:
-            names.add(name)
+    configs = {name: _config(track) for name, track in tracks.items()}
+    names = {
+        name
+        for name, found in configs.items()
+        if found is not None and found.model_dump(mode="json", exclude=own) == wanted
+    }
     return len(
         {
             version.tags["identity"]

@@ -89,14 +89,19 @@ def _facts(cfg: dict[str, Any], tags: dict[str, str]) -> KnownFacts:
     return facts
 
 
+def model_and_dataset(track: dict[str, Any]) -> tuple[Any, Any]:
+    """What of a registered track's parameters may be a path."""
+    corpus = track.get("corpus")
+    return track.get("model"), corpus.get("dataset") if isinstance(corpus, dict) else None
+
+
 def require_no_paths(track: dict[str, Any]) -> None:
     """Refuse a registered track that reads folders of this machine: only its user may name them.
 
     Raises:
         UserError: its model or its corpus is a path.
     """
-    model, corpus = track.get("model"), track.get("corpus")
-    dataset = corpus.get("dataset") if isinstance(corpus, dict) else None
+    model, dataset = model_and_dataset(track)
     if not isinstance(model, str) or is_folder(model):
         raise UserError(f"model={model!r}: only the machine that registered it may name a folder")
     if dataset not in ("mini", *HUB_DATASETS):

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import open_checkpoints, plan
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
+from saetrack.registry.opened_track import open_track
 from saetrack.sae.tensor_parallel import join
 from saetrack.training.checkpoint import TrainingContext
 from saetrack.training.multi_process import SharedStore
@@ -74,15 +73,9 @@ def prepare(config: TrackConfig, settings: Settings) -> PreparedTrack:
 
 
 def _prepare(config: TrackConfig, settings: Settings, device: torch.device) -> PreparedTrack:
-    spec = find_suitable_lm(config)
-    registry = Registry(settings)
-    source = open_checkpoints(config, spec, settings)
-    start = None
-    if config.start is not None:
-        start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
-    track = plan(config, source, settings, start)
-    context = TrainingContext(registry, device, settings.cache_dir / "states")
-    return PreparedTrack(track, source, registry, context)
+    opened = open_track(config, settings)
+    context = TrainingContext(opened.registry, device, settings.cache_dir / "states")
+    return PreparedTrack(opened.track, opened.source, opened.registry, context)
 
 
 def wait_until_grown(prepared: PreparedTrack) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from saetrack.chain.config import load_config
-from saetrack.training import prepare as prepare_module
+from saetrack.registry import opened_track
 from saetrack.training.prepare import prepare
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -43,6 +43,6 @@ def test_a_mistake_in_the_config_is_found_before_the_registry_is_asked(
     def connect(_: Settings) -> None:
         raise AssertionError("the registry was asked")
 
-    monkeypatch.setattr(prepare_module, "Registry", connect)
+    monkeypatch.setattr(opened_track, "Registry", connect)
     with pytest.raises(UserError, match=r"layers=\[7\]: nano has layers 0 to 1"):
         prepare(load_config({**NANO_TRACK, "layers": [7]}), settings)

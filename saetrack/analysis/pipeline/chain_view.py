@@ -58,13 +58,13 @@ class ChainView:
 
     def decoder_row(self, feature: int) -> pd.DataFrame:
         """The decoder row of a feature at every link, (links, d_in), indexed by LM step."""
-        rows = {}
-        for version, lm_step in self.table()[["version", "lm_step"]].itertuples(index=False):
+        links = self.table()
+        rows = []
+        for version in links["version"]:
             W_dec = self.link(version=int(version)).sae.W_dec.detach()
             _require_feature(feature, len(W_dec))
-            rows[int(version)] = (int(lm_step), W_dec[feature].numpy())
-        index = pd.Index([lm_step for lm_step, _ in rows.values()], name="lm_step")
-        return pd.DataFrame(np.stack([row for _, row in rows.values()]), index=index)
+            rows.append(W_dec[feature].numpy().copy())  # a view would keep each whole dictionary
+        return pd.DataFrame(np.stack(rows), index=pd.Index(links["lm_step"], name="lm_step"))
 
     def activations(self, text: str, *, lm_step: int) -> pd.DataFrame:
         """The feature activations of a text at one checkpoint, (tokens, d_sae).

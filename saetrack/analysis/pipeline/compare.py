@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +28,7 @@ from saetrack.analysis.matching.decoder_matching import (
     match_random,
     matching_table,
 )
-from saetrack.chain.plan import Chain, Link
+from saetrack.chain.plan import Chain, Link, Track
 from saetrack.registry import PulledLink, Registry
 from saetrack.utils.files import content_hash
 
@@ -205,6 +206,23 @@ def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pa
 
 def _match_pulled(left: PulledLink, right: PulledLink) -> Matching:
     return match_features(left.sae, right.sae, left.feature_density, right.feature_density)
+
+
+def by_layer(
+    tracks: Sequence[Track], conventional: Sequence[Track]
+) -> list[tuple[list[Chain], list[Chain]]]:
+    """What is compared with what: tracks hold one chain per layer, a comparison those of one layer.
+
+    Args:
+        tracks: one per seed.
+        conventional: one per checkpoint and seed, over the same layers.
+    """
+    layers = zip(
+        zip(*(track.chains for track in tracks), strict=True),
+        zip(*(track.chains for track in conventional), strict=True),
+        strict=True,
+    )
+    return [(list(chains), list(beside)) for chains, beside in layers]
 
 
 def compare_chains(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> str:

@@ -11,14 +11,13 @@ import torch
 from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
-from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.chain.planning import open_checkpoints, plan
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
+from saetrack.registry.opened_track import open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -42,14 +41,8 @@ def prepare(config: TrackConfig, settings: Settings) -> Prepared:
     Raises:
         UserError: something is out of reach, or asks for what does not exist.
     """
-    spec = find_suitable_lm(config)
-    registry = Registry(settings)
-    source = open_checkpoints(config, spec, settings)
-    start = None
-    if config.start is not None:
-        start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
-    track = plan(config, source, settings, start)
-    return Prepared(track, source, registry, choose_device(settings))
+    opened = open_track(config, settings)
+    return Prepared(opened.track, opened.source, opened.registry, choose_device(settings))
 
 
 @dataclass(frozen=True)
