@@ -46,6 +46,4 @@ def test_the_locked_versions_train_a_chain_from_the_wheel(release: str, tmp_path
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     call(*pip, "--constraint", LOCK, wheel)
     assert release in call(python, "--version")
-    folder = tmp_path / "empty"
-    assert track_nano(python, folder, tmp_path / "cache") == 4
-    assert "nano" in call(python.parent / "saetrack", "chains", cwd=folder)
+    assert track_nano(python, tmp_path / "empty", tmp_path / "cache") == 4

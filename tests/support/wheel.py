@@ -13,15 +13,6 @@ from tests.support.nano import NANO_TRACK
 
 ROOT = Path(__file__).parent.parent.parent
 
-SMOKE = """
-import json, sys
-from saetrack.chain.config import load_config
-from saetrack.training.loop import train_missing
-from saetrack.utils.settings import load_settings
-n_trained, _ = train_missing(load_config(json.loads(sys.argv[1])), load_settings())
-print(n_trained)
-"""
-
 
 def build(folder: Path) -> Path:
     """The wheel, by way of the source distribution, as `python -m build` makes both."""
@@ -40,12 +31,14 @@ def build(folder: Path) -> Path:
 
 
 def track_nano(python: Path, folder: Path, cache_dir: Path) -> int:
-    """Train the nano track in an empty folder; how many links were trained."""
-    folder.mkdir(exist_ok=True)
-    printed = call(
-        python, "-c", SMOKE, json.dumps(NANO_TRACK), cwd=folder, SAETRACK_CACHE_DIR=str(cache_dir)
-    )
-    return int(printed.splitlines()[-1])
+    """Train the nano track in an empty folder by the installed command; how many links it has."""
+    folder.mkdir()
+    (folder / "nano.yaml").write_text(json.dumps(NANO_TRACK))  # JSON is YAML
+    command = (python.parent / "saetrack", "track", "nano.yaml", "--json", "--quiet")
+    done = json.loads(call(*command, cwd=folder, SAETRACK_CACHE_DIR=str(cache_dir)))
+    assert (folder / "mlruns" / "mlflow.db").is_file()
+    (chain,) = done["chains"]
+    return int(chain["links"])
 
 
 def call(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
