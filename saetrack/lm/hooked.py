@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError  # torch's name for what it refuses to run
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from saetrack.lm.loading import load_bridge
+from saetrack.lm.weights import require_finite_residuals, require_in_vocabulary
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel
 
 ResidualKind = Literal["centred", "raw"]
 LMPrecision = Literal["float32", "bfloat16"]
@@ -53,6 +50,7 @@ class HookedLM:
         precision: LMPrecision = "float32",
         device: torch.device | str = "cpu",
         whole: bool = False,
+        label: str | None = None,
     ) -> None:
         """Load a checkpoint.
 
@@ -63,16 +61,19 @@ class HookedLM:
             precision: of weights and arithmetic; residuals are given in float32.
             device: where to run.
             whole: load the blocks above the hooks too, which `spliced_loss` needs.
+            label: of the checkpoint, for messages; by default the folder's name.
 
         Raises:
-            UserError: weights of the needed layers are missing from the files, or of another
-                shape; the architecture is unknown, or needs another `residual`.
+            UserError: weights of the needed layers are missing from the files, of another shape or
+                not finite; the architecture is unknown, or needs another `residual`.
         """
         self.layers = tuple(layers)
         self.device = torch.device(device)
         self._residual = residual
         top_layer = None if whole else self.layers[-1]
-        self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
+        self._label = label or folder.name
+        dtype = getattr(torch, precision)
+        self._bridge = load_bridge(folder, top_layer, dtype, self.device, self._label)
         if residual == "centred" and self._bridge.cfg.normalization_type == "RMS":
             raise UserError(
                 "residual='centred': this LM has RMSNorm, which reads the mean that centring "
@@ -109,7 +110,12 @@ class HookedLM:
     def resid_pre(
         self, tokens: Int[Tensor, "rows context"]
     ) -> Float[Tensor, "layers rows context d_in"]:
-        """The residual stream that enters each of the layers, float32, on this LM's device."""
+        """The residual stream that enters each of the layers, float32, on this LM's device.
+
+        Raises:
+            UserError: a token is beyond the vocabulary, or a residual is not finite.
+        """
+        require_in_vocabulary(tokens, self._bridge.original_model, self._label)
         caught: dict[int, Tensor] = {}
 
         def catch(layer: int, resid: Tensor, hook: Any) -> None:  # noqa: ARG001
@@ -125,6 +131,7 @@ class HookedLM:
         resid = torch.stack([caught[layer].float() for layer in self.layers])
         if self._residual == "centred":
             resid = resid - resid.mean(dim=-1, keepdim=True)
+        require_finite_residuals(resid, self.layers, self._label)
         return resid
 
     @torch.no_grad()
@@ -157,60 +164,3 @@ class HookedLM:
 def hook_name(layer: int) -> str:
     """TransformerLens' name of the residual stream that enters a block."""
     return f"blocks.{layer}.hook_resid_pre"
-
-
-def _load_bridge(
-    folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device
-) -> TransformerBridge:
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-    from transformers.utils import logging as transformers_logging
-
-    # The layers above the hook are left out on purpose; their report would drown our own lines.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        model: Any = _load_truncated(folder, top_layer, dtype)
-        model.to(device)
-        # Not by `boot_transformers`: it wants a tokenizer beside the weights.
-        return build_bridge_from_module(
-            model,
-            type(model).__name__,
-            hf_config=copy.deepcopy(model.config),
-            dtype=dtype,
-            device=device,
-        )
-    except (ValueError, ImportError, OSError, SafetensorError, UnpicklingError) as error:
-        # Of transformers or TransformerLens: an architecture that they do not know, or one whose
-        # code lies in its own repository, which is never run here, nor is a pickle's.
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: {folder.name} cannot be loaded: {reason}") from None
-
-
-def _load_truncated(folder: Path, top_layer: int | None, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    n_blocks = config.num_hidden_layers
-    if top_layer is not None:
-        # TransformerLens stops in front of a block, so that one must exist.
-        n_blocks = min(top_layer + 1, n_blocks)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        num_hidden_layers=n_blocks,
-        dtype=dtype,
-        # The others are refused by some architectures, or have ignored Stanford's attention scale.
-        attn_implementation="eager",
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
-    model: PreTrainedModel = loaded[0]
-    loading = loaded[1]
-    broken = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
-    if broken:
-        # transformers would go on with random weights in their place.
-        raise UserError(
-            f"model: {folder.name} lacks usable weights for {len(broken)} tensors, "
-            f"first {min(broken)}"
-        )
-    model.eval()
-    return model

@@ -77,6 +77,7 @@ class RegisteredChain:
                 residual=config.residual,
                 precision=config.lm_precision,
                 device=self.ready.device,
+                label=link.checkpoint.label,
             )
 
     def open(self, link: Link, pulled: PulledLink | None = None) -> FeaturePass:
