@@ -8,9 +8,9 @@ from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource
+from saetrack.lm.checkpoints.folder_layout import no_checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
-from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 
 
@@ -33,7 +33,7 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
     source = open_source(spec, settings.cache_dir, settings.fetched_bytes)
     if isinstance(source, FolderSource) and not source.spec.lm_steps:
         if not source.wait_for_more(0, config.follow_s):
-            raise UserError(f"model={config.model!r}: holds no whole checkpoint yet")
+            raise no_checkpoint(config.model)
         source = open_source(spec, settings.cache_dir, settings.fetched_bytes)  # looks again
     if source.spec != spec:  # the hub, or the folder, has said more than was known before
         require_compatible(config, source.spec)

@@ -61,7 +61,7 @@ def _known(model: str) -> ModelSpec:
     Raises:
         UserError: there is no such LM, it has no checkpoint, or the hub is needed and is silent.
     """
-    from saetrack.lm.checkpoints.folder_layout import find_lm
+    from saetrack.lm.checkpoints.folder_layout import find_lm, no_checkpoint
     from saetrack.lm.checkpoints.hub_source import open_repo
     from saetrack.utils.settings import load_settings
 
@@ -70,7 +70,7 @@ def _known(model: str) -> ModelSpec:
         settings = load_settings()
         spec = open_repo(spec, spec.repo, settings.cache_dir, settings.fetched_bytes).spec
     if not spec.lm_steps:
-        raise UserError(f"model={model!r}: holds no whole checkpoint yet")
+        raise no_checkpoint(model)
     return spec
 
 

@@ -70,7 +70,7 @@ def require_finite_residuals(
 
 
 def require_varied_residuals(x: Float[Tensor, "tokens d_in"], layer: int, label: str) -> None:
-    """Refuse residuals that are all equal, as an embedding of zeros gives: there is nothing in them.
+    """Refuse residuals that are all equal, as an embedding of zeros gives them.
 
     Raises:
         UserError: they are.
@@ -91,7 +91,7 @@ def require_in_vocabulary(
     Raises:
         UserError: names the highest such token.
     """
-    n_rows = len(model.get_input_embeddings().weight)
+    n_rows = model.get_input_embeddings().weight.shape[0]
     if (highest := int(tokens.max())) >= n_rows:
         raise UserError(
             f"model: {label}: the text has the token {highest}, and the embedding only {n_rows} "

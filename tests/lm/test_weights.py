@@ -126,7 +126,7 @@ def test_a_head_is_needed_only_for_logits(checkpoint: Path) -> None:
     before = resid(checkpoint)
     save_again(checkpoint, lambda saved: {key: saved[key] for key in saved if key != HEAD})
     assert torch.equal(resid(checkpoint), before)
-    with pytest.raises(UserError, match="for 1 tensors, first lm_head.weight"):
+    with pytest.raises(UserError, match=r"for 1 tensors, first lm_head\.weight"):
         HookedLM(checkpoint, [1], whole=True)
 
 
@@ -184,7 +184,10 @@ def test_the_attention_that_a_config_names_is_not_needed(checkpoint: Path) -> No
 def test_numbers_of_blocks_by_other_names_are_known(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = GPTNeoConfig(
-        vocab_size=97, hidden_size=32, num_layers=3, num_heads=4,
+        vocab_size=97,
+        hidden_size=32,
+        num_layers=3,
+        num_heads=4,
         intermediate_size=64,
         max_position_embeddings=32,
         window_size=4,

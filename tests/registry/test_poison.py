@@ -21,8 +21,9 @@ from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.checkpoints import download, hub
+from saetrack.lm.checkpoints.checkpoint_files import present_files
 from saetrack.lm.checkpoints.files import CHECKPOINT
-from saetrack.lm.checkpoints.folder_layout import find_lm, present_files
+from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry

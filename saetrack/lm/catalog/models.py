@@ -38,6 +38,7 @@ class ModelSpec:
         norm: what reads the residual stream.
         entry: what the catalogue says of an LM of the hub.
         places: repository and revision of each checkpoint of such an LM.
+        vocabulary: rows of the embedding; 0 if that is not known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ModelSpec:
     norm: Norm = "layer"
     entry: Entry | None = None
     places: tuple[tuple[str, str], ...] = ()
+    vocabulary: int = 0
 
     @property
     def is_listed(self) -> bool:

@@ -6,15 +6,15 @@ import logging
 import shutil
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
 from saetrack.lm.checkpoints.files import TOKENIZER_FILES
-from saetrack.lm.checkpoints.folder_layout import UNKNOWN_SHAPE
 from saetrack.lm.checkpoints.ledger import look
 from saetrack.lm.checkpoints.seen import Seen, stats_of
+from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.progress import duration
@@ -35,17 +35,26 @@ SETTLED_S = 1.0
 SETTLING_LOOKS = 15
 
 
+class LostCheckpointError(UserError):
+    """A checkpoint is gone; another run of the track goes on without it."""
+
+
 @dataclass(frozen=True)
 class FolderSource:
     """The checkpoints of a folder at one time; `open_folder` gives them anew.
 
     A commit is a hash of a checkpoint's files, so no link changes when the folder moves.
+
+    Attributes:
+        checkpoints: all that were ever seen whole, those that are gone by now among them.
+        left_out: name and reason of what looks like a model and is none of them.
     """
 
     spec: ModelSpec
     folder: Path
     ledger_path: Path
     checkpoints: tuple[Seen, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def repo(self) -> str:
@@ -70,24 +79,30 @@ class FolderSource:
         """Checkpoints with the commits that their content has."""
         chosen = [(index, self.checkpoints[index]) for index in checkpoint_indices]
         return [
-            Checkpoint(index, seen.lm_step, self.repo, seen.name, seen.commit)
+            Checkpoint(index, seen.lm_step, self.repo, self._name_of(seen), seen.commit)
             for index, seen in chosen
         ]
+
+    def is_lost(self, checkpoint: Checkpoint) -> bool:
+        """Whether the training run has deleted a checkpoint since it was seen."""
+        seen = self.checkpoints[checkpoint.checkpoint_index]
+        return not all((self.folder / seen.name / name).exists() for name in seen.files)
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The folder of a checkpoint, if it still is what it was.
 
         Raises:
-            UserError: the training run has deleted or overwritten it.
+            LostCheckpointError: the training run has deleted it.
+            UserError: the training run has overwritten it.
         """
         seen = self.checkpoints[checkpoint.checkpoint_index]
         path = self.folder / seen.name
         try:
             stats = stats_of(path, seen.files)
         except FileNotFoundError:
-            raise UserError(
-                f"model: {self.repo} has lost {seen.name} before it was tracked; let the training "
-                "run keep more checkpoints (save_total_limit)"
+            raise LostCheckpointError(
+                f"model: {self.repo} has lost {seen.name} before it was tracked; run again to go "
+                "on without it, and let the training run keep more checkpoints (save_total_limit)"
             ) from None
         if stats != seen.files:
             raise UserError(
@@ -122,18 +137,21 @@ class FolderSource:
         give_up_s = time.monotonic() + patience_s
         is_logged = False
         while True:
-            checkpoints, obstacle = look(self.folder, self.ledger_path)
-            if len(checkpoints) > known:
+            found = look(self.folder, self.ledger_path)
+            if len(found.checkpoints) > known:
                 return True
             left_s = give_up_s - time.monotonic()
             if left_s <= 0:
-                if obstacle is not None:
-                    log.warning("%s: %s", self.repo, obstacle)
+                if found.is_waiting:
+                    log.warning("%s: %s %s", self.repo, *list(found.left_out.items())[-1])
                 return False
             if not is_logged:
                 is_logged = True
                 log.info("%s: waiting %s for a checkpoint", self.repo, duration(patience_s))
             time.sleep(min(POLL_S, left_s))
+
+    def _name_of(self, seen: Seen) -> str:
+        return self.folder.name if seen.name == "." else seen.name
 
 
 def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
@@ -150,11 +168,15 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
     folder = spec.folder
     assert folder is not None
     ledger_path = cache_dir / "live" / f"{content_hash(str(folder))[:16]}.json"
-    checkpoints, _ = look(folder, ledger_path)
+    checkpoints, left_out, is_waiting = look(folder, ledger_path)
     lm_steps = tuple(seen.lm_step for seen in checkpoints)
     shape = checkpoints[-1].shape if checkpoints else UNKNOWN_SHAPE
     spec = replace(spec, lm_steps=lm_steps, **asdict(shape))
-    return FolderSource(spec, folder, ledger_path, checkpoints)
+    source = FolderSource(spec, folder, ledger_path, checkpoints, left_out)
+    # Of one that may be in the midst of being written, `wait_for_more` speaks when it gives up.
+    for name, reason in list(left_out.items())[: -1 if is_waiting else None]:
+        log.warning("%s: left out: %s %s", source.repo, name, reason)
+    return source
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import re
-import zipfile
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from saetrack.lm.catalog.architectures import Norm, norm_of
 from saetrack.lm.catalog.models import ModelSpec, find_model
+from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, UnusableError, whole_files
+from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, shape_of
+from saetrack.lm.checkpoints.subfolders import ACCEPTED_NAMES, STEP_NAME, Subfolders, subfolders
 from saetrack.utils.errors import UserError
 
-# As the Trainer of `transformers` names them, or as Pythia's revisions are named.
-CHECKPOINT_NAME = re.compile(r"(?:checkpoint-|step)([0-9]+)")
-
-# In the order in which `transformers` looks for them.
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-
-# What the architectures call these numbers in config.json.
-CONFIG_KEYS = {
-    "n_layers": ("num_hidden_layers", "n_layer"),
-    "d_model": ("hidden_size", "n_embd", "d_model"),
-    "max_context": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"),
-}
-
-
-class NotWholeError(Exception):
-    """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of an LM; `max_context` in tokens, 0 if its config names none."""
-
-    n_layers: int
-    d_model: int
-    max_context: int
-    norm: Norm = "layer"
-
-
-UNKNOWN_SHAPE = Shape(0, 0, 0)
+# A checkpoint that lacks something is waited for, and so are those behind it, since it may be in
+# the midst of being written. When nothing in it has changed for so long, it is left out.
+BROKEN_AFTER_S = 600.0
 
 
 def is_folder(model: str) -> bool:
@@ -66,18 +39,37 @@ def folder_spec(model: str) -> ModelSpec:
     While there is none, nothing is known of the LM: no `lm_steps`, and zeros for its shape.
 
     Raises:
-        UserError: no such folder, a name that cannot name an experiment, or an unknown config.
+        UserError: no such folder, or an unknown config.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111  (pathlib's fails for an unknown ~user)
-    whole = dict(_whole_checkpoints(folder))
+    whole, _ = whole_checkpoints(folder)
     resolved = folder.resolve()
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", resolved.name):
-        raise UserError(
-            f"model={model!r}: the folder's name must be made of letters, digits, '.', '_' and "
-            "'-', since it names the experiment"
-        )
     shape = shape_of(whole[max(whole)]) if whole else UNKNOWN_SHAPE
-    return ModelSpec(resolved.name, None, "", tuple(whole), **asdict(shape), folder=resolved)
+    return ModelSpec(_name_of(resolved), None, "", tuple(whole), **asdict(shape), folder=resolved)
+
+
+def _name_of(folder: Path) -> str:
+    """The LM's name, which names an experiment too: the folder's, but for odd characters."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-")
+    if STEP_NAME.fullmatch(name):  # a checkpoint that is named itself as the model
+        name = f"{_name_of(folder.parent)}-{name}"
+    return name or "lm"
+
+
+def found_in(folder: Path) -> Subfolders:
+    """The checkpoints of a folder, whole or not, and what else looks like a model.
+
+    Raises:
+        UserError: no such folder, or two checkpoints of one step.
+    """
+    try:
+        return subfolders(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"model='{folder}': no such folder (names of the catalogue hold no '{os.sep}')"
+        ) from None
+    except OSError as error:
+        raise UserError(f"model='{folder}': cannot be read ({error.strerror})") from None
 
 
 def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
@@ -86,133 +78,61 @@ def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
     Raises:
         UserError: no such folder, or two checkpoints of one step.
     """
-    found: dict[int, Path] = {}
-    try:
-        for path in sorted(folder.iterdir()):
-            name = CHECKPOINT_NAME.fullmatch(path.name)
-            if name is None or not path.is_dir():
-                continue
-            lm_step = int(name[1])
-            if lm_step in found:
-                raise UserError(
-                    f"model='{folder}': {found[lm_step].name} and {path.name} are of one step"
-                )
-            found[lm_step] = path
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"model='{folder}': no such folder (names of the catalogue hold no '{os.sep}')"
-        ) from None
-    except OSError as error:
-        raise UserError(f"model='{folder}': cannot be read ({error.strerror})") from None
-    return sorted(found.items())
+    return found_in(folder).checkpoints
 
 
-def present_files(checkpoint: Path) -> list[str]:
-    """Names of a checkpoint's config and weight files, once all of them are there.
+def whole_checkpoints(folder: Path) -> tuple[dict[int, Path], dict[str, str]]:
+    """The checkpoints before the first that may still be in the midst of being written.
+
+    Returns:
+        The folders by training step, ascending; and of each other one that looks like a model the
+        name and the reason why it is not among them.
 
     Raises:
-        NotWholeError: one is missing.
-        UserError: an index names a file of another folder.
+        UserError: no such folder, or two checkpoints of one step.
     """
-    _read_json(checkpoint / "config.json")
-    names = _weight_files(checkpoint)
-    for name in names:
-        if not (checkpoint / name).is_file():
-            raise NotWholeError(f"lacks {name}")
-    return ["config.json", *names]
-
-
-def whole_files(checkpoint: Path) -> list[str]:
-    """Names of a checkpoint's config and weight files, once all of them are fully written.
-
-    Raises:
-        NotWholeError: one is missing or half-written.
-        UserError: an index names a file of another folder.
-    """
-    names = present_files(checkpoint)
-    for name in names:
-        if not _is_whole_file(checkpoint / name):
-            raise NotWholeError(f"has only a part of {name}")
-    return names
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint's config and weights are all there."""
-    try:
-        whole_files(checkpoint)
-    except (NotWholeError, OSError):
-        return False
-    return True
-
-
-def shape_of(checkpoint: Path) -> Shape:
-    """The LM's shape, from a checkpoint's config.json.
-
-    Raises:
-        UserError: the config does not say it.
-        NotWholeError: the config is missing or half-written.
-    """
-    config = _read_json(checkpoint / "config.json")
-    numbers = {}
-    for field, keys in CONFIG_KEYS.items():
-        values = [value for key in keys if isinstance(value := config.get(key), int)]
-        if not values and field != "max_context":  # BLOOM's has none: its attention has no limit
-            raise UserError(
-                f"model='{checkpoint.parent}': {checkpoint.name}/config.json has none of "
-                f"{', '.join(keys)}"
-            )
-        numbers[field] = values[0] if values else 0
-    return Shape(**numbers, norm=norm_of(config))
-
-
-def _whole_checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """The checkpoints before the first incomplete one: a chain must not skip a checkpoint."""
-    return list(itertools.takewhile(lambda found: is_whole(found[1]), checkpoint_folders(folder)))
-
-
-def _weight_files(checkpoint: Path) -> list[str]:
-    for name in WEIGHT_FILES:
-        if (checkpoint / name).exists():
-            return [name]
-        # Written last, after the shards that it names.
-        index = checkpoint / f"{name}.index.json"
-        if index.exists():
-            shards = sorted(set(_read_json(index).get("weight_map", {}).values()))
-            if outside := [shard for shard in shards if Path(shard).name != shard]:
-                raise UserError(
-                    f"model='{checkpoint.parent}': {checkpoint.name}/{index.name} names "
-                    f"{outside[0]!r}, which is no file of its folder"
-                )
-            return [index.name, *shards]
-    raise NotWholeError(f"has no {' or '.join(WEIGHT_FILES)}")
-
-
-def _is_whole_file(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        return path.stat().st_size == _declared_bytes(path)
-    # A zip's directory is at its end; an index was read whole already.
-    return path.suffix != ".bin" or zipfile.is_zipfile(path)
-
-
-def _declared_bytes(path: Path) -> int | None:
-    """The size of a safetensors file by its own header; None while there is no whole header."""
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
+    found = found_in(folder)
+    whole, left_out = {}, dict(found.refused)
+    for lm_step, path in found.checkpoints:
         try:
-            header = json.loads(file.read(min(header_bytes, size_bytes)))
-            header.pop("__metadata__", None)
-            ends = [tensor["data_offsets"][1] for tensor in header.values()]
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return None
-    return 8 + header_bytes + max(ends, default=0)
+            whole_files(path)
+        except (NotWholeError, OSError) as error:
+            left_out[path.name] = str(error)
+            if may_become_whole(path, error):
+                break
+        else:
+            whole[lm_step] = path
+    return whole, left_out
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def may_become_whole(checkpoint: Path, error: Exception) -> bool:
+    """Whether a checkpoint with something missing may still be in the midst of being written."""
+    if isinstance(error, UnusableError):
+        return False
     try:
-        content = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        content = None
-    if not isinstance(content, dict):
-        raise NotWholeError(f"lacks {path.name}, or has only a part of it")
-    return content
+        touched_s = max(path.stat().st_mtime for path in (checkpoint, *checkpoint.iterdir()))
+    except OSError:  # it is being deleted, or written
+        return True
+    return time.time() - touched_s < BROKEN_AFTER_S
+
+
+def no_checkpoint(model: str) -> UserError:
+    """What to say of a folder without a whole checkpoint: what is there, and what would be taken.
+
+    Raises:
+        UserError: no such folder.
+    """
+    _, left_out = whole_checkpoints(Path(os.path.expanduser(model)))  # noqa: PTH111
+    reasons = [f"{name} {reason}" for name, reason in left_out.items()]
+    if len(reasons) > MAX_REASONS:
+        reasons = [*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more"]
+    return UserError(
+        f"model={model!r}: holds no whole checkpoint yet"
+        f" ({'; '.join(reasons) or 'nothing in it looks like a model'}). Taken are subfolders with "
+        f"config.json and model.safetensors or pytorch_model.bin, named {ACCEPTED_NAMES}; or a "
+        "folder that is itself one checkpoint"
+    )
+
+
+# In the line of `no_checkpoint`.
+MAX_REASONS = 4

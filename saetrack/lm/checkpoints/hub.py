@@ -9,10 +9,10 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants
 
 from saetrack.lm.checkpoints import files, store
+from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, present_files
 from saetrack.lm.checkpoints.download import download, list_files, reason
 from saetrack.lm.checkpoints.eviction import alone, hold, make_room
 from saetrack.lm.checkpoints.files import CHECKPOINT, Part, is_digest, matches
-from saetrack.lm.checkpoints.folder_layout import NotWholeError, present_files
 from saetrack.utils.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
 from saetrack.lm.checkpoints import hub
+from saetrack.lm.checkpoints.checkpoint_files import NotWholeError
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG, TOKENIZER
-from saetrack.lm.checkpoints.folder_layout import NotWholeError, Shape, shape_of
 from saetrack.lm.checkpoints.revisions import listed
+from saetrack.lm.checkpoints.shape import Shape, shape_of
 from saetrack.lm.checkpoints.store import TOKENIZER_REVISION
 from saetrack.utils.errors import UserError
 

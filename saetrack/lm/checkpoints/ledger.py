@@ -7,26 +7,35 @@ import fcntl
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, whole_files
 from saetrack.lm.checkpoints.files import weights_id
-from saetrack.lm.checkpoints.folder_layout import (
-    NotWholeError,
-    checkpoint_folders,
-    shape_of,
-    whole_files,
-)
+from saetrack.lm.checkpoints.folder_layout import found_in, may_become_whole
 from saetrack.lm.checkpoints.moved import inherited
 from saetrack.lm.checkpoints.seen import Ledger, Seen, stats_of
+from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.utils.files import content_hash, file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
 
 
-def look(folder: Path, ledger_path: Path) -> tuple[tuple[Seen, ...], str | None]:
-    """Bring a folder's ledger up to date; hashes what is new or was touched, and nothing else.
+class Look(NamedTuple):
+    """What a look into a folder has shown.
 
-    Returns:
-        All checkpoints up to now, and what is wrong with the next one if it is there in part.
+    Attributes:
+        checkpoints: all that were ever seen whole, by ascending step.
+        left_out: name and reason of what looks like a model and is not among them.
+        is_waiting: whether the last one left out may still be in the midst of being written.
+    """
+
+    checkpoints: tuple[Seen, ...]
+    left_out: dict[str, str]
+    is_waiting: bool
+
+
+def look(folder: Path, ledger_path: Path) -> Look:
+    """Bring a folder's ledger up to date; hashes what is new or was touched, and nothing else.
 
     Raises:
         UserError: the folder is gone.
@@ -34,12 +43,13 @@ def look(folder: Path, ledger_path: Path) -> tuple[tuple[Seen, ...], str | None]
     with _locked(ledger_path.with_suffix(".lock")):
         is_new = not ledger_path.exists()
         before = Ledger() if is_new else Ledger.model_validate_json(ledger_path.read_bytes())
-        after, obstacle = _updated(before, folder)
+        found = _updated(before, folder)
+        after = Ledger(checkpoints=found.checkpoints)
         if is_new:
             after = inherited(after, ledger_path)
         if after != before:
             write_atomically(ledger_path, after.model_dump_json(indent=1).encode())
-    return after.checkpoints, obstacle
+    return found._replace(checkpoints=after.checkpoints)
 
 
 @contextlib.contextmanager
@@ -51,27 +61,31 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _updated(ledger: Ledger, folder: Path) -> tuple[Ledger, str | None]:
+def _updated(ledger: Ledger, folder: Path) -> Look:
     before = {seen.lm_step: seen for seen in ledger.checkpoints}
     now = dict(before)
-    on_disk = dict(checkpoint_folders(folder))
-    obstacle = None
+    found = found_in(folder)
+    on_disk = dict(found.checkpoints)
+    left_out = dict(found.refused)
+    is_waiting = False
     for lm_step, path in on_disk.items():
-        if lm_step in before and _is_untouched(before[lm_step], path):
+        name = "." if path == folder else path.name  # a folder that is itself one checkpoint
+        if lm_step in before and _is_untouched(before[lm_step], name, path):
             continue
         try:
-            now[lm_step] = _examine(lm_step, path)
+            now[lm_step] = _examine(lm_step, name, path)
         except NotWholeError as error:
             # One that was whole before is being deleted or overwritten: it stays listed.
             if lm_step not in before:
-                obstacle = f"{path.name} {error}"
-                break
+                left_out[path.name] = str(error)
+                if is_waiting := may_become_whole(path, error):
+                    break
     changed = [step for step, seen in before.items() if now[step].commit != seen.commit]
     if changed:
         # Later ones that are gone were the former training run's.
         now = {step: seen for step, seen in now.items() if step <= changed[0] or step in on_disk}
     _log_changes(f"folder/{folder.name}", before, now, changed)
-    return Ledger(checkpoints=tuple(now[step] for step in sorted(now))), obstacle
+    return Look(tuple(now[step] for step in sorted(now)), left_out, is_waiting)
 
 
 def _log_changes(
@@ -93,7 +107,7 @@ def _log_changes(
         )
 
 
-def _examine(lm_step: int, path: Path) -> Seen:
+def _examine(lm_step: int, name: str, path: Path) -> Seen:
     """Hash a checkpoint.
 
     Raises:
@@ -111,7 +125,7 @@ def _examine(lm_step: int, path: Path) -> Seen:
         raise NotWholeError("is being written")
     return Seen(
         lm_step=lm_step,
-        name=path.name,
+        name=name,
         commit=content_hash(digests)[:40],
         shape=shape,
         files=stats,
@@ -119,8 +133,8 @@ def _examine(lm_step: int, path: Path) -> Seen:
     )
 
 
-def _is_untouched(seen: Seen, path: Path) -> bool:
+def _is_untouched(seen: Seen, name: str, path: Path) -> bool:
     try:
-        return seen.name == path.name and stats_of(path, seen.files) == seen.files
+        return seen.name == name and stats_of(path, seen.files) == seen.files
     except OSError:
         return False

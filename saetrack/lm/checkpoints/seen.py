@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from saetrack.lm.checkpoints.folder_layout import Shape
+from saetrack.lm.checkpoints.shape import Shape
 
 Stats = dict[str, tuple[int, int]]  # size in bytes and mtime in ns of each file
 

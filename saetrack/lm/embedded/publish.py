@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints import store
-from saetrack.lm.checkpoints.folder_layout import checkpoint_folders, is_whole
+from saetrack.lm.checkpoints.checkpoint_files import is_whole
+from saetrack.lm.checkpoints.folder_layout import checkpoint_folders
 from saetrack.lm.embedded.recipe import recipe_key
 from saetrack.lm.embedded.training import train
 from saetrack.utils.errors import UserError

@@ -1,0 +1,169 @@
+"""The files of one checkpoint: which there must be, and whether each is fully written."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from saetrack.utils.errors import UserError
+
+# In the order in which `transformers` looks for them.
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+# A file in a form whose end cannot be seen is taken to be whole when it was left alone for so long.
+SETTLED_S = 60.0
+
+# torch's format before version 1.6 begins with this number, pickled.
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+class NotWholeError(Exception):
+    """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
+
+
+class UnusableError(NotWholeError):
+    """It never will be."""
+
+
+def present_files(checkpoint: Path) -> list[str]:
+    """Names of a checkpoint's config and weight files, once all of them are there.
+
+    Raises:
+        NotWholeError: one is missing.
+        UserError: an index names a file of another folder.
+    """
+    _require_model(checkpoint)
+    read_json(checkpoint / "config.json")
+    names = _weight_files(checkpoint)
+    for name in names:
+        if not (checkpoint / name).is_file():
+            raise NotWholeError(f"lacks {name}")
+    return ["config.json", *names]
+
+
+def whole_files(checkpoint: Path) -> list[str]:
+    """Names of a checkpoint's config and weight files, once all of them are fully written.
+
+    Raises:
+        NotWholeError: one is missing or half-written.
+        UserError: an index names a file of another folder.
+    """
+    names = present_files(checkpoint)
+    for name in names:
+        if not _is_whole_file(checkpoint / name):
+            raise NotWholeError(f"has only a part of {name}")
+    return names
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint's config and weights are all there."""
+    try:
+        whole_files(checkpoint)
+    except (NotWholeError, OSError):
+        return False
+    return True
+
+
+def _require_model(checkpoint: Path) -> None:
+    """Say what a folder holds instead of an LM's weights, if it is known by its files.
+
+    Raises:
+        UnusableError: it is.
+    """
+    if any((checkpoint / name).exists() or _index_of(checkpoint, name) for name in WEIGHT_FILES):
+        return
+    for pattern, problem in OTHER_FORMS.items():
+        if next(checkpoint.glob(pattern), None) is not None:
+            raise UnusableError(problem)
+
+
+def _index_of(checkpoint: Path, name: str) -> bool:
+    return (checkpoint / f"{name}.index.json").exists()
+
+
+# What else training codes write, and how it becomes a checkpoint.
+OTHER_FORMS = {
+    "adapter_*": "holds an adapter only (PEFT): merge it into its LM and save that "
+    "(merge_and_unload, then save_pretrained)",
+    "*zero_pp_rank_*": "holds the shards of DeepSpeed only: convert them (zero_to_fp32.py)",
+    "global_step*/*zero_pp_rank_*": "holds the shards of DeepSpeed only: convert them "
+    "(zero_to_fp32.py)",
+    "pytorch_model_fsdp*": "holds the shards of FSDP only: merge them (accelerate merge-weights)",
+    "*.gguf": "holds GGUF weights only: save the LM with save_pretrained",
+}
+
+
+def _weight_files(checkpoint: Path) -> list[str]:
+    for name in WEIGHT_FILES:
+        if (checkpoint / name).exists():
+            return [name]
+        # Written last, after the shards that it names.
+        index = checkpoint / f"{name}.index.json"
+        if index.exists():
+            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+            if outside := [shard for shard in shards if Path(shard).name != shard]:
+                raise UserError(
+                    f"model='{checkpoint.parent}': {checkpoint.name}/{index.name} names "
+                    f"{outside[0]!r}, which is no file of its folder"
+                )
+            return [index.name, *shards]
+    raise NotWholeError(f"has no {' or '.join(WEIGHT_FILES)}")
+
+
+def _is_whole_file(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        return path.stat().st_size == _declared_bytes(path)
+    # A zip's directory is at its end; an index was read whole already.
+    return path.suffix != ".bin" or zipfile.is_zipfile(path) or _is_old_torch(path)
+
+
+def _is_old_torch(path: Path) -> bool:
+    """Whether a file is in torch's format before version 1.6, by its first bytes.
+
+    Only a look at all of it would show whether it is whole: it counts once it is left alone.
+
+    Raises:
+        UnusableError: it is a pickle of another kind, which is never read.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(OLD_TORCH))
+    if start == OLD_TORCH:
+        return time.time() - path.stat().st_mtime >= SETTLED_S
+    if start[:1] == b"\x80":
+        raise UnusableError(
+            f"has a {path.name} that torch.save did not write: a pickle of another kind is never "
+            "read; save the LM with save_pretrained"
+        )
+    return False
+
+
+def _declared_bytes(path: Path) -> int | None:
+    """The size of a safetensors file by its own header; None while there is no whole header."""
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(header_bytes, size_bytes)))
+            header.pop("__metadata__", None)
+            ends = [tensor["data_offsets"][1] for tensor in header.values()]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return None
+    return 8 + header_bytes + max(ends, default=0)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        NotWholeError: there is none, or only a part of it.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        raise NotWholeError(f"lacks {path.name}, or has only a part of it")
+    return content
