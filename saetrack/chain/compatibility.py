@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from saetrack.chain.schedule import describe
 from saetrack.data.datasets import require_dataset
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder_layout import find_lm
@@ -63,24 +64,37 @@ def _require_layers(config: TrackConfig, spec: ModelSpec) -> None:
 
 
 def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
-    last = max(max(piece.first, piece.last or 0) for piece in config.schedule)
-    if spec.entry is not None and spec.entry.has_only_final and last > 0:
+    schedule = config.schedule
+    is_beyond_first = any(piece.first or piece.last for piece in schedule)
+    if spec.entry is not None and spec.entry.has_only_final and is_beyond_first:
         raise UserError(
             f"schedule: {config.model} has no public training checkpoints, only its final weights, "
             "checkpoint 0: a schedule of that one trains a conventional SAE; or name a folder of "
             "your own checkpoints as the model"
         )
     if not spec.is_listed:  # checked once the hub has listed them
-        if config.schedule[-1].last is None:
+        if schedule[-1].last is None:
             raise UserError(
                 f"schedule: last=null: only the hub knows {config.model}'s last checkpoint; name "
                 f"one (`saetrack families {config.model}` lists them)"
             )
-    elif last >= len(spec.lm_steps) and spec.folder is None:
-        raise UserError(
-            f"schedule: checkpoint {last} is beyond {config.model}'s last, "
-            f"{len(spec.lm_steps) - 1}{_hint_at_newer_checkpoints(spec)}"
-        )
+    elif spec.folder is None and (absent := absent_checkpoints(config, spec)):
+        raise UserError(f"schedule: {absent}{_hint_at_newer_checkpoints(spec)}")
+
+
+def absent_checkpoints(config: TrackConfig, spec: ModelSpec) -> str:
+    """What a schedule names and an LM does not have, in a sentence; empty if it has all."""
+    absent = [at for piece in config.schedule for at in piece.absent(spec.lm_steps)]
+    if not absent:
+        return ""
+    counts_steps = config.schedule[0].every is not None
+    unit = "LM step" if counts_steps else "checkpoint"
+    more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+    hint = ""
+    if not counts_steps and set(absent) & set(spec.lm_steps):
+        hint = "; to count by LM step, write `every: N` in place of stride"
+    has = describe(spec.lm_steps)
+    return f"{config.model} has no {unit} {absent[0]}{more}; it has {has}{hint}"
 
 
 def _hint_at_newer_checkpoints(spec: ModelSpec) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
 from saetrack.utils.errors import UserError
@@ -33,45 +35,6 @@ class EvaluationConfig(Frozen):
         description="held-out tokens for CE-loss recovered; 0 leaves it out, and with it the LM's "
         "blocks above the hook",
     )
-
-
-# No LM has a tenth as many; a registered schedule, which anyone may have written, must not fill the
-# memory.
-CheckpointIndex = Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class Piece(Frozen):
-    """A part of a schedule: every `stride`-th checkpoint from `first` to `last`.
-
-    If `last` is before `first`, it runs backward.
-    """
-
-    first: CheckpointIndex
-    last: CheckpointIndex | None = Field(
-        description="null: for as long as a live folder grows; only in the last piece"
-    )
-    stride: Annotated[int, Field(gt=0)] = 1
-    tokens: Tokens = Field(description="training budget of each link of this piece")
-    repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
-        default=1,
-        description="links at each checkpoint: a chain over one checkpoint shows how far training "
-        "alone moves its features",
-    )
-
-    @model_validator(mode="after")
-    def _ends_meet(self) -> Self:
-        if self.last is not None and (self.last - self.first) % self.stride:
-            raise ValueError(
-                f"last={self.last} must be first={self.first} plus or minus a multiple of "
-                f"stride={self.stride}"
-            )
-        return self
-
-    def checkpoint_indices(self, n_checkpoints: int) -> range:
-        """The checkpoints of this piece, in order, of an LM that has `n_checkpoints`."""
-        last = max(self.first, n_checkpoints - 1) if self.last is None else self.last
-        onward = 1 if last >= self.first else -1
-        return range(self.first, last + onward, onward * self.stride)
 
 
 class TrackConfig(Frozen):
@@ -126,27 +89,33 @@ class TrackConfig(Frozen):
         "ends",
     )
 
-    def budgets(self, n_checkpoints: int | None) -> list[tuple[int, int]]:
+    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int]]:
         """Checkpoint index and training tokens of each link, in the chain's order.
 
         Args:
-            n_checkpoints: how many the LM has, in a live folder so far; None if the hub was not
-                asked yet.
+            lm_steps: of the checkpoints that the LM has, in a live folder so far.
         """
         return [
             (index, piece.tokens)
             for piece in self.schedule
-            for index in piece.checkpoint_indices(n_checkpoints or 0)
+            for index in piece.checkpoint_indices(lm_steps)
             for _ in range(piece.repeat)
-            if n_checkpoints is None or index < n_checkpoints
         ]
 
     @property
-    def planned_links(self) -> int | None:
-        """How many links each chain will have; None if the schedule has no end."""
+    def planned(self) -> list[tuple[int, int]] | None:
+        """Position (an index, or an LM step) and training tokens of each link of each chain.
+
+        None if the schedule has no end. Whether the LM has such checkpoints is not asked.
+        """
         if self.schedule[-1].last is None:
             return None
-        return sum(len(piece.checkpoint_indices(0)) * piece.repeat for piece in self.schedule)
+        return [
+            (position, piece.tokens)
+            for piece in self.schedule
+            for position in piece.positions()
+            for _ in range(piece.repeat)
+        ]
 
     @property
     def direction(self) -> Direction:
@@ -160,6 +129,10 @@ class TrackConfig(Frozen):
             is_one_link = len(self.schedule) == self.schedule[0].repeat == 1
             return "conventional" if is_one_link and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
+
+    @property
+    def _unit(self) -> str:
+        return "checkpoint" if self.schedule[0].every is None else "LM step"
 
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
@@ -181,16 +154,21 @@ class TrackConfig(Frozen):
         for piece in self.schedule[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        indices = (i for piece in self.schedule for i in piece.checkpoint_indices(0))
-        for earlier, later in pairwise(indices):
+        if len({piece.every is None for piece in self.schedule}) > 1:
+            raise UserError(
+                "schedule: every (LM steps) must stand in all pieces or in none: the others count "
+                "checkpoints by their index"
+            )
+        positions = (i for piece in self.schedule for i in piece.positions())
+        for earlier, later in pairwise(positions):
             if self.direction == "frozen":
                 is_in_order = later == earlier
             else:
                 is_in_order = later < earlier if self.direction == "reverse" else later > earlier
             if not is_in_order:
                 raise UserError(
-                    f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
-                    "or descend throughout"
+                    f"schedule: {self._unit} {later} comes after {earlier}; must ascend "
+                    "throughout, or descend throughout"
                 )
         return self
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 
+from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import Checkpoint
@@ -12,6 +14,8 @@ from saetrack.lm.hooked import hook_name
 from saetrack.sae.config import Optimiser
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
+
+log = logging.getLogger(__name__)
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
 WEIGHTS_VERSION = 4
@@ -118,9 +122,12 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
         UserError: there is no checkpoint yet, or one is neither in the cache nor available from
             the hub.
     """
-    budgets = config.budgets(len(source.spec.lm_steps))
+    budgets = config.budgets(source.spec.lm_steps)
+    absent = absent_checkpoints(config, source.spec)  # of a folder: others were refused for it
     if not budgets:
-        raise UserError(f"schedule: {config.model} has none of its checkpoints yet")
+        raise UserError(f"schedule: {absent or f'{config.model} has none of its checkpoints yet'}")
+    if absent:
+        log.warning("schedule: %s; the chain goes on without", absent)
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
     return [(checkpoints[index], tokens) for index, tokens in budgets]
@@ -163,7 +170,7 @@ def _plan_chain(
         identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, layer, source, corpus, start),
+        _chain_name(config, layer, source, corpus, start, links),
         source.spec.name,
         layer,
         config,
@@ -173,7 +180,12 @@ def _plan_chain(
 
 
 def _chain_name(
-    config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus, start: str | None
+    config: TrackConfig,
+    layer: int,
+    source: CheckpointSource,
+    corpus: Corpus,
+    start: str | None,
+    links: list[Link],
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
@@ -187,7 +199,7 @@ def _chain_name(
     key = content_hash([of_config, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
-        kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
+        kind += f"-step{links[0].checkpoint.lm_step}"
     return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
 
 

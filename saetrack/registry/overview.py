@@ -51,7 +51,8 @@ def chains_table(
 def _planned(track: dict[str, Any] | None) -> float:
     """How many links a chain will have; NaN where that is not known any more."""
     config = _config(track)
-    return (config.planned_links if config else None) or float("nan")
+    planned = config.planned if config else None
+    return float("nan") if planned is None else len(planned)
 
 
 def _config(track: dict[str, Any] | None) -> TrackConfig | None:

@@ -58,7 +58,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         UserError: the config does not suit its LM, or its text does not exist.
     """
     spec = find_suitable_lm(config)
-    budgets = config.budgets(len(spec.lm_steps) if spec.is_listed else None)
+    budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
     n_layers = len(config.layers)
     lm_weights, weights_to_hook = _lm_weights(spec, max(config.layers))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model

@@ -19,7 +19,7 @@ from tests.support.nano import NANO_TRACK
         ({"layers": [1, 2]}, r"layers=\[1, 2\]: nano has layers 0 to 1"),
         (
             {"schedule": [{"first": 0, "last": 6, "tokens": 5}]},
-            r"schedule: checkpoint 6 is beyond nano's last, 5",
+            r"schedule: nano has no checkpoint 6; it has indices 0 to 5, which are LM steps 0, ",
         ),
         (
             {"corpus": {**NANO_TRACK["corpus"], "dataset": "the-pile"}},

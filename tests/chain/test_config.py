@@ -114,8 +114,7 @@ def test_settings_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_settings()
 
 
-def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> None:
+def test_links_are_counted_before_the_hub_has_listed_its_checkpoints() -> None:
     schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
     config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
-    assert config.budgets(None) == [(index, 1_000) for index in (0, 2, 4, 6)]
-    assert config.planned_links == 4
+    assert config.planned == [(index, 1_000) for index in (0, 2, 4, 6)]

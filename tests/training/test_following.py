@@ -88,7 +88,7 @@ def run_again(live: Path, settings: Settings) -> int:
     [
         (0, {}, "holds no whole checkpoint yet"),
         (1, {"layers": [2]}, r"layers=\[2\]: .*nano-live has layers 0 to 1"),
-        (1, {"schedule": [{"first": 3, "last": 3, "tokens": 9}]}, "has none of its checkpoints"),
+        (1, {"schedule": [{"first": 3, "last": 3, "tokens": 9}]}, "has no checkpoint 3; it has"),
     ],
 )
 def test_what_the_folder_lacks_is_one_line(
