@@ -101,8 +101,8 @@ class TrackCallback(TrainerCallback):
         if state.global_step == 0:
             if old := sorted(self._folder.glob("checkpoint-*")):
                 raise UserError(
-                    f"model={self._track.model!r}: holds {old[0].name} of an earlier training; name "
-                    "another folder, or remove its checkpoints"
+                    f"model={self._track.model!r}: holds {old[0].name} of an earlier training; "
+                    "name another folder, or remove its checkpoints"
                 )
             self._save(state, given)
         if self._start:
