@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from saetrack.utils.files import file_sha256
+from saetrack.utils.files import content_hash, file_sha256
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,23 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def is_digest(name: str) -> bool:
     """Whether a name is one that commits and blobs have: a SHA-1 or SHA-256 in hex digits."""
     return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) is not None
+
+
+def weights_id(digests: Mapping[str, str]) -> str:
+    """Equal for two checkpoints whose files of weights are equal, whatever their configs say.
+
+    Every byte counts, since the hashes are those of whole files: which a folder's ledger has anyway,
+    and a hub lists. The same weights saved in another form are not found to be the same.
+
+    Args:
+        digests: of a checkpoint's files, by name.
+    """
+    return content_hash([digest for name, digest in sorted(digests.items()) if is_weights(name)])
+
+
+def is_weights(name: str) -> bool:
+    """Whether a checkpoint's file holds weights."""
+    return name.endswith((".safetensors", ".bin"))
 
 
 def has_digest(path: Path, digest: str) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
 from saetrack.lm.checkpoints.files import TOKENIZER_FILES
 from saetrack.lm.checkpoints.folder_layout import UNKNOWN_SHAPE
-from saetrack.lm.checkpoints.ledger import Seen, look, stats_of
+from saetrack.lm.checkpoints.ledger import look
+from saetrack.lm.checkpoints.seen import Seen, stats_of
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.progress import duration
@@ -50,6 +51,20 @@ class FolderSource:
     def repo(self) -> str:
         """Names the LM where a hub's would name its repository; without the path."""
         return f"folder/{self.spec.name}"
+
+    @property
+    def lm_identity(self) -> str:
+        """The content of the first checkpoint that was ever seen in it; empty while there is none.
+
+        So two LMs in folders of one name differ, and a folder that was moved or copied stays the
+        same LM. The first checkpoint may have been deleted since: the ledger in the cache keeps its
+        hash, and goes with a folder that moves on this machine (`saetrack.lm.checkpoints.moved`).
+        """
+        return self.checkpoints[0].commit if self.checkpoints else ""
+
+    def weights_id(self, checkpoint: Checkpoint) -> str | None:
+        """The same for two checkpoints with the same weights; None if it is not known."""
+        return self.checkpoints[checkpoint.checkpoint_index].weights_id or None
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Checkpoints with the commits that their content has."""

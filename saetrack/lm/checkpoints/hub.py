@@ -8,7 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants
 
-from saetrack.lm.checkpoints import store
+from saetrack.lm.checkpoints import files, store
 from saetrack.lm.checkpoints.download import download, list_files, reason
 from saetrack.lm.checkpoints.eviction import alone, hold, make_room
 from saetrack.lm.checkpoints.files import CHECKPOINT, Part, is_digest, matches
@@ -66,6 +66,16 @@ def revisions_on_disk(repo: str, cache: Path) -> list[str]:
     ]
 
 
+def weights_id(repo: str, commit: str, cache: Path) -> str | None:
+    """The same for two commits with the same weights, by the hashes that the hub lists.
+
+    None for a commit whose weights are not on this machine, or whose hashes are not known.
+    """
+    digests = store.listed_digests(store.commit_folder(cache, CHECKPOINT, repo, commit))
+    digests = digests or store.listed_digests(_snapshot(repo, commit))
+    return files.weights_id(digests) if any(map(files.is_weights, digests)) else None
+
+
 def fetch(
     repo: str, revision: str, commit: str, part: Part, cache: Path, limit_bytes: int | None = None
 ) -> Path:
@@ -95,16 +105,16 @@ def fetch(
     snapshot = _snapshot(repo, commit)
     if _lacks(snapshot, part) is None and _is_right(snapshot, part, label):
         return snapshot
-    files = list_files(repo, revision, commit, part)  # before anything is written
+    listed = list_files(repo, revision, commit, part)  # before anything is written
     with alone(folder, label):
         if not folder.exists() or store.damaged_files(
             folder, part
         ):  # not fetched by another meanwhile
             if limit_bytes is not None:
-                make_room(folder, files, limit_bytes, label)
+                make_room(folder, listed, limit_bytes, label)
             draft = store.reopen(folder)
-            store.write_manifest(draft, files)
-            download(repo, revision, commit, files, draft)
+            store.write_manifest(draft, listed)
+            download(repo, revision, commit, listed, draft)
             if (problem := _lacks(draft, part)) is not None:
                 shutil.rmtree(draft)
                 raise UserError(f"model: {label} on the hub {problem}")

@@ -34,6 +34,15 @@ class HubSource:
     cache: Path
     limit_bytes: int
 
+    @property
+    def lm_identity(self) -> str:
+        """The repository."""
+        return self.repo
+
+    def weights_id(self, checkpoint: Checkpoint) -> str | None:
+        """The same for two checkpoints with the same weights; None for one not on this machine."""
+        return hub.weights_id(checkpoint.repo, checkpoint.commit, self.cache)
+
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.
 

@@ -5,46 +5,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
+from saetrack.lm.checkpoints.files import weights_id
 from saetrack.lm.checkpoints.folder_layout import (
     NotWholeError,
-    Shape,
     checkpoint_folders,
     shape_of,
     whole_files,
 )
+from saetrack.lm.checkpoints.moved import inherited
+from saetrack.lm.checkpoints.seen import Ledger, Seen, stats_of
 from saetrack.utils.files import content_hash, file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
-
-Stats = dict[str, tuple[int, int]]  # size in bytes and mtime in ns of each file
-
-
-class Seen(BaseModel):
-    """A checkpoint as it was when its content was hashed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    lm_step: int
-    name: str
-    commit: str
-    shape: Shape
-    files: Stats
-
-
-class Ledger(BaseModel):
-    """Every checkpoint that a folder ever held whole, by ascending step.
-
-    It keeps what the training run has deleted since, so that indices and links stay what they are.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    checkpoints: tuple[Seen, ...] = ()
 
 
 def look(folder: Path, ledger_path: Path) -> tuple[tuple[Seen, ...], str | None]:
@@ -57,10 +32,11 @@ def look(folder: Path, ledger_path: Path) -> tuple[tuple[Seen, ...], str | None]
         UserError: the folder is gone.
     """
     with _locked(ledger_path.with_suffix(".lock")):
-        before = Ledger()
-        if ledger_path.exists():
-            before = Ledger.model_validate_json(ledger_path.read_bytes())
+        is_new = not ledger_path.exists()
+        before = Ledger() if is_new else Ledger.model_validate_json(ledger_path.read_bytes())
         after, obstacle = _updated(before, folder)
+        if is_new:
+            after = inherited(after, ledger_path)
         if after != before:
             write_atomically(ledger_path, after.model_dump_json(indent=1).encode())
     return after.checkpoints, obstacle
@@ -126,14 +102,21 @@ def _examine(lm_step: int, path: Path) -> Seen:
     try:
         names = whole_files(path)
         stats = stats_of(path, names)
-        commit = content_hash({name: file_sha256(path / name) for name in names})[:40]
+        digests = {name: file_sha256(path / name) for name in names}
         shape = shape_of(path)
         is_steady = stats_of(path, names) == stats
     except OSError as error:
         raise NotWholeError(f"cannot be read ({error.strerror})") from None
     if not is_steady:
         raise NotWholeError("is being written")
-    return Seen(lm_step=lm_step, name=path.name, commit=commit, shape=shape, files=stats)
+    return Seen(
+        lm_step=lm_step,
+        name=path.name,
+        commit=content_hash(digests)[:40],
+        shape=shape,
+        files=stats,
+        weights_id=weights_id(digests),
+    )
 
 
 def _is_untouched(seen: Seen, path: Path) -> bool:
@@ -141,13 +124,3 @@ def _is_untouched(seen: Seen, path: Path) -> bool:
         return seen.name == path.name and stats_of(path, seen.files) == seen.files
     except OSError:
         return False
-
-
-def stats_of(folder: Path, names: Iterable[str]) -> Stats:
-    """What a change of content would not leave alone.
-
-    Raises:
-        FileNotFoundError: one of the files is gone.
-    """
-    stats = {name: (folder / name).stat() for name in names}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}

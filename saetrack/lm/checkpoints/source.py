@@ -22,6 +22,16 @@ class CheckpointSource(Protocol):
     def repo(self) -> str:
         """Names the LM in identities: not where it lies, but what it is."""
 
+    @property
+    def lm_identity(self) -> str:
+        """What makes two LMs two, wherever they lie: a chain's identity follows it.
+
+        A hub's name of the repository; of a folder the content of its first checkpoint.
+        """
+
+    def weights_id(self, checkpoint: Checkpoint) -> str | None:
+        """The same for two checkpoints with the same weights; None if it is not known yet."""
+
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.
 

@@ -81,11 +81,25 @@ def damaged_files(folder: Path, part: Part) -> list[str]:
     """Names of a part's files that are not what they must be; reads all of them."""
     if files := manifest(folder):
         return [file.name for file in files if file.problem(folder)]
-    # Of the user's hub cache. Only the first link is followed: a blob may be a link itself, into
-    # the store of blobs that repositories share, where names are hashes of another kind.
-    links = [path for path in sorted(folder.iterdir()) if part.has(path.name) and path.is_symlink()]
-    blobs = [(path, path.readlink().name) for path in links if path.is_file()]
-    return [path.name for path, blob in blobs if is_digest(blob) and not has_digest(path, blob)]
+    blobs = [(path, blob) for path, blob in _blobs(folder) if part.has(path.name)]
+    return [path.name for path, blob in blobs if not has_digest(path, blob)]
+
+
+def listed_digests(folder: Path) -> dict[str, str]:
+    """The hashes that a commit's files must have, by name; reads none of the files."""
+    listed = {file.name: file.digest for file in manifest(folder)}
+    return listed or {path.name: blob for path, blob in _blobs(folder)}
+
+
+def _blobs(folder: Path) -> list[tuple[Path, str]]:
+    """The files in the user's hub cache that are there, each with the hash that it must have."""
+    if not folder.is_dir():
+        return []
+    # Only the first link is followed: a blob may be a link itself, into the store of blobs that
+    # repositories share, where names are hashes of another kind.
+    links = [path for path in sorted(folder.iterdir()) if path.is_symlink() and path.is_file()]
+    blobs = [(path, path.readlink().name) for path in links]
+    return [(path, blob) for path, blob in blobs if is_digest(blob)]
 
 
 def publish(cache: Path, repo: str, revision: str, files: dict[str, bytes]) -> str:
