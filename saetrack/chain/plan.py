@@ -167,7 +167,8 @@ def _plan_chain(
     for checkpoint, tokens in schedule:
         parent = links[-1].identity if links else start
         optimiser = config.first_link if parent is None else config.later_links
-        identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
+        lm = (source.lm_identity, checkpoint.commit)
+        identity = _link_identity(config, layer, corpus, lm, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
         _chain_name(config, layer, source, corpus, start, links),
@@ -189,14 +190,15 @@ def _chain_name(
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
-    The hash leaves out the other layers of the track, the path of a live folder, and the name that
-    an imported SAE has here.
+    The hash leaves out the other layers of the track, the path of a folder (what its first
+    checkpoint contains is the LM), and the name that an imported SAE has here.
     """
     of_config = config.model_dump(
         mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
     )
     of_start = [] if start is None else [start]
-    key = content_hash([of_config, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *of_start])
+    lm = source.lm_identity
+    key = content_hash([of_config, layer, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
         kind += f"-step{links[0].checkpoint.lm_step}"
@@ -207,7 +209,7 @@ def _link_identity(
     config: TrackConfig,
     layer: int,
     corpus: Corpus,
-    checkpoint: Checkpoint,
+    lm: tuple[str, str],
     tokens: int,
     optimiser: Optimiser,
     parent: str | None,
@@ -224,7 +226,7 @@ def _link_identity(
             "version": WEIGHTS_VERSION,
             "parent": parent,
             "layer": layer,
-            "lm": [checkpoint.repo, checkpoint.commit],
+            "lm": lm,
             "corpus": [corpus.sha256, config.corpus.exclude_bos],
             "tokens": tokens,
             "optimiser": asdict(optimiser),

@@ -16,6 +16,7 @@ from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
@@ -220,12 +221,24 @@ class Registry:
     ) -> PulledLink:
         """One link of a chain, by exactly one of version, alias (`first`, `final`) or LM step.
 
+        Args:
+            chain_name: or a beginning of it that no other chain shares.
+            version: in the chain's registered model.
+            alias: `first` or `final`.
+            lm_step: of the link's checkpoint.
+
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._versions.find(chain_name, version, alias, lm_step)
+        version_found = self._versions.find(self._whole(chain_name), version, alias, lm_step)
         found = self._read(version_found)
         return PulledLink(found.sae, found.cfg, found.feature_density, number(version_found))
+
+    def _whole(self, chain_name: str) -> str:
+        """The name of the one chain that is meant, by itself or by a beginning."""
+        if self._versions.of_chain(chain_name):
+            return chain_name
+        return find_chain(self.chain_names(), chain_name)
 
     def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
         """The track parameters and the layer that a registered chain was trained with.
@@ -235,11 +248,12 @@ class Registry:
         Raises:
             UserError: there is no such chain.
         """
+        chain_name = self._whole(chain_name)
         versions = self._versions.of_chain(chain_name)
         # Not of a version's `cfg.json`: another chain may have trained that link.
         track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
-        if not versions or track is None:
-            raise UserError(f"chain={chain_name!r}: no such chain is registered")
+        if track is None:
+            raise UserError(f"chain={chain_name!r}: its run in MLflow was deleted")
         return track, int(versions[0].tags["layer"])
 
     def config_of(self, chain_name: str) -> TrackConfig:
@@ -249,6 +263,7 @@ class Registry:
             UserError: there is no such chain, or what is registered is no track, or one that names
                 folders and that another machine registered.
         """
+        chain_name = self._whole(chain_name)
         track, layer = self.track_of(chain_name)
         values = {**track, "layers": [layer]}
         try:
