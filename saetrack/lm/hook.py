@@ -91,7 +91,7 @@ def parse_hook(value: Any) -> Hook:
         raise ValueError(
             f"must be a kind and a layer, such as mlp_out.4; kinds: {', '.join(KINDS)}"
         )
-    return Hook(cast(HookKind, kind), int(layer))
+    return Hook(cast("HookKind", kind), int(layer))
 
 
 # A field of a config.

@@ -63,7 +63,7 @@ def test_each_of_several_hooks_trains_as_if_it_were_alone(
     assert together.keys() == expected.keys()
     assert all(torch.equal(together[identity], expected[identity]) for identity in expected)
     for link in trained.links.values():
-        assert link.evaluation.explained_variance > 0.3
+        assert link.evaluation.explained_variance > 0.2
 
 
 def test_a_pass_over_two_hooks_that_was_broken_off_goes_on_and_ends_the_same(
