@@ -29,7 +29,8 @@ def run_name() -> str:
         values = parameters_of("track", flow_run.parameters)
     except UserError:
         values = {}
-    return f"{values.get('model')} layers {values.get('layers')}"
+    given = (f"{name} {values[name]}" for name in ("layers", "hooks") if values.get(name))
+    return " ".join((str(values.get("model")), *given))
 
 
 # The config validates itself, in one line; Prefect's own validation would print a page.

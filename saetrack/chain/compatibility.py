@@ -8,6 +8,7 @@ from saetrack.chain.schedule import describe
 from saetrack.data.datasets import require_dataset
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder_layout import find_lm
+from saetrack.lm.hook import KINDS
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def find_suitable_lm(config: TrackConfig) -> ModelSpec:
 
 
 def require_compatible(config: TrackConfig, spec: ModelSpec) -> None:
-    """Check layers, residual, context and schedule against what is known of an LM so far.
+    """Check hooks, residual, context and schedule against what is known of an LM so far.
 
     Raises:
-        UserError: the LM has no such layer, context or checkpoint, its residuals must not be
+        UserError: the LM has no such layer, hook, context or checkpoint, its residuals must not be
             centred, or it cannot be loaded at all.
     """
     if spec.folder is not None and not spec.lm_steps:
@@ -41,7 +42,7 @@ def require_compatible(config: TrackConfig, spec: ModelSpec) -> None:
             "here; checkpoints converted to an architecture of transformers can be followed from "
             "a folder"
         )
-    _require_layers(config, spec)
+    _require_hooks(config, spec)
     if config.residual == "centred" and spec.norm == "rms":
         raise UserError(
             f"residual='centred': {config.model} has RMSNorm, which reads the mean that centring "
@@ -55,11 +56,19 @@ def require_compatible(config: TrackConfig, spec: ModelSpec) -> None:
     _require_checkpoints(config, spec)
 
 
-def _require_layers(config: TrackConfig, spec: ModelSpec) -> None:
-    for layer in config.layers if spec.n_layers else ():
-        if layer >= spec.n_layers:
+def _require_hooks(config: TrackConfig, spec: ModelSpec) -> None:
+    if not spec.n_layers:
+        return
+    for hook in config.all_hooks:
+        if hook.layer >= spec.n_layers:
             raise UserError(
-                f"layers={list(config.layers)}: {config.model} has layers 0 to {spec.n_layers - 1}"
+                f"{config.hooks_text}: {config.model} has layers 0 to {spec.n_layers - 1}"
+            )
+        if hook.kind == "resid_mid" and not spec.has_resid_mid:
+            allowed = ", ".join(kind for kind in KINDS if kind != "resid_mid")
+            raise UserError(
+                f"hooks=[{hook}]: {config.model} has no residual stream between attention and MLP, "
+                f"which stand side by side; it has {allowed}"
             )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
+from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -50,8 +51,15 @@ class TrackConfig(Frozen):
         description="a name of the catalogue, such as pythia-410m-deduped (`saetrack families` "
         "lists them), or a folder into which a training run writes Hugging Face checkpoints"
     )
-    layers: Annotated[tuple[Index, ...], Field(min_length=1)] = Field(
-        description="of blocks.{layer}.hook_resid_pre; one chain each, all from one pass of the LM"
+    layers: tuple[Index, ...] = Field(
+        default=(),
+        description="short for hooks of the kind resid_pre, the residual stream that enters a "
+        "block; one chain each, all from one pass of the LM",
+    )
+    hooks: tuple[HookField, ...] = Field(
+        default=(),
+        description="others, in addition to `layers`: resid_pre.4, attn_out.4, resid_mid.4, "
+        "mlp_out.4, resid_post.4, TransformerLens' names of what block 4 reads, computes and gives",
     )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
     schedule: Annotated[tuple[Piece, ...], Field(min_length=1)]
@@ -103,6 +111,18 @@ class TrackConfig(Frozen):
         ]
 
     @property
+    def all_hooks(self) -> list[Hook]:
+        """Those of `layers` and `hooks`, from the embedding upward; one chain each."""
+        of_layers = (Hook("resid_pre", layer) for layer in self.layers)
+        return sorted((*of_layers, *self.hooks), key=lambda hook: hook.depth)
+
+    @property
+    def hooks_text(self) -> str:
+        """`layers` and `hooks` as a config writes them, for messages."""
+        given = {"layers": self.layers, "hooks": self.hooks}
+        return ", ".join(f"{name}={list(values)}" for name, values in given.items() if values)
+
+    @property
     def planned(self) -> list[tuple[int, int]] | None:
         """Position (an index, or an LM step) and training tokens of each link of each chain.
 
@@ -141,10 +161,19 @@ class TrackConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _start_has_one_layer(self) -> Self:
-        if self.start is not None and len(self.layers) > 1:
+    def _hooks_differ(self) -> Self:
+        hooks = self.all_hooks
+        if not hooks:
+            raise UserError("layers: missing; a track needs a layer, or a hook such as mlp_out.4")
+        if len(set(hooks)) < len(hooks):
+            raise UserError(f"{self.hooks_text}: each hook once; layers=[4] is hooks=[resid_pre.4]")
+        return self
+
+    @model_validator(mode="after")
+    def _start_has_one_hook(self) -> Self:
+        if self.start is not None and len(self.all_hooks) > 1:
             raise UserError(
-                f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
+                f"{self.hooks_text}: must be one layer or hook, since start={self.start!r} is an "
                 "SAE of one hook"
             )
         return self

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from saetrack.lm.catalog.architectures import hook_layer
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.hook import KINDS
 
 # With more checkpoints than this, the config strides over them.
 MAX_LINKS = 30
@@ -16,6 +17,7 @@ TEMPLATE = """\
 # A chain of SAEs over the training of {model}. Every field: saetrack's documentation, Settings.
 model: {model}
 layers: [{layer}]  # of blocks.LAYER.hook_resid_pre, 0 to {last_layer}; one chain each
+# hooks: [{hooks}]  # more of them
 d_sae: {d_sae}  # features: 8 times the LM's width
 residual: {residual}  # {residual_why}
 schedule:  # checkpoints by their index, 0 to {last_index}; tokens that each link trains on
@@ -71,12 +73,15 @@ def first_config(model: str, spec: ModelSpec, layer: int, text: str) -> str:
     """
     budget = SMALL if spec.d_model <= SMALL_D_MODEL else LARGE
     rms = spec.norm == "rms"
+    lacking = {"resid_pre"} if spec.has_resid_mid else {"resid_pre", "resid_mid"}
+    kinds = [kind for kind in KINDS if kind not in lacking]
     fields = {name: getattr(budget, name) for name in budget.__dataclass_fields__}
     return TEMPLATE.format(
         **fields,
         model=model,
         layer=layer,
         last_layer=spec.n_layers - 1,
+        hooks=", ".join(f"{kind}.{layer}" for kind in kinds),
         d_sae=8 * spec.d_model,
         residual="raw" if rms else "centred",
         residual_why="an RMSNorm reads the mean" if rms else "less its mean, as in the paper",

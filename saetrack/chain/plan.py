@@ -10,7 +10,7 @@ from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
-from saetrack.lm.hooked import hook_name
+from saetrack.lm.hook import Hook
 from saetrack.sae.config import Optimiser
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
@@ -45,12 +45,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """The links of one layer; all identities are known before any link is trained.
+    """The links of one hook; all identities are known before any link is trained.
 
     Attributes:
         name: of the chain in the registry.
         lm_name: of its LM.
-        layer: of its hook, `blocks.{layer}.hook_resid_pre`.
+        hook: at which its SAEs read the LM.
         config: of the track.
         corpus: the rows that its links are trained and evaluated on.
         links: in the order of training.
@@ -58,15 +58,20 @@ class Chain:
 
     name: str
     lm_name: str
-    layer: int
+    hook: Hook
     config: TrackConfig
     corpus: Corpus
     links: tuple[Link, ...]
 
     @property
+    def layer(self) -> int:
+        """Of the hook."""
+        return self.hook.layer
+
+    @property
     def hook_name(self) -> str:
         """TransformerLens' name of the hook."""
-        return hook_name(self.layer)
+        return self.hook.name
 
     def label(self, link: Link) -> str:
         """A link as a person names it."""
@@ -76,11 +81,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class CheckpointJob:
-    """The links of one checkpoint, one per layer: the LM runs once for all of them.
+    """The links of one checkpoint, one per hook: the LM runs once for all of them.
 
     Attributes:
         checkpoint: of the LM.
-        links: each with its chain, by ascending layer.
+        links: each with its chain, by ascending depth of the hook.
         key: names the state of its training on disk.
     """
 
@@ -96,7 +101,7 @@ class CheckpointJob:
 
 @dataclass(frozen=True)
 class Track:
-    """One chain per layer, over the same checkpoints with the same budgets."""
+    """One chain per hook, over the same checkpoints with the same budgets."""
 
     config: TrackConfig
     chains: tuple[Chain, ...]
@@ -150,14 +155,14 @@ def plan_track(
         start: identity of the imported SAE that the config names, if it names one.
     """
     chains = [
-        _plan_chain(config, layer, source, corpus, schedule, start) for layer in config.layers
+        _plan_chain(config, hook, source, corpus, schedule, start) for hook in config.all_hooks
     ]
     return Track(config, tuple(chains))
 
 
 def _plan_chain(
     config: TrackConfig,
-    layer: int,
+    hook: Hook,
     source: CheckpointSource,
     corpus: Corpus,
     schedule: Schedule,
@@ -168,12 +173,12 @@ def _plan_chain(
         parent = links[-1].identity if links else start
         optimiser = config.first_link if parent is None else config.later_links
         lm = (source.lm_identity, checkpoint.commit)
-        identity = _link_identity(config, layer, corpus, lm, tokens, optimiser, parent)
+        identity = _link_identity(config, hook, corpus, lm, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, layer, source, corpus, start, links),
+        _chain_name(config, hook, source, corpus, start, links),
         source.spec.name,
-        layer,
+        hook,
         config,
         corpus,
         tuple(links),
@@ -182,7 +187,7 @@ def _plan_chain(
 
 def _chain_name(
     config: TrackConfig,
-    layer: int,
+    hook: Hook,
     source: CheckpointSource,
     corpus: Corpus,
     start: str | None,
@@ -190,24 +195,25 @@ def _chain_name(
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
-    The hash leaves out the other layers of the track, the path of a folder (what its first
+    The hash leaves out the other hooks of the track, the path of a folder (what its first
     checkpoint contains is the LM), and the name that an imported SAE has here.
     """
     of_config = config.model_dump(
-        mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
+        mode="json",
+        exclude={"model", "layers", "hooks", "start", "save_every_tokens", "follow_s"},
     )
     of_start = [] if start is None else [start]
     lm = source.lm_identity
-    key = content_hash([of_config, layer, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
+    key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
         kind += f"-step{links[0].checkpoint.lm_step}"
-    return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
+    return f"{source.spec.name}.{hook.short}.{kind}.s{config.seed}.{key[:8]}"
 
 
 def _link_identity(
     config: TrackConfig,
-    layer: int,
+    hook: Hook,
     corpus: Corpus,
     lm: tuple[str, str],
     tokens: int,
@@ -216,8 +222,8 @@ def _link_identity(
 ) -> str:
     """Hash of everything that determines a link's weights and metrics, and of nothing else."""
     # Of the config only what acts within this link: a longer schedule does not change earlier
-    # links, and other layers do not change this one.
-    left_out = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
+    # links, and other hooks do not change this one.
+    left_out = {"model", "layers", "hooks", "schedule", "corpus", "first_link", "later_links"}
     left_out |= {"start", "save_every_tokens", "follow_s"}
     if parent is None:
         left_out.add("warm_start")
@@ -225,7 +231,7 @@ def _link_identity(
         {
             "version": WEIGHTS_VERSION,
             "parent": parent,
-            "layer": layer,
+            "layer": hook.key,
             "lm": lm,
             "corpus": [corpus.sha256, config.corpus.exclude_bos],
             "tokens": tokens,

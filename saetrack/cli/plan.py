@@ -46,8 +46,7 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
 def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
     download = f"up to {_gigabytes(found.download_bytes)} of checkpoints, less what is here already"
     facts = {
-        "track": f"{config.model}, layers {list(config.layers)}, {config.direction}, d_sae "
-        f"{config.d_sae:,}",
+        "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
         "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
         "registered",
         "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",

@@ -73,8 +73,9 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    own = {"layers", "save_every_tokens", "follow_s"}  # no part of what a chain is
+    own = {"layers", "hooks", "save_every_tokens", "follow_s"}  # no part of what a chain is
     wanted = config.model_dump(mode="json", exclude=own)
+    hooks = {hook.name for hook in config.all_hooks}
     configs = {name: _config(track) for name, track in tracks.items()}
     names = {
         name
@@ -85,6 +86,6 @@ def registered_links(
         {
             version.tags["identity"]
             for version in versions
-            if version.name in names and int(version.tags["layer"]) in config.layers
+            if version.name in names and version.tags["hook_name"] in hooks
         }
     )

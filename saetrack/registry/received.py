@@ -32,6 +32,7 @@ class KnownFacts(BaseModel):
 
     identity: str | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
+    hook_name: str | None = None
     residual_mean_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
+from saetrack.lm.hook import Hook, parse_hook
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_names import find_chain
@@ -114,7 +115,8 @@ class Registry:
         found = self._read(version)
         for name, value, expected in (
             ("d_sae", found.sae.d_sae, chain.config.d_sae),
-            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none
+            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none, nor a hook
+            ("hook_name", found.facts.hook_name, chain.hook_name),
         ):
             if value not in (expected, None):
                 raise UserError(
@@ -240,8 +242,8 @@ class Registry:
             return chain_name
         return find_chain(self.chain_names(), chain_name)
 
-    def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
-        """The track parameters and the layer that a registered chain was trained with.
+    def track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
+        """The track parameters and the hook that a registered chain was trained with.
 
         They are as whoever wrote them left them: for people to read.
 
@@ -254,18 +256,23 @@ class Registry:
         track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
         if track is None:
             raise UserError(f"chain={chain_name!r}: its run in MLflow was deleted")
-        return track, int(versions[0].tags["layer"])
+        return track, parse_hook(versions[0].tags["hook_name"])
 
     def config_of(self, chain_name: str) -> TrackConfig:
-        """The same as a track over its layer alone, checked as a user's is.
+        """The same as a track over its hook alone, checked as a user's is.
 
         Raises:
             UserError: there is no such chain, or what is registered is no track, or one that names
                 folders and that another machine registered.
         """
         chain_name = self._whole(chain_name)
-        track, layer = self.track_of(chain_name)
-        values = {**track, "layers": [layer]}
+        track, hook = self.track_of(chain_name)
+        is_layer = hook.kind == "resid_pre"
+        values = {
+            **track,
+            "layers": [hook.layer] if is_layer else [],
+            "hooks": [] if is_layer else [hook],
+        }
         try:
             if not self._runs.was_begun_here(chain_name, track):
                 require_no_paths(values)

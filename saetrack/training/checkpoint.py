@@ -1,4 +1,4 @@
-"""One checkpoint: the LM runs once, and the link of every layer trains on its residuals."""
+"""One checkpoint: the LM runs once, and the link of every hook trains on its activations."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _load_lm(folder: Path, claimed: list[ClaimedLink], device: torch.device) -> 
     config = claimed[0].chain.config
     return HookedLM(
         folder,
-        [chain.layer for chain, *_ in claimed],
+        [chain.hook for chain, *_ in claimed],
         residual=config.residual,
         precision=config.lm_precision,
         device=device,
@@ -105,7 +105,7 @@ class _CheckpointTraining:
         context: TrainingContext,
         state_path: Path,
     ) -> None:
-        chain, link, _ = claimed[0]  # links of one checkpoint differ in their layer only
+        chain, link, _ = claimed[0]  # links of one checkpoint differ in their hook only
         config = chain.config
         self._ranks = context.ranks
         self._state_path = state_path
@@ -147,8 +147,8 @@ class _CheckpointTraining:
     @property
     def _label(self) -> str:
         label = self._links[0].chain.label(self._links[0].link)
-        layers = [str(link.chain.layer) for link in self._links]
-        return label if len(layers) == 1 else f"{label}, layers {' '.join(layers)}"
+        hooks = [link.chain.hook.short for link in self._links]
+        return label if len(hooks) == 1 else f"{label}, {' '.join(hooks)}"
 
     def _evaluate_or_save(self, done_tokens: int) -> None:
         """Do what is due; its seconds do not count as training."""
@@ -173,9 +173,9 @@ class _CheckpointTraining:
         tensors, counts = self._batches.state()
         facts: dict[str, Any] = {"batches": counts, "train_s": self._train_s, "links": {}}
         for link in self._links:
-            layer = str(link.chain.layer)
-            link_tensors, facts["links"][layer] = link.state()
-            tensors |= {f"{layer}.{name}": tensor for name, tensor in link_tensors.items()}
+            key = str(link.chain.hook.key)
+            link_tensors, facts["links"][key] = link.state()
+            tensors |= {f"{key}.{name}": tensor for name, tensor in link_tensors.items()}
         if self._ranks.rank == 0:
             save_state(self._state_path, tensors, facts)
         self._saved_tokens = done_tokens
@@ -190,23 +190,23 @@ class _CheckpointTraining:
         return state
 
     def _restore(self, state: State) -> None:
-        """Go on from a saved state; some of its layers may have been registered since.
+        """Go on from a saved state; some of its links may have been registered since.
 
         Raises:
             UserError: it is not a state of these links.
         """
         tensors, facts = state
         try:
-            layers = list(facts["links"])
-            for link in self._links:
-                layer = str(link.chain.layer)
+            saved = list(facts["links"])
+            keys = [str(link.chain.hook.key) for link in self._links]
+            for link, key in zip(self._links, keys, strict=True):
                 own = {
-                    name.removeprefix(f"{layer}."): tensor
+                    name.removeprefix(f"{key}."): tensor
                     for name, tensor in tensors.items()
-                    if name.startswith(f"{layer}.")
+                    if name.startswith(f"{key}.")
                 }
-                link.restore(own, facts["links"][layer])
-            trained = [layers.index(str(link.chain.layer)) for link in self._links]
+                link.restore(own, facts["links"][key])
+            trained = [saved.index(key) for key in keys]
             self._batches.restore(tensors, facts["batches"], trained)
             self._train_s = facts["train_s"]
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -260,7 +260,7 @@ def _open_link(
         ce_loss = measure_ce_loss(
             lm,
             chain.corpus,
-            chain.layer,
+            chain.hook,
             evaluation.ce_tokens,
             held_out.mean(dim=0),
             exclude_bos=chain.config.corpus.exclude_bos,

@@ -29,8 +29,8 @@ class Forecast:
     """What a track would take; what depends on files that are not here yet is None.
 
     Attributes:
-        links: of all layers.
-        train_tokens: that pass through the LM for training, once for all layers.
+        links: of all hooks.
+        train_tokens: that pass through the LM for training, once for all hooks.
         checkpoints: different ones.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
@@ -59,26 +59,26 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     """
     spec = find_suitable_lm(config)
     budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
-    n_layers = len(config.layers)
-    lm_weights, weights_to_hook = _lm_weights(spec, max(config.layers))
+    n_hooks = len(config.all_hooks)
+    lm_weights, weights_to_hook = _lm_weights(spec, max(hook.layer for hook in config.all_hooks))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
-    buffer_numbers *= n_layers * spec.d_model
+    buffer_numbers *= n_hooks * spec.d_model
     loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
-    held_out = n_layers * config.corpus.held_out_tokens * spec.d_model
+    held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
     # A fresh dictionary is active everywhere: its activations and their gradients are dense.
     dense = 4 * config.batch_tokens * config.d_sae
     n_checkpoints = len({index for index, _ in budgets})
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
-        links=len(budgets) * n_layers,
+        links=len(budgets) * n_hooks,
         train_tokens=sum(tokens for _, tokens in budgets),
         checkpoints=n_checkpoints,
         download_bytes=2 * lm_weights * n_checkpoints if spec.repo is not None else 0,
-        registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * len(budgets) * n_layers,
-        state_bytes=FLOAT_BYTES * (3 * sae_numbers * n_layers + buffer_numbers),
+        registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * len(budgets) * n_hooks,
+        state_bytes=FLOAT_BYTES * (3 * sae_numbers * n_hooks + buffer_numbers),
         memory_bytes=FLOAT_BYTES
-        * (loaded + 3 * sae_numbers * n_layers + buffer_numbers + held_out + dense),
+        * (loaded + 3 * sae_numbers * n_hooks + buffer_numbers + held_out + dense),
         product_rate=rate,
         hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
     )
@@ -99,7 +99,7 @@ def _products(
     config: TrackConfig, budgets: list[tuple[int, int]], weights_to_hook: int, d_model: int
 ) -> float:
     """Multiply-adds of a track."""
-    dictionary = len(config.layers) * d_model * config.d_sae
+    dictionary = len(config.all_hooks) * d_model * config.d_sae
     total = 0.0
     for number, (_, tokens) in enumerate(budgets):
         from_scratch = number == 0 and config.start is None

@@ -123,7 +123,7 @@ class LinkTraining:
 
     def _finished_line(self, evaluation: Evaluation, train_s: float, version: int) -> str:
         return (
-            f"L{self.chain.layer} {self.chain.label(self.link)}: "
+            f"{self.chain.hook.short} {self.chain.label(self.link)}: "
             f"explained variance {evaluation.explained_variance:.3f}, L0 {evaluation.l0:.1f}, "
             f"dead {100 * evaluation.dead:.1f} %, {self.link.tokens / train_s:,.0f} tokens/s, "
             f"version {version}"

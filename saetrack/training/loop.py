@@ -62,7 +62,7 @@ class PendingCheckpoint:
     """A checkpoint whose links, or some of them, are to be trained.
 
     Attributes:
-        job: the links of all layers.
+        job: the links of all hooks.
         n_links: how many of them the store lacks.
         ahead: fetches the checkpoint, and the next one in the background.
         context: where to train.

@@ -121,7 +121,7 @@ def test_one_pass_reads_what_the_residual_stream_gives(
     top = TopContexts(64, 5, exclude_bos=None, window=None)
     found = feature_pass.at(points, [top])
     lm = feature_pass.lm
-    expected = lm.resid_pre(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
+    expected = lm.activations(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
     expected = expected[torch.arange(3), torch.tensor([5, 0, 31])]
     torch.testing.assert_close(found.x, expected, rtol=1e-4, atol=1e-4)
     assert found.feature_acts is not None

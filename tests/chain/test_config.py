@@ -17,7 +17,13 @@ from tests.support.nano import NANO_TRACK
     ("change", "line"),
     [
         ({"layers": [-1]}, r"layers.0=-1: input should be greater than or equal to 0"),
-        ({"layers": []}, r"layers=\[\]: tuple should have at least 1 item"),
+        ({"layers": []}, r"layers: missing; a track needs a layer, or a hook such as mlp_out.4"),
+        (
+            {"hooks": ["mlp.1"]},
+            r"hooks.0='mlp.1': must be a kind and a layer, .* kinds: resid_pre,",
+        ),
+        ({"hooks": ["mlp_out.0"] * 2}, r"hooks=\[mlp_out.0, mlp_out.0\]: each hook once"),
+        ({"hooks": ["resid_pre.1"]}, r"layers=\[1\], hooks=\[resid_pre.1\]: each hook once"),
         ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
         (
             {"evaluation": {"ce_tokens": 4_096}},

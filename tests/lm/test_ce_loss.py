@@ -16,10 +16,12 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm import ce_loss
 from saetrack.lm.ce_loss import CELoss, measure_ce_loss
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.model import SAE, new_sae
 
 LAYER, CE_TOKENS = 1, 640
+HOOK = Hook("resid_pre", LAYER)
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +37,9 @@ def folder(source: CheckpointSource) -> Path:
 
 
 def prepared(folder: Path, corpus: Corpus, *, exclude_bos: bool, residual: Any) -> CELoss:
-    lm = HookedLM(folder, [LAYER], whole=True, residual=residual)
+    lm = HookedLM(folder, [HOOK], whole=True, residual=residual)
     mean = torch.full((32,), 0.5)
-    return measure_ce_loss(lm, corpus, LAYER, CE_TOKENS, mean, exclude_bos=exclude_bos)
+    return measure_ce_loss(lm, corpus, HOOK, CE_TOKENS, mean, exclude_bos=exclude_bos)
 
 
 def some_sae() -> SAE:

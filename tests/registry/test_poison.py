@@ -24,6 +24,7 @@ from saetrack.lm.checkpoints import download, hub
 from saetrack.lm.checkpoints.files import CHECKPOINT
 from saetrack.lm.checkpoints.folder_layout import find_lm, present_files
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
 from saetrack.registry.chain_run import ChainRuns
@@ -344,7 +345,7 @@ def half_weights(folder: Path) -> None:
 def test_a_poisoned_checkpoint_is_refused(poison: Callable[[Path], None], checkpoint: Path) -> None:
     poison(checkpoint)
     with pytest.raises(UserError) as caught:
-        HookedLM(checkpoint, [1])
+        HookedLM(checkpoint, [Hook("resid_pre", 1)])
     one_line(caught, "model: checkpoint-0 cannot be loaded")
     assert not (checkpoint.parent / "run").exists(), "code was run"
 

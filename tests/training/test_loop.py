@@ -164,13 +164,13 @@ def test_several_layers_run_the_lm_once_per_batch(
 ) -> None:
     schedule = [{"first": 0, "last": 0, "tokens": 2_048}]
     calls = []
-    resid_pre = HookedLM.resid_pre
+    activations = HookedLM.activations
 
     def counted(self: HookedLM, tokens: torch.Tensor) -> torch.Tensor:
         calls.append(len(tokens))
-        return resid_pre(self, tokens)
+        return activations(self, tokens)
 
-    monkeypatch.setattr(HookedLM, "resid_pre", counted)
+    monkeypatch.setattr(HookedLM, "activations", counted)
     trained_with(source, corpus, schedule=schedule, layers=[1])
     alone = list(calls)
     calls.clear()
@@ -307,7 +307,7 @@ def test_how_a_link_started_is_measured(chain: Chain, trained: MemoryStore) -> N
 
 def stream(config: TrackConfig, source: CheckpointSource, corpus: Corpus, **changes: Any) -> Any:
     (checkpoint,) = source.resolve([5])
-    lm = HookedLM(source.fetch(checkpoint), config.layers)
+    lm = HookedLM(source.fetch(checkpoint), config.all_hooks)
     return ActivationsStore(lm, corpus, **{"exclude_bos": False, "seed": 0, **changes})
 
 
@@ -334,7 +334,7 @@ def test_every_checkpoint_sees_the_same_tokens_in_the_same_order(corpus: Corpus)
     class Echo:
         """An LM that gives back the tokens themselves."""
 
-        def resid_pre(self, tokens: torch.Tensor) -> torch.Tensor:
+        def activations(self, tokens: torch.Tensor) -> torch.Tensor:
             return tokens[None, ..., None].float()
 
     def served(seed: int) -> torch.Tensor:

@@ -91,7 +91,7 @@ class ChainView:
         parts = []
         for start in range(0, len(token_ids), row_tokens):
             row = [chain.corpus.bos_token_id, *token_ids[start : start + row_tokens]]
-            x = opened.lm.resid_pre(torch.tensor([row]))[0, 0, 1:]
+            x = opened.lm.activations(torch.tensor([row]))[0, 0, 1:]
             parts.append(opened.sae.encode(x).detach().cpu())
         index = pd.Index([tokenizer.decode([token]) for token in token_ids], name="token")
         return pd.DataFrame(torch.cat(parts).numpy(), index=index)

@@ -236,7 +236,7 @@ def compare_chains(registry: Registry, chains: list[Chain], conventional: list[C
     comparison = compared_saes(registry, chains, conventional)
     chain = comparison.saes[0].chain
     seeds = sorted({sae.chain.config.seed for sae in comparison.saes})
-    title = f"compare · {chain.lm_name} L{chain.layer} · {len(seeds)} seeds"
+    title = f"compare · {chain.lm_name} {chain.hook.short} · {len(seeds)} seeds"
     if not registry.reports.has(chain.lm_name, comparison.content_hash):
         tables = comparison_tables(registry, comparison)
         log.info("\n%s\n", comparison_report(tables.summary, title))

@@ -18,6 +18,7 @@ from saetrack.analysis.pipeline.checkpoint_result import (
 from saetrack.analysis.pipeline.match_chains import MatchedTokens, match_links, shared_links
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, decoder_link
 from saetrack.chain.plan import Link
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink
 from saetrack.utils.files import content_hash, whole_folder
@@ -34,7 +35,7 @@ class ControlMatching:
         name: of the control.
         control: its chain.
         links: the chain's link and the control's.
-        layer: that both read.
+        hook: that both read.
         tokens: on which activations are correlated.
         seed: of the chance levels.
         folder: of the cache, where tables are kept, and the decoder rows of the control's link: it
@@ -44,7 +45,7 @@ class ControlMatching:
     name: str
     control: RegisteredChain
     links: tuple[Link, Link]
-    layer: int
+    hook: Hook
     tokens: MatchedTokens
     seed: int
     folder: Path
@@ -62,12 +63,12 @@ class ControlMatching:
         """Match, and keep the tables.
 
         Args:
-            lm: the shared checkpoint, hooked at the layer.
+            lm: the shared checkpoint, hooked there.
             pulled: the chain's link.
         """
         beside = self.control.pull(self.links[1])
-        layers = self.layer, self.layer
-        pairs, numbers = match_links((pulled, beside), layers, lm, self.tokens, self.seed)
+        hooks = self.hook, self.hook
+        pairs, numbers = match_links((pulled, beside), hooks, lm, self.tokens, self.seed)
         lm_step = self.links[1].checkpoint.lm_step
         with whole_folder(self.folder) as draft:
             pairs.assign(lm_step=lm_step).to_parquet(draft / "pairs.parquet")
@@ -101,6 +102,6 @@ def control_matchings(analysis: ChainAnalysis) -> list[ControlMatching]:
         asked = [corpus.sha256, config.match_tokens, config.exclude_bos, config.seed]
         key = content_hash([MATCHING_VERSION, *identities, *asked])[:32]
         folder = analysis.settings.cache_dir / "matchings" / key
-        layer = registered.chain.layer
-        matchings.append(ControlMatching(name, control, links, layer, tokens, config.seed, folder))
+        hook = registered.chain.hook
+        matchings.append(ControlMatching(name, control, links, hook, tokens, config.seed, folder))
     return matchings

@@ -120,7 +120,7 @@ class FeaturePass:
         for start in range(0, len(self.token_rows), LM_BATCH_ROWS):
             token_ids = self.token_rows[start : start + LM_BATCH_ROWS].astype(np.int64)
             batch = TokenBatch(np.arange(start, start + len(token_ids)), token_ids)
-            x = self.lm.resid_pre(torch.from_numpy(token_ids))[0].flatten(0, 1)
+            x = self.lm.activations(torch.from_numpy(token_ids))[0].flatten(0, 1)
             yield batch, x, active_pairs(self.sae, x)
             progress.advance(token_ids.size)
 

@@ -19,6 +19,7 @@ from saetrack.analysis.matching.activation_matching import (
     match_summary,
 )
 from saetrack.analysis.matching.decoder_matching import Matching, match_features, match_random
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import LM_BATCH_ROWS
 from saetrack.sae.kernels.sparse import active_pairs
 from saetrack.utils.progress import Progress
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
     from saetrack.chain.plan import Link
     from saetrack.data.corpus import Corpus
+    from saetrack.lm.hook import Hook
     from saetrack.lm.hooked import HookedLM
     from saetrack.registry import PulledLink
 
@@ -67,7 +69,7 @@ def match_chains(
 
     Args:
         left: a chain.
-        right: another one, of the same layer or of another.
+        right: another one, of the same hook or of another.
         config: tokens, whether BOS counts, and the seed.
 
     Returns:
@@ -76,18 +78,18 @@ def match_chains(
     links = shared_links(left, right)
     if links is None:
         return None
-    layers = left.chain.layer, right.chain.layer
-    lm = left.lm(links[0], tuple(sorted(set(layers))))
+    hooks = left.chain.hook, right.chain.hook
+    lm = left.lm(links[0], tuple(dict.fromkeys(hooks)))
     pulled = left.pull(links[0]), right.pull(links[1])
     tokens = MatchedTokens(left.chain.corpus, config.match_tokens, config.exclude_bos)
-    pairs, numbers = match_links(pulled, layers, lm, tokens, config.seed)
+    pairs, numbers = match_links(pulled, hooks, lm, tokens, config.seed)
     lm_step = links[0].checkpoint.lm_step
     return pairs.assign(lm_step=lm_step), numbers.assign(lm_step=lm_step)
 
 
 def match_links(
     pulled: tuple[PulledLink, PulledLink],
-    layers: tuple[int, int],
+    hooks: tuple[Hook, Hook],
     lm: HookedLM,
     tokens: MatchedTokens,
     seed: int,
@@ -96,8 +98,8 @@ def match_links(
 
     Args:
         pulled: the two links.
-        layers: that they read.
-        lm: the checkpoint, hooked at these layers.
+        hooks: that they read.
+        lm: the checkpoint, hooked at these.
         tokens: on which activations are correlated.
         seed: of the random directions, and of the tokens' shuffled order.
 
@@ -107,17 +109,17 @@ def match_links(
         - `by`: `decoder`, `activations`, and the chance levels of both: `random directions` in the
           right SAE's place, and its `shuffled tokens`;
         - `left`, `right`: feature indices; `score`: cosine, or correlation of activations;
-        - `decoder_cosine`: NaN between layers;
+        - `decoder_cosine`: NaN between hooks;
         - `margin`, `mutual_best`: see `saetrack.analysis.matching.match_quality`;
 
         and one row per way of matching, with its numbers.
     """
     pairs, numbers = [], []
-    if layers[0] == layers[1]:
+    if hooks[0] == hooks[1]:
         for by, found in _by_direction(*pulled, seed).items():
             pairs.append(_direction_pairs(by, found))
             numbers.append({"by": by, **found.scalars()})
-    tables, summaries = _by_activation(pulled, layers, lm, tokens, seed)
+    tables, summaries = _by_activation(pulled, hooks, lm, tokens, seed)
     return pd.concat([*pairs, *tables], ignore_index=True), pd.DataFrame(numbers + summaries)
 
 
@@ -138,14 +140,14 @@ def _direction_pairs(by: str, found: Matching) -> pd.DataFrame:
 
 def _by_activation(
     pulled: tuple[PulledLink, PulledLink],
-    layers: tuple[int, int],
+    hooks: tuple[Hook, Hook],
     lm: HookedLM,
     tokens: MatchedTokens,
     seed: int,
 ) -> tuple[list[pd.DataFrame], list[dict[str, Any]]]:
     saes = [link.sae.to(lm.device) for link in pulled]
-    acts = _shared_tokens(pulled, layers, lm, tokens)
-    decoders = (saes[0].W_dec, saes[1].W_dec) if layers[0] == layers[1] else None
+    acts = _shared_tokens(pulled, hooks, lm, tokens)
+    decoders = (saes[0].W_dec, saes[1].W_dec) if hooks[0] == hooks[1] else None
     correlations = acts.correlations()
     by_score = {"activations": correlations, "shuffled tokens": correlations.shuffled(seed)}
     tables, numbers = [], []
@@ -159,22 +161,22 @@ def _by_activation(
 
 def _shared_tokens(
     pulled: tuple[PulledLink, PulledLink],
-    layers: tuple[int, int],
+    hooks: tuple[Hook, Hook],
     lm: HookedLM,
     tokens: MatchedTokens,
 ) -> SharedTokens:
     """Both SAEs' activations, from one pass of the LM up to the higher hook."""
     corpus = tokens.corpus
     rows = corpus.rows("analysis")[: max(1, tokens.count // corpus.context_size)]
-    hooks = [lm.layers.index(layer) for layer in layers]
+    read = [lm.hooks.index(hook) for hook in hooks]
     acts = SharedTokens()
     progress = Progress("two SAEs", rows.size, "tokens")
     for start in range(0, len(rows), LM_BATCH_ROWS):
         token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
         kept = (token_ids != corpus.bos_token_id).flatten() | (not tokens.exclude_bos)
-        x = lm.resid_pre(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
+        x = lm.activations(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
         left, right = (
-            active_pairs(link.sae, x[hook]) for link, hook in zip(pulled, hooks, strict=True)
+            active_pairs(link.sae, x[index]) for link, index in zip(pulled, read, strict=True)
         )
         acts.add(left, right)
         progress.advance(token_ids.numel())

@@ -15,6 +15,7 @@ from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
 from saetrack.registry.opened_track import open_track
@@ -67,13 +68,13 @@ class RegisteredChain:
         """A link by its version."""
         return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
 
-    def lm(self, link: Link, layers: tuple[int, ...] = ()) -> HookedLM:
+    def lm(self, link: Link, hooks: tuple[Hook, ...] = ()) -> HookedLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
         config = self.chain.config
         with self.ahead.checkpoint(link.checkpoint) as folder:
             return HookedLM(
                 folder,
-                layers or [self.chain.layer],
+                hooks or [self.chain.hook],
                 residual=config.residual,
                 precision=config.lm_precision,
                 device=self.ready.device,
@@ -131,15 +132,15 @@ def open_registered_chain(registry: Registry, name: str, settings: Settings) -> 
 def controls_of(
     config: AnalyzeConfig, settings: Settings, chain: Chain
 ) -> dict[str, RegisteredChain]:
-    """The control chains of an LM and layer that are registered; a line for each that is not."""
+    """The control chains of an LM and hook that are registered; a line for each that is not."""
     found = {}
     for name, control in config.controls.items():
-        if control.track.model != chain.config.model or chain.layer not in control.track.layers:
+        if control.track.model != chain.config.model or chain.hook not in control.track.all_hooks:
             continue
         ((ready, planned),) = [
             (ready, planned)
             for ready, planned in _chains(control.track, settings)
-            if planned.layer == chain.layer
+            if planned.hook == chain.hook
         ]
         versions = ready.registry.versions(planned)
         if not all(link.identity in versions for link in planned.links):

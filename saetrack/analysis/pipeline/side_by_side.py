@@ -116,7 +116,7 @@ def _write(
 def _named(analyses: list[ChainAnalysis]) -> dict[str, ChainAnalysis]:
     """By LM and layer; chains that share these by their own names."""
     chains = [analysis.registered.chain for analysis in analyses]
-    short = [f"{chain.lm_name} L{chain.layer}" for chain in chains]
+    short = [f"{chain.lm_name} {chain.hook.short}" for chain in chains]
     return {
         name if short.count(name) == 1 else chain.name: analysis
         for name, chain, analysis in zip(short, chains, analyses, strict=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saetrack.lm.catalog.architectures import Norm, norm_of
+from saetrack.lm.catalog.architectures import Norm, has_resid_mid, norm_of
 from saetrack.lm.catalog.models import ModelSpec, find_model
 from saetrack.utils.errors import UserError
 
@@ -41,6 +41,7 @@ class Shape:
     d_model: int
     max_context: int
     norm: Norm = "layer"
+    has_resid_mid: bool = True
 
 
 UNKNOWN_SHAPE = Shape(0, 0, 0)
@@ -162,7 +163,7 @@ def shape_of(checkpoint: Path) -> Shape:
                 f"{', '.join(keys)}"
             )
         numbers[field] = values[0] if values else 0
-    return Shape(**numbers, norm=norm_of(config))
+    return Shape(**numbers, norm=norm_of(config), has_resid_mid=has_resid_mid(config))
 
 
 def _whole_checkpoints(folder: Path) -> list[tuple[int, Path]]:
