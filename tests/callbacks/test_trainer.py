@@ -119,7 +119,7 @@ def test_the_track_that_it_starts_ends_by_itself_with_all_links(
     callback = TrackCallback(load_config(values(folder, follow_s=3.0)), start=True)
     train(lm, source, tmp_path, callback)
     registry = Registry(settings)
-    for _ in _until(120):
+    for _ in _until(300):
         if "links trained" in (said := (folder / "track.log").read_text()):
             break
     assert "links trained" in said, said
