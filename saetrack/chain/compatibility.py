@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from saetrack.data.datasets import require_dataset
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder_layout import find_lm
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 
 if TYPE_CHECKING:
     from saetrack.chain.config import TrackConfig
@@ -19,7 +19,7 @@ def find_suitable_lm(config: TrackConfig) -> ModelSpec:
     Raises:
         UserError: there is no such text or LM, or the LM does not suit the config.
     """
-    require_dataset(config.corpus.dataset)
+    require_dataset(config.corpus)
     spec = find_lm(config.model)
     require_compatible(config, spec)
     return spec
@@ -58,7 +58,7 @@ def _require_layers(config: TrackConfig, spec: ModelSpec) -> None:
     for layer in config.layers if spec.n_layers else ():
         if layer >= spec.n_layers:
             raise UserError(
-                f"layers={list(config.layers)}: {config.model} has layers 0 to {spec.n_layers - 1}"
+                f"layers={shown(list(config.layers))}: {config.model} has layers 0 to {spec.n_layers - 1}"
             )
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from saetrack.data.config import CorpusConfig
 from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
@@ -164,14 +164,14 @@ class TrackConfig(Frozen):
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
         if list(self.layers) != sorted(set(self.layers)):
-            raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+            raise UserError(f"layers={shown(list(self.layers))}: must ascend, each layer once")
         return self
 
     @model_validator(mode="after")
     def _start_has_one_layer(self) -> Self:
         if self.start is not None and len(self.layers) > 1:
             raise UserError(
-                f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
+                f"layers={shown(list(self.layers))}: must be one layer, since start={self.start!r} is an "
                 "SAE of one hook"
             )
         return self

@@ -69,7 +69,7 @@ def prepare_corpus(
         {
             "packing": PACKING_VERSION,
             "corpus": config.text_fields(),
-            "source": dataset_version(config.dataset),
+            "source": dataset_version(config),
             "tokenizer": tokenizer_id,
         }
     )
@@ -103,7 +103,7 @@ def _write(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Pat
     packers = {split: RowPacker(config.context_size, bos_token_id) for split in SPLITS}
     total_tokens = sum(_wanted_tokens(config).values())
     progress = Progress(f"tokenising {config.dataset}", total_tokens, "tokens")
-    documents = read_documents(config.dataset)
+    documents = read_documents(config)
     with contextlib.ExitStack() as stack:
         files = {
             split: stack.enter_context(_rows_file(folder, split).open("wb")) for split in SPLITS
