@@ -58,7 +58,8 @@ def _require_layers(config: TrackConfig, spec: ModelSpec) -> None:
     for layer in config.layers if spec.n_layers else ():
         if layer >= spec.n_layers:
             raise UserError(
-                f"layers={shown(list(config.layers))}: {config.model} has layers 0 to {spec.n_layers - 1}"
+                f"layers={shown(list(config.layers))}: {config.model} has layers 0 to "
+                f"{spec.n_layers - 1}"
             )
 
 

@@ -171,8 +171,8 @@ class TrackConfig(Frozen):
     def _start_has_one_layer(self) -> Self:
         if self.start is not None and len(self.layers) > 1:
             raise UserError(
-                f"layers={shown(list(self.layers))}: must be one layer, since start={self.start!r} is an "
-                "SAE of one hook"
+                f"layers={shown(list(self.layers))}: must be one layer, since "
+                f"start={self.start!r} is an SAE of one hook"
             )
         return self
 

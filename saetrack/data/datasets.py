@@ -11,7 +11,7 @@ from typing import Any
 
 from saetrack.data.config import EMBEDDED, HUB_DATASETS, CorpusConfig
 from saetrack.data.embedded import embedded_documents, embedded_text_version
-from saetrack.data.local_files import SUFFIXES, kind_of, local_files, rows_of
+from saetrack.data.local_files import SUFFIXES, kind_of, local_files, open_bytes, rows_of
 from saetrack.data.rows import Row, checked, no_field
 from saetrack.utils.errors import UserError, first_line, shown
 from saetrack.utils.files import file_sha256
@@ -110,7 +110,7 @@ def _rows(config: CorpusConfig) -> Iterator[Row]:
             "save_to_disk wrote"
         )
     for file in files:
-        yield from rows_of(str(file), partial(file.open, "rb"), config, alone=len(files) == 1)
+        yield from rows_of(str(file), partial(open_bytes, file), config, alone=len(files) == 1)
 
 
 def _saved_rows(path: Path, config: CorpusConfig) -> Iterator[Row]:
@@ -165,8 +165,8 @@ def _existing(config: CorpusConfig) -> Path:
     if path is None:
         raise UserError(
             f"corpus.dataset={_named(config)}: unknown; must be "
-            f"{', '.join([EMBEDDED, *HUB_DATASETS])}, owner/name of a dataset on the hub, or a path "
-            "that exists"
+            f"{', '.join([EMBEDDED, *HUB_DATASETS])}, owner/name of a dataset on the hub, or a "
+            "path that exists"
         )
     return path
 
@@ -177,6 +177,5 @@ def _require_defaults(config: CorpusConfig, *names: str) -> None:
         value = getattr(config, name)
         if value != CorpusConfig.model_fields[name].default:
             raise UserError(
-                f"corpus.{name}={shown(value)}: means nothing for "
-                f"corpus.dataset={_named(config)}"
+                f"corpus.{name}={shown(value)}: means nothing for corpus.dataset={_named(config)}"
             )

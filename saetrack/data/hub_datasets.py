@@ -31,7 +31,7 @@ def hub_rows(repo: str, config: CorpusConfig) -> Iterator[Row]:
     Raises:
         UserError: the hub cannot be reached, or has no such dataset, configuration or split.
     """
-    with _in_one_line(repo, config):
+    with _in_one_line(config):
         builder = _opened(repo, config)
         if _kind(builder) in BY_FILE:
             yield from _rows_by_file(builder, config)
@@ -92,7 +92,7 @@ def _require_own_files(repo: str, builder: Any) -> None:
 
 
 @contextlib.contextmanager
-def _in_one_line(repo: str, config: CorpusConfig) -> Iterator[None]:
+def _in_one_line(config: CorpusConfig) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
@@ -102,9 +102,8 @@ def _in_one_line(repo: str, config: CorpusConfig) -> Iterator[None]:
             f"pip install {missing}"
         ) from None
     except Exception as error:  # the libraries raise many kinds; the user needs the one reason
-        where = "" if repo == config.dataset else f" ({repo})"
         raise UserError(
-            f"corpus.dataset={config.dataset!r}{where}: cannot be read: {first_line(error)}"
+            f"corpus.dataset={config.dataset!r}: cannot be read: {first_line(error)}"
         ) from None
 
 
@@ -113,14 +112,14 @@ def _settle_client() -> None:
     import datasets
     from datasets import config
     from huggingface_hub import hf_file_system
-    from huggingface_hub.utils import http_backoff, http_stream_backoff
+    from huggingface_hub.utils import _http
     from huggingface_hub.utils import logging as hub_logging
 
     # Both libraries would ask again and again, for minutes in all.
     config.STREAMING_READ_MAX_RETRIES = config.STREAMING_OPEN_MAX_RETRIES = 1
     config.STREAMING_READ_RETRY_INTERVAL = config.STREAMING_OPEN_RETRY_INTERVAL = 0
     config.STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL = 0
-    for ask in (http_backoff, http_stream_backoff):
+    for ask in (_http.http_backoff, _http.http_stream_backoff):
         setattr(hf_file_system, ask.__name__, partial(ask, max_retries=RETRIES))
     datasets.logging.set_verbosity(logging.CRITICAL)
     hub_logging.set_verbosity(logging.CRITICAL)

@@ -53,6 +53,11 @@ def kind_of(path: Path) -> str | None:
     return suffix if suffix in SUFFIXES else None
 
 
+def open_bytes(path: Path) -> BinaryIO:
+    """A file's bytes."""
+    return path.open("rb")
+
+
 def rows_of(
     name: str, open_file: Callable[[], BinaryIO], config: CorpusConfig, *, alone: bool
 ) -> Iterator[Row]:
@@ -83,11 +88,11 @@ def rows_of(
 
 def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
     if name.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     if name.lower().endswith(".zst"):
         import pyarrow as pa
 
-        return cast(BinaryIO, io.BufferedReader(pa.input_stream(stream, compression="zstd")))
+        return cast("BinaryIO", io.BufferedReader(pa.input_stream(stream, compression="zstd")))
     return stream
 
 
@@ -220,7 +225,7 @@ def _arrow(stream: BinaryIO, field: str) -> Rows:
     from pyarrow import ipc
 
     batches: Iterator[Any]
-    if cast(Any, stream).peek(6)[:6] == b"ARROW1":
+    if cast("Any", stream).peek(6)[:6] == b"ARROW1":
         file = ipc.open_file(_seekable(stream))
         batches = (file.get_batch(index) for index in range(file.num_record_batches))
         names = file.schema.names

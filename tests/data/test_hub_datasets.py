@@ -89,7 +89,9 @@ def test_a_missing_field_and_a_null_name_row_and_fields(hub: FaultyHub) -> None:
     with pytest.raises(UserError, match=r"train.jsonl: line 1: has no field 'text'.*content, id"):
         documents()
     hub.add(REPO, "v2", {"train.parquet": as_parquet(text=["one", None], id=[1, 2])})
-    with pytest.raises(UserError, match=r"row 2 of split train: its field 'text' is null.*text, id"):
+    with pytest.raises(
+        UserError, match=r"row 2 of split train: its field 'text' is null.*text, id"
+    ):
         documents(revision="v2")
     assert documents(revision="v2", skip_bad_rows=True) == ["one"]
 
@@ -119,7 +121,7 @@ def test_an_unknown_dataset_and_a_silent_hub_are_one_line_within_ten_seconds(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:9")
     began_s = time.monotonic()
-    with pytest.raises(UserError, match="'pile' .*cannot be read: ") as caught:
+    with pytest.raises(UserError, match=r"'pile': cannot be read: ") as caught:
         documents("pile")
     assert time.monotonic() - began_s < 10
     assert "\n" not in str(caught.value)

@@ -178,7 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"")
 
     def _send_api(self, path: str) -> None:
-        org, name, kind, *rest = [*path.split("/"), "revision", "main"][: max(4, path.count("/") + 1)]
+        org, name, kind, *rest = [*path.split("/"), "revision", "main"][
+            : max(4, path.count("/") + 1)
+        ]
         repo = f"{org}/{name}"
         what = "refs" if kind == "refs" else "listing"
         self.hub.asked[what] += 1
