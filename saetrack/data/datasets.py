@@ -164,9 +164,9 @@ def _existing(config: CorpusConfig) -> Path:
     path = _path(config.dataset)
     if path is None:
         raise UserError(
-            f"corpus.dataset={_named(config)}: unknown; must be "
-            f"{', '.join([EMBEDDED, *HUB_DATASETS])}, owner/name of a dataset on the hub, or a "
-            "path that exists"
+            f"corpus.dataset={_named(config)}: unknown dataset; must be "
+            f"{', '.join([EMBEDDED, *HUB_DATASETS])}, or a path that exists, or owner/name of a "
+            "dataset on the hub"
         )
     return path
 

@@ -19,6 +19,7 @@ from tests.support.nano import NANO_TRACK
         ({"layers": [-1]}, r"layers.0=-1: input should be greater than or equal to 0"),
         ({"layers": []}, r"layers=\[\]: tuple should have at least 1 item"),
         ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
+        ({"layers": [*range(1_000), 5]}, r"layers=\[0, 1, 2.{60,70}\.\.\.: must ascend"),
         (
             {"evaluation": {"ce_tokens": 4_096}},
             r"evaluation.ce_tokens=4096: must be at most corpus.held_out_tokens=2048",

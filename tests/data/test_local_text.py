@@ -232,10 +232,13 @@ def test_only_the_text_of_a_later_file_with_other_columns_is_read(tmp_path: Path
 @pytest.mark.parametrize(
     ("dataset", "reason"),
     [
-        ("no/such/folder", "unknown; must be mini, pile, openwebtext, owner/name of a dataset"),
-        ("x" * 600, "unknown; must be"),
-        ("~nobody-of-this-name/texts", "unknown; must be"),
-        ("a\0b", "unknown; must be"),
+        (
+            "no/such/folder",
+            "unknown dataset; must be mini, pile, openwebtext, or a path that exists, or own",
+        ),
+        ("x" * 600, "unknown dataset; must be"),
+        ("~nobody-of-this-name/texts", "unknown dataset; must be"),
+        ("a\0b", "unknown dataset; must be"),
     ],
 )
 def test_a_name_that_is_nothing_is_one_short_line(dataset: str, reason: str) -> None:
