@@ -21,7 +21,7 @@ def find_suitable_lm(config: TrackConfig) -> ModelSpec:
     Raises:
         UserError: there is no such text or LM, or the LM does not suit the config.
     """
-    require_dataset(config.corpus.dataset)
+    require_dataset(config.corpus)
     spec = find_lm(config.model)
     require_compatible(config, spec)
     return spec

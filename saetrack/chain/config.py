@@ -12,7 +12,7 @@ from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
@@ -119,8 +119,8 @@ class TrackConfig(Frozen):
     @property
     def hooks_text(self) -> str:
         """`layers` and `hooks` as a config writes them, for messages."""
-        given = {"layers": self.layers, "hooks": self.hooks}
-        return ", ".join(f"{name}={list(values)}" for name, values in given.items() if values)
+        given = {"layers": list(self.layers), "hooks": list(self.hooks)}
+        return ", ".join(f"{name}={shown(values)}" for name, values in given.items() if values)
 
     @property
     def planned(self) -> list[tuple[int, int]] | None:
@@ -157,7 +157,7 @@ class TrackConfig(Frozen):
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
         if list(self.layers) != sorted(set(self.layers)):
-            raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+            raise UserError(f"layers={shown(list(self.layers))}: must ascend, each layer once")
         return self
 
     @model_validator(mode="after")

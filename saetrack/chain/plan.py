@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import NOTHING
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hook import Hook
@@ -227,13 +229,16 @@ def _link_identity(
     left_out |= {"start", "save_every_tokens", "follow_s"}
     if parent is None:
         left_out.add("warm_start")
+    text: list[Any] = [corpus.sha256, config.corpus.exclude_bos]
+    if corpus.excluded != NOTHING:
+        text.append(asdict(corpus.excluded))
     return content_hash(
         {
             "version": WEIGHTS_VERSION,
             "parent": parent,
             "layer": hook.key,
             "lm": lm,
-            "corpus": [corpus.sha256, config.corpus.exclude_bos],
+            "corpus": text,
             "tokens": tokens,
             "optimiser": asdict(optimiser),
             "within": config.model_dump(mode="json", exclude=left_out),

@@ -44,11 +44,14 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
 
 
 def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
+    from saetrack.data.datasets import describe_dataset
+
     download = f"up to {_gigabytes(found.download_bytes)} of checkpoints, less what is here already"
     facts = {
         "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
         "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
         "registered",
+        "text": describe_dataset(config.corpus),
         "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
         "downloads": download if found.download_bytes else "none",
         "disk": f"{_gigabytes(found.registry_bytes)} in the registry; "

@@ -13,7 +13,7 @@ from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM, Replace
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
@@ -32,6 +32,7 @@ class CELoss:
     All losses are cross-entropies in nats over the first held-out rows.
 
     Attributes:
+        untouched: positions of the rows that keep their residual.
         ce_loss: of the LM as it is.
         ce_loss_zero: with the activations replaced by zero.
         ce_loss_mean: with the activations replaced by their held-out mean.
@@ -40,7 +41,7 @@ class CELoss:
     lm: HookedLM
     rows: Int[Tensor, "rows context"]
     hook: Hook
-    bos_token_id: int | None
+    untouched: Bool[Tensor, "rows context"]
     ce_loss: float
     ce_loss_zero: float
     ce_loss_mean: float
@@ -55,7 +56,7 @@ class CELoss:
             self.lm,
             self.rows,
             self.hook,
-            self.bos_token_id,
+            self.untouched,
             lambda x: sae.decode(sae.encode(x.flatten(0, -2))).view_as(x),
         )
         found = {
@@ -90,19 +91,20 @@ def measure_ce_loss(
         hook: at which the SAE reads.
         ce_tokens: how many held-out tokens.
         mean: of the held-out activations at this hook.
-        exclude_bos: BOS positions keep their activations, since no SAE was trained on them.
+        exclude_bos: BOS positions keep their activations, as those do that the corpus excludes:
+            no SAE was trained on them.
     """
     n_rows = -(-ce_tokens // corpus.context_size)
     rows = torch.from_numpy(corpus.rows("held_out")[:n_rows].astype(np.int64))
-    bos = corpus.bos_token_id if exclude_bos else None
+    untouched = ~corpus.kept(rows, exclude_bos=exclude_bos)
     return CELoss(
         lm,
         rows,
         hook,
-        bos,
-        ce_loss=_loss(lm, rows, hook, bos, None),
-        ce_loss_zero=_loss(lm, rows, hook, bos, torch.zeros_like),
-        ce_loss_mean=_loss(lm, rows, hook, bos, mean.expand_as),
+        untouched,
+        ce_loss=_loss(lm, rows, hook, untouched, None),
+        ce_loss_zero=_loss(lm, rows, hook, untouched, torch.zeros_like),
+        ce_loss_mean=_loss(lm, rows, hook, untouched, mean.expand_as),
     )
 
 
@@ -110,15 +112,15 @@ def _loss(
     lm: HookedLM,
     rows: Int[Tensor, "rows context"],
     hook: Hook,
-    bos_token_id: int | None,
+    untouched: Bool[Tensor, "rows context"],
     replace: Replace | None,
 ) -> float:
     total = 0.0
-    for batch in rows.split(SPLICE_BATCH_ROWS):
+    batches = zip(rows.split(SPLICE_BATCH_ROWS), untouched.split(SPLICE_BATCH_ROWS), strict=True)
+    for batch, is_kept in batches:
         replace_batch = replace
-        if replace is not None and bos_token_id is not None:
-            is_bos = (batch == bos_token_id).to(lm.device)[..., None]
-            replace_batch = _except_at(is_bos, replace)
+        if replace is not None and is_kept.any():
+            replace_batch = _except_at(is_kept.to(lm.device)[..., None], replace)
         total += lm.spliced_loss(batch, hook, replace_batch) * len(batch)
     return total / len(rows)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.config import EMBEDDED
+from saetrack.data.datasets import hub_repo
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
 from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
@@ -105,7 +106,7 @@ def require_no_paths(track: dict[str, Any]) -> None:
     model, dataset = model_and_dataset(track)
     if not isinstance(model, str) or is_folder(model):
         raise UserError(f"model={model!r}: only the machine that registered it may name a folder")
-    if dataset not in ("mini", *HUB_DATASETS):
+    if dataset != EMBEDDED and (not isinstance(dataset, str) or hub_repo(dataset) is None):
         raise UserError(
             f"corpus.dataset={dataset!r}: only the machine that registered it may name a path"
         )

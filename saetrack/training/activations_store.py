@@ -29,7 +29,7 @@ class ActivationsStore:
     Attributes:
         lm: the checkpoint.
         corpus: the rows.
-        exclude_bos: leave out the residuals at BOS positions.
+        exclude_bos: leave out the residuals at BOS positions too.
         seed: of the order of the rows, and of the mixing (`MixingBuffer`).
         ranks: each computes a share of every chunk's rows and ends with all residuals.
     """
@@ -46,6 +46,12 @@ class ActivationsStore:
         parts = [self._residuals("held_out", rows) for rows in order.split(LM_BATCH_ROWS)]
         return torch.cat(parts, dim=1)
 
+    def held_out_positions(self) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+        """The token of each of these residuals, and its position within its row."""
+        tokens = torch.from_numpy(self.corpus.rows("held_out").astype(np.int64))
+        kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
+        return tokens[kept], torch.arange(tokens.shape[1]).expand_as(tokens)[kept]
+
     def training_chunk(self, number: int) -> Float[Tensor, "hooks tokens d_in"]:
         """The `number`-th chunk of training residuals, from 0; each epoch has its own order."""
         n_rows = len(self.corpus.rows("train"))
@@ -60,9 +66,8 @@ class ActivationsStore:
         tokens = torch.from_numpy(self.corpus.rows(split)[chosen.numpy()].astype(np.int64))
         own = self.lm.activations(tokens[self.ranks.shard_rows(len(tokens))])
         resid = self.ranks.all_gather_rows(own, len(tokens))
-        if self.exclude_bos:
-            return resid[:, (tokens != self.corpus.bos_token_id).to(resid.device)]
-        return resid.flatten(1, 2)
+        kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
+        return resid.flatten(1, 2) if kept.all() else resid[:, kept.to(resid.device)]
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,7 @@ from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import Start, cold_start, warm_start
 from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.link import LinkTraining
+from saetrack.training.massive import warn_of_massive
 from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.training.state import State, discard_state, load_state, save_state
 from saetrack.utils.errors import UserError
@@ -121,9 +122,12 @@ class _CheckpointTraining:
             starts = [_start(*of, x, context) for of, x in zip(claimed, first, strict=True)]
         else:
             starts = [_empty_start(of.chain, store) for of in claimed]
+        held_out = store.held_out()
+        for of, resid in zip(claimed, held_out, strict=True):
+            warn_of_massive(of.chain.name, resid, store)
         self._links = [
-            _open_link(lm, held_out, start, *of)
-            for of, start, held_out in zip(claimed, starts, store.held_out(), strict=True)
+            _open_link(lm, resid, start, *of)
+            for of, start, resid in zip(claimed, starts, held_out, strict=True)
         ]
         if state is None:
             self._evaluate()

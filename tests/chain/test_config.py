@@ -25,6 +25,7 @@ from tests.support.nano import NANO_TRACK
         ({"hooks": ["mlp_out.0"] * 2}, r"hooks=\[mlp_out.0, mlp_out.0\]: each hook once"),
         ({"hooks": ["resid_pre.1"]}, r"layers=\[1\], hooks=\[resid_pre.1\]: each hook once"),
         ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
+        ({"layers": [*range(1_000), 5]}, r"layers=\[0, 1, 2.{60,70}\.\.\.: must ascend"),
         (
             {"evaluation": {"ce_tokens": 4_096}},
             r"evaluation.ce_tokens=4096: must be at most corpus.held_out_tokens=2048",

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.datasets import hub_repo
 from saetrack.lm.catalog.models import find_model
 from saetrack.utils.errors import UserError
 
@@ -125,8 +125,8 @@ def _header(cfg: dict[str, Any]) -> str:
     }
     if _is_on_the_hub(cfg["lm"]):
         header["base_model"] = cfg["repo"]
-    if cfg["dataset"] in HUB_DATASETS:
-        header["datasets"] = [HUB_DATASETS[cfg["dataset"]]]
+    if (repo := hub_repo(cfg["dataset"])) is not None:
+        header["datasets"] = [repo]
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 

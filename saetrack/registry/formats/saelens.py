@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.datasets import hub_repo
 from saetrack.registry.facts import current_names
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE, save_tensors
 from saetrack.sae.model import SAE
@@ -133,14 +133,16 @@ def _metadata(cfg: dict[str, Any], centred: bool) -> dict[str, Any]:
         "context_size": corpus["context_size"],
         "prepend_bos": True,
         "exclude_special_tokens": corpus["exclude_bos"],
-        "dataset_path": HUB_DATASETS.get(corpus["dataset"], corpus["dataset"]),
+        "dataset_path": hub_repo(corpus["dataset"]) or corpus["dataset"],
         "saetrack": {**{name: cfg[name] for name in FACTS}, "track": track},
     }
 
 
 def without_paths(track: dict[str, Any], lm_name: str) -> dict[str, Any]:
     """A track's parameters for other machines: LMs and texts on this one by their names only."""
-    corpus = {**track["corpus"], "dataset": Path(track["corpus"]["dataset"]).name}
+    dataset = track["corpus"]["dataset"]
+    named = dataset if hub_repo(dataset) else Path(dataset).name
+    corpus = {**track["corpus"], "dataset": named}
     return {**track, "model": lm_name, "corpus": corpus}
 
 
