@@ -181,7 +181,7 @@ def _chain_name(
     an imported SAE has here.
     """
     of_config = config.model_dump(
-        mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
+        mode="json", exclude={"model", "layers", "start", "save_every_s", "follow_s"}
     )
     of_start = [] if start is None else [start]
     key = content_hash([of_config, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *of_start])
@@ -204,7 +204,7 @@ def _link_identity(
     # Of the config only what acts within this link: a longer schedule does not change earlier
     # links, and other layers do not change this one.
     left_out = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
-    left_out |= {"start", "save_every_tokens", "follow_s"}
+    left_out |= {"start", "save_every_s", "follow_s"}
     if parent is None:
         left_out.add("warm_start")
     return content_hash(

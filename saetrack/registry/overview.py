@@ -72,7 +72,7 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    own = {"layers", "save_every_tokens", "follow_s"}  # no part of what a chain is
+    own = {"layers", "save_every_s", "follow_s"}  # no part of what a chain is
     wanted = config.model_dump(mode="json", exclude=own)
     configs = {name: _config(track) for name, track in tracks.items()}
     names = {
