@@ -14,7 +14,7 @@ from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 4
+WEIGHTS_VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Steps between two questions to rank 0 whether a state is due: a question costs a round of messages.
-ASK_EVERY_STEPS = 16
+ASK_EVERY_STEPS = 4
 
 
 class ClaimedLink(NamedTuple):
@@ -136,7 +136,8 @@ class _CheckpointTraining:
             for of, start, held_out in zip(claimed, starts, store.held_out(), strict=True)
         ]
         if state is None:
-            self._evaluate()
+            for of_link in self._links:
+                of_link.begin()
         else:
             self._restore(state)
         done_tokens = self._links[0].training.done_tokens

@@ -53,6 +53,11 @@ class LinkTraining:
         # the registry has dropped the interrupted attempt.
         self._history: list[tuple[int, dict[str, float]]] = []
 
+    def begin(self) -> None:
+        """Evaluate before the first batch, whose step is dense or sparse as held-out tokens are."""
+        step = self.training.step
+        step.density = self.evaluate(0.0).l0 / (step.sae.d_sae * step.sae.ranks.count)
+
     @part("metrics")
     def evaluate(self, train_s: float) -> Evaluation:
         """Measure on the held-out tokens, and record the metrics."""

@@ -14,6 +14,7 @@ from saetrack.chain.plan import Chain, Track
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
+from saetrack.sae.step import TrainStep
 from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.link import LinkTraining
 from saetrack.training.mixing_buffer import MixingBuffer
@@ -69,6 +70,27 @@ def test_each_link_starts_from_the_one_before(
     cold = trained.metrics[chain.links[0].identity][0][1]["explained_variance"]
     assert abs(warm - parent) < 0.05
     assert cold < parent - 0.3
+
+
+def test_a_warm_link_of_few_active_features_is_sparse_from_its_first_step(
+    source: CheckpointSource, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = [{"first": 0, "last": 1, "tokens": 512}]
+    densities = []
+    step = TrainStep.__call__
+
+    def noted(self: TrainStep, *args: Any) -> Any:
+        densities.append(self.density)
+        # Sparse as soon as the density is that of a trained SAE; 1 is that of one never measured.
+        self._sparse_below = 0.9 if len(densities) > 2 else 0.0
+        return step(self, *args)
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    cold, warm = trained_with(source, corpus, schedule=schedule).links.values()
+    assert densities[0] == pytest.approx(0.5, abs=0.1)
+    parent_density = float(cold.evaluation.feature_density.mean())
+    assert densities[2] == pytest.approx(parent_density, rel=0.2)
+    assert (cold.metrics["sparse_share"], warm.metrics["sparse_share"]) == (0, 1)
 
 
 def test_the_same_config_gives_bit_equal_weights(
