@@ -41,7 +41,8 @@ class Evaluation:
         loss: what training minimises.
         mse: squared error, averaged over tokens and dimensions (Eq 13).
         l1: summed activations per token.
-        explained_variance: 1 - summed squared error / summed squared distance from the mean.
+        explained_variance: 1 - summed squared error / summed squared distance from the mean; 0 if
+            all residuals are equal.
         explained_variance_per_token: mean over tokens of 1 - squared error / squared distance from
             the mean, the authors' form; a few tokens near the mean dominate it.
         explained_variance_at_l0: as `explained_variance`, when of each batch only the largest
@@ -88,7 +89,9 @@ def evaluate(
     names = ("loss", "l1", "error", "error_at_l0", "variance", "per_token")
     sums = torch.zeros(len(names), dtype=torch.float64, device=held_out.device)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)
-    reconstruct = _reconstruct_sparse if _density(sae, held_out) < SPARSE_BELOW else _reconstruct_dense
+    reconstruct = (
+        _reconstruct_sparse if _density(sae, held_out) < SPARSE_BELOW else _reconstruct_dense
+    )
     for x in held_out.split(batch_tokens):
         found = reconstruct(sae, x, l1_weights(loss_config, sae), matched_l0 * len(x))
         loss = reconstruction_error(loss_config, x, found.sae_out) * len(x)
@@ -107,9 +110,9 @@ def evaluate(
         loss=total["loss"] / tokens,
         mse=total["error"] / held_out.numel(),
         l1=total["l1"] / tokens,
-        explained_variance=1 - total["error"] / total["variance"],
+        explained_variance=_explained(total["error"], total["variance"]),
         explained_variance_per_token=total["per_token"] / tokens,
-        explained_variance_at_l0=1 - total["error_at_l0"] / total["variance"],
+        explained_variance_at_l0=_explained(total["error_at_l0"], total["variance"]),
         l0=float(fired.sum()) / tokens,
         dead=float((fired == 0).double().mean()),
         feature_density=(fired.double() / tokens).float().cpu(),
@@ -147,13 +150,14 @@ def _reconstruct_dense(
     sae: SAE, x: Float[Tensor, "batch d_in"], weights: Float[Tensor, " d_sae"], count: int
 ) -> _Reconstruction:
     """The same from dense products, some tokens at a time, as long as most pairs are active."""
-    sae_out, l1, fired, tops = [], x.new_zeros(()), 0, []
+    sae_out, tops = [], []
+    l1, fired = x.new_zeros(()), torch.zeros(sae.d_sae, dtype=torch.int64, device=x.device)
     rows = max(1, DENSE_NUMBERS // sae.d_sae)
     for start in range(0, len(x), rows):
         feature_acts = sae.encode(x[start : start + rows])
         sae_out.append(sae.decode(feature_acts))
-        l1 = l1 + (feature_acts @ weights).sum()
-        fired = fired + (feature_acts > 0).sum(dim=0)
+        l1 += (feature_acts @ weights).sum()
+        fired += (feature_acts > 0).sum(dim=0)
         flat = feature_acts.flatten()
         top, index = flat.topk(min(count, len(flat)), sorted=False)
         tops.append((top, index % sae.d_sae, index // sae.d_sae + start))
@@ -167,6 +171,10 @@ def _reconstruct_dense(
         sae.ranks.all_reduce(l1),
         fired,
     )
+
+
+def _explained(error: float, variance: float) -> float:
+    return 1 - error / variance if variance else 0.0
 
 
 def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:

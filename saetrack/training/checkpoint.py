@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Steps between two questions to rank 0 whether a state is due: a question costs a round of messages.
+# Steps between two questions to rank 0 whether a state is due: each costs a round of messages.
 ASK_EVERY_STEPS = 4
 
 
@@ -122,7 +122,12 @@ class _CheckpointTraining:
         self._save_every_s = config.save_every_s
         self._train_s = 0.0
         store = ActivationsStore(
-            lm, chain.corpus, config.corpus.exclude_bos, config.seed, context.ranks
+            lm,
+            chain.corpus,
+            config.corpus.exclude_bos,
+            config.seed,
+            context.ranks,
+            f"{chain.lm_name} {link.checkpoint.revision}",
         )
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()

@@ -294,9 +294,7 @@ def test_what_is_carried_acts_on_links_with_a_parent_only(
     assert not set(before[1:]) & set(after[1:])
 
 
-@pytest.mark.parametrize(
-    "change", [{"save_every_s": 7}, {"follow_s": 3}, {"layers": [0, 1]}]
-)
+@pytest.mark.parametrize("change", [{"save_every_s": 7}, {"follow_s": 3}, {"layers": [0, 1]}])
 def test_what_determines_no_weights_changes_no_identity(
     source: CheckpointSource, corpus: Corpus, chain: Chain, change: dict[str, Any]
 ) -> None:

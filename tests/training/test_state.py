@@ -26,6 +26,13 @@ def killed_while_writing(*args: Any, **_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def kill_while_saving(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(state, "save_file", killed_while_writing)
+        with pytest.raises(KeyboardInterrupt):
+            save_state(path, X, {"done": 2})
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -36,17 +43,13 @@ def test_a_kill_while_writing_leaves_the_old_state_and_then_nothing(
     path = tmp_path / "key.safetensors"
     (tmp_path / "key.partial").write_bytes(b"as release 0.1 left it")
     save_state(path, X, {"done": 1})
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(state, "save_file", killed_while_writing)
-        save_state(path, X, {"done": 2})
+    kill_while_saving(path, monkeypatch)
     found = load_state(path)
     assert found is not None
     assert found[1] == {"done": 1}
     save_state(path, X, {"done": 3})
     assert names(tmp_path) == ["key.safetensors"]
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr(state, "save_file", killed_while_writing)
-        save_state(path, X, {"done": 4})
+    kill_while_saving(path, monkeypatch)
     discard_state(path)
     assert names(tmp_path) == []
 
