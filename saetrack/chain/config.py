@@ -87,9 +87,10 @@ class TrackConfig(Frozen):
         description="name of an SAE that `saetrack import` brought in: the first link starts from "
         "it as later ones do from their parents; null: from scratch",
     )
-    save_every_tokens: Tokens = Field(
-        default=5_000_000,
-        description="how often the state of a link in training is saved; determines no weights",
+    save_every_s: Annotated[float, Field(ge=0)] = Field(
+        default=300,
+        description="seconds after which the state of a checkpoint in training is saved again, "
+        "beside the training; what a broken run loses at most. Determines no weights",
     )
     follow_s: Annotated[float, Field(ge=0)] = Field(
         default=0,

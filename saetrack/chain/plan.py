@@ -20,7 +20,7 @@ from saetrack.utils.files import content_hash
 log = logging.getLogger(__name__)
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 4
+WEIGHTS_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _chain_name(
     """
     of_config = config.model_dump(
         mode="json",
-        exclude={"model", "layers", "hooks", "start", "save_every_tokens", "follow_s"},
+        exclude={"model", "layers", "hooks", "start", "save_every_s", "follow_s"},
     )
     of_start = [] if start is None else [start]
     lm = source.lm_identity
@@ -226,7 +226,7 @@ def _link_identity(
     # Of the config only what acts within this link: a longer schedule does not change earlier
     # links, and other hooks do not change this one.
     left_out = {"model", "layers", "hooks", "schedule", "corpus", "first_link", "later_links"}
-    left_out |= {"start", "save_every_tokens", "follow_s"}
+    left_out |= {"start", "save_every_s", "follow_s"}
     if parent is None:
         left_out.add("warm_start")
     text: list[Any] = [corpus.sha256, config.corpus.exclude_bos]

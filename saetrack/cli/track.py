@@ -55,7 +55,7 @@ def train_here(config: TrackConfig) -> tuple[int, PreparedTrack]:
 
     saved = (
         "finished links are registered, the one in training is saved every "
-        f"{config.save_every_tokens:,} tokens"
+        f"{config.save_every_s:g} s"
     )
     with resumable(saved):
         return train_missing(config, settings)

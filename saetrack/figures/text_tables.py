@@ -31,6 +31,7 @@ CHAINS = {
     "seed": ("seed", "{}"),
     "registered": ("links", "{:,}"),
     "planned": ("of", "{:,.0f}"),
+    "warnings": ("warnings", "{:,}"),
     "lm_step": ("last\nlm_step", "{:,}"),
     "changed": ("last link", "{:%Y-%m-%d %H:%M}"),
 }

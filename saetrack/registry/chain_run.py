@@ -191,6 +191,12 @@ class ChainRuns:
             self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
             self._client.set_terminated(run.info.run_id)
 
+    def note(self, chain: Chain, warnings: dict[str, str]) -> None:
+        """Put what looks wrong with the chain's links, by their names, on its page."""
+        lines = [f"- {link}: {text}" for link, text in warnings.items()]
+        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *lines] if lines else [])])
+        self._client.set_tag(self.ids_of(chain)[1], "mlflow.note.content", text)
+
     def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:
         """Finish the runs of registered links whose process ended before it could."""
         condition = f"tags.kind = 'link' and tags.chain = '{chain.name}'"

@@ -9,13 +9,14 @@ import pandas as pd
 from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
+from saetrack.registry.facts import WARNINGS
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 COLUMNS = (
     *("name", "lm", "layer", "direction", "seed"),
-    *("registered", "planned", "lm_step", "changed"),
+    *("registered", "planned", "warnings", "lm_step", "changed"),
 )
 
 
@@ -41,6 +42,7 @@ def chains_table(
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
                 "registered": len({version.tags["identity"] for version in links}),
                 "planned": _planned(tracks.get(name)),
+                "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
                 "lm_step": int(last.tags["lm_step"]),
                 "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),
             }
@@ -73,7 +75,7 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    own = {"layers", "hooks", "save_every_tokens", "follow_s"}  # no part of what a chain is
+    own = {"layers", "hooks", "save_every_s", "follow_s"}  # no part of what a chain is
     wanted = config.model_dump(mode="json", exclude=own)
     hooks = {hook.name for hook in config.all_hooks}
     configs = {name: _config(track) for name, track in tracks.items()}

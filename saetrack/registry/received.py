@@ -45,13 +45,14 @@ class ReceivedLink:
         sae: the weights.
         cfg: `cfg.json`, for people; what release 0.1 wrote has the names of this release.
         facts: what of it is relied on.
-        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,); None where
+            it is unknown, as of an imported SAE that came without.
     """
 
     sae: SAE
     cfg: dict[str, Any]
     facts: KnownFacts
-    feature_density: Tensor
+    feature_density: Tensor | None
 
 
 def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
@@ -67,11 +68,17 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
     sae, cfg = load_sae(folder)
     cfg = _with_current_names(cfg)
     facts = _facts(cfg, tags)
-    d_sae = sae.d_sae
-    density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
+    return ReceivedLink(sae, cfg, facts, _density(folder, sae.d_sae))
+
+
+def _density(folder: Path, d_sae: int) -> Tensor | None:
+    path = folder / DENSITY_FILE
+    if not path.exists():
+        return None
+    density = load_tensors(path, {"feature_density": (d_sae,)})["feature_density"]
     if not 0 <= density.min() <= density.max() <= 1:
         raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
-    return ReceivedLink(sae, cfg, facts, density)
+    return density
 
 
 def _with_current_names(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
-from saetrack.registry.facts import as_tags, link_facts
+from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table, registered_links
 from saetrack.registry.received import ReceivedLink, read_link, require_no_paths
 from saetrack.registry.versions import LinkVersions, label, number
+from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -148,6 +149,7 @@ class Registry:
                     **link_facts(chain, link),
                     "parent_version": self._versions.number_of(chain, link.parent_identity),
                     "sha256": original.tags["sha256"],
+                    WARNINGS: original.tags.get(WARNINGS),
                     "taken_over_from": f"{original.name} version {original.version}",
                 }
             ),
@@ -197,7 +199,8 @@ class Registry:
         """One row per registered chain, the one that grew last first.
 
         `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
-        not known any more); `lm_step` of the last link; `changed`, when it was registered.
+        not known any more); `warnings`, of how many links something looks wrong; `lm_step` of the
+        last link; `changed`, when it was registered.
         """
         return chains_table(self._versions.of_chains(), self._runs.tracks())
 
@@ -234,6 +237,8 @@ class Registry:
         """
         version_found = self._versions.find(self._whole(chain_name), version, alias, lm_step)
         found = self._read(version_found)
+        if found.feature_density is None:
+            raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")
         return PulledLink(found.sae, found.cfg, found.feature_density, number(version_found))
 
     def _whole(self, chain_name: str) -> str:
@@ -336,6 +341,12 @@ class Registry:
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
+        warnings = {
+            f"step {version.tags['lm_step']}": version.tags[WARNINGS]
+            for version in reversed(self._versions.of_chain(chain.name))
+            if version.tags.get(WARNINGS) and version.tags["identity"] in versions
+        }
+        self._runs.note(chain, warnings)
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""

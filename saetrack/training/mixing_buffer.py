@@ -65,8 +65,16 @@ class MixingBuffer:
                 batch = pool[:, chosen.to(pool.device)]
             yield batch
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether what is served next is not in the pool yet, so that the pool will change."""
+        return self._served == len(self._order)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and counts from which `restore` goes on."""
+        """Tensors and counts from which `restore` goes on.
+
+        They are no copies: they stay as they are until the batch that follows `is_used_up`.
+        """
         tensors = {
             "pool": self._filled_pool(),
             "order": self._order,
