@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
 from saetrack.data.config import HUB_DATASETS
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
-from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_decoder, load_sae, load_tensors
 from saetrack.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ class KnownFacts(BaseModel):
     identity: str | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
     residual_mean_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Decoder(NamedTuple):
+    """A link's feature directions, and how often each feature fires.
+
+    Attributes:
+        W_dec: decoder rows, of any length, (d_sae, d_in).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,); 0 is dead.
+    """
+
+    W_dec: Tensor
+    feature_density: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,11 +77,24 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
     sae, cfg = load_sae(folder)
     cfg = _with_current_names(cfg)
     facts = _facts(cfg, tags)
-    d_sae = sae.d_sae
+    return ReceivedLink(sae, cfg, facts, _feature_density(folder, sae.d_sae))
+
+
+def read_decoder(folder: Path) -> Decoder:
+    """Read of a link's files what drift is measured on: half of the bytes that `read_link` reads.
+
+    Raises:
+        ValueError: as `read_link`.
+    """
+    W_dec = load_decoder(folder)
+    return Decoder(W_dec, _feature_density(folder, len(W_dec)))
+
+
+def _feature_density(folder: Path, d_sae: int) -> Tensor:
     density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
     if not 0 <= density.min() <= density.max() <= 1:
         raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
-    return ReceivedLink(sae, cfg, facts, density)
+    return density
 
 
 def _with_current_names(cfg: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from saetrack.analysis.contexts.datapoints import (
     token_ids_at,
     unite,
 )
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.text_keys import text_keys
 from saetrack.analysis.contexts.top_contexts import TopContexts
 from saetrack.analysis.formation.progress_measure import PointActivations
@@ -77,13 +77,9 @@ def test_dead_and_ultra_low_features_are_found_and_counted() -> None:
     top = TopContexts(D_SAE, K)
     feed(top, TOKENS, ACTS, 4)
     contexts = top.result()
-    status = feature_status(contexts, Liveness(min_density=0.02))
+    status = feature_status(contexts, 0.02)
     assert status["status"].tolist() == ["dead", "ultra_low", *["live"] * 5]
-    weak = feature_status(contexts, Liveness(min_density=0, min_max_act=4))
-    assert weak["status"].tolist()[:2] == ["dead", "ultra_low"]
-    relative = feature_status(contexts, Liveness(0, 0, min_relative_max_act=0.9))
-    assert relative["status"].tolist()[1] == "ultra_low"
-    assert (feature_status(contexts, Liveness(0))["status"] == "live").sum() == D_SAE - 1
+    assert (feature_status(contexts, 0)["status"] == "live").sum() == D_SAE - 1
 
 
 def test_the_union_knows_where_every_datapoint_went() -> None:

@@ -31,7 +31,7 @@ from saetrack.analysis.meaning.patterns import (
     text_overlap,
     trace_patterns,
 )
-from saetrack.analysis.meaning.polysemy import PolysemyThresholds, polysemy_loss
+from saetrack.analysis.meaning.polysemy import polysemy_loss
 
 TOKENS = [
     *("<s>", " utilize", "utilized", "Utilizing", " utiliz", "utiliz"),
@@ -246,7 +246,7 @@ def test_polysemy_is_lost_where_recall_falls_and_contexts_close_in() -> None:
     patterns = pd.DataFrame({"feature": range(5), "pattern": ["maintaining"] * 4 + ["shifting"]})
     recalls = np.array([0.9, 0.9, 0.9, 0.3, 0.9]), np.array([0.3, 0.8, 0.3, 0.1, 0.1])
     closeness = np.full(5, 0.1), np.array([0.4, 0.4, 0.1, 0.4, 0.4])
-    table = polysemy_loss(patterns, recalls, closeness, PolysemyThresholds())
+    table = polysemy_loss(patterns, recalls, closeness)
     assert table["feature"].tolist() == [0, 1, 2, 3]
     assert table["lost_senses"].tolist() == [True, False, False, False]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from saetrack.analysis.contexts.datapoints import random_contexts, token_ids_at, unite
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.token_purity import mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import TopContexts
 from saetrack.analysis.formation.phases import progress_formation
@@ -59,7 +59,7 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
         feed(top, tokens, acts, 64)
         contexts = top.result()
         ids = token_ids_at(tokens, contexts.rows, contexts.positions)
-        status = feature_status(contexts, Liveness())["status"]
+        status = feature_status(contexts)["status"]
         incoherent = pd.DataFrame({"coherence_z": np.zeros(5)})
         labels = classify(ids, forms, status, incoherent, LabelThresholds(contexts=K))
         meanings.append(Meanings(step, index, labels, mapped(ids, forms.text_ids)))

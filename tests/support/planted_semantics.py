@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from saetrack.analysis.contexts.top_contexts import Contexts, TokenBatch
+from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch
 
 CONTEXT = 16
 BOS = 0
@@ -40,7 +40,7 @@ def feed(collector, tokens: np.ndarray, acts: np.ndarray, batch_rows: int) -> No
         features, places = flat.nonzero(as_tuple=True)
         numbers = np.arange(start, start + len(chunk))
         batch = TokenBatch(numbers, tokens[start : start + batch_rows])
-        collector.add(features, places, flat[features, places], batch)
+        collector.add(Firings(features, places, flat[features, places]), batch)
 
 
 def lists_of(contexts: Contexts, feature: int) -> list[tuple[int, int, float]]:

@@ -18,11 +18,6 @@ def text_keys(
 
     A sum of tokens times fixed random numbers modulo 2^64: two different texts agree with a
     probability of at most 2^-32.
-
-    Args:
-        token_ids: rows of tokens.
-        before: tokens before the position.
-        after: tokens after it.
     """
     context_size = token_ids.shape[1]
     factors = np.random.default_rng(0).integers(2**64, size=before + 1 + after, dtype=np.uint64)

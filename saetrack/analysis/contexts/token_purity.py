@@ -40,10 +40,6 @@ def vocabulary_forms(
     """Normalise a vocabulary.
 
     A token of blanks alone is not normalised: a line break is not a blank.
-
-    Args:
-        tokens: the text of each token id.
-        prefix_letters: of a common beginning.
     """
     from snowballstemmer import stemmer  # of the extra [analysis]
 

@@ -17,7 +17,7 @@ What does not fire is no datapoint: a feature that fires on fewer than k has a s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +47,20 @@ class TokenBatch:
 
     row_numbers: Int[ndarray, " rows"]
     token_ids: Int[ndarray, "rows context"]
+
+
+class Firings(NamedTuple):
+    """Active (feature, token) pairs of a batch, in any order.
+
+    Attributes:
+        features: of each pair, (pairs,).
+        tokens: index of each pair's token in the flattened batch, (pairs,).
+        feature_acts: of each pair, (pairs,); those of 0 or less are ignored.
+    """
+
+    features: Int[Tensor, " pairs"]
+    tokens: Int[Tensor, " pairs"]
+    feature_acts: Float[Tensor, " pairs"]
 
 
 @dataclass(frozen=True)
@@ -119,21 +133,9 @@ class TopContexts:
         self._buffer: list[Candidates] = []
         self._buffered = 0
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch, in any order (as `ActivePairs` has them).
-
-        Args:
-            features: of each pair.
-            tokens: index of each pair's token in the flattened batch.
-            feature_acts: of each pair; those of 0 or less are ignored.
-            batch: the rows.
-        """
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows."""
+        features, tokens, feature_acts = firings
         ids = batch.token_ids
         wanted = feature_acts > 0
         self._tokens += ids.size

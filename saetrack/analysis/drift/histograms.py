@@ -13,10 +13,6 @@ QUANTITY = "cosine_to_final"
 def histogram_table(drift: Drift, bins: int = 40) -> pd.DataFrame:
     """Cosines to the final direction in equal bins from -1 to 1, the same for every chain.
 
-    Args:
-        drift: of a chain.
-        bins: how many.
-
     Returns:
         One row per link and bin: `link` (0 is the first), `lm_step`, `checkpoint_index`,
         `quantity`, `low`, `high` (of the bin), `features` (in it), `share` (of those that are not

@@ -82,13 +82,7 @@ _PARTS = (
 
 
 def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
-    """Write the page of an analysis.
-
-    Args:
-        inputs: what was drawn.
-        folder: of the page; figures lie in its folder `FIGURES`, as
-            `saetrack.analysis.figures.all_figures.draw` wrote them.
-    """
+    """Write the page of an analysis."""
     sections = []
     for number, part in enumerate(_PARTS):
         pictures = [folder / FIGURES / f"{name}.png" for name in part.figures]

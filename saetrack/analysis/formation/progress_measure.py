@@ -95,11 +95,6 @@ def measure_progress(
 
     Centred measures take away the mean over all points of the baseline.
 
-    Args:
-        activations: at the union of all datapoints.
-        sets: by the name that goes into `chosen`.
-        baseline: random datapoints, indices in the union.
-
     Returns:
         Rows of `progress` (one per set) and of `baseline` (one per draw).
 

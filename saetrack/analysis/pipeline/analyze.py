@@ -29,7 +29,7 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analy
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.drift_tables import control_drift, drift_tables
+from saetrack.analysis.pipeline.drift_tables import chain_drift, drift_tables
 from saetrack.analysis.pipeline.formation_tables import (
     concept_phases,
     formation_tables,
@@ -157,12 +157,11 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     results = [reader.result(link) for link in reader.links]
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
-    matching_of = {matching.name: matching for matching in reader.matchings}
     controls = {
-        name: (analysis.config.controls[name].role, control_drift(control, matching_of.get(name)))
+        name: (analysis.config.controls[name].role, chain_drift(control))
         for name, control in analysis.controls.items()
     }
-    of_drift, bands = drift_tables(results, controls, meaning, seed)
+    of_drift, bands = drift_tables(registered, controls, meaning, seed)
     tables = {
         **meaning.tables,
         **polysemy_tables(results, meaning),
@@ -195,6 +194,8 @@ def _geometry_tables(
 ) -> dict[str, pd.DataFrame]:
     """What the residuals do, beside what the links and the LM's own training did."""
     links = registered.ready.registry.table(registered.chain)
+    if registered.standing is not None:
+        return geometry_tables(results, links.assign(lm_step=links["link"]), None)
     return geometry_tables(results, links, learning_rate(registered.ready.source.spec))
 
 
@@ -204,7 +205,11 @@ def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
     left_out = ", ".join(
         f"{status.get(name, 0):,} {name.replace('_', '-')}" for name in ("dead", "ultra_low")
     )
+    standing = registered.standing
+    still = (
+        f" Its LM stands still at step {standing.lm_step:,}: steps are links." if standing else ""
+    )
     return (
         f"{registered.chain.name}, versions {versions[0]} to {versions[-1]}; at the end "
-        f"{status.get('live', 0):,} live features, left out: {left_out}."
+        f"{status.get('live', 0):,} live features, left out: {left_out}.{still}"
     )

@@ -21,15 +21,15 @@ from saetrack.analysis.comparison.token_ratios import (
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
 from saetrack.analysis.figures.comparison_text import comparison_report, matching_report
 from saetrack.analysis.matching.decoder_matching import (
-    Matching,
     Pairing,
     cosine_table,
     match_features,
     match_random,
     matching_table,
 )
+from saetrack.analysis.matching.matching import Matching
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.registry import PulledLink, Registry
+from saetrack.registry import Registry
 from saetrack.utils.files import content_hash
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def _match(registry: Registry, comparison: Comparison) -> dict[Pairing, Matching
 def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pairing, Matching]:
     """Link with conventional SAE, conventional SAEs of two seeds, and the chance level."""
     pulled = {
-        (sae.kind, sae.chain.config.seed): registry.pull(sae.chain.name, version=sae.version)
+        (sae.kind, sae.chain.config.seed): registry.decoder(sae.chain.name, sae.version)
         for sae in saes
     }
     lm_step = saes[0].link.checkpoint.lm_step
@@ -193,30 +193,19 @@ def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pa
         conventional = pulled["conventional", seed]
         if seed not in same_as_conventional:
             pairing = Pairing(lm_step, "link_conventional", str(seed))
-            found[pairing] = _match_pulled(pulled["link", seed], conventional)
+            found[pairing] = match_features(pulled["link", seed], conventional)
         pairing = Pairing(lm_step, "random_directions", str(seed))
-        found[pairing] = match_random(
-            conventional.sae, conventional.feature_density, RANDOM_DIRECTIONS_SEED
-        )
+        found[pairing] = match_random(conventional, RANDOM_DIRECTIONS_SEED)
     for left, right in combinations(seeds, 2):
         pairing = Pairing(lm_step, "conventional_seeds", f"{left}, {right}")
-        found[pairing] = _match_pulled(pulled["conventional", left], pulled["conventional", right])
+        found[pairing] = match_features(pulled["conventional", left], pulled["conventional", right])
     return found
-
-
-def _match_pulled(left: PulledLink, right: PulledLink) -> Matching:
-    return match_features(left.sae, right.sae, left.feature_density, right.feature_density)
 
 
 def by_layer(
     tracks: Sequence[Track], conventional: Sequence[Track]
 ) -> list[tuple[list[Chain], list[Chain]]]:
-    """What is compared with what: tracks hold one chain per layer, a comparison those of one layer.
-
-    Args:
-        tracks: one per seed.
-        conventional: one per checkpoint and seed, over the same layers.
-    """
+    """A comparison for each layer of the tracks, one per seed, and of the SAEs beside them."""
     layers = zip(
         zip(*(track.chains for track in tracks), strict=True),
         zip(*(track.chains for track in conventional), strict=True),

@@ -58,12 +58,7 @@ class ContextLabeller:
         return replace(thresholds, coherence_z=max(thresholds.coherence_z, float(reached)))
 
     def labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
-        """What each feature means, as `saetrack.analysis.meaning.labels.classify` gives it.
-
-        Args:
-            contexts: of all features at one checkpoint.
-            status: which of them are live.
-        """
+        """What each feature means, as `saetrack.analysis.meaning.labels.classify` gives it."""
         return classify(
             self.text.token_ids(contexts),
             self.text.forms,

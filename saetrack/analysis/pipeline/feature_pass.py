@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 
 from saetrack.analysis.contexts.datapoints import Datapoints
-from saetrack.analysis.contexts.top_contexts import TokenBatch
+from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
@@ -33,14 +33,8 @@ if TYPE_CHECKING:
 class Collector(Protocol):
     """Keeps of a stream of active (feature, token) pairs what it needs."""
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch of rows; `tokens` are indices in the flattened batch."""
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows."""
 
 
 @dataclass(frozen=True)
@@ -78,26 +72,21 @@ class FeaturePass:
         """
         for batch, x, pairs in self._batches("contexts"):
             for collector in collectors:
-                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
+                collector.add(_firings(pairs), batch)
             if directions is not None:
                 vectors, collector = directions
                 acts = (x - self.sae.b_dec.detach()) @ vectors.to(x.device).T
                 tokens, numbers = acts.clamp_min(0).nonzero(as_tuple=True)
-                collector.add(numbers, tokens, acts[tokens, numbers], batch)
+                collector.add(Firings(numbers, tokens, acts[tokens, numbers]), batch)
 
     def at(self, points: Datapoints, collectors: Sequence[Collector] = ()) -> PointActivations:
-        """One pass that reads residuals and features at datapoints, and feeds collectors.
-
-        Args:
-            points: where.
-            collectors: get the pairs of all rows, as in `top_contexts`.
-        """
+        """One pass that reads residuals and features at datapoints, and feeds collectors."""
         x = torch.empty(len(points.rows), self.sae.d_in)
         parts: list[sparse.coo_array] = []
         shape = (len(points.rows), self.sae.d_sae)
         for batch, resid, pairs in self._batches("datapoints"):
             for collector in collectors:
-                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
+                collector.add(_firings(pairs), batch)
             found, indices = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
             x[torch.from_numpy(found)] = resid[torch.from_numpy(indices).to(resid.device)].cpu()
             parts.append(_features_at(found, indices, pairs, shape))
@@ -123,6 +112,10 @@ class FeaturePass:
             x = self.lm.resid_pre(torch.from_numpy(token_ids))[0].flatten(0, 1)
             yield batch, x, active_pairs(self.sae, x)
             progress.advance(token_ids.size)
+
+
+def _firings(pairs: ActivePairs) -> Firings:
+    return Firings(pairs.features, pairs.tokens, pairs.feature_acts)
 
 
 def _features_at(

@@ -30,11 +30,6 @@ def geometry_tables(
 ) -> dict[str, pd.DataFrame]:
     """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
 
-    Args:
-        results: ascending by LM step.
-        links: the chain's table, as `Registry.table` gives it.
-        learning_rate: of the LM's training, if it is known.
-
     Returns:
         `collapse`, `continuity`, `warm_starts`.
     """

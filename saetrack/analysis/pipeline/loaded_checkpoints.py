@@ -52,10 +52,6 @@ class LoadedCheckpoints:
 
         The weights of the link that was asked for last are still in memory. Those of another
         `before`, as after a crash, are loaded.
-
-        Args:
-            before: the link before.
-            link: a link; its own weights are then remembered.
         """
         weights = self.load(link).lm.weights_below()
         if self._weights is None or self._weights[0] is not before:

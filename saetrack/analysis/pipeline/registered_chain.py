@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,6 +13,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link, Track
+from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -55,6 +56,8 @@ class RegisteredChain:
         links: registered and wanted, ascending by LM step.
         versions: of each link, by identity.
         ahead: fetches the next link's checkpoint while one is read.
+        standing: the one checkpoint of a chain whose LM stands still. The checkpoints of `links`
+            then have the links' numbers in place of LM steps and indices.
     """
 
     ready: Prepared
@@ -62,15 +65,22 @@ class RegisteredChain:
     links: list[Link]
     versions: dict[str, int]
     ahead: Ahead
+    standing: Checkpoint | None = None
 
     def pull(self, link: Link) -> PulledLink:
         """A link by its version."""
         return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
 
+    def decoder(self, link: Link) -> DecoderLink:
+        """A link's decoder rows and densities; its other weights are not read."""
+        found = self.ready.registry.decoder(self.chain.name, self.versions[link.identity])
+        at = link.checkpoint
+        return DecoderLink(at.lm_step, at.checkpoint_index, found.W_dec, found.feature_density)
+
     def lm(self, link: Link, layers: tuple[int, ...] = ()) -> HookedLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
         config = self.chain.config
-        with self.ahead.checkpoint(link.checkpoint) as folder:
+        with self.ahead.checkpoint(self.standing or link.checkpoint) as folder:
             return HookedLM(
                 folder,
                 layers or [self.chain.layer],
@@ -80,25 +90,11 @@ class RegisteredChain:
             )
 
     def open(self, link: Link, pulled: PulledLink | None = None) -> FeaturePass:
-        """A link's LM and its SAE.
-
-        Args:
-            link: of this chain.
-            pulled: the same link, if it was pulled before.
-        """
+        """A link's LM and its SAE."""
         lm = self.lm(link)
         pulled = self.pull(link) if pulled is None else pulled
         pulled.sae.to(lm.device)
         return FeaturePass(link.checkpoint, lm, pulled, self.chain.corpus.rows("analysis"))
-
-
-def decoder_link(link: Link, pulled: PulledLink) -> DecoderLink:
-    """The decoder rows and densities of a pulled link, on which drift is measured."""
-    checkpoint = link.checkpoint
-    W_dec = pulled.sae.W_dec.detach()
-    return DecoderLink(
-        checkpoint.lm_step, checkpoint.checkpoint_index, W_dec, pulled.feature_density
-    )
 
 
 def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[RegisteredChain]:
@@ -178,14 +174,29 @@ def _open(ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None = None) 
         if link.identity in versions and (wanted is None or versions[link.identity] in wanted)
     ]
     by_checkpoint = {link.checkpoint: link for link in links}
+    if len(by_checkpoint) == 1 and len(links) >= 3:
+        return _standing_chain(ready, chain, links, versions)
     if len(by_checkpoint) < 3:
         at = "" if len(links) < 3 else f", at {len(by_checkpoint)} different checkpoints"
         raise UserError(
             f"chain={chain.name!r}: {len(links)} of its {len(chain.links)} links are registered "
-            f"and wanted{at}; an analysis takes links at 3 checkpoints or more (`make track` "
-            "trains the rest; a chain over one checkpoint serves as a control)"
+            f"and wanted{at}; an analysis takes links at 3 checkpoints or more, or 3 at one "
+            "(`make track` trains the rest)"
         )
     return _registered_chain(ready, chain, by_checkpoint.values(), versions)
+
+
+def _standing_chain(
+    ready: Prepared, chain: Chain, links: list[Link], versions: dict[str, int]
+) -> RegisteredChain:
+    """A control whose LM stands still, as the chain that is analysed: by links, not by LM steps."""
+    standing = links[0].checkpoint
+    numbered = []
+    for link in links:
+        at = replace(standing, lm_step=link.number, checkpoint_index=link.number)
+        numbered.append(replace(link, checkpoint=at))
+    ahead = Ahead(ready.source, [standing])
+    return RegisteredChain(ready, chain, numbered, versions, ahead, standing)
 
 
 def _registered_chain(
