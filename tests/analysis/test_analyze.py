@@ -186,7 +186,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     line = finish_analysis(again)
     assert registered.chain.name in line
     own = [version for name, version in pulled if name == registered.chain.name]
-    assert sorted(own) == [1, 2, 3, 4, 4]  # the final one again after the interruption
+    # The final one to choose datapoints, and when it is read; again after the interruption.
+    assert sorted(own) == [1, 2, 3, 4, 4]
     still = [version for name, version in pulled if name != registered.chain.name]
     assert still == [4]  # to be matched; of the others only the decoder rows are read
     the_run_holds_what_was_found(module_settings, tmp_path)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from saetrack.analysis.drift.histograms import histogram_table
+from saetrack.analysis.drift.measure import histogram_table
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
 from saetrack.analysis.figures.matching import matched_features_figure

@@ -18,7 +18,6 @@ from saetrack.analysis.meaning.coherence import coherence, matched_null, window_
 from saetrack.analysis.meaning.labelling import agreement, read_sheet, write_sheet
 from saetrack.analysis.meaning.labels import (
     LABELS,
-    LabelThresholds,
     Meanings,
     classify,
     concept_share,
@@ -64,7 +63,7 @@ def labelled(lists: list[list[int]], z: list[float], status: list[str] | None = 
     ids = np.array([chosen + [-1] * (K - len(chosen)) for chosen in lists])
     table = pd.DataFrame({"coherence": 0.0, "coherence_random": 0.0, "coherence_z": z})
     states = pd.Series(status or ["live"] * len(ids))
-    return ids, classify(ids, FORMS, states, table, LabelThresholds(contexts=8))
+    return ids, classify(ids, FORMS, states, table, 8)
 
 
 def test_each_label_is_found() -> None:

@@ -131,7 +131,6 @@ def read_windows(
     positions: Int[ndarray, " points"],
     decode: Decode,
     window: tuple[int, int] = (10, 5),
-    marks: tuple[str, str] = MARKS,
 ) -> list[str]:
     """Datapoints as text: the tokens around each, on one line, its own token marked."""
     texts = []
@@ -146,6 +145,6 @@ def read_windows(
         # Blanks stay outside of the marks; a token of blanks alone is shown as it is written.
         bare = token.strip() or repr(token)[1:-1]
         lead = token[: len(token) - len(token.lstrip())] if token.strip() else ""
-        text = f"{before}{lead}{marks[0]}{bare}{marks[1]}{after}"
+        text = f"{before}{lead}{MARKS[0]}{bare}{MARKS[1]}{after}"
         texts.append(" ".join(text.split()))
     return texts

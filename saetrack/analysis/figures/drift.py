@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -44,9 +45,7 @@ def drift_figure(
         of_controls: list[Line2D] = []
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (quantity, label) in zip(grid.flat, PANELS.items(), strict=True):
-            of_controls = [
-                _draw_control(axes, claim, band, quantity, controls) for band in controls
-            ]
+            of_controls = _draw_controls(axes, claim, controls, quantity)
             draw_bands(axes, claim[claim["quantity"] == quantity], BLUE)
             axes.set_ylabel(label)
             chain_axis(axes, lm_steps, setting, label=axes in grid[1], names=axes in grid[0])
@@ -69,9 +68,7 @@ def class_drift_figure(
         of_controls: list[Line2D] = []
         for number, (axes, name) in enumerate(zip(grid.flat, classes, strict=False)):
             of_class = claim[claim["feature_class"] == name].sort_values("link")
-            of_controls = [
-                _draw_control(axes, claim, band, "cosine_to_final", controls) for band in controls
-            ]
+            of_controls = _draw_controls(axes, claim, controls, "cosine_to_final")
             draw_bands(axes, of_class, BLUE)
             names, label = number < columns, number >= len(classes) - columns
             chain_axis(axes, lm_steps, setting, label=label, names=names)
@@ -107,9 +104,7 @@ def feature_drift_figure(
     with drawn(path, (15, 5.6)) as figure:
         of_controls: list[Line2D] = []
         for axes, quantity in zip(figure.subplots(1, 3), list(PANELS)[:3], strict=True):
-            of_controls = [
-                _draw_control(axes, claim, control, quantity, noise) for control in noise
-            ]
+            of_controls = _draw_controls(axes, claim, noise, quantity)
             for feature, rows in features.groupby("feature"):
                 values = rows[quantity].mask(rows["excluded"])
                 colour = LABEL_COLOURS[labels[int(str(feature))]]
@@ -147,27 +142,25 @@ def draw_noise(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     axes.plot(at, rows["q50"], color=colour, linestyle="--", linewidth=1.5, zorder=1.5)
 
 
-def _draw_control(
-    axes: Axes,
-    claim: pd.DataFrame,
-    control: ControlDrift,
-    quantity: str,
-    among: Sequence[ControlDrift],
-) -> Line2D:
-    """One control in one panel; gives its entry in the legend."""
-    rows = align(claim, control.quantiles)
-    rows = rows[rows["quantity"] == quantity].dropna(subset=["q50"]).sort_values("link")
-    alike = [band.name for band in among if band.role == control.role]
-    number, at = alike.index(control.name), rows["lm_step"]
-    if control.role == "noise":
-        colour = NOISE_COLOURS[number % len(NOISE_COLOURS)]
-        draw_noise(axes, rows, colour)
-        return line(f"{control.name} (training noise)", colour, linestyle="--")
-    colour = REPLICATE_COLOURS[number % len(REPLICATE_COLOURS)]
-    axes.plot(at, rows["q50"], color=colour, linestyle="-.", linewidth=1.5, zorder=3)
-    for edge in ("q05", "q95"):
-        axes.plot(at, rows[edge], color=colour, linestyle=":", linewidth=1, zorder=3)
-    return line(f"{control.name} (replicate)", colour, linestyle="-.")
+def _draw_controls(
+    axes: Axes, claim: pd.DataFrame, controls: Sequence[ControlDrift], quantity: str
+) -> list[Line2D]:
+    """The controls in one panel; gives their entries in the legend."""
+    colours = {"noise": cycle(NOISE_COLOURS), "replicate": cycle(REPLICATE_COLOURS)}
+    handles = []
+    for control in controls:
+        rows = align(claim, control.quantiles)
+        rows = rows[rows["quantity"] == quantity].dropna(subset=["q50"]).sort_values("link")
+        colour, at = next(colours[control.role]), rows["lm_step"]
+        if control.role == "noise":
+            draw_noise(axes, rows, colour)
+            handles.append(line(f"{control.name} (training noise)", colour, linestyle="--"))
+            continue
+        axes.plot(at, rows["q50"], color=colour, linestyle="-.", linewidth=1.5, zorder=3)
+        for edge in ("q05", "q95"):
+            axes.plot(at, rows[edge], color=colour, linestyle=":", linewidth=1, zorder=3)
+        handles.append(line(f"{control.name} (replicate)", colour, linestyle="-."))
+    return handles
 
 
 def _sizes(claim: pd.DataFrame) -> str:

@@ -29,7 +29,7 @@ def drift_histogram_figure(
 
     The final checkpoint is not drawn: there every cosine is 1.
 
-    The tables are those of `saetrack.analysis.drift.histograms`; noise controls are outlines, at as
+    The tables are those of `saetrack.analysis.drift.measure`; noise controls are outlines, at as
     many links before their own end (see `saetrack.analysis.drift.controls`).
     """
     last = int(claim["link"].max())

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from saetrack.analysis.contexts.examples import context_table
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
@@ -45,7 +43,6 @@ from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
-from saetrack.lm.open import learning_rate
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -166,7 +163,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         **meaning.tables,
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
-        **_geometry_tables(registered, results),
+        **geometry_tables(registered, results),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),
@@ -187,16 +184,6 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         controls=bands,
         phases=concept_phases(tables),
     )
-
-
-def _geometry_tables(
-    registered: RegisteredChain, results: Sequence[CheckpointResult]
-) -> dict[str, pd.DataFrame]:
-    """What the residuals do, beside what the links and the LM's own training did."""
-    links = registered.ready.registry.table(registered.chain)
-    if registered.standing is not None:
-        return geometry_tables(results, links.assign(lm_step=links["link"]), None)
-    return geometry_tables(results, links, learning_rate(registered.ready.source.spec))
 
 
 def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:

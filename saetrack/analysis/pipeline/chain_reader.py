@@ -142,7 +142,9 @@ class ChainReader:
             statistics=statistics,
             **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
-            parameter_displacement=self._parameter_displacement(link),
+            parameter_displacement=self.loaded.parameter_displacement(
+                self._before.get(link.identity), link
+            ),
         )
         with whole_folder(folder) as draft:
             result.save(draft)
@@ -182,13 +184,6 @@ class ChainReader:
             "sample": activations.x[torch.from_numpy(sets["sample"][0])],
             "sampled_features_x": activations.x[sampled] * (sampled >= 0)[..., None],
         }
-
-    def _parameter_displacement(self, link: Link) -> float:
-        before = self._before.get(link.identity)
-        if before is None:
-            self.loaded.remember_weights(link)
-            return float("nan")
-        return self.loaded.parameter_displacement(before, link)
 
     def _matchings_at(self, link: Link) -> list[ControlMatching]:
         return [matching for matching in self.matchings if matching.links[0] is link]

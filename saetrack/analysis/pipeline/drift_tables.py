@@ -14,8 +14,13 @@ from saetrack.analysis.drift.controls import (
     compare_with_controls,
     drift_after_formation,
 )
-from saetrack.analysis.drift.histograms import histogram_table
-from saetrack.analysis.drift.measure import Drift, feature_table, measure_drift, quantile_table
+from saetrack.analysis.drift.measure import (
+    Drift,
+    feature_table,
+    histogram_table,
+    measure_drift,
+    quantile_table,
+)
 from saetrack.analysis.drift.trajectories import choose_features, collect_rows, trajectory_table
 from saetrack.analysis.drift.verdicts import verdicts
 

@@ -11,6 +11,7 @@ import pandas as pd
 from saetrack.analysis.formation.phases import find_phases, phase_spans, progress_formation
 from saetrack.analysis.formation.progress_measure import (
     MEASURE,
+    MEASURES,
     FollowedSets,
     PointActivations,
     baseline_spread,
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 
-MEASURES = (
-    "activation_cosine",
-    MEASURE,
-    "feature_cosine",
-    "feature_cosine_centred",
-    "feature_jaccard",
-    "feature_weighted_jaccard",
-)
 SHOWN_IN_PLANE = 7
 SHOWN_OF_CLASS = 3
 SHOWN_CHECKPOINTS = 6
