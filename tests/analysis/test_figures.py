@@ -56,7 +56,10 @@ def caption(figure: Figure) -> str:
 def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
     alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
-    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path / "figure")
+    measures = ["activation_cosine", "feature_jaccard"]  # the second was not measured
+    drawn_svg(
+        lambda path: progress_figure(alone, baseline, SETTING, path, measures), tmp_path / "figure"
+    )
 
 
 def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(

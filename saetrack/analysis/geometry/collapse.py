@@ -103,11 +103,7 @@ def collapse_table(
             row[f"{form}_min"], row[f"{form}_max"] = found.min(), found.max()
             row[f"{form}_all"] = mean_pairwise_cosine(points)
         rows.append(row)
-    return flag_collapse(pd.DataFrame(rows))
-
-
-def flag_collapse(table: pd.DataFrame) -> pd.DataFrame:
-    """The same table with `severe` and `collapsed`, from `raw_mean` of ascending checkpoints."""
+    table = pd.DataFrame(rows)
     level = table["raw_mean"]
     severe = level >= SEVERE
     burst = level >= max(level.iloc[0], level.iloc[-1]) + RISE

@@ -52,10 +52,11 @@ class RegisteredChain:
         return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
 
     def decoder(self, link: Link) -> DecoderLink:
-        """A link's decoder rows and densities; its other weights are not read."""
+        """A link's decoder rows, on the device, and densities; other weights are not read."""
         found = self.ready.registry.decoder(self.chain.name, self.versions[link.identity])
         at = link.checkpoint
-        return DecoderLink(at.lm_step, at.checkpoint_index, found.W_dec, found.feature_density)
+        rows = found.W_dec.to(self.device)
+        return DecoderLink(at.lm_step, at.checkpoint_index, rows, found.feature_density)
 
     def lm(self, link: Link, layers: tuple[int, ...] = ()) -> HookedLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
