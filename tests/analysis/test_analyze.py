@@ -96,7 +96,9 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     assert "analyze · nano.L1.frozen-step16" in line
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano").experiment_id
-    logged, *_ = client.search_runs([experiment], "tags.kind = 'analysis'")
+    (logged,) = client.search_runs(
+        [experiment], "tags.kind = 'analysis' and tags.chain LIKE 'nano.L1.frozen%'"
+    )
     folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
     tables = {path.stem: pd.read_parquet(path) for path in (folder / "tables").iterdir()}
     assert sorted(tables["label_counts"]["lm_step"].unique()) == [0, 1, 2, 3]
@@ -190,16 +192,17 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     assert sorted(own) == [1, 2, 3, 4, 4]
     still = [version for name, version in pulled if name != registered.chain.name]
     assert still == [4]  # to be matched; of the others only the decoder rows are read
-    the_run_holds_what_was_found(module_settings, tmp_path)
+    the_run_holds_what_was_found(registered.chain.name, module_settings, tmp_path)
     (repeated,) = analyze_chains(analyze_config, module_settings)
     assert "was analysed before" in repeated
     assert passes == [0, 1, 3, 5]
 
 
-def the_run_holds_what_was_found(settings: Settings, place: Path) -> None:
+def the_run_holds_what_was_found(chain: str, settings: Settings, place: Path) -> None:
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     (logged,) = client.search_runs(
-        [client.get_experiment_by_name("nano").experiment_id], "tags.kind = 'analysis'"
+        [client.get_experiment_by_name("nano").experiment_id],
+        f"tags.kind = 'analysis' and tags.chain = '{chain}'",
     )
     assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
     assert "stands still" in logged.data.tags["controls"]
@@ -231,7 +234,9 @@ def test_labels_by_hand_are_held_against_the_automatic_ones(
     chain = registered.chain.name
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano").experiment_id
-    (logged,) = client.search_runs([experiment], "tags.kind = 'analysis'")
+    (logged,) = client.search_runs(
+        [experiment], f"tags.kind = 'analysis' and tags.chain = '{chain}'"
+    )
     run_id = logged.info.run_id
     folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     sheet = tmp_path / "labelled.csv"

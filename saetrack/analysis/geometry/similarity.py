@@ -62,7 +62,7 @@ def cosine(
         vectors *= (indices >= 0).unsqueeze(2)
         units = normalize(vectors, dim=2)
         summed = units.sum(dim=1).double().square().sum(dim=1)
-        own = units.square().sum(dim=(1, 2), dtype=torch.float64)
+        own = torch.linalg.vector_norm(units, dim=(1, 2), dtype=torch.float64).square()
         results.append(_per_pair((summed - own).cpu().numpy(), members))
     return np.concatenate([*results, np.empty(0)])
 

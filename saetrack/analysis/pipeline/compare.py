@@ -201,9 +201,9 @@ def _metrics(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
         for name, value in comparison_metrics(tables["summary"]).items()
         if "ratio" in name or name.startswith("gap_")
     }
-    shown = ["median_cosine", "share_above_0.7", "share_above_0.9"]
-    for name, means in tables["matching"].groupby("comparison")[shown].mean().iterrows():
-        found |= {f"{name}.{column}": float(means[column]) for column in shown}
+    for name, rows in tables["matching"].groupby("comparison"):
+        for column in ("median_cosine", "share_above_0.7", "share_above_0.9"):
+            found[f"{name}.{column}"] = float(rows[column].mean())
     return found
 
 
