@@ -132,17 +132,10 @@ def matched_null(
     frequency_classes: int = 8,
     exclude_bos: int | None = None,
 ) -> MatchedNull:
-    """Draw the random contexts.
+    """Draw the random contexts, at most k per feature and set, for the features' own embedder.
 
-    Args:
-        embedder: the one that embeds the features' contexts.
-        token_rows: rows of the corpus split.
-        vocabulary: tokens that there are.
-        k: contexts per feature at most.
-        seed: of the draws.
-        sets: random sets per feature.
-        frequency_classes: of tokens; each makes up about the same share of the corpus.
-        exclude_bos: the id of BOS, which is then never drawn.
+    Each frequency class makes up about the same share of the corpus. `exclude_bos` is the id of
+    BOS, which is then never drawn.
     """
     flat = token_rows.reshape(-1).astype(np.int64)
     counts = np.bincount(flat, minlength=vocabulary)

@@ -66,16 +66,10 @@ def classify(
     min_contexts: int,
     min_coherence_z: float = COHERENCE_Z,
 ) -> pd.DataFrame:
-    """Label every feature at one checkpoint.
+    """Label every feature at one checkpoint by the tokens of its top contexts; -1 fills up.
 
-    Args:
-        token_ids: of each feature's top contexts, strongest first; -1 fills up.
-        forms: of the vocabulary.
-        status: of each feature, in order (`feature_status`).
-        coherence: of each feature, in order (`coherence.coherence`). Its contexts must be without
-            repeated texts, or else boilerplate looks coherent.
-        min_contexts: fewer are insufficient for a label.
-        min_coherence_z: of a concept.
+    Contexts must be without repeated texts, or else boilerplate looks coherent. A label takes at
+    least `min_contexts`, a concept a coherence of at least `min_coherence_z`.
 
     Returns:
         One row per feature: `feature`, `label`, `contexts`, `exact_purity` (of token ids),
