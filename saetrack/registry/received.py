@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -16,7 +16,7 @@ from saetrack.data.config import EMBEDDED
 from saetrack.data.datasets import hub_repo
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
-from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_decoder, load_sae, load_tensors
 from saetrack.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ class KnownFacts(BaseModel):
     layer: Annotated[int, Field(ge=0)] | None = None
     hook_name: str | None = None
     residual_mean_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Decoder(NamedTuple):
+    """A link's feature directions, and how often each feature fires.
+
+    Attributes:
+        W_dec: decoder rows, of any length, (d_sae, d_in).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,); 0 is dead.
+    """
+
+    W_dec: Tensor
+    feature_density: Tensor
 
 
 @dataclass(frozen=True)
@@ -68,10 +80,23 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
     sae, cfg = load_sae(folder)
     cfg = _with_current_names(cfg)
     facts = _facts(cfg, tags)
-    return ReceivedLink(sae, cfg, facts, _density(folder, sae.d_sae))
+    return ReceivedLink(sae, cfg, facts, _feature_density(folder, sae.d_sae))
 
 
-def _density(folder: Path, d_sae: int) -> Tensor | None:
+def read_decoder(folder: Path) -> Decoder:
+    """Read of a link's files what drift is measured on: half of the bytes that `read_link` reads.
+
+    Raises:
+        ValueError: as `read_link`.
+    """
+    W_dec = load_decoder(folder)
+    density = _feature_density(folder, len(W_dec))
+    if density is None:
+        raise ValueError(f"lacks {DENSITY_FILE}")
+    return Decoder(W_dec, density)
+
+
+def _feature_density(folder: Path, d_sae: int) -> Tensor | None:
     path = folder / DENSITY_FILE
     if not path.exists():
         return None

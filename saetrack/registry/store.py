@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,13 @@ from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table, registered_links
-from saetrack.registry.received import ReceivedLink, read_link, require_no_paths
+from saetrack.registry.received import (
+    Decoder,
+    ReceivedLink,
+    read_decoder,
+    read_link,
+    require_no_paths,
+)
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
@@ -247,6 +254,12 @@ class Registry:
             return chain_name
         return find_chain(self.chain_names(), chain_name)
 
+    def decoder(self, chain_name: str, version: int) -> Decoder:
+        """The decoder rows of one link, without its other weights."""
+        found = self._versions.find(chain_name, version, None, None)
+        with self._files(found) as folder:
+            return read_decoder(folder)
+
     def track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
         """The track parameters and the hook that a registered chain was trained with.
 
@@ -353,15 +366,16 @@ class Registry:
         return self._runs.is_finished(chain)
 
     def _read(self, version: ModelVersion) -> ReceivedLink:
-        """A version's files, read.
+        with self._files(version) as folder:
+            return read_link(folder, version.tags)
 
-        Raises:
-            UserError: they are missing or are not those of a link.
-        """
+    @contextmanager
+    def _files(self, version: ModelVersion) -> Iterator[Path]:
+        """A version's files, verified; what goes wrong when they are read is one line."""
         name = label(version)
         sha256 = version.tags.get("sha256", "")
         folder = self._artifacts.folder(str(version.run_id), sha256, name)
         try:
-            return read_link(folder, version.tags)
+            yield folder
         except (OSError, ValueError) as error:
             raise UserError(f"{name}: {first_line(error)}") from None

@@ -83,6 +83,10 @@ def test_the_figure_and_the_table_are_there(
 
 def test_a_link_is_pulled_by_version_alias_and_step(registry: Registry, chain: Chain) -> None:
     by_version = registry.pull(chain.name, version=4)
+    rows, density = registry.decoder(chain.name, 4)
+    assert torch.equal(rows, by_version.sae.W_dec) and torch.equal(
+        density, by_version.feature_density
+    )
     by_alias = registry.pull(chain.name, alias="final")
     by_step = registry.pull(chain.name, lm_step=16)
     assert by_version.version == by_alias.version == by_step.version == 4

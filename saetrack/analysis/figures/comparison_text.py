@@ -35,22 +35,12 @@ MATCHINGS = {
 
 
 def matching_report(matchings: pd.DataFrame, title: str) -> str:
-    """One line per pair of SAEs; shares are of the matched pairs of features.
-
-    Args:
-        matchings: as `saetrack.analysis.matching.decoder_matching.matching_table` gives it.
-        title: printed above.
-    """
+    """One line per pair of SAEs; shares are of the matched pairs of features."""
     return table_text(matchings, MATCHINGS, title)
 
 
 def comparison_report(summary: pd.DataFrame, title: str) -> str:
-    """Final metrics of links and conventional SAEs, the ratios of their tokens, and the verdict.
-
-    Args:
-        summary: as `saetrack.analysis.comparison.token_ratios.summarise` gives it.
-        title: printed above.
-    """
+    """Final metrics of links and conventional SAEs, the ratios of their tokens, and the verdict."""
     found = comparison_metrics(summary)
     if not found:
         nothing = "Every link is the conventional SAE of its checkpoint: nothing to compare."

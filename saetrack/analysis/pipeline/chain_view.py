@@ -61,7 +61,7 @@ class ChainView:
         links = self.table()
         rows = []
         for version in links["version"]:
-            W_dec = self.link(version=int(version)).sae.W_dec.detach()
+            W_dec = self._registry.decoder(self.name, int(version)).W_dec
             _require_feature(feature, len(W_dec))
             rows.append(W_dec[feature].numpy().copy())  # a view would keep each whole dictionary
         return pd.DataFrame(np.stack(rows), index=pd.Index(links["lm_step"], name="lm_step"))

@@ -117,8 +117,8 @@ class AnalyzeConfig(Frozen):
         default=1024, description="whose residuals are kept for collapse and continuity"
     )
     match_tokens: Tokens = Field(
-        default=1_048_576,
-        description="on which the activations of two chains' features are correlated: 600 MB each "
+        default=131_072,
+        description="on which the activations of two chains' features are correlated: 100 MB each "
         "at this many",
     )
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -30,9 +30,6 @@ PAGE_VERSION = 3
 def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
     """Draw the figures of several analyses as columns of one, and match features between layers.
 
-    Args:
-        analyses: all finished, under one config.
-
     Returns:
         What was done, in a line.
     """
