@@ -47,7 +47,7 @@ def track(**parameters: Any) -> State:
 
 def run_track(config: TrackConfig) -> str:
     """A track, and a table of each of its chains; what came of it."""
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     n_trained, prepared = train_missing(config)
     chains = prepared.track.chains

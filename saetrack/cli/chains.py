@@ -16,8 +16,8 @@ def chains(as_json: AsJson = False) -> None:
     seed, and a hash of everything else. Other commands take any beginning of a name that no other
     chain shares.
     """
-    from saetrack.figures.text_tables import chains_report, imported_report
     from saetrack.registry import Registry
+    from saetrack.utils.figures.text_tables import chains_report, imported_report
     from saetrack.utils.settings import load_settings
 
     settings = load_settings()

@@ -26,7 +26,7 @@ def show(chain: ChainName, as_json: AsJson = False) -> None:
     """
     import yaml
 
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     registry, name = open_chain(chain)
     links = registry.links(name)

@@ -76,7 +76,7 @@ def _result(n_trained: int, prepared: PreparedTrack) -> dict[str, Any]:
 
 
 def _text(n_trained: int, prepared: PreparedTrack) -> str:
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     tables = [report(prepared.registry.table(chain), chain.name) for chain in prepared.track.chains]
     look = f"saetrack show {prepared.track.chains[0].name}"

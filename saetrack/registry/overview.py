@@ -12,8 +12,14 @@ from saetrack.chain.config import TrackConfig
 from saetrack.registry.facts import WARNINGS
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+TABLE_METRICS = (
+    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
+    *("ce_loss_recovered", "tokens_per_s", "train_s"),
+    *("start_loss", "start_explained_variance", "start_dead"),
+)
 COLUMNS = (
     *("name", "lm", "layer", "direction", "seed"),
     *("registered", "planned", "warnings", "lm_step", "changed"),
@@ -91,3 +97,29 @@ def registered_links(
             if version.name in names and version.tags["hook_name"] in hooks
         }
     )
+
+
+def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.DataFrame:
+    """One row per link, in chain order, with its final metrics; NaN for one that it lacks."""
+    rows = []
+    for version in sorted(versions, key=lambda version: int(version.tags["link"])):
+        metrics = client.get_run(str(version.run_id)).data.metrics
+        counts = ("link", "checkpoint_index", "lm_step", "tokens")
+        rows.append(
+            {
+                **{name: int(version.tags[name]) for name in counts},
+                **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
+                "version": int(version.version),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def history(client: MlflowClient, chain_name: str, version: int) -> pd.DataFrame:
+    """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
+    found = client.get_model_version(chain_name, str(version))
+    series = {}
+    for name in client.get_run(str(found.run_id)).data.metrics:
+        points = client.get_metric_history(str(found.run_id), name)
+        series[name] = pd.Series({point.step: point.value for point in points})
+    return pd.DataFrame(series).rename_axis("tokens").reset_index()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
 from saetrack.lm.hook import Hook, parse_hook
+from saetrack.registry import received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_names import find_chain
@@ -25,14 +26,8 @@ from saetrack.registry.connection import connect, first_line
 from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.overview import chains_table, registered_links
-from saetrack.registry.received import (
-    Decoder,
-    ReceivedLink,
-    read_decoder,
-    read_link,
-    require_no_paths,
-)
+from saetrack.registry.overview import chains_table, history, links_table, registered_links
+from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
@@ -47,11 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TABLE_METRICS = (
-    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
-    *("ce_loss_recovered", "tokens_per_s", "train_s"),
-    *("start_loss", "start_explained_variance", "start_dead"),
-)
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
 
@@ -258,7 +248,7 @@ class Registry:
         """The decoder rows of one link, without its other weights."""
         found = self._versions.find(chain_name, version, None, None)
         with self._files(found) as folder:
-            return read_decoder(folder)
+            return received.read_decoder(folder)
 
     def track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
         """The track parameters and the hook that a registered chain was trained with.
@@ -293,7 +283,7 @@ class Registry:
         }
         try:
             if not self._runs.was_begun_here(chain_name, track):
-                require_no_paths(values)
+                received.require_no_paths(values)
             return load_config(values)
         except UserError as error:
             raise UserError(f"chain={chain_name!r}: its registered track: {error}") from None
@@ -305,37 +295,16 @@ class Registry:
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
         planned = {link.identity for link in chain.links}
-        return self._table(
-            v for v in self._versions.of_chain(chain.name) if v.tags["identity"] in planned
-        )
+        versions = self._versions.of_chain(chain.name)
+        return links_table(self._client, (v for v in versions if v.tags["identity"] in planned))
 
     def links(self, chain_name: str) -> pd.DataFrame:
         """The same of a chain that is known by name only."""
-        return self._table(self._versions.of_chain(chain_name))
-
-    def _table(self, versions: Iterable[ModelVersion]) -> pd.DataFrame:
-        rows = []
-        for version in sorted(versions, key=lambda version: int(version.tags["link"])):
-            metrics = self._client.get_run(str(version.run_id)).data.metrics
-            counts = ("link", "checkpoint_index", "lm_step", "tokens")
-            rows.append(
-                {
-                    **{name: int(version.tags[name]) for name in counts},
-                    **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
-                    "version": int(version.version),
-                }
-            )
-        return pd.DataFrame(rows)
+        return links_table(self._client, self._versions.of_chain(chain_name))
 
     def history(self, chain_name: str, version: int) -> pd.DataFrame:
         """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
-        found = self._client.get_model_version(chain_name, str(version))
-        names = self._client.get_run(str(found.run_id)).data.metrics
-        series = {}
-        for name in names:
-            points = self._client.get_metric_history(str(found.run_id), name)
-            series[name] = pd.Series({point.step: point.value for point in points})
-        return pd.DataFrame(series).rename_axis("tokens").reset_index()
+        return history(self._client, chain_name, version)
 
     def finish(self, chain: Chain, figures: Path) -> None:
         """Bring a chain's run up to date: aliases, curves, table, figures.
@@ -367,7 +336,7 @@ class Registry:
 
     def _read(self, version: ModelVersion) -> ReceivedLink:
         with self._files(version) as folder:
-            return read_link(folder, version.tags)
+            return received.read_link(folder, version.tags)
 
     @contextmanager
     def _files(self, version: ModelVersion) -> Iterator[Path]:

@@ -25,7 +25,7 @@ from saetrack.analysis.geometry.continuity import (
     with_warm_starts,
 )
 from saetrack.analysis.geometry.inputs import Residuals
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 from tests.support.planted_chain import LM_STEPS
 from tests.support.planted_figures import drawn_svg
 

@@ -31,7 +31,7 @@ from saetrack.analysis.drift.trajectories import (
 from saetrack.analysis.drift.verdicts import verdicts
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
-from saetrack.figures.steps import Setting, step_axis
+from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_chain import LM_STEPS, phased_angles, rotating
 from tests.support.planted_figures import drawn_svg
 

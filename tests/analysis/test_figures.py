@@ -22,7 +22,7 @@ from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import find_phases, phase_spans
-from saetrack.figures.steps import Setting, step_axis
+from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,

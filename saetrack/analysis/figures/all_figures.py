@@ -19,7 +19,7 @@ from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 
 CENTRED_MEASURES = ("activation_cosine_centred", "feature_cosine_centred")
 PAPER_MEASURES = (

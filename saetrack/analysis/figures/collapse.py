@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from saetrack.analysis.geometry.collapse import COLLAPSE_IN_WORDS, SEVERE
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis
-from saetrack.figures.style import (
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import (
     BLUE,
     GREEN,
     ORANGE,

@@ -16,9 +16,18 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from saetrack.analysis.comparison.token_ratios import PAPER_RATIO
 from saetrack.analysis.matching.matching import NEARLY_SAME, SIMILAR
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, span
-from saetrack.figures.style import BLUE, GREY, ORANGE, RED, drawn, line, not_measured, plain_log
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, span
+from saetrack.utils.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    drawn,
+    line,
+    not_measured,
+    plain_log,
+)
 
 KINDS = {
     "link": ("link (warm start)", BLUE, "-"),

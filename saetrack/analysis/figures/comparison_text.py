@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 
 from saetrack.analysis.comparison.token_ratios import PAPER_RATIO, comparison_metrics
-from saetrack.figures.text_tables import LINK_COLUMNS, as_text, empty_table, number, table_text
+from saetrack.utils.figures.text_tables import (
+    LINK_COLUMNS,
+    as_text,
+    empty_table,
+    number,
+    table_text,
+)
 
 FINALS = {
     **{name: LINK_COLUMNS[name] for name in ("tokens", "loss", "mse", "explained_variance")},

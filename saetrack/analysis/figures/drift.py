@@ -14,9 +14,9 @@ from saetrack.analysis.drift.controls import ControlDrift, align
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.figures.classes import LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.labels import ABSENT
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis, span
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, line, panels
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis, span
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, line, panels
 
 PANELS = {
     "cosine_to_final": "cosine to the final direction",

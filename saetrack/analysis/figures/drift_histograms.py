@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from saetrack.analysis.figures.drift import NOISE_COLOURS, PANELS
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, short_step, span
-from saetrack.figures.style import BLUE, RED, drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, short_step, span
+from saetrack.utils.figures.style import BLUE, RED, drawn, line
 
 RIDGES = 9
 # Of the room between two ridges that the highest bin takes.

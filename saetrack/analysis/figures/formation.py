@@ -18,9 +18,9 @@ from saetrack.analysis.figures.classes import (
     LABEL_COLOURS,
     LABEL_NAMES,
 )
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis
-from saetrack.figures.style import band, drawn, line, panels
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import band, drawn, line, panels
 
 MEASURE_NAMES = {
     "activation_cosine": "activation space, cosine",

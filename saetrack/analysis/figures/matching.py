@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from saetrack.analysis.matching.matching import NEARLY_SAME, SIMILAR
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import BLUE, GREY, ORANGE, drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import BLUE, GREY, ORANGE, drawn, line
 
 WAYS = {
     "decoder": ("matched by decoder cosine", BLUE, "-"),

@@ -14,9 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.labels import ABSENT, LABELS, MEANINGFUL
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS, PATTERNS
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis, shade, step_axis
-from saetrack.figures.style import drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis, shade, step_axis
+from saetrack.utils.figures.style import drawn, line
 
 SHARES_LABEL = "share of features with a label"
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 
 from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.determinism import MIXED_DETERMINISM, TOKEN_DETERMINISM
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis
-from saetrack.figures.style import BLUE, GREEN, ORANGE, band, drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import BLUE, GREEN, ORANGE, band, drawn, line
 
 ALL_COLOUR, LOST_COLOUR, GAINED_COLOUR = BLUE, ORANGE, GREEN
 # A token's mean may mislead by far; how far says nothing.

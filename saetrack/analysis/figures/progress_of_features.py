@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.progress_measure import MEASURE
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, chain_axis
-from saetrack.figures.style import drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import drawn, line
 
 LINES = 20
 

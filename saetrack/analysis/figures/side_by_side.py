@@ -20,9 +20,9 @@ from saetrack.analysis.figures.formation import MEASURE_NAMES, draw_progress, pr
 from saetrack.analysis.figures.meaning import SHARES_LABEL, draw_shares, share_handles
 from saetrack.analysis.formation.phases import phase_spans
 from saetrack.analysis.formation.progress_measure import MEASURE
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, span, step_axis
-from saetrack.figures.style import BLUE, drawn, line, panels
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, shade, span, step_axis
+from saetrack.utils.figures.style import BLUE, drawn, line, panels
 
 Kind = Literal["meanings", "progress", "drift", "collapse"]
 Tables = Mapping[str, pd.DataFrame]

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from saetrack.analysis.figures.classes import FEATURE_COLOURS, LABEL_NAMES
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import RED, drawn, line, panels
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import RED, drawn, line, panels
 
 # As in the paper: circles are token-level, diamonds (weak) concepts.
 MARKERS = {"token": "o", "weak_concept": "d", "concept": "D", "noise": "x"}

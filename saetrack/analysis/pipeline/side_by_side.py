@@ -20,7 +20,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.match_chains import match_chains
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.table_files import joined_matchings, load_tables, save_tables
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
 # Raise when the page changes: the same chains are then laid side by side again.

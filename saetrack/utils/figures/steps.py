@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from saetrack.figures.style import GREY, RED
+from saetrack.utils.figures.style import GREY, RED
 
 # Inches that a character of a phase's name takes.
 NAME_CHARACTER = 0.075

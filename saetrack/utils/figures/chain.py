@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line
 
 # Of each panel: what is drawn at the end of a link, and at its start, its label and colour.
 PANELS = [
