@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError  # torch's name for what it refuses to run
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from saetrack.lm.catalog.architectures import has_resid_mid
 from saetrack.lm.hook import KINDS, Hook
+from saetrack.lm.loading import load_bridge
+from saetrack.lm.weights import require_finite_activations, require_in_vocabulary
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedModel
 
 ResidualKind = Literal["centred", "raw"]
 LMPrecision = Literal["float32", "bfloat16"]
@@ -59,6 +56,7 @@ class HookedLM:
         precision: LMPrecision = "float32",
         device: torch.device | str = "cpu",
         whole: bool = False,
+        label: str | None = None,
     ) -> None:
         """Load a checkpoint.
 
@@ -69,16 +67,19 @@ class HookedLM:
             precision: of weights and arithmetic; activations are given in float32.
             device: where to run.
             whole: load the blocks above the hooks too, which `spliced_loss` needs.
+            label: of the checkpoint, for messages; by default the folder's name.
 
         Raises:
-            UserError: weights of the needed blocks are missing from the files, or of another
-                shape; the architecture is unknown, lacks a hook, or needs another `residual`.
+            UserError: weights of the needed blocks are missing from the files, of another shape or
+                not finite; the architecture is unknown, lacks a hook, or needs another `residual`.
         """
         self.hooks = tuple(hooks)
         self.device = torch.device(device)
         self._residual = residual
+        self._label = label or folder.name
         top_layer = None if whole else max(hook.layer for hook in self.hooks)
-        self._bridge = _load_bridge(folder, top_layer, getattr(torch, precision), self.device)
+        dtype = getattr(torch, precision)
+        self._bridge = load_bridge(folder, top_layer, dtype, self.device, self._label)
         self._require_hooks()
         if residual == "centred" and self._bridge.cfg.normalization_type == "RMS":
             raise UserError(
@@ -117,8 +118,14 @@ class HookedLM:
     def activations(
         self, tokens: Int[Tensor, "rows context"]
     ) -> Float[Tensor, "hooks rows context d_in"]:
-        """The activations at each of the hooks, float32, on this LM's device."""
+        """The activations at each of the hooks, float32, on this LM's device.
+
+        Raises:
+            UserError: a token is beyond the vocabulary, or an activation is not finite.
+        """
         from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+        require_in_vocabulary(tokens, self._bridge.original_model, self._label)
 
         found = torch.empty(len(self.hooks), *tokens.shape, self.d_in, device=self.device)
         missing = set(range(len(self.hooks)))
@@ -137,6 +144,7 @@ class HookedLM:
         assert not missing, "a hook was never reached"
         if self._residual == "centred":
             found = found - found.mean(dim=-1, keepdim=True)
+        require_finite_activations(found, self.hooks, self._label)
         return found
 
     @torch.no_grad()
@@ -194,60 +202,3 @@ class HookedLM:
                 raise UserError(
                     f"hooks={hook}: this LM has no such hook; it has {', '.join(map(str, allowed))}"
                 )
-
-
-def _load_bridge(
-    folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device
-) -> TransformerBridge:
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
-    from transformers.utils import logging as transformers_logging
-
-    # The layers above the hook are left out on purpose; their report would drown our own lines.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        model: Any = _load_truncated(folder, top_layer, dtype)
-        model.to(device)
-        # Not by `boot_transformers`: it wants a tokenizer beside the weights.
-        return build_bridge_from_module(
-            model,
-            type(model).__name__,
-            hf_config=copy.deepcopy(model.config),
-            dtype=dtype,
-            device=device,
-        )
-    except (ValueError, ImportError, OSError, SafetensorError, UnpicklingError) as error:
-        # Of transformers or TransformerLens: an architecture that they do not know, or one whose
-        # code lies in its own repository, which is never run here, nor is a pickle's.
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"model: {folder.name} cannot be loaded: {reason}") from None
-
-
-def _load_truncated(folder: Path, top_layer: int | None, dtype: torch.dtype) -> PreTrainedModel:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    n_blocks = config.num_hidden_layers
-    if top_layer is not None:
-        # The hook in front of a block is the block's own, so that it must exist.
-        n_blocks = min(top_layer + 1, n_blocks)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        num_hidden_layers=n_blocks,
-        dtype=dtype,
-        # The others are refused by some architectures, or have ignored Stanford's attention scale.
-        attn_implementation="eager",
-        output_loading_info=True,
-        trust_remote_code=False,
-    )
-    model: PreTrainedModel = loaded[0]
-    loading = loaded[1]
-    broken = [*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])]
-    if broken:
-        # transformers would go on with random weights in their place.
-        raise UserError(
-            f"model: {folder.name} lacks usable weights for {len(broken)} tensors, "
-            f"first {min(broken)}"
-        )
-    model.eval()
-    return model

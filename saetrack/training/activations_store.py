@@ -13,8 +13,6 @@ from saetrack.data.corpus import Corpus
 from saetrack.data.splits import Split
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.tensor_parallel import ALONE, Ranks
-from saetrack.training.soundness import first_broken
-from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -34,7 +32,6 @@ class ActivationsStore:
         exclude_bos: leave out the residuals at BOS positions too.
         seed: of the order of the rows, and of the mixing (`MixingBuffer`).
         ranks: each computes a share of every chunk's rows and ends with all residuals.
-        checkpoint: its name, for the message that refuses residuals that are not finite.
     """
 
     lm: HookedLM
@@ -42,7 +39,6 @@ class ActivationsStore:
     exclude_bos: bool
     seed: int
     ranks: Ranks = ALONE
-    checkpoint: str = "the checkpoint"
 
     def held_out(self) -> Float[Tensor, "hooks tokens d_in"]:
         """Every residual of the held-out split."""
@@ -71,14 +67,7 @@ class ActivationsStore:
         own = self.lm.activations(tokens[self.ranks.shard_rows(len(tokens))])
         resid = self.ranks.all_gather_rows(own, len(tokens))
         kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
-        resid = resid.flatten(1, 2) if kept.all() else resid[:, kept.to(resid.device)]
-        if (broken := first_broken(resid)) is not None:
-            raise UserError(
-                f"{self.checkpoint}: the activations at {self.lm.hooks[broken]!r} hold values "
-                "that are not finite; its weights are broken or overflow: replace it, or leave it "
-                "out of the schedule"
-            )
-        return resid
+        return resid.flatten(1, 2) if kept.all() else resid[:, kept.to(resid.device)]
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from saetrack.chain.plan import Chain, CheckpointJob, Link
 from saetrack.lm.ce_loss import measure_ce_loss
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hooked import HookedLM
+from saetrack.lm.weights import require_varied_activations
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
@@ -84,7 +85,7 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
         if not claimed:
             return
         with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
-            lm = _load_lm(folder, claimed, context.device)
+            lm = _load_lm(folder, job.checkpoint.label, claimed, context.device)
         state_path = context.state_path(job)
         with StateWriter(state_path) as writer:
             _CheckpointTraining(lm, claimed, context, state_path, writer).run()
@@ -92,7 +93,9 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
             discard_state(state_path)
 
 
-def _load_lm(folder: Path, claimed: list[ClaimedLink], device: torch.device) -> HookedLM:
+def _load_lm(
+    folder: Path, label: str, claimed: list[ClaimedLink], device: torch.device
+) -> HookedLM:
     config = claimed[0].chain.config
     return HookedLM(
         folder,
@@ -101,6 +104,7 @@ def _load_lm(folder: Path, claimed: list[ClaimedLink], device: torch.device) -> 
         precision=config.lm_precision,
         device=device,
         whole=config.evaluation.ce_tokens > 0,
+        label=label,
     )
 
 
@@ -128,7 +132,6 @@ class _CheckpointTraining:
             config.corpus.exclude_bos,
             config.seed,
             context.ranks,
-            f"{chain.lm_name} {link.checkpoint.revision}",
         )
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()
@@ -298,6 +301,7 @@ def _open_link(
     link: Link,
     recorder: Recorder,
 ) -> LinkTraining:
+    require_varied_activations(held_out, chain.hook, link.checkpoint.label)
     evaluation, ce_loss = chain.config.evaluation, None
     if evaluation.ce_tokens:
         ce_loss = measure_ce_loss(

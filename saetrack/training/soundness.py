@@ -1,4 +1,4 @@
-"""What enters training and what leaves it: refused where it is broken, told where it is odd."""
+"""What leaves training: refused where it is broken, told where it is odd."""
 
 from __future__ import annotations
 
@@ -22,17 +22,6 @@ FEW_TOKENS, MOST_VARIANCE = 0.05, 0.9
 MANY_DEAD = 0.5
 # Distance of the residuals from their mean, over the mean's norm: below it they are equal.
 EQUAL = 1e-6
-
-
-def first_broken(resid: Float[Tensor, "layers tokens d_in"]) -> int | None:
-    """The index of the first layer with a residual that is NaN or infinite; None if there is none.
-
-    One sum is nearly free. Only if it overflows, or is NaN, is every number looked at.
-    """
-    if math.isfinite(float(resid.sum())):
-        return None
-    broken = [n for n, of_layer in enumerate(resid) if not of_layer.isfinite().all()]
-    return broken[0] if broken else None
 
 
 def require_finite_link(name: str, sae: SAE, metrics: dict[str, float]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load
-from transformers import PreTrainedModel
+from safetensors.torch import load, load_file, save_file
+from torch import Tensor
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
 
 
 def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
@@ -19,3 +22,23 @@ def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
             torch.save(load(files.pop("model.safetensors")), Path(name) / weights)
             files[weights] = (Path(name) / weights).read_bytes()
     return files
+
+
+def tiny_neox(seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """Two blocks of width 32 and a vocabulary of 97; its head is its own."""
+    torch.manual_seed(seed)
+    sizes = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 32,
+    }
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes | changes)).eval()
+
+
+def save_again(checkpoint: Path, edit: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    """Save a checkpoint's weights as something has changed them."""
+    file = checkpoint / "model.safetensors"
+    save_file(edit(load_file(file)), file, metadata={"format": "pt"})

@@ -69,6 +69,7 @@ class RegisteredChain:
                 residual=config.residual,
                 precision=config.lm_precision,
                 device=self.device,
+                label=link.checkpoint.label,
             )
 
     def open(self, link: Link) -> FeaturePass:

@@ -84,6 +84,11 @@ class Checkpoint:
     revision: str
     commit: str
 
+    @property
+    def label(self) -> str:
+        """The checkpoint in a message."""
+        return f"{self.repo} at {self.revision} (LM step {self.lm_step})"
+
 
 def _embedded(
     name: str, lm_steps: tuple[int, ...], n_layers: int, d_model: int, max_context: int

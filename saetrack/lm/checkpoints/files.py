@@ -77,7 +77,7 @@ def is_digest(name: str) -> bool:
 def weights_id(digests: Mapping[str, str]) -> str:
     """Equal for two checkpoints whose files of weights are equal, whatever their configs say.
 
-    Every byte counts: the hashes are those of whole files, which a folder's ledger has anyway
+    Every byte counts: the hashes are those of whole files, which a folder's ledger has anyway,
     and a hub lists. The same weights saved in another form are not found to be the same.
 
     Args:
