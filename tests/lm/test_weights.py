@@ -223,7 +223,7 @@ def test_residuals_that_overflow_are_refused(checkpoint: Path) -> None:
     )
     name = "gpt_neox.layers.0.mlp.dense_4h_to_h.bias"
     save_again(checkpoint, lambda saved: saved | {name: torch.full_like(saved[name], 3.4e38)})
-    with pytest.raises(UserError, match="activations at resid_pre.1 are not finite"):
+    with pytest.raises(UserError, match=r"activations at resid_pre\.1 are not finite"):
         resid(checkpoint)
 
 
