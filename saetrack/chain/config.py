@@ -88,7 +88,7 @@ class TrackConfig(Frozen):
         "it as later ones do from their parents; null: from scratch",
     )
     save_every_s: Annotated[float, Field(ge=0)] = Field(
-        default=300,
+        default=600,
         description="seconds after which the state of a checkpoint in training is saved again, "
         "beside the training; what a broken run loses at most. Determines no weights",
     )
