@@ -24,14 +24,14 @@ MANY_DEAD = 0.5
 EQUAL = 1e-6
 
 
-def first_broken(resid: Float[Tensor, "layers tokens d_in"]) -> int | None:
-    """The index of the first layer with a residual that is NaN or infinite; None if there is none.
+def first_broken(resid: Float[Tensor, "hooks tokens d_in"]) -> int | None:
+    """The index of the first hook whose activations are not all finite; None if there is none.
 
     One sum is nearly free. Only if it overflows, or is NaN, is every number looked at.
     """
     if math.isfinite(float(resid.sum())):
         return None
-    broken = [n for n, of_layer in enumerate(resid) if not of_layer.isfinite().all()]
+    broken = [n for n, of_hook in enumerate(resid) if not of_hook.isfinite().all()]
     return broken[0] if broken else None
 
 

@@ -28,7 +28,7 @@ class Massive:
     def __init__(self, token_id: int, times: float) -> None:
         self._token_id, self._times = token_id, times
 
-    def resid_pre(self, tokens: torch.Tensor) -> torch.Tensor:
+    def activations(self, tokens: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(int(tokens.sum()))
         resid = torch.randn(1, *tokens.shape, D_IN, generator=generator)
         return resid * torch.where(tokens == self._token_id, self._times, 1.0)[None, ..., None]

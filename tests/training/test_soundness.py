@@ -29,19 +29,19 @@ ONE = {"schedule": [{"first": 0, "last": 0, "tokens": 1_024}]}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_residuals_that_are_not_finite_are_refused_before_anything_is_trained(
+def test_activations_that_are_not_finite_are_refused_before_anything_is_trained(
     source: CheckpointSource,
     corpus: Corpus,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     value: float,
 ) -> None:
-    resid_pre, step = HookedLM.resid_pre, TrainStep.__call__
+    activations, step = HookedLM.activations, TrainStep.__call__
 
     def one_broken(self: HookedLM, tokens: torch.Tensor) -> torch.Tensor:
-        resid = resid_pre(self, tokens)
-        resid[1, 0, 3, 5] = value
-        return resid
+        found = activations(self, tokens)
+        found[1, 0, 3, 5] = value
+        return found
 
     def no_step(*_: object) -> None:
         raise AssertionError("trained on")
@@ -49,10 +49,10 @@ def test_residuals_that_are_not_finite_are_refused_before_anything_is_trained(
     store = MemoryStore()
     track = plan(source, corpus, **{**ONE, "layers": [0, 1]})
     with monkeypatch.context() as broken:
-        broken.setattr(HookedLM, "resid_pre", one_broken)
+        broken.setattr(HookedLM, "activations", one_broken)
         broken.setattr(TrainStep, "__call__", no_step)
         with pytest.raises(
-            UserError, match=r"^nano step0: the residuals at layer 1 hold"
+            UserError, match=r"^nano step0: the activations at resid_pre.1 hold"
         ) as caught:
             run(track, source, store, tmp_path)
     assert "\n" not in str(caught.value)
