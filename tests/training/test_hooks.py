@@ -81,7 +81,7 @@ def test_a_pass_over_two_hooks_that_was_broken_off_goes_on_and_ends_the_same(
                 raise KeyboardInterrupt
             yield batch
 
-    track, store = plan(source, corpus, **HOOKS), MemoryStore()
+    track, store = plan(source, corpus, **HOOKS, save_every_s=0), MemoryStore()
     with monkeypatch.context() as broken:
         broken.setattr(MixingBuffer, "__iter__", breaking_off)
         with pytest.raises(KeyboardInterrupt):
