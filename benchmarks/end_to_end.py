@@ -162,5 +162,5 @@ class _Link:
         """Residuals of the held-out split at the track's last checkpoint."""
         chain = ready.track.chains[0]
         folder = ready.source.fetch(chain.links[-1].checkpoint)
-        lm = HookedLM(folder, [chain.layer], residual="raw")
+        lm = HookedLM(folder, [chain.hook], residual="raw")
         return ActivationsStore(lm, chain.corpus, exclude_bos=False, seed=0).held_out()[0]

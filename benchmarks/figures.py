@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -26,20 +26,31 @@ def log_to_terminal() -> None:
 def tell_failures_in_one_line() -> None:
     """Keep the engine from printing a traceback of its own around a run that fails in order.
 
-    And let the library's lines through: Prefect attaches its handlers to the logger, but leaves
-    the level at the root's.
+    Nor one around a task that fails so, or at the end of a run whose server is gone. And let the
+    library's lines through: Prefect attaches its handlers to the logger, but leaves the level at
+    the root's.
     """
     logging.getLogger("saetrack").setLevel(logging.INFO)
-    logging.getLogger("prefect.flow_runs").addFilter(_one_line)
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect.engine"):
+        logging.getLogger(name).addFilter(_one_line)
 
 
 def _one_line(record: logging.LogRecord) -> bool:
     # Not above: Prefect reads its settings when it is imported, and services.py sets some first.
+    from httpx import TransportError
     from prefect.exceptions import FailedRun
 
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, FailedRun):
-        record.msg, record.args, record.exc_info = str(error), (), None
+    line = None
+    if isinstance(error, FailedRun | UserError):
+        line = str(error)
+    elif isinstance(error, TransportError):
+        line = (
+            f"Prefect's server does not answer any more ({type(error).__name__}), so it does not "
+            "know how this run ended; every link that was trained is registered"
+        )
+    if line is not None:
+        record.msg, record.args, record.exc_info = line, (), None
     return True
 
 

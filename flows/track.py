@@ -29,7 +29,8 @@ def run_name() -> str:
         values = parameters_of("track", flow_run.parameters)
     except UserError:
         values = {}
-    return f"{values.get('model')} layers {values.get('layers')}"
+    given = (f"{name} {values[name]}" for name in ("layers", "hooks") if values.get(name))
+    return " ".join((str(values.get("model")), *given))
 
 
 # The config validates itself, in one line; Prefect's own validation would print a page.
@@ -46,7 +47,7 @@ def track(**parameters: Any) -> State:
 
 def run_track(config: TrackConfig) -> str:
     """A track, and a table of each of its chains; what came of it."""
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     n_trained, prepared = train_missing(config)
     chains = prepared.track.chains

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from saetrack.analysis.geometry.inputs import Residuals
-from saetrack.figures.steps import Setting
 from saetrack.lm.catalog.entry import load_entries
+from saetrack.utils.figures.steps import Setting
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
 

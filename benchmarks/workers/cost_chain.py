@@ -55,7 +55,6 @@ def _track(lm: Path, links: int) -> dict[str, Any]:
         },
         evaluation={"matched_l0": 8, "ce_tokens": 1_024},
         buffer_tokens=2_048,
-        save_every_tokens=1_024,
     )
 
 

@@ -55,7 +55,7 @@ def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> d
     chain, link = prepared.track.jobs[-1].links[0]
     device = prepared.context.device
     folder = prepared.source.fetch(link.checkpoint)
-    lm = HookedLM(folder, [chain.layer], residual=config.residual, device=device)
+    lm = HookedLM(folder, [chain.hook], residual=config.residual, device=device)
     start = load_file(Path(job["start"]))
     sae = SAE(*start["W_enc"].shape)
     sae.load_state_dict(start)

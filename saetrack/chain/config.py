@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
+from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
@@ -35,45 +38,6 @@ class EvaluationConfig(Frozen):
     )
 
 
-# No LM has a tenth as many; a registered schedule, which anyone may have written, must not fill the
-# memory.
-CheckpointIndex = Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class Piece(Frozen):
-    """A part of a schedule: every `stride`-th checkpoint from `first` to `last`.
-
-    If `last` is before `first`, it runs backward.
-    """
-
-    first: CheckpointIndex
-    last: CheckpointIndex | None = Field(
-        description="null: for as long as a live folder grows; only in the last piece"
-    )
-    stride: Annotated[int, Field(gt=0)] = 1
-    tokens: Tokens = Field(description="training budget of each link of this piece")
-    repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
-        default=1,
-        description="links at each checkpoint: a chain over one checkpoint shows how far training "
-        "alone moves its features",
-    )
-
-    @model_validator(mode="after")
-    def _ends_meet(self) -> Self:
-        if self.last is not None and (self.last - self.first) % self.stride:
-            raise ValueError(
-                f"last={self.last} must be first={self.first} plus or minus a multiple of "
-                f"stride={self.stride}"
-            )
-        return self
-
-    def checkpoint_indices(self, n_checkpoints: int) -> range:
-        """The checkpoints of this piece, in order, of an LM that has `n_checkpoints`."""
-        last = max(self.first, n_checkpoints - 1) if self.last is None else self.last
-        onward = 1 if last >= self.first else -1
-        return range(self.first, last + onward, onward * self.stride)
-
-
 class TrackConfig(Frozen):
     """One track: an LM, its hooks, a dictionary, and a chain of SAEs per hook over checkpoints.
 
@@ -87,8 +51,15 @@ class TrackConfig(Frozen):
         description="a name of the catalogue, such as pythia-410m-deduped (`saetrack families` "
         "lists them), or a folder into which a training run writes Hugging Face checkpoints"
     )
-    layers: Annotated[tuple[Index, ...], Field(min_length=1)] = Field(
-        description="of blocks.{layer}.hook_resid_pre; one chain each, all from one pass of the LM"
+    layers: tuple[Index, ...] = Field(
+        default=(),
+        description="short for hooks of the kind resid_pre, the residual stream that enters a "
+        "block; one chain each, all from one pass of the LM",
+    )
+    hooks: tuple[HookField, ...] = Field(
+        default=(),
+        description="others, in addition to `layers`: resid_pre.4, attn_out.4, resid_mid.4, "
+        "mlp_out.4, resid_post.4, TransformerLens' names of what block 4 reads, computes and gives",
     )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
     schedule: Annotated[tuple[Piece, ...], Field(min_length=1)]
@@ -116,9 +87,10 @@ class TrackConfig(Frozen):
         description="name of an SAE that `saetrack import` brought in: the first link starts from "
         "it as later ones do from their parents; null: from scratch",
     )
-    save_every_tokens: Tokens = Field(
-        default=5_000_000,
-        description="how often the state of a link in training is saved; determines no weights",
+    save_every_s: Annotated[float, Field(ge=0)] = Field(
+        default=600,
+        description="seconds after which the state of a checkpoint in training is saved again, "
+        "beside the training; what a broken run loses at most. Determines no weights",
     )
     follow_s: Annotated[float, Field(ge=0)] = Field(
         default=0,
@@ -126,27 +98,45 @@ class TrackConfig(Frozen):
         "ends",
     )
 
-    def budgets(self, n_checkpoints: int | None) -> list[tuple[int, int]]:
+    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int]]:
         """Checkpoint index and training tokens of each link, in the chain's order.
 
         Args:
-            n_checkpoints: how many the LM has, in a live folder so far; None if the hub was not
-                asked yet.
+            lm_steps: of the checkpoints that the LM has, in a live folder so far.
         """
         return [
             (index, piece.tokens)
             for piece in self.schedule
-            for index in piece.checkpoint_indices(n_checkpoints or 0)
+            for index in piece.checkpoint_indices(lm_steps)
             for _ in range(piece.repeat)
-            if n_checkpoints is None or index < n_checkpoints
         ]
 
     @property
-    def planned_links(self) -> int | None:
-        """How many links each chain will have; None if the schedule has no end."""
+    def all_hooks(self) -> list[Hook]:
+        """Those of `layers` and `hooks`, from the embedding upward; one chain each."""
+        of_layers = (Hook("resid_pre", layer) for layer in self.layers)
+        return sorted((*of_layers, *self.hooks), key=lambda hook: hook.depth)
+
+    @property
+    def hooks_text(self) -> str:
+        """`layers` and `hooks` as a config writes them, for messages."""
+        given = {"layers": list(self.layers), "hooks": list(self.hooks)}
+        return ", ".join(f"{name}={shown(values)}" for name, values in given.items() if values)
+
+    @property
+    def planned(self) -> list[tuple[int, int]] | None:
+        """Position (an index, or an LM step) and training tokens of each link of each chain.
+
+        None if the schedule has no end. Whether the LM has such checkpoints is not asked.
+        """
         if self.schedule[-1].last is None:
             return None
-        return sum(len(piece.checkpoint_indices(0)) * piece.repeat for piece in self.schedule)
+        return [
+            (position, piece.tokens)
+            for piece in self.schedule
+            for position in piece.positions()
+            for _ in range(piece.repeat)
+        ]
 
     @property
     def direction(self) -> Direction:
@@ -161,17 +151,30 @@ class TrackConfig(Frozen):
             return "conventional" if is_one_link and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
 
+    @property
+    def _unit(self) -> str:
+        return "checkpoint" if self.schedule[0].every is None else "LM step"
+
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
         if list(self.layers) != sorted(set(self.layers)):
-            raise UserError(f"layers={list(self.layers)}: must ascend, each layer once")
+            raise UserError(f"layers={shown(list(self.layers))}: must ascend, each layer once")
         return self
 
     @model_validator(mode="after")
-    def _start_has_one_layer(self) -> Self:
-        if self.start is not None and len(self.layers) > 1:
+    def _hooks_differ(self) -> Self:
+        hooks = self.all_hooks
+        if not hooks:
+            raise UserError("layers: missing; a track needs a layer, or a hook such as mlp_out.4")
+        if len(set(hooks)) < len(hooks):
+            raise UserError(f"{self.hooks_text}: each hook once; layers=[4] is hooks=[resid_pre.4]")
+        return self
+
+    @model_validator(mode="after")
+    def _start_has_one_hook(self) -> Self:
+        if self.start is not None and len(self.all_hooks) > 1:
             raise UserError(
-                f"layers={list(self.layers)}: must be one layer, since start={self.start!r} is an "
+                f"{self.hooks_text}: must be one layer or hook, since start={self.start!r} is an "
                 "SAE of one hook"
             )
         return self
@@ -181,16 +184,21 @@ class TrackConfig(Frozen):
         for piece in self.schedule[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        indices = (i for piece in self.schedule for i in piece.checkpoint_indices(0))
-        for earlier, later in pairwise(indices):
+        if len({piece.every is None for piece in self.schedule}) > 1:
+            raise UserError(
+                "schedule: every (LM steps) must stand in all pieces or in none: the others count "
+                "checkpoints by their index"
+            )
+        positions = (i for piece in self.schedule for i in piece.positions())
+        for earlier, later in pairwise(positions):
             if self.direction == "frozen":
                 is_in_order = later == earlier
             else:
                 is_in_order = later < earlier if self.direction == "reverse" else later > earlier
             if not is_in_order:
                 raise UserError(
-                    f"schedule: checkpoint {later} comes after {earlier}; must ascend throughout, "
-                    "or descend throughout"
+                    f"schedule: {self._unit} {later} comes after {earlier}; must ascend "
+                    "throughout, or descend throughout"
                 )
         return self
 

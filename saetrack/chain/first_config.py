@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
+
+import yaml
 
 from saetrack.lm.catalog.architectures import hook_layer
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.hook import KINDS
 
 # With more checkpoints than this, the config strides over them.
 MAX_LINKS = 30
@@ -16,6 +21,7 @@ TEMPLATE = """\
 # A chain of SAEs over the training of {model}. Every field: saetrack's documentation, Settings.
 model: {model}
 layers: [{layer}]  # of blocks.LAYER.hook_resid_pre, 0 to {last_layer}; one chain each
+# hooks: [{hooks}]  # more of them
 d_sae: {d_sae}  # features: 8 times the LM's width
 residual: {residual}  # {residual_why}
 schedule:  # checkpoints by their index, 0 to {last_index}; tokens that each link trains on
@@ -60,7 +66,9 @@ def default_layer(spec: ModelSpec) -> int:
     return max(1, spec.n_layers // 3)
 
 
-def first_config(model: str, spec: ModelSpec, layer: int, text: str) -> str:
+def first_config(
+    model: str, spec: ModelSpec, layer: int, text: str, text_field: str = "text"
+) -> str:
     """The text of a config.
 
     Args:
@@ -68,24 +76,35 @@ def first_config(model: str, spec: ModelSpec, layer: int, text: str) -> str:
         spec: of the LM, its checkpoints known.
         layer: of the hook.
         text: the corpus' dataset: a name, or a path.
+        text_field: that holds a document's text.
     """
     budget = SMALL if spec.d_model <= SMALL_D_MODEL else LARGE
     rms = spec.norm == "rms"
+    lacking = {"resid_pre"} if spec.has_resid_mid else {"resid_pre", "resid_mid"}
+    kinds = [kind for kind in KINDS if kind not in lacking]
     fields = {name: getattr(budget, name) for name in budget.__dataclass_fields__}
     return TEMPLATE.format(
         **fields,
         model=model,
         layer=layer,
         last_layer=spec.n_layers - 1,
+        hooks=", ".join(f"{kind}.{layer}" for kind in kinds),
         d_sae=8 * spec.d_model,
         residual="raw" if rms else "centred",
         residual_why="an RMSNorm reads the mean" if rms else "less its mean, as in the paper",
         last_index=len(spec.lm_steps) - 1,
         pieces="\n".join(f"  - {piece}" for piece in _pieces(len(spec.lm_steps), budget)),
-        text=text,
+        text=_in_yaml(text)
+        + ("" if text_field == "text" else f", text_field: {_in_yaml(text_field)}"),
         context_size=min(128, spec.max_context or 128),
         l1=8e-5 * 1024 / spec.d_model,
     )
+
+
+def _in_yaml(text: str) -> str:
+    """A text as a value within braces: quoted unless YAML reads it back as it is."""
+    is_plain = re.fullmatch(r"[\w./~][\w./+~-]*", text) and yaml.safe_load(text) == text
+    return text if is_plain else json.dumps(text)
 
 
 def _pieces(n_checkpoints: int, budget: _Budget) -> list[str]:

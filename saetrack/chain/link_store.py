@@ -20,10 +20,11 @@ class TrainedLink:
         sae: the weights.
         evaluation: on held-out tokens, after the last training token.
         metrics: every number of that evaluation, CE losses included.
-        train_s: seconds of training, LM included; shared by all layers of one pass.
+        train_s: seconds of training, LM included; shared by all hooks of one pass.
         residual_mean_distance: of the checkpoint's residuals; the next link may scale by it.
         processes: how many trained it together. Another number gives the same weights except for
             rounding; so it is recorded but, like the device, is no part of the link's identity.
+        warnings: what looks wrong with it but may be right, a line each.
     """
 
     sae: SAE
@@ -32,6 +33,7 @@ class TrainedLink:
     train_s: float
     residual_mean_distance: float
     processes: int = 1
+    warnings: tuple[str, ...] = ()
 
 
 class Recorder(AbstractContextManager["Recorder"], Protocol):

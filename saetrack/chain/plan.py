@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import NOTHING
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
-from saetrack.lm.hooked import hook_name
+from saetrack.lm.hook import Hook
 from saetrack.sae.config import Optimiser
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 
+log = logging.getLogger(__name__)
+
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 4
+WEIGHTS_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Chain:
-    """The links of one layer; all identities are known before any link is trained.
+    """The links of one hook; all identities are known before any link is trained.
 
     Attributes:
         name: of the chain in the registry.
         lm_name: of its LM.
-        layer: of its hook, `blocks.{layer}.hook_resid_pre`.
+        hook: at which its SAEs read the LM.
         config: of the track.
         corpus: the rows that its links are trained and evaluated on.
         links: in the order of training.
@@ -54,15 +60,20 @@ class Chain:
 
     name: str
     lm_name: str
-    layer: int
+    hook: Hook
     config: TrackConfig
     corpus: Corpus
     links: tuple[Link, ...]
 
     @property
+    def layer(self) -> int:
+        """Of the hook."""
+        return self.hook.layer
+
+    @property
     def hook_name(self) -> str:
         """TransformerLens' name of the hook."""
-        return hook_name(self.layer)
+        return self.hook.name
 
     def label(self, link: Link) -> str:
         """A link as a person names it."""
@@ -72,11 +83,11 @@ class Chain:
 
 @dataclass(frozen=True)
 class CheckpointJob:
-    """The links of one checkpoint, one per layer: the LM runs once for all of them.
+    """The links of one checkpoint, one per hook: the LM runs once for all of them.
 
     Attributes:
         checkpoint: of the LM.
-        links: each with its chain, by ascending layer.
+        links: each with its chain, by ascending depth of the hook.
         key: names the state of its training on disk.
     """
 
@@ -92,7 +103,7 @@ class CheckpointJob:
 
 @dataclass(frozen=True)
 class Track:
-    """One chain per layer, over the same checkpoints with the same budgets."""
+    """One chain per hook, over the same checkpoints with the same budgets."""
 
     config: TrackConfig
     chains: tuple[Chain, ...]
@@ -118,9 +129,12 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
         UserError: there is no checkpoint yet, or one is neither in the cache nor available from
             the hub.
     """
-    budgets = config.budgets(len(source.spec.lm_steps))
+    budgets = config.budgets(source.spec.lm_steps)
+    absent = absent_checkpoints(config, source.spec)  # of a folder: others were refused for it
     if not budgets:
-        raise UserError(f"schedule: {config.model} has none of its checkpoints yet")
+        raise UserError(f"schedule: {absent or f'{config.model} has none of its checkpoints yet'}")
+    if absent:
+        log.warning("schedule: %s; the chain goes on without", absent)
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
     return [(checkpoints[index], tokens) for index, tokens in budgets]
@@ -143,14 +157,14 @@ def plan_track(
         start: identity of the imported SAE that the config names, if it names one.
     """
     chains = [
-        _plan_chain(config, layer, source, corpus, schedule, start) for layer in config.layers
+        _plan_chain(config, hook, source, corpus, schedule, start) for hook in config.all_hooks
     ]
     return Track(config, tuple(chains))
 
 
 def _plan_chain(
     config: TrackConfig,
-    layer: int,
+    hook: Hook,
     source: CheckpointSource,
     corpus: Corpus,
     schedule: Schedule,
@@ -160,12 +174,13 @@ def _plan_chain(
     for checkpoint, tokens in schedule:
         parent = links[-1].identity if links else start
         optimiser = config.first_link if parent is None else config.later_links
-        identity = _link_identity(config, layer, corpus, checkpoint, tokens, optimiser, parent)
+        lm = (source.lm_identity, checkpoint.commit)
+        identity = _link_identity(config, hook, corpus, lm, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, layer, source, corpus, start),
+        _chain_name(config, hook, source, corpus, start, links),
         source.spec.name,
-        layer,
+        hook,
         config,
         corpus,
         tuple(links),
@@ -173,47 +188,57 @@ def _plan_chain(
 
 
 def _chain_name(
-    config: TrackConfig, layer: int, source: CheckpointSource, corpus: Corpus, start: str | None
+    config: TrackConfig,
+    hook: Hook,
+    source: CheckpointSource,
+    corpus: Corpus,
+    start: str | None,
+    links: list[Link],
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
-    The hash leaves out the other layers of the track, the path of a live folder, and the name that
-    an imported SAE has here.
+    The hash leaves out the other hooks of the track, the path of a folder (what its first
+    checkpoint contains is the LM), and the name that an imported SAE has here.
     """
     of_config = config.model_dump(
-        mode="json", exclude={"model", "layers", "start", "save_every_tokens", "follow_s"}
+        mode="json",
+        exclude={"model", "layers", "hooks", "start", "save_every_s", "follow_s"},
     )
     of_start = [] if start is None else [start]
-    key = content_hash([of_config, layer, source.repo, corpus.sha256, WEIGHTS_VERSION, *of_start])
+    lm = source.lm_identity
+    key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
-        kind += f"-step{source.spec.lm_steps[config.schedule[0].first]}"
-    return f"{source.spec.name}.L{layer}.{kind}.s{config.seed}.{key[:8]}"
+        kind += f"-step{links[0].checkpoint.lm_step}"
+    return f"{source.spec.name}.{hook.short}.{kind}.s{config.seed}.{key[:8]}"
 
 
 def _link_identity(
     config: TrackConfig,
-    layer: int,
+    hook: Hook,
     corpus: Corpus,
-    checkpoint: Checkpoint,
+    lm: tuple[str, str],
     tokens: int,
     optimiser: Optimiser,
     parent: str | None,
 ) -> str:
     """Hash of everything that determines a link's weights and metrics, and of nothing else."""
     # Of the config only what acts within this link: a longer schedule does not change earlier
-    # links, and other layers do not change this one.
-    left_out = {"model", "layers", "schedule", "corpus", "first_link", "later_links"}
-    left_out |= {"start", "save_every_tokens", "follow_s"}
+    # links, and other hooks do not change this one.
+    left_out = {"model", "layers", "hooks", "schedule", "corpus", "first_link", "later_links"}
+    left_out |= {"start", "save_every_s", "follow_s"}
     if parent is None:
         left_out.add("warm_start")
+    text: list[Any] = [corpus.sha256, config.corpus.exclude_bos]
+    if corpus.excluded != NOTHING:
+        text.append(asdict(corpus.excluded))
     return content_hash(
         {
             "version": WEIGHTS_VERSION,
             "parent": parent,
-            "layer": layer,
-            "lm": [checkpoint.repo, checkpoint.commit],
-            "corpus": [corpus.sha256, config.corpus.exclude_bos],
+            "layer": hook.key,
+            "lm": lm,
+            "corpus": text,
             "tokens": tokens,
             "optimiser": asdict(optimiser),
             "within": config.model_dump(mode="json", exclude=left_out),

@@ -12,11 +12,12 @@ def chains(as_json: AsJson = False) -> None:
     """List the registered chains, the one that grew last first, and the imported SAEs.
 
     A chain is one SAE per training checkpoint of an LM, each started from the one before. Its name
-    is made of the LM, the layer, the direction through the LM's training, the seed, and a hash of
-    everything else. Other commands take any beginning of a name that no other chain shares.
+    is made of the LM, the hook (L4, or L4-mlp_out), the direction through the LM's training, the
+    seed, and a hash of everything else. Other commands take any beginning of a name that no other
+    chain shares.
     """
-    from saetrack.figures.text_tables import chains_report, imported_report
     from saetrack.registry import Registry
+    from saetrack.utils.figures.text_tables import chains_report, imported_report
     from saetrack.utils.settings import load_settings
 
     settings = load_settings()

@@ -17,6 +17,7 @@ from saetrack.lm.catalog.entry import Entry
 from saetrack.lm.catalog.models import EMBEDDED, ModelSpec, entries, find_model, spec_of
 from saetrack.lm.checkpoints.on_disk import checkpoints_on_disk
 from saetrack.lm.checkpoints.revisions import known_by_now, listed
+from saetrack.lm.hook import Hook
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import load_settings
 
@@ -175,7 +176,7 @@ def _of_model(spec: ModelSpec, cache_dir: Path, obstacle: str) -> dict[str, str 
         "lm_step": " to ".join(f"{step:,}" for step in dict.fromkeys(ends)) or None,
         "on disk": str(checkpoints_on_disk(spec, cache_dir)),
         "layers": f"{spec.n_layers} x {spec.d_model}{rows}" if spec.n_layers else "in config.json",
-        "hook": f"blocks.{layer}.hook_resid_pre" if layer is not None else None,
+        "hook": Hook("resid_pre", layer).name if layer is not None else None,
     }
     if spec.n_layers and not (spec.entry and spec.entry.remote_code):
         facts["residual"] = (

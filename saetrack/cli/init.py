@@ -21,8 +21,12 @@ def init(
     ] = None,
     layer: Annotated[int | None, typer.Option(min=0, help="Of the hook.")] = None,
     text: Annotated[
-        str | None, typer.Option(help="pile, openwebtext, mini, or .txt or .jsonl files.")
+        str | None,
+        typer.Option(help="owner/name on the hub, pile, openwebtext, mini, or a file or folder."),
     ] = None,
+    text_field: Annotated[
+        str, typer.Option(help="The field or column that holds a document's text.")
+    ] = "text",
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Ask nothing: take what suits the LM.")
     ] = False,
@@ -48,8 +52,8 @@ def init(
         if not yes:
             asked = f"layer (0 to {spec.n_layers - 1})"
             layer = typer.prompt(asked, default=layer, type=int)
-    text = text or ("mini" if yes else typer.prompt("text (a name, or files)", default="mini"))
-    content = first_config(model, spec, layer, text)
+    text = text or ("mini" if yes else typer.prompt("text (a name, or a path)", default="mini"))
+    content = first_config(model, spec, layer, text, text_field)
     _require_sound(content)
     file.write_text(content)
     typer.echo(f"{file}: written; then: saetrack plan {file}, saetrack track {file}")

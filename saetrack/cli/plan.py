@@ -44,13 +44,30 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
 
 
 def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
-    download = f"up to {_gigabytes(found.download_bytes)} of checkpoints, less what is here already"
+    from saetrack.data.datasets import describe_dataset
+
     facts = {
-        "track": f"{config.model}, layers {list(config.layers)}, {config.direction}, d_sae "
-        f"{config.d_sae:,}",
+        "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
         "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
         "registered",
+        "text": describe_dataset(config.corpus),
         "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
+        **_costs(found),
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
+
+
+def _costs(found: Forecast) -> dict[str, str]:
+    if found.memory_bytes is None:
+        return {"cost": "not known before a config.json of the LM is here, which training fetches"}
+    assert found.download_bytes is not None
+    assert found.registry_bytes is not None
+    assert found.state_bytes is not None
+    assert found.hours is not None
+    assert found.product_rate is not None
+    download = f"up to {_gigabytes(found.download_bytes)} of checkpoints, less what is here already"
+    return {
         "downloads": download if found.download_bytes else "none",
         "disk": f"{_gigabytes(found.registry_bytes)} in the registry; "
         f"{_gigabytes(found.state_bytes)} while a checkpoint trains",
@@ -58,8 +75,6 @@ def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
         "time": f"about {_hours(found.hours)}, at {found.product_rate / 1e9:,.0f} billion "
         "multiply-adds a second",
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
 
 
 def _gigabytes(size_bytes: int) -> str:

@@ -26,17 +26,25 @@ def show(chain: ChainName, as_json: AsJson = False) -> None:
     """
     import yaml
 
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     registry, name = open_chain(chain)
     links = registry.links(name)
-    track, layer = registry.track_of(name)
+    track, hook = registry.track_of(name)
     if as_json:
-        say_json({"name": name, "layer": layer, "links": records(links), "config": track})
+        say_json(
+            {
+                "name": name,
+                "layer": hook.layer,
+                "hook_name": hook.name,
+                "links": records(links),
+                "config": track,
+            }
+        )
         return
     last = links.iloc[-1]
     typer.echo(report(links, name))
-    typer.echo(f"\nConfig (layer {layer} is this chain's):\n")
+    typer.echo(f"\nConfig ({hook} is this chain's hook):\n")
     typer.echo(yaml.safe_dump(track, sort_keys=False, default_flow_style=None, width=100).rstrip())
     typer.echo("\nIn Python:")
     typer.echo(

@@ -55,7 +55,7 @@ def train_here(config: TrackConfig) -> tuple[int, PreparedTrack]:
 
     saved = (
         "finished links are registered, the one in training is saved every "
-        f"{config.save_every_tokens:,} tokens"
+        f"{config.save_every_s:g} s"
     )
     with resumable(saved):
         return train_missing(config, settings)
@@ -76,7 +76,7 @@ def _result(n_trained: int, prepared: PreparedTrack) -> dict[str, Any]:
 
 
 def _text(n_trained: int, prepared: PreparedTrack) -> str:
-    from saetrack.figures.text_tables import report
+    from saetrack.utils.figures.text_tables import report
 
     tables = [report(prepared.registry.table(chain), chain.name) for chain in prepared.track.chains]
     look = f"saetrack show {prepared.track.chains[0].name}"

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.datasets import dataset_version, read_documents
+from saetrack.data.datasets import dataset_version, hub_repo, read_documents
+from saetrack.data.draft import Draft, Written, open_draft, rows_file
+from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.data.packing import RowPacker
 from saetrack.data.splits import SPLITS, Split
-from saetrack.data.tokenising import bos_of, tokenised
-from saetrack.utils.errors import UserError
-from saetrack.utils.files import content_hash, file_sha256, whole_folder
+from saetrack.data.tokenising import Counted, bos_of, special_ids, tokenised
+from saetrack.utils.errors import UserError, shown
+from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
-    from jaxtyping import UInt32
+    from jaxtyping import Bool, Int, UInt32
+    from torch import Tensor
     from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
 
 # Raise when tokenising or packing changes, so that an old cache is not taken for a new one.
 PACKING_VERSION = 1
 
 META_FILE = "corpus.json"
+COUNTED_ROWS, SHOWN_TOKENS = 8192, 10
+_SHARES = "80 % are for train, 5 % for held_out and 15 % for analysis, by the hash of their text"
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,28 @@ class Corpus:
         context_size: tokens of a row, BOS included.
         bos_token_id: the token that begins every document and row.
         sha256: of all rows.
+        excluded: positions that no SAE is trained or measured on, BOS aside.
+        tokenizer: that made the rows, to name tokens.
     """
 
     folder: Path
     context_size: int
     bos_token_id: int
     sha256: str
+    excluded: Excluded = NOTHING
+    tokenizer: PreTrainedTokenizerFast | None = field(default=None, compare=False, repr=False)
 
     def rows(self, split: Split) -> UInt32[np.ndarray, "rows context_size"]:
         """The memory-mapped rows of a split."""
-        flat = np.memmap(_rows_file(self.folder, split), dtype=np.uint32, mode="r")
+        flat = np.memmap(rows_file(self.folder, split), dtype=np.uint32, mode="r")
         return flat.reshape(-1, self.context_size)
+
+    def kept(
+        self, tokens: Int[Tensor, "rows context"], *, exclude_bos: bool
+    ) -> Bool[Tensor, "rows context"]:
+        """Which positions of rows are trained and measured on."""
+        kept = self.excluded.kept(tokens)
+        return kept & (tokens != self.bos_token_id) if exclude_bos else kept
 
 
 def prepare_corpus(
@@ -69,52 +88,77 @@ def prepare_corpus(
         {
             "packing": PACKING_VERSION,
             "corpus": config.text_fields(),
-            "source": dataset_version(config.dataset),
+            "source": dataset_version(config),
             "tokenizer": tokenizer_id,
         }
     )
     folder = cache_dir / "corpora" / key[:16]
-    if not (folder / META_FILE).exists():
-        with whole_folder(folder) as draft:
-            _write(config, tokenizer, draft)
+    excluded = Excluded.of(config, tokenizer)
+    if not folder.exists():
+        with open_draft(folder, keep=hub_repo(config.dataset) is not None) as draft:
+            if draft is not None:
+                _write(config, tokenizer, draft)
     try:
-        return _open(folder, config)
+        corpus = replace(_open(folder, config), excluded=excluded, tokenizer=tokenizer)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder}: a cached corpus that cannot be read ({str(error).splitlines()[0]}); delete "
             "the folder and run again"
         ) from None
+    _tell_excluded(corpus, config, tokenizer)
+    return corpus
 
 
 def _open(folder: Path, config: CorpusConfig) -> Corpus:
     meta = json.loads((folder / META_FILE).read_text())
     row_bytes = config.context_size * np.dtype(np.uint32).itemsize
     for split, n_rows in _wanted_rows(config).items():
-        file = _rows_file(folder, split)
+        file = rows_file(folder, split)
         if file.stat().st_size != n_rows * row_bytes:
             raise ValueError(f"{file.name} must have {n_rows * row_bytes} bytes")
-    return Corpus(folder, config.context_size, int(meta["bos_token_id"]), str(meta["sha256"]))
+    bos_token_id, sha256 = int(meta["bos_token_id"]), str(meta["sha256"])
+    return Corpus(folder, config.context_size, bos_token_id, sha256)
+
+
+def _tell_excluded(
+    corpus: Corpus, config: CorpusConfig, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Log what of the text is not trained on.
+
+    Raises:
+        UserError: nothing is left of it.
+    """
+    if corpus.excluded == NOTHING and not config.exclude_bos:
+        return
+    rows = corpus.rows("train")
+    left_out, counts = 0, np.zeros(0, dtype=np.int64)
+    for begin in range(0, len(rows), COUNTED_ROWS):
+        tokens = torch.from_numpy(rows[begin : begin + COUNTED_ROWS].astype(np.int64))
+        of_rows = tokens[~corpus.kept(tokens, exclude_bos=config.exclude_bos)].numpy()
+        left_out += len(of_rows)
+        of_rows = np.bincount(of_rows, minlength=len(counts))
+        of_rows[: len(counts)] += counts
+        counts = of_rows
+    if left_out == rows.size:
+        raise UserError("corpus.exclude_tokens: leave nothing of the text")
+    most = [int(token_id) for token_id in np.argsort(-counts)[:SHOWN_TOKENS] if counts[token_id]]
+    log.info(
+        "%s of %s training positions (%.1f %%) are left out of training and metrics: %s",
+        f"{left_out:,}",
+        f"{rows.size:,}",
+        100 * left_out / rows.size,
+        ", ".join(f"{tokenizer.decode([token_id])!r} {counts[token_id]:,}" for token_id in most)
+        + (" and others" if np.count_nonzero(counts) > SHOWN_TOKENS else ""),
+    )
 
 
 def _write(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the rows of every split and `corpus.json` into `folder`."""
+    """Write the rows of every split and `corpus.json` into `folder`, or those that it lacks."""
     bos_token_id = bos_of(tokenizer)
-    missing_rows = _wanted_rows(config)
-    packers = {split: RowPacker(config.context_size, bos_token_id) for split in SPLITS}
-    total_tokens = sum(_wanted_tokens(config).values())
-    progress = Progress(f"tokenising {config.dataset}", total_tokens, "tokens")
-    documents = read_documents(config.dataset)
-    with contextlib.ExitStack() as stack:
-        files = {
-            split: stack.enter_context(_rows_file(folder, split).open("wb")) for split in SPLITS
-        }
-        for split, tokens in tokenised(documents, tokenizer, missing_rows):
-            rows = packers[split].add(tokens)[: missing_rows[split]]
-            files[split].write(np.asarray(rows, dtype=np.uint32).tobytes())
-            missing_rows[split] -= len(rows)
-            progress.advance(len(rows) * config.context_size)
-    _require_enough(config, missing_rows)
-    hashes = {split: file_sha256(_rows_file(folder, split)) for split in SPLITS}
+    with Draft(folder, config.context_size) as draft:
+        found = _fill(config, tokenizer, bos_token_id, draft)
+    _require_enough(config, found)
+    hashes = {split: file_sha256(rows_file(folder, split)) for split in SPLITS}
     meta = {
         "context_size": config.context_size,
         "bos_token_id": bos_token_id,
@@ -124,14 +168,59 @@ def _write(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Pat
     (folder / META_FILE).write_text(json.dumps(meta, indent=1))
 
 
-def _require_enough(config: CorpusConfig, missing_rows: dict[Split, int]) -> None:
-    for split, wanted_tokens in _wanted_tokens(config).items():
-        if missing_rows[split]:
-            found_tokens = max(wanted_tokens - missing_rows[split] * config.context_size, 0)
-            raise UserError(
-                f"corpus.{split}_tokens={wanted_tokens}: at most {found_tokens} can be had from "
-                f"{config.dataset}"
+def _fill(
+    config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, bos_token_id: int, draft: Draft
+) -> Written:
+    done = draft.progress
+    missing_rows = {split: n - done.rows[split] for split, n in _wanted_rows(config).items()}
+    packers = {
+        split: RowPacker(config.context_size, bos_token_id, done.rest[split]) for split in SPLITS
+    }
+    if done.documents:
+        log.info("%s: tokenising goes on after %d documents", config.dataset, done.documents)
+    progress = Progress(
+        f"tokenising {config.dataset}",
+        sum(_wanted_tokens(config).values()),
+        "tokens",
+        sum(done.rows.values()) * config.context_size,
+    )
+    documents = Counted(read_documents(config), done.documents)
+    removed = special_ids(tokenizer) if config.special_tokens == "removed" else frozenset()
+    for batch in tokenised(documents, tokenizer, missing_rows, removed):
+        for split, tokens in batch:
+            rows = packers[split].add(tokens)[: missing_rows[split]]
+            draft.append(split, rows)
+            missing_rows[split] -= len(rows)
+            done.taken[split] += 1
+            done.rest[split] = packers[split].rest
+            progress.advance(len(rows) * config.context_size)
+        done.documents = documents.count
+        draft.save_now_and_then()
+    return done
+
+
+def _require_enough(config: CorpusConfig, found: Written) -> None:
+    wanted = _wanted_tokens(config)
+    had = {split: min(found.rows[split] * config.context_size, n) for split, n in wanted.items()}
+    for split, wanted_tokens in wanted.items():
+        if had[split] < wanted_tokens:
+            each = ", ".join(
+                f"{name} {had[name]:,} of {wanted[name]:,} tokens from {found.taken[name]:,} "
+                "documents"
+                for name in SPLITS
             )
+            raise UserError(
+                f"corpus.{split}_tokens={wanted_tokens}: at most {had[split]} can be had from "
+                f"{shown(config.dataset, 200)}. Of its {found.documents:,} documents {_SHARES}: "
+                f"{each}. {_remedy(had, wanted)}"
+            )
+
+
+def _remedy(had: dict[Split, int], wanted: dict[Split, int]) -> str:
+    if min(had.values()) == 0:
+        return "Give more documents, or shorter ones (corpus.separator cuts text files)"
+    factor = max(wanted[split] / had[split] for split in SPLITS)
+    return f"Give about {factor:,.1f} times as much text, or ask for less"
 
 
 def _wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
@@ -145,7 +234,3 @@ def _wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
 def _wanted_rows(config: CorpusConfig) -> dict[Split, int]:
     """Rows of each split, rounded up."""
     return {split: -(-n // config.context_size) for split, n in _wanted_tokens(config).items()}
-
-
-def _rows_file(folder: Path, split: Split) -> Path:
-    return folder / f"{split}.u32"

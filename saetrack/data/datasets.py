@@ -1,81 +1,181 @@
-"""Where documents come from: the embedded text, datasets on the hub, local files."""
+"""Where documents come from: the embedded text, datasets on the hub, files on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.config import EMBEDDED, HUB_DATASETS, CorpusConfig
 from saetrack.data.embedded import embedded_documents, embedded_text_version
-from saetrack.utils.errors import UserError
+from saetrack.data.local_files import SUFFIXES, kind_of, local_files, open_bytes, rows_of
+from saetrack.data.rows import Row, checked, no_field
+from saetrack.utils.errors import UserError, first_line, shown
 from saetrack.utils.files import file_sha256
 
-EMBEDDED = "mini"
+log = logging.getLogger(__name__)
+
+OWNER_AND_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
+# What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` leave in a folder.
+SAVED, SAVED_SPLITS = "state.json", "dataset_dict.json"
+# Raise when the same local files become other documents.
+READING_VERSION = 1
 
 
-def require_dataset(dataset: str) -> None:
-    """Check that a dataset exists, as far as this can be known without asking a hub.
+def hub_repo(dataset: str) -> str | None:
+    """The repository on the hub that a dataset's name means; None for any other dataset.
 
-    Raises:
-        UserError: it is neither a known name nor a path that exists.
+    What exists as a path on this machine is that path.
     """
-    known = [EMBEDDED, *HUB_DATASETS]
-    if dataset not in known and not Path(dataset).expanduser().exists():
-        raise UserError(
-            f"corpus.dataset={dataset!r}: unknown dataset; must be {', '.join(known)}, or a path "
-            "that exists"
-        )
-
-
-def read_documents(dataset: str) -> Iterable[str]:
-    """The documents of a dataset; one on the hub is streamed.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    if dataset == EMBEDDED:
-        return embedded_documents()
-    from datasets import load_dataset  # takes seconds to import
-
-    source: dict[str, Any]
-    if dataset in HUB_DATASETS:
-        source = {"path": HUB_DATASETS[dataset], "streaming": True}
-    else:
-        source = _local_source(dataset)
-    try:
-        rows = load_dataset(**source, split="train")
-    except Exception as error:  # the library raises many kinds; the user needs the one reason
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"corpus.dataset={dataset!r}: cannot be read: {reason}") from None
-    return (str(row["text"]) for row in rows)
-
-
-def dataset_version(dataset: str) -> Any:
-    """What a dataset's content depends on, JSON-able: a cache made from it is valid as long."""
-    if dataset == EMBEDDED:
-        return embedded_text_version()
     if dataset in HUB_DATASETS:
         return HUB_DATASETS[dataset]
-    return [[file.name, file_sha256(file)] for file in _local_files(dataset)]
+    if OWNER_AND_NAME.fullmatch(dataset) and ".." not in dataset and _path(dataset) is None:
+        return dataset
+    return None
 
 
-def _local_files(dataset: str) -> list[Path]:
-    """The .txt and .jsonl files that a path names, sorted."""
-    path = Path(dataset).expanduser()
-    files = [path] if path.is_file() else sorted(path.rglob("*"))
-    return [file for file in files if file.suffix in (".txt", ".jsonl")]
+def require_dataset(config: CorpusConfig) -> None:
+    """Check that a text exists and that its first document can be read, without asking a hub.
+
+    Raises:
+        UserError: it is neither a known name nor a path that exists, or its first row is no text.
+    """
+    if config.dataset == EMBEDDED:
+        _require_defaults(config, "config", "revision", "split", "text_field", "separator")
+    elif hub_repo(config.dataset) is not None:
+        _require_defaults(config, "separator")
+    else:
+        next(read_documents(config), None)
 
 
-def _local_source(dataset: str) -> dict[str, Any]:
-    files = _local_files(dataset)
-    kinds = {file.suffix for file in files}
-    if len(kinds) != 1:
+def describe_dataset(config: CorpusConfig) -> str:
+    """Where the text comes from, in half a line."""
+    if config.dataset == EMBEDDED:
+        return "embedded"
+    if (repo := hub_repo(config.dataset)) is not None:
+        parts = [f"config {config.config}"] if config.config else []
+        parts += [f"split {config.split}", f"field {config.text_field}"]
+        return f"{repo} on the hub, {', '.join(parts)}"
+    files = local_files(_existing(config))
+    kinds: dict[str, int] = {}
+    for file in files:
+        kinds[str(kind_of(file))] = kinds.get(str(kind_of(file)), 0) + 1
+    size_bytes = sum(file.stat().st_size for file in files)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{_named(config)}, {counts}, {size_bytes / 1e6:,.1f} MB"
+
+
+def read_documents(config: CorpusConfig) -> Iterator[str]:
+    """The documents of a text, always in the same order; one on the hub is streamed.
+
+    Raises:
+        UserError: it cannot be read, or a row of it is no text and is not to be left out.
+    """
+    if config.dataset == EMBEDDED:
+        yield from embedded_documents()
+        return
+    left_out, first = 0, ""
+    for row in _rows(config):
+        if isinstance(row.text, str):
+            yield row.text
+            continue
+        problem = f"corpus.dataset={_named(config)}: {row.where}: {row.text.reason}"
+        if not config.skip_bad_rows:
+            raise UserError(f"{problem}; skip_bad_rows=true leaves such rows out")
+        left_out, first = left_out + 1, first or problem
+    if left_out:
+        log.warning("%d rows were left out; the first: %s", left_out, first)
+
+
+def _rows(config: CorpusConfig) -> Iterator[Row]:
+    if (repo := hub_repo(config.dataset)) is not None:
+        from saetrack.data.hub_datasets import hub_rows
+
+        yield from hub_rows(repo, config)
+        return
+    path = _existing(config)
+    if (path / SAVED).is_file() or (path / SAVED_SPLITS).is_file():
+        _require_defaults(config, "config", "revision", "separator")
+        yield from _saved_rows(path, config)
+        return
+    _require_defaults(config, "config", "revision", "split")
+    files = local_files(path)
+    if not files:
         raise UserError(
-            f"corpus.dataset={dataset!r}: must hold .txt or .jsonl files (with a field 'text'), "
-            f"not both; found {sorted(kinds) or 'none'}"
+            f"corpus.dataset={_named(config)}: holds no file of text; those taken are "
+            f"{', '.join(SUFFIXES)}, each also with .gz or .zst behind it, and a folder that "
+            "save_to_disk wrote"
         )
-    names = [str(file) for file in files]
-    if kinds == {".txt"}:
-        return {"path": "text", "data_files": names, "sample_by": "document"}
-    return {"path": "json", "data_files": names}
+    for file in files:
+        yield from rows_of(str(file), partial(open_bytes, file), config, alone=len(files) == 1)
+
+
+def _saved_rows(path: Path, config: CorpusConfig) -> Iterator[Row]:
+    """The rows of a folder that `save_to_disk` wrote."""
+    from datasets import load_from_disk  # takes seconds to import
+
+    chosen = path if (path / SAVED).is_file() else path / config.split
+    try:
+        rows: Any = load_from_disk(str(chosen))
+    except Exception as error:  # the library raises many kinds; the user needs the one reason
+        splits = sorted(folder.name for folder in path.iterdir() if (folder / SAVED).is_file())
+        hint = f"; its splits are {', '.join(splits)} (corpus.split)" if splits else ""
+        raise UserError(
+            f"corpus.dataset={_named(config)}: cannot be read: {first_line(error)}{hint}"
+        ) from None
+    names = list(rows.column_names)
+    if config.text_field not in names:
+        yield Row(f"{chosen}: row 1", no_field(config.text_field, names))
+        return
+    for number, row in enumerate(rows.select_columns([config.text_field]), 1):
+        text = checked(row[config.text_field], config.text_field, names)
+        yield Row(f"{chosen}: row {number}", text)
+
+
+def dataset_version(config: CorpusConfig) -> Any:
+    """What a dataset's content depends on, JSON-able: a cache made from it is valid as long."""
+    if config.dataset == EMBEDDED:
+        return embedded_text_version()
+    if (repo := hub_repo(config.dataset)) is not None:
+        return repo
+    path = _existing(config)
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    if not (path / SAVED).is_file() and not (path / SAVED_SPLITS).is_file():
+        files = local_files(path)
+    return [READING_VERSION, [[file.name, file_sha256(file)] for file in files]]
+
+
+def _named(config: CorpusConfig) -> str:
+    return shown(config.dataset, 200)
+
+
+def _path(dataset: str) -> Path | None:
+    try:
+        path = Path(dataset).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+        return None
+
+
+def _existing(config: CorpusConfig) -> Path:
+    path = _path(config.dataset)
+    if path is None:
+        raise UserError(
+            f"corpus.dataset={_named(config)}: unknown dataset; must be "
+            f"{', '.join([EMBEDDED, *HUB_DATASETS])}, or a path that exists, or owner/name of a "
+            "dataset on the hub"
+        )
+    return path
+
+
+def _require_defaults(config: CorpusConfig, *names: str) -> None:
+    """Refuse fields that mean nothing for this kind of dataset, rather than ignore them."""
+    for name in names:
+        value = getattr(config, name)
+        if value != CorpusConfig.model_fields[name].default:
+            raise UserError(
+                f"corpus.{name}={shown(value)}: means nothing for corpus.dataset={_named(config)}"
+            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RowPacker:
     """Joins documents and cuts them into rows; every document and every row begins with BOS.
@@ -10,16 +12,22 @@ class RowPacker:
     packing of the authors' code, which in addition drops remainders.
     """
 
-    def __init__(self, context_size: int, bos_token_id: int) -> None:
-        """No document yet.
+    def __init__(self, context_size: int, bos_token_id: int, rest: Sequence[int] = ()) -> None:
+        """No document yet, or what others left over.
 
         Args:
             context_size: tokens of a row, BOS included.
             bos_token_id: the token that begins documents and rows.
+            rest: of the packer that this one goes on from.
         """
         self._context_size = context_size
         self._bos_token_id = bos_token_id
-        self._row: list[int] = []
+        self._row = list(rest)
+
+    @property
+    def rest(self) -> list[int]:
+        """The tokens that do not fill a row yet."""
+        return self._row
 
     def add(self, document: list[int]) -> list[list[int]]:
         """Append a document's tokens; the rows that became full by it, each `context_size` long."""

@@ -1,4 +1,4 @@
-"""CE-loss recovered: how much of the LM's work survives when the SAE stands in for its residual."""
+"""CE-loss recovered: how much of the LM's work survives when the SAE stands in at its hook."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from saetrack.data.corpus import Corpus
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM, Replace
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
@@ -20,26 +21,27 @@ if TYPE_CHECKING:
 # Logits of a row are as large as the vocabulary: few rows at a time.
 SPLICE_BATCH_ROWS = 8
 
-# Nats; below it the LM hardly uses the residual, and a share of so little is noise.
+# Nats; below it the LM hardly uses the activations, and a share of so little is noise.
 MIN_ABLATION_COST = 0.1
 
 
 @dataclass(frozen=True)
 class CELoss:
-    """The cost of ablations at one layer of one checkpoint, and what an SAE recovers of it.
+    """The cost of ablations at one hook of one checkpoint, and what an SAE recovers of it.
 
     All losses are cross-entropies in nats over the first held-out rows.
 
     Attributes:
+        untouched: positions of the rows that keep their residual.
         ce_loss: of the LM as it is.
-        ce_loss_zero: with the residual replaced by zero.
-        ce_loss_mean: with the residual replaced by its held-out mean.
+        ce_loss_zero: with the activations replaced by zero.
+        ce_loss_mean: with the activations replaced by their held-out mean.
     """
 
     lm: HookedLM
     rows: Int[Tensor, "rows context"]
-    layer: int
-    bos_token_id: int | None
+    hook: Hook
+    untouched: Bool[Tensor, "rows context"]
     ce_loss: float
     ce_loss_zero: float
     ce_loss_mean: float
@@ -53,8 +55,8 @@ class CELoss:
         spliced = _loss(
             self.lm,
             self.rows,
-            self.layer,
-            self.bos_token_id,
+            self.hook,
+            self.untouched,
             lambda x: sae.decode(sae.encode(x.flatten(0, -2))).view_as(x),
         )
         found = {
@@ -75,50 +77,51 @@ class CELoss:
 def measure_ce_loss(
     lm: HookedLM,
     corpus: Corpus,
-    layer: int,
+    hook: Hook,
     ce_tokens: int,
     mean: Float[Tensor, " d_in"],
     *,
     exclude_bos: bool,
 ) -> CELoss:
-    """Measure the clean and ablated losses once per checkpoint and layer.
+    """Measure the clean and ablated losses once per checkpoint and hook.
 
     Args:
         lm: loaded whole.
         corpus: its first held-out rows are used.
-        layer: of the hook.
+        hook: at which the SAE reads.
         ce_tokens: how many held-out tokens.
-        mean: of the held-out residuals at this layer.
-        exclude_bos: BOS positions keep their residual, since no SAE was trained on them.
+        mean: of the held-out activations at this hook.
+        exclude_bos: BOS positions keep their activations, as those do that the corpus excludes:
+            no SAE was trained on them.
     """
     n_rows = -(-ce_tokens // corpus.context_size)
     rows = torch.from_numpy(corpus.rows("held_out")[:n_rows].astype(np.int64))
-    bos = corpus.bos_token_id if exclude_bos else None
+    untouched = ~corpus.kept(rows, exclude_bos=exclude_bos)
     return CELoss(
         lm,
         rows,
-        layer,
-        bos,
-        ce_loss=_loss(lm, rows, layer, bos, None),
-        ce_loss_zero=_loss(lm, rows, layer, bos, torch.zeros_like),
-        ce_loss_mean=_loss(lm, rows, layer, bos, mean.expand_as),
+        hook,
+        untouched,
+        ce_loss=_loss(lm, rows, hook, untouched, None),
+        ce_loss_zero=_loss(lm, rows, hook, untouched, torch.zeros_like),
+        ce_loss_mean=_loss(lm, rows, hook, untouched, mean.expand_as),
     )
 
 
 def _loss(
     lm: HookedLM,
     rows: Int[Tensor, "rows context"],
-    layer: int,
-    bos_token_id: int | None,
+    hook: Hook,
+    untouched: Bool[Tensor, "rows context"],
     replace: Replace | None,
 ) -> float:
     total = 0.0
-    for batch in rows.split(SPLICE_BATCH_ROWS):
+    batches = zip(rows.split(SPLICE_BATCH_ROWS), untouched.split(SPLICE_BATCH_ROWS), strict=True)
+    for batch, is_kept in batches:
         replace_batch = replace
-        if replace is not None and bos_token_id is not None:
-            is_bos = (batch == bos_token_id).to(lm.device)[..., None]
-            replace_batch = _except_at(is_bos, replace)
-        total += lm.spliced_loss(batch, layer, replace_batch) * len(batch)
+        if replace is not None and is_kept.any():
+            replace_batch = _except_at(is_kept.to(lm.device)[..., None], replace)
+        total += lm.spliced_loss(batch, hook, replace_batch) * len(batch)
     return total / len(rows)
 
 

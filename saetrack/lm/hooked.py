@@ -1,4 +1,4 @@
-"""One checkpoint of an LM: run exactly up to the hooks, or whole with a residual replaced."""
+"""One checkpoint of an LM: run exactly up to the hooks, or whole with an activation replaced."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from saetrack.lm.catalog.architectures import has_resid_mid
+from saetrack.lm.hook import KINDS, Hook
 from saetrack.lm.loading import load_bridge
-from saetrack.lm.weights import require_finite_residuals, require_in_vocabulary
+from saetrack.lm.weights import require_finite_activations, require_in_vocabulary
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
 
@@ -31,20 +33,24 @@ EMBEDDING_PARTS = ("embed", "pos_embed", "embed_ln")
 
 
 class HookedLM:
-    """Gives `blocks.{layer}.hook_resid_pre` of one or more layers from one pass.
+    """Gives the activations at one or more hooks from one pass.
 
-    It runs the blocks below the highest layer and no more. The paper reads residuals of a model
+    It runs until the last hook is reached and no further. The paper reads residuals of a model
     whose writing weights are centred (TransformerLens' default processing): for architectures with
     LayerNorm that is the raw residual less its mean over `d_in`, so it is computed so, without
-    rewriting any weights. An RMSNorm reads the mean, so there only `raw` makes sense. BLOOM's
-    processed weights differ, since it has a norm above its embedding; its mean is without meaning
-    to the LM all the same.
+    rewriting any weights; likewise what attention and MLP write to the residual stream. An RMSNorm
+    reads the mean, so there only `raw` makes sense. BLOOM's processed weights differ, since it has
+    a norm above its embedding; its mean is without meaning to the LM all the same.
+
+    `attn_out` and `mlp_out` are what is added to the residual stream, as TransformerLens has it:
+    where a norm stands between attention or MLP and the stream (Gemma 2, OLMo 2), they are behind
+    that norm.
     """
 
     def __init__(
         self,
         folder: Path,
-        layers: Sequence[int],
+        hooks: Sequence[Hook],
         *,
         residual: ResidualKind = "centred",
         precision: LMPrecision = "float32",
@@ -56,24 +62,25 @@ class HookedLM:
 
         Args:
             folder: holds `config.json` and weights.
-            layers: of the hooks, ascending; 0 is the embedding.
+            hooks: different ones; `Hook("resid_pre", 0)` is the embedding.
             residual: `centred` as published, `raw` as `transformers` gives it.
-            precision: of weights and arithmetic; residuals are given in float32.
+            precision: of weights and arithmetic; activations are given in float32.
             device: where to run.
             whole: load the blocks above the hooks too, which `spliced_loss` needs.
             label: of the checkpoint, for messages; by default the folder's name.
 
         Raises:
-            UserError: weights of the needed layers are missing from the files, of another shape or
-                not finite; the architecture is unknown, or needs another `residual`.
+            UserError: weights of the needed blocks are missing from the files, of another shape or
+                not finite; the architecture is unknown, lacks a hook, or needs another `residual`.
         """
-        self.layers = tuple(layers)
+        self.hooks = tuple(hooks)
         self.device = torch.device(device)
         self._residual = residual
-        top_layer = None if whole else self.layers[-1]
         self._label = label or folder.name
+        top_layer = None if whole else max(hook.layer for hook in self.hooks)
         dtype = getattr(torch, precision)
         self._bridge = load_bridge(folder, top_layer, dtype, self.device, self._label)
+        self._require_hooks()
         if residual == "centred" and self._bridge.cfg.normalization_type == "RMS":
             raise UserError(
                 "residual='centred': this LM has RMSNorm, which reads the mean that centring "
@@ -91,10 +98,11 @@ class HookedLM:
         return weight.detach().float()
 
     def weights_below(self) -> dict[str, Tensor]:
-        """All that the residual at the highest layer depends on, float32, on the CPU."""
+        """The embedding and every block that runs for the hooks, float32, on the CPU."""
         names = [name for name in EMBEDDING_PARTS if hasattr(self._bridge, name)]
         parts = {name: getattr(self._bridge, name) for name in names}
-        parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[: self.layers[-1]])}
+        n_blocks = max(hook.n_blocks for hook in self.hooks)
+        parts |= {str(n): block for n, block in enumerate(self._bridge.blocks[:n_blocks])}
         weights = {
             f"{part_name}.{name}": weight.detach().float().cpu()
             for part_name, module in parts.items()
@@ -107,60 +115,90 @@ class HookedLM:
 
     @torch.no_grad()
     @part("LM")
-    def resid_pre(
+    def activations(
         self, tokens: Int[Tensor, "rows context"]
-    ) -> Float[Tensor, "layers rows context d_in"]:
-        """The residual stream that enters each of the layers, float32, on this LM's device.
+    ) -> Float[Tensor, "hooks rows context d_in"]:
+        """The activations at each of the hooks, float32, on this LM's device.
 
         Raises:
-            UserError: a token is beyond the vocabulary, or a residual is not finite.
+            UserError: a token is beyond the vocabulary, or an activation is not finite.
         """
+        from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
         require_in_vocabulary(tokens, self._bridge.original_model, self._label)
-        caught: dict[int, Tensor] = {}
 
-        def catch(layer: int, resid: Tensor, hook: Any) -> None:  # noqa: ARG001
-            caught[layer] = resid
+        found = torch.empty(len(self.hooks), *tokens.shape, self.d_in, device=self.device)
+        missing = set(range(len(self.hooks)))
 
-        *below, top = self.layers
-        caught[top] = self._bridge.run_with_hooks(
+        def catch(index: int, x: Tensor, hook: Any) -> None:  # noqa: ARG001
+            found[index] = x
+            missing.discard(index)
+            if not missing:
+                raise StopAtLayerException(x)  # TransformerLens' own way to end a pass
+
+        self._bridge.run_with_hooks(
             tokens.to(self.device),
-            stop_at_layer=top,
-            fwd_hooks=[(hook_name(layer), partial(catch, layer)) for layer in below],
+            fwd_hooks=[(hook.name, partial(catch, n)) for n, hook in enumerate(self.hooks)],
             use_cache=False,  # of keys and values, which only generation needs
         )
-        resid = torch.stack([caught[layer].float() for layer in self.layers])
+        assert not missing, "a hook was never reached"
         if self._residual == "centred":
-            resid = resid - resid.mean(dim=-1, keepdim=True)
-        require_finite_residuals(resid, self.layers, self._label)
-        return resid
+            found = found - found.mean(dim=-1, keepdim=True)
+        require_finite_activations(found, self.hooks, self._label)
+        return found
 
     @torch.no_grad()
     @part("LM")
     def spliced_loss(
-        self, tokens: Int[Tensor, "rows context"], layer: int, replace: Replace | None
+        self, tokens: Int[Tensor, "rows context"], hook: Hook, replace: Replace | None
     ) -> float:
-        """Mean next-token cross-entropy (nats) with the residual at `layer` replaced.
+        """Mean next-token cross-entropy (nats) with the activations at a hook replaced.
 
         Args:
             tokens: rows.
-            layer: of the hook.
-            replace: maps residuals (rows, context, d_in), centred or raw as this LM gives them, to
-                those that replace them; None leaves the LM as it is. The mean that centring takes
-                away is added again.
+            hook: any one, whether it is among `hooks` or not.
+            replace: maps activations (rows, context, d_in), centred or raw as this LM gives them,
+                to those that replace them; None leaves the LM as it is. The mean that centring
+                takes away is added again.
         """
-
-        def splice(resid: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
-            assert replace is not None
-            x = resid.float()
-            mean = x.mean(dim=-1, keepdim=True) if self._residual == "centred" else 0.0
-            return (replace(x - mean) + mean).to(resid.dtype)
-
         tokens = tokens.to(self.device)
-        hooks = [] if replace is None else [(hook_name(layer), splice)]
+        hooks = [] if replace is None else self._splice(hook, replace)
         logits = self._bridge.run_with_hooks(tokens, fwd_hooks=hooks, use_cache=False)
         return float(cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()))
 
+    def _splice(self, where: Hook, replace: Replace) -> list[tuple[str, Callable[..., Any]]]:
+        """TransformerLens' hooks that replace activations for all that read them."""
+        kept: dict[str, Tensor] = {}
 
-def hook_name(layer: int) -> str:
-    """TransformerLens' name of the residual stream that enters a block."""
-    return f"blocks.{layer}.hook_resid_pre"
+        def splice(activations: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+            x = activations.float()
+            mean = x.mean(dim=-1, keepdim=True) if self._residual == "centred" else 0.0
+            kept["resid_mid"] = (replace(x - mean) + mean).to(activations.dtype)
+            return kept["resid_mid"]
+
+        def keep(mlp_out: Tensor, hook: Any) -> None:  # noqa: ARG001
+            kept["mlp_out"] = mlp_out
+
+        def add_again(resid_post: Tensor, hook: Any) -> Tensor:  # noqa: ARG001
+            return kept["resid_mid"] + kept["mlp_out"]
+
+        if where.kind != "resid_mid":
+            return [(where.name, splice)]
+        # TransformerLens' bridge replaces only what the MLP reads; the stream goes past it.
+        mlp_out, resid_post = Hook("mlp_out", where.layer), Hook("resid_post", where.layer)
+        return [(where.name, splice), (mlp_out.name, keep), (resid_post.name, add_again)]
+
+    def _require_hooks(self) -> None:
+        """Refuse a hook that this LM does not have.
+
+        The check of a config (`saetrack.chain.compatibility`) knows fewer architectures.
+        """
+        known = self._bridge.hook_dict
+        has_mid = has_resid_mid(self._bridge.original_model.config.to_dict())
+        for hook in self.hooks:
+            of_layer = [Hook(kind, hook.layer) for kind in KINDS if has_mid or kind != "resid_mid"]
+            allowed = [one for one in of_layer if one.name in known]
+            if hook not in allowed:
+                raise UserError(
+                    f"hooks={hook}: this LM has no such hook; it has {', '.join(map(str, allowed))}"
+                )

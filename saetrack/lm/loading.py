@@ -70,7 +70,7 @@ def _load_truncated(
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     # The others are refused by some architectures, or have ignored Stanford's attention scale.
-    config._attn_implementation = "eager"  # noqa: SLF001  (it has no other name)
+    config._attn_implementation = "eager"  # noqa: SLF001  (its only way in)
     if top_layer is not None:
         n_blocks = config.num_hidden_layers
         if top_layer >= n_blocks:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from saetrack.lm.hook import Hook
+
 WAY_ON = (
     "replace the checkpoint, delete it from its folder, or leave it out of the schedule; then run "
     "again"
@@ -52,32 +54,32 @@ def _is_finite(weight: Tensor) -> bool:
     return bool(torch.isfinite(total)) or bool(torch.isfinite(weight).all())
 
 
-def require_finite_residuals(
-    resid: Float[Tensor, "layers rows context d_in"], layers: Sequence[int], label: str
+def require_finite_activations(
+    x: Float[Tensor, "hooks rows context d_in"], hooks: Sequence[Hook], label: str
 ) -> None:
-    """Refuse residuals with a NaN or an infinity, as sound weights give when they overflow.
+    """Refuse activations with a NaN or an infinity, as sound weights give when they overflow.
 
     Raises:
-        UserError: names the first such layer.
+        UserError: names the first such hook.
     """
-    for layer, one in zip(layers, resid, strict=True):
+    for hook, one in zip(hooks, x, strict=True):
         if not _is_finite(one):
             raise UserError(
-                f"model: {label}: the residual stream of layer {layer} is not finite (NaN or "
-                "infinity) on this text; nothing is trained on it: set lm_precision=float32, or "
-                "leave the checkpoint out of the schedule"
+                f"model: {label}: the activations at {hook} are not finite (NaN or infinity) on "
+                "this text; nothing is trained on them: set lm_precision=float32, or leave the "
+                "checkpoint out of the schedule"
             )
 
 
-def require_varied_residuals(x: Float[Tensor, "tokens d_in"], layer: int, label: str) -> None:
-    """Refuse residuals that are all equal, as an embedding of zeros gives them.
+def require_varied_activations(x: Float[Tensor, "tokens d_in"], hook: Hook, label: str) -> None:
+    """Refuse activations that are all equal, as an embedding of zeros gives: they say nothing.
 
     Raises:
         UserError: they are.
     """
     if torch.equal(x, x[:1].expand_as(x)):
         raise UserError(
-            f"model: {label}: the residual stream of layer {layer} is the same at all tokens (its "
+            f"model: {label}: the activations at {hook} are the same at all tokens (its "
             "embedding may be all zero), so no SAE can be trained on it; leave the checkpoint out "
             "of the schedule"
         )
@@ -91,7 +93,7 @@ def require_in_vocabulary(
     Raises:
         UserError: names the highest such token.
     """
-    n_rows = model.get_input_embeddings().weight.shape[0]
+    n_rows = next(model.get_input_embeddings().parameters()).shape[0]
     if (highest := int(tokens.max())) >= n_rows:
         raise UserError(
             f"model: {label}: the text has the token {highest}, and the embedding only {n_rows} "

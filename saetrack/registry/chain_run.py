@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -26,6 +27,8 @@ from saetrack.utils.settings import Settings
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+log = logging.getLogger(__name__)
+
 CHAIN_NOTE = (
     "A chain of SAEs over an LM's training checkpoints. Charts run over the chain's training "
     "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
@@ -47,6 +50,8 @@ class ChainRuns:
         if standing := self._standing(chain):
             return standing
         experiment_id = self.experiment(chain.lm_name)
+        if standing := self._standing(chain):  # the experiment had been deleted, and its runs
+            return standing
         add_views(self._client, experiment_id)
         tags = {
             "kind": "chain",
@@ -122,8 +127,11 @@ class ChainRuns:
         return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def experiment(self, name: str) -> str:
-        """The id of an LM's experiment, made if there is none."""
+        """The id of an LM's experiment, made if there is none, restored if it was deleted."""
         if found := self._client.get_experiment_by_name(name):
+            if found.lifecycle_stage == "deleted":
+                log.warning("MLflow's experiment %s had been deleted: it is restored", name)
+                self._client.restore_experiment(found.experiment_id)
             return str(found.experiment_id)
         served = self._settings.tracking_uri.startswith("http")
         location = None if served else self._settings.artifact_dir.as_uri()
@@ -182,6 +190,12 @@ class ChainRuns:
         if whole:
             self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
             self._client.set_terminated(run.info.run_id)
+
+    def note(self, chain: Chain, warnings: dict[str, str]) -> None:
+        """Put what looks wrong with the chain's links, by their names, on its page."""
+        lines = [f"- {link}: {text}" for link, text in warnings.items()]
+        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *lines] if lines else [])])
+        self._client.set_tag(self.ids_of(chain)[1], "mlflow.note.content", text)
 
     def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:
         """Finish the runs of registered links whose process ended before it could."""

@@ -10,6 +10,9 @@ from mlflow.entities import Param
 
 from saetrack.chain.plan import Chain, Link
 
+# Tag of what looks wrong with a link but may be right.
+WARNINGS = "warnings"
+
 
 def chain_facts(chain: Chain) -> dict[str, Any]:
     """What all links of a chain share."""

@@ -136,12 +136,14 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
         "imported_from": foreign.metadata,
     }
     save_sae(folder, sae, cfg)
-    save_tensors(folder / DENSITY_FILE, {"feature_density": foreign.feature_density})
+    density_file = folder / DENSITY_FILE
+    if foreign.feature_density is not None:
+        save_tensors(density_file, {"feature_density": foreign.feature_density})
     # Of all that a link takes from its parent, and of nothing else.
     identity = content_hash(
         {
             "weights": file_sha256(folder / WEIGHTS_FILE),
-            "density": file_sha256(folder / DENSITY_FILE),
+            "density": file_sha256(density_file) if density_file.exists() else None,
             # As release 0.1 called it: what it imported keeps its identity.
             "residual_spread": foreign.residual_mean_distance,
         }

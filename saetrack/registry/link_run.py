@@ -18,7 +18,7 @@ from saetrack.chain.plan import Chain, Link
 from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.claims import heartbeat, is_lost
 from saetrack.registry.connection import now_ms
-from saetrack.registry.facts import as_params, as_tags, chain_facts, link_facts
+from saetrack.registry.facts import WARNINGS, as_params, as_tags, chain_facts, link_facts
 from saetrack.sae.files import DENSITY_FILE, save_sae, save_tensors
 from saetrack.utils.errors import UserError
 
@@ -91,6 +91,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             self._link.tokens,
         )
         self._send()
+        tags = {WARNINGS: "; ".join(trained.warnings)} if trained.warnings else {}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             self._write(folder, trained)
@@ -103,8 +104,10 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             self._chain,
             self._link,
             run_id=self._run_id,
-            tags=as_tags({**self._facts, "sha256": sha256, "processes": trained.processes}),
+            tags=as_tags({**tags, **self._facts, "sha256": sha256, "processes": trained.processes}),
         )
+        for tag, text in tags.items():
+            self._client.set_tag(self._run_id, tag, text)
         self._client.set_terminated(self._run_id)
         return version
 

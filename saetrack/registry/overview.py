@@ -9,13 +9,20 @@ import pandas as pd
 from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
+from saetrack.registry.facts import WARNINGS
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+TABLE_METRICS = (
+    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
+    *("ce_loss_recovered", "tokens_per_s", "train_s"),
+    *("start_loss", "start_explained_variance", "start_dead"),
+)
 COLUMNS = (
     *("name", "lm", "layer", "direction", "seed"),
-    *("registered", "planned", "lm_step", "changed"),
+    *("registered", "planned", "warnings", "lm_step", "changed"),
 )
 
 
@@ -41,6 +48,7 @@ def chains_table(
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
                 "registered": len({version.tags["identity"] for version in links}),
                 "planned": _planned(tracks.get(name)),
+                "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
                 "lm_step": int(last.tags["lm_step"]),
                 "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),
             }
@@ -51,7 +59,8 @@ def chains_table(
 def _planned(track: dict[str, Any] | None) -> float:
     """How many links a chain will have; NaN where that is not known any more."""
     config = _config(track)
-    return (config.planned_links if config else None) or float("nan")
+    planned = config.planned if config else None
+    return float("nan") if planned is None else len(planned)
 
 
 def _config(track: dict[str, Any] | None) -> TrackConfig | None:
@@ -72,8 +81,9 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    own = {"layers", "save_every_tokens", "follow_s"}  # no part of what a chain is
+    own = {"layers", "hooks", "save_every_s", "follow_s"}  # no part of what a chain is
     wanted = config.model_dump(mode="json", exclude=own)
+    hooks = {hook.name for hook in config.all_hooks}
     configs = {name: _config(track) for name, track in tracks.items()}
     names = {
         name
@@ -84,6 +94,32 @@ def registered_links(
         {
             version.tags["identity"]
             for version in versions
-            if version.name in names and int(version.tags["layer"]) in config.layers
+            if version.name in names and version.tags["hook_name"] in hooks
         }
     )
+
+
+def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.DataFrame:
+    """One row per link, in chain order, with its final metrics; NaN for one that it lacks."""
+    rows = []
+    for version in sorted(versions, key=lambda version: int(version.tags["link"])):
+        metrics = client.get_run(str(version.run_id)).data.metrics
+        counts = ("link", "checkpoint_index", "lm_step", "tokens")
+        rows.append(
+            {
+                **{name: int(version.tags[name]) for name in counts},
+                **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
+                "version": int(version.version),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def history(client: MlflowClient, chain_name: str, version: int) -> pd.DataFrame:
+    """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
+    found = client.get_model_version(chain_name, str(version))
+    series = {}
+    for name in client.get_run(str(found.run_id)).data.metrics:
+        points = client.get_metric_history(str(found.run_id), name)
+        series[name] = pd.Series({point.step: point.value for point in points})
+    return pd.DataFrame(series).rename_axis("tokens").reset_index()

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.config import EMBEDDED
+from saetrack.data.datasets import hub_repo
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
-from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_sae, load_tensors
+from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_decoder, load_sae, load_tensors
 from saetrack.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,20 @@ class KnownFacts(BaseModel):
 
     identity: str | None = None
     layer: Annotated[int, Field(ge=0)] | None = None
+    hook_name: str | None = None
     residual_mean_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Decoder(NamedTuple):
+    """A link's feature directions, and how often each feature fires.
+
+    Attributes:
+        W_dec: decoder rows, of any length, (d_sae, d_in).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,); 0 is dead.
+    """
+
+    W_dec: Tensor
+    feature_density: Tensor
 
 
 @dataclass(frozen=True)
@@ -43,13 +57,14 @@ class ReceivedLink:
         sae: the weights.
         cfg: `cfg.json`, for people; what release 0.1 wrote has the names of this release.
         facts: what of it is relied on.
-        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,); None where
+            it is unknown, as of an imported SAE that came without.
     """
 
     sae: SAE
     cfg: dict[str, Any]
     facts: KnownFacts
-    feature_density: Tensor
+    feature_density: Tensor | None
 
 
 def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
@@ -65,11 +80,30 @@ def read_link(folder: Path, tags: dict[str, str]) -> ReceivedLink:
     sae, cfg = load_sae(folder)
     cfg = _with_current_names(cfg)
     facts = _facts(cfg, tags)
-    d_sae = sae.d_sae
-    density = load_tensors(folder / DENSITY_FILE, {"feature_density": (d_sae,)})["feature_density"]
+    return ReceivedLink(sae, cfg, facts, _feature_density(folder, sae.d_sae))
+
+
+def read_decoder(folder: Path) -> Decoder:
+    """Read of a link's files what drift is measured on: half of the bytes that `read_link` reads.
+
+    Raises:
+        ValueError: as `read_link`.
+    """
+    W_dec = load_decoder(folder)
+    density = _feature_density(folder, len(W_dec))
+    if density is None:
+        raise ValueError(f"lacks {DENSITY_FILE}")
+    return Decoder(W_dec, density)
+
+
+def _feature_density(folder: Path, d_sae: int) -> Tensor | None:
+    path = folder / DENSITY_FILE
+    if not path.exists():
+        return None
+    density = load_tensors(path, {"feature_density": (d_sae,)})["feature_density"]
     if not 0 <= density.min() <= density.max() <= 1:
         raise ValueError(f"{DENSITY_FILE}: feature_density must lie between 0 and 1")
-    return ReceivedLink(sae, cfg, facts, density)
+    return density
 
 
 def _with_current_names(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +138,7 @@ def require_no_paths(track: dict[str, Any]) -> None:
     model, dataset = model_and_dataset(track)
     if not isinstance(model, str) or is_folder(model):
         raise UserError(f"model={model!r}: only the machine that registered it may name a folder")
-    if dataset not in ("mini", *HUB_DATASETS):
+    if dataset != EMBEDDED and (not isinstance(dataset, str) or hub_repo(dataset) is None):
         raise UserError(
             f"corpus.dataset={dataset!r}: only the machine that registered it may name a path"
         )

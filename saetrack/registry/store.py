@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,21 @@ import pandas as pd
 
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
+from saetrack.lm.hook import Hook, parse_hook
+from saetrack.registry import received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, first_line
-from saetrack.registry.facts import as_tags, link_facts
+from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.overview import chains_table, registered_links
-from saetrack.registry.received import ReceivedLink, read_link, require_no_paths
+from saetrack.registry.overview import chains_table, history, links_table, registered_links
+from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
+from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -37,11 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TABLE_METRICS = (
-    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
-    *("ce_loss_recovered", "tokens_per_s", "train_s"),
-    *("start_loss", "start_explained_variance", "start_dead"),
-)
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
 
@@ -113,7 +113,8 @@ class Registry:
         found = self._read(version)
         for name, value, expected in (
             ("d_sae", found.sae.d_sae, chain.config.d_sae),
-            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none
+            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none, nor a hook
+            ("hook_name", found.facts.hook_name, chain.hook_name),
         ):
             if value not in (expected, None):
                 raise UserError(
@@ -145,6 +146,7 @@ class Registry:
                     **link_facts(chain, link),
                     "parent_version": self._versions.number_of(chain, link.parent_identity),
                     "sha256": original.tags["sha256"],
+                    WARNINGS: original.tags.get(WARNINGS),
                     "taken_over_from": f"{original.name} version {original.version}",
                 }
             ),
@@ -194,7 +196,8 @@ class Registry:
         """One row per registered chain, the one that grew last first.
 
         `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
-        not known any more); `lm_step` of the last link; `changed`, when it was registered.
+        not known any more); `warnings`, of how many links something looks wrong; `lm_step` of the
+        last link; `changed`, when it was registered.
         """
         return chains_table(self._versions.of_chains(), self._runs.tracks())
 
@@ -220,40 +223,67 @@ class Registry:
     ) -> PulledLink:
         """One link of a chain, by exactly one of version, alias (`first`, `final`) or LM step.
 
+        Args:
+            chain_name: or a beginning of it that no other chain shares.
+            version: in the chain's registered model.
+            alias: `first` or `final`.
+            lm_step: of the link's checkpoint.
+
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._versions.find(chain_name, version, alias, lm_step)
+        version_found = self._versions.find(self._whole(chain_name), version, alias, lm_step)
         found = self._read(version_found)
+        if found.feature_density is None:
+            raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")
         return PulledLink(found.sae, found.cfg, found.feature_density, number(version_found))
 
-    def track_of(self, chain_name: str) -> tuple[dict[str, Any], int]:
-        """The track parameters and the layer that a registered chain was trained with.
+    def _whole(self, chain_name: str) -> str:
+        """The name of the one chain that is meant, by itself or by a beginning."""
+        if self._versions.of_chain(chain_name):
+            return chain_name
+        return find_chain(self.chain_names(), chain_name)
+
+    def decoder(self, chain_name: str, version: int) -> Decoder:
+        """The decoder rows of one link, without its other weights."""
+        found = self._versions.find(chain_name, version, None, None)
+        with self._files(found) as folder:
+            return received.read_decoder(folder)
+
+    def track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
+        """The track parameters and the hook that a registered chain was trained with.
 
         They are as whoever wrote them left them: for people to read.
 
         Raises:
             UserError: there is no such chain.
         """
+        chain_name = self._whole(chain_name)
         versions = self._versions.of_chain(chain_name)
         # Not of a version's `cfg.json`: another chain may have trained that link.
         track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
-        if not versions or track is None:
-            raise UserError(f"chain={chain_name!r}: no such chain is registered")
-        return track, int(versions[0].tags["layer"])
+        if track is None:
+            raise UserError(f"chain={chain_name!r}: its run in MLflow was deleted")
+        return track, parse_hook(versions[0].tags["hook_name"])
 
     def config_of(self, chain_name: str) -> TrackConfig:
-        """The same as a track over its layer alone, checked as a user's is.
+        """The same as a track over its hook alone, checked as a user's is.
 
         Raises:
             UserError: there is no such chain, or what is registered is no track, or one that names
                 folders and that another machine registered.
         """
-        track, layer = self.track_of(chain_name)
-        values = {**track, "layers": [layer]}
+        chain_name = self._whole(chain_name)
+        track, hook = self.track_of(chain_name)
+        is_layer = hook.kind == "resid_pre"
+        values = {
+            **track,
+            "layers": [hook.layer] if is_layer else [],
+            "hooks": [] if is_layer else [hook],
+        }
         try:
             if not self._runs.was_begun_here(chain_name, track):
-                require_no_paths(values)
+                received.require_no_paths(values)
             return load_config(values)
         except UserError as error:
             raise UserError(f"chain={chain_name!r}: its registered track: {error}") from None
@@ -265,37 +295,16 @@ class Registry:
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
         planned = {link.identity for link in chain.links}
-        return self._table(
-            v for v in self._versions.of_chain(chain.name) if v.tags["identity"] in planned
-        )
+        versions = self._versions.of_chain(chain.name)
+        return links_table(self._client, (v for v in versions if v.tags["identity"] in planned))
 
     def links(self, chain_name: str) -> pd.DataFrame:
         """The same of a chain that is known by name only."""
-        return self._table(self._versions.of_chain(chain_name))
-
-    def _table(self, versions: Iterable[ModelVersion]) -> pd.DataFrame:
-        rows = []
-        for version in sorted(versions, key=lambda version: int(version.tags["link"])):
-            metrics = self._client.get_run(str(version.run_id)).data.metrics
-            counts = ("link", "checkpoint_index", "lm_step", "tokens")
-            rows.append(
-                {
-                    **{name: int(version.tags[name]) for name in counts},
-                    **{name: metrics.get(name, float("nan")) for name in TABLE_METRICS},
-                    "version": int(version.version),
-                }
-            )
-        return pd.DataFrame(rows)
+        return links_table(self._client, self._versions.of_chain(chain_name))
 
     def history(self, chain_name: str, version: int) -> pd.DataFrame:
         """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
-        found = self._client.get_model_version(chain_name, str(version))
-        names = self._client.get_run(str(found.run_id)).data.metrics
-        series = {}
-        for name in names:
-            points = self._client.get_metric_history(str(found.run_id), name)
-            series[name] = pd.Series({point.step: point.value for point in points})
-        return pd.DataFrame(series).rename_axis("tokens").reset_index()
+        return history(self._client, chain_name, version)
 
     def finish(self, chain: Chain, figures: Path) -> None:
         """Bring a chain's run up to date: aliases, curves, table, figures.
@@ -314,21 +323,28 @@ class Registry:
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
+        warnings = {
+            f"step {version.tags['lm_step']}": version.tags[WARNINGS]
+            for version in reversed(self._versions.of_chain(chain.name))
+            if version.tags.get(WARNINGS) and version.tags["identity"] in versions
+        }
+        self._runs.note(chain, warnings)
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""
         return self._runs.is_finished(chain)
 
     def _read(self, version: ModelVersion) -> ReceivedLink:
-        """A version's files, read.
+        with self._files(version) as folder:
+            return received.read_link(folder, version.tags)
 
-        Raises:
-            UserError: they are missing or are not those of a link.
-        """
+    @contextmanager
+    def _files(self, version: ModelVersion) -> Iterator[Path]:
+        """A version's files, verified; what goes wrong when they are read is one line."""
         name = label(version)
         sha256 = version.tags.get("sha256", "")
         folder = self._artifacts.folder(str(version.run_id), sha256, name)
         try:
-            return read_link(folder, version.tags)
+            yield folder
         except (OSError, ValueError) as error:
             raise UserError(f"{name}: {first_line(error)}") from None

@@ -59,7 +59,8 @@ class LinkVersions:
         """The version of a chain's link by exactly one of number, alias and LM step.
 
         Raises:
-            UserError: there is none, or not exactly one of the three is given.
+            UserError: there is none, or more than one (two LMs of one name in an old registry, or a
+                checkpoint that was overwritten), or not exactly one of the three is given.
         """
         wanted = {"version": version, "alias": alias, "lm_step": lm_step}
         given = {name: value for name, value in wanted.items() if value is not None}
@@ -79,7 +80,16 @@ class LinkVersions:
             registered = {v.tags.get("lm_step", "") for v in versions}
             lm_steps = sorted(int(text) for text in registered if text.isdecimal())
             raise UserError(f"pull: {chain_name} has no lm_step={lm_step}; it has {lm_steps}")
-        return max(matching, key=number)
+        newest = max(matching, key=number)
+        # A frozen chain has several links at one LM step: the newest is meant.
+        of_its_link = [v for v in matching if v.tags.get("link") == newest.tags.get("link")]
+        if len({v.tags["identity"] for v in of_its_link}) > 1:
+            versions_there = ", ".join(str(number(v)) for v in sorted(of_its_link, key=number))
+            raise UserError(
+                f"pull: {chain_name} has more than one SAE of lm_step={lm_step}: versions "
+                f"{versions_there}, of checkpoints with other content; give version="
+            )
+        return newest
 
     def search(self, condition: str) -> list[ModelVersion]:
         """All whole versions that meet a condition of MLflow's, newest first."""

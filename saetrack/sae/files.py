@@ -7,6 +7,7 @@ tensors are read, so that a wrong number in a file cannot make this process allo
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,17 @@ def load_sae(folder: Path) -> tuple[SAE, dict[str, Any]]:
     return sae, cfg
 
 
+def load_decoder(folder: Path) -> Tensor:
+    """Read the decoder rows of an SAE, (d_sae, d_in), and nothing else of its weights.
+
+    Raises:
+        ValueError: as `load_sae`; values of other weights are not looked at.
+    """
+    cfg = load_cfg(folder / CONFIG_FILE)
+    shapes = weight_shapes(_size(cfg, "d_in"), _size(cfg, "d_sae"))
+    return load_tensors(folder / WEIGHTS_FILE, shapes, ["W_dec"])["W_dec"]
+
+
 def load_cfg(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -81,12 +93,15 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_tensors(path: Path, shapes: Shapes) -> dict[str, Tensor]:
+def load_tensors(
+    path: Path, shapes: Shapes, wanted: Collection[str] | None = None
+) -> dict[str, Tensor]:
     """Read named float32 tensors.
 
     Args:
         path: of a safetensors file.
         shapes: of all tensors that the file must hold.
+        wanted: those that are read; None for all.
 
     Raises:
         ValueError: it is not a safetensors file, holds tensors of other names or shapes, or values
@@ -95,7 +110,7 @@ def load_tensors(path: Path, shapes: Shapes) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             _require_shapes(file, shapes)
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            tensors = {name: file.get_tensor(name) for name in wanted or shapes}
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"{path.name}: {str(error).splitlines()[0]}") from None
     for name, tensor in tensors.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import pad
@@ -13,16 +13,24 @@ from saetrack.sae.kernels.sparse import (
     ActivePairs,
     active_pairs,
     decode_pairs,
+    pairs_of,
     select,
     sums_by_feature,
 )
 from saetrack.sae.loss import l1_weights, reconstruction_error
+from saetrack.sae.step import SPARSE_BELOW
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
     from saetrack.sae.model import SAE
+
+# Held-out tokens that show how dense an SAE's activations are.
+PROBE_TOKENS = 64
+
+# Activations that exist at a time where most of them are active, 128 MB.
+DENSE_NUMBERS = 2**25
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,8 @@ class Evaluation:
         loss: what training minimises.
         mse: squared error, averaged over tokens and dimensions (Eq 13).
         l1: summed activations per token.
-        explained_variance: 1 - summed squared error / summed squared distance from the mean.
+        explained_variance: 1 - summed squared error / summed squared distance from the mean; 0 if
+            all residuals are equal.
         explained_variance_per_token: mean over tokens of 1 - squared error / squared distance from
             the mean, the authors' form; a few tokens near the mean dominate it.
         explained_variance_at_l0: as `explained_variance`, when of each batch only the largest
@@ -80,22 +89,20 @@ def evaluate(
     names = ("loss", "l1", "error", "error_at_l0", "variance", "per_token")
     sums = torch.zeros(len(names), dtype=torch.float64, device=held_out.device)
     fired = torch.zeros(sae.d_sae, dtype=torch.int64, device=held_out.device)
+    reconstruct = (
+        _reconstruct_sparse if _density(sae, held_out) < SPARSE_BELOW else _reconstruct_dense
+    )
     for x in held_out.split(batch_tokens):
-        pairs = active_pairs(sae, x)
-        sae_out = decode_pairs(sae, pairs)
-        l1 = sae.ranks.all_reduce(
-            sums_by_feature(pairs, pairs.feature_acts) @ l1_weights(loss_config, sae)
-        )
-        loss = reconstruction_error(loss_config, x, sae_out) * len(x)
-        loss += loss_config.l1_coefficient * l1
-        error = (sae_out - x).square().sum(dim=1).double()
+        found = reconstruct(sae, x, l1_weights(loss_config, sae), matched_l0 * len(x))
+        loss = reconstruction_error(loss_config, x, found.sae_out) * len(x)
+        loss += loss_config.l1_coefficient * found.l1
+        error = (found.sae_out - x).square().sum(dim=1).double()
         variance = (x - x_mean).square().sum(dim=1).double()
-        sparser_out = decode_pairs(sae, largest(sae, pairs, matched_l0 * len(x)))
-        error_at_l0 = (sparser_out - x).square().sum(dim=1).double()
+        error_at_l0 = (found.sae_out_at_l0 - x).square().sum(dim=1).double()
         per_token = 1 - error / variance.clamp_min(1e-12)
-        of_batch = (loss, l1, error.sum(), error_at_l0.sum(), variance.sum(), per_token.sum())
+        of_batch = (loss, found.l1, error.sum(), error_at_l0.sum(), variance.sum(), per_token.sum())
         sums += torch.stack([value.double() for value in of_batch])
-        fired += pairs.offsets.diff()
+        fired += found.fired
     fired = sae.ranks.all_gather(fired)
     total = dict(zip(names, sums.tolist(), strict=True))
     tokens = len(held_out)
@@ -103,13 +110,71 @@ def evaluate(
         loss=total["loss"] / tokens,
         mse=total["error"] / held_out.numel(),
         l1=total["l1"] / tokens,
-        explained_variance=1 - total["error"] / total["variance"],
+        explained_variance=_explained(total["error"], total["variance"]),
         explained_variance_per_token=total["per_token"] / tokens,
-        explained_variance_at_l0=1 - total["error_at_l0"] / total["variance"],
+        explained_variance_at_l0=_explained(total["error_at_l0"], total["variance"]),
         l0=float(fired.sum()) / tokens,
         dead=float((fired == 0).double().mean()),
         feature_density=(fired.double() / tokens).float().cpu(),
     )
+
+
+@torch.no_grad()
+def _density(sae: SAE, held_out: Float[Tensor, "tokens d_in"]) -> float:
+    """Share of active pairs among the first tokens: which way to evaluate is the faster one."""
+    probe = held_out[:PROBE_TOKENS]
+    n_active = sae.ranks.all_reduce((sae.encode(probe) > 0).sum(dtype=torch.float64))
+    return float(n_active) / (len(probe) * sae.d_sae * sae.ranks.count)
+
+
+class _Reconstruction(NamedTuple):
+    """What is needed of a batch; `l1` is summed over its tokens, and over the ranks."""
+
+    sae_out: Float[Tensor, "batch d_in"]
+    sae_out_at_l0: Float[Tensor, "batch d_in"]
+    l1: Float[Tensor, ""]
+    fired: Int[Tensor, " d_sae"]
+
+
+def _reconstruct_sparse(
+    sae: SAE, x: Float[Tensor, "batch d_in"], weights: Float[Tensor, " d_sae"], count: int
+) -> _Reconstruction:
+    """From the active pairs; at the matched L0, from the `count` largest of them."""
+    pairs = active_pairs(sae, x)
+    l1 = sae.ranks.all_reduce(sums_by_feature(pairs, pairs.feature_acts) @ weights)
+    sae_out_at_l0 = decode_pairs(sae, largest(sae, pairs, count))
+    return _Reconstruction(decode_pairs(sae, pairs), sae_out_at_l0, l1, pairs.offsets.diff())
+
+
+def _reconstruct_dense(
+    sae: SAE, x: Float[Tensor, "batch d_in"], weights: Float[Tensor, " d_sae"], count: int
+) -> _Reconstruction:
+    """The same from dense products, some tokens at a time, as long as most pairs are active."""
+    sae_out, tops = [], []
+    l1, fired = x.new_zeros(()), torch.zeros(sae.d_sae, dtype=torch.int64, device=x.device)
+    rows = max(1, DENSE_NUMBERS // sae.d_sae)
+    for start in range(0, len(x), rows):
+        feature_acts = sae.encode(x[start : start + rows])
+        sae_out.append(sae.decode(feature_acts))
+        l1 += (feature_acts @ weights).sum()
+        fired += (feature_acts > 0).sum(dim=0)
+        flat = feature_acts.flatten()
+        top, index = flat.topk(min(count, len(flat)), sorted=False)
+        tops.append((top, index % sae.d_sae, index // sae.d_sae + start))
+    acts, features, tokens = (torch.cat(values) for values in zip(*tops, strict=True))
+    by_feature = (features * len(x) + tokens).argsort()
+    by_feature = by_feature[acts[by_feature] > 0]
+    pairs = pairs_of(sae, len(x), features[by_feature], tokens[by_feature], acts[by_feature])
+    return _Reconstruction(
+        torch.cat(sae_out),
+        decode_pairs(sae, largest(sae, pairs, count)),
+        sae.ranks.all_reduce(l1),
+        fired,
+    )
+
+
+def _explained(error: float, variance: float) -> float:
+    return 1 - error / variance if variance else 0.0
 
 
 def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:

@@ -30,13 +30,15 @@ class TrainStep:
 
     The dense and the sparse step give the same gradient except for rounding. The density of the
     last batch decides between them: a new SAE, half of whose pairs are active, starts with dense
-    steps; one that starts from its parent takes sparse steps from its second batch on.
+    steps; one that starts from its parent takes sparse steps from its first batch on, once it has
+    been evaluated (`saetrack.training.link`).
 
     Attributes:
         sae: in training.
         loss_config: what it minimises.
         adam: its moments.
-        density: share of the last batch's (feature, token) pairs that were active.
+        density: share of (feature, token) pairs that were active in the last batch; before the
+            first one, whoever has evaluated the SAE may say it.
         sparse_steps: how many steps were sparse.
     """
 

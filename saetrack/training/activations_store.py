@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ActivationsStore:
-    """Residuals of one checkpoint at every layer that is trained, computed when they are asked for.
+    """Activations of one checkpoint at every hook that is trained, computed when asked for.
 
     Training residuals come in chunks, each of `LM_BATCH_ROWS` rows. The order of the rows depends
     on the seed alone, so that every link of a chain sees the same tokens in the same order.
@@ -29,7 +29,7 @@ class ActivationsStore:
     Attributes:
         lm: the checkpoint.
         corpus: the rows.
-        exclude_bos: leave out the residuals at BOS positions.
+        exclude_bos: leave out the residuals at BOS positions too.
         seed: of the order of the rows, and of the mixing (`MixingBuffer`).
         ranks: each computes a share of every chunk's rows and ends with all residuals.
     """
@@ -40,13 +40,19 @@ class ActivationsStore:
     seed: int
     ranks: Ranks = ALONE
 
-    def held_out(self) -> Float[Tensor, "layers tokens d_in"]:
+    def held_out(self) -> Float[Tensor, "hooks tokens d_in"]:
         """Every residual of the held-out split."""
         order = torch.arange(len(self.corpus.rows("held_out")))
         parts = [self._residuals("held_out", rows) for rows in order.split(LM_BATCH_ROWS)]
         return torch.cat(parts, dim=1)
 
-    def training_chunk(self, number: int) -> Float[Tensor, "layers tokens d_in"]:
+    def held_out_positions(self) -> tuple[Int[Tensor, " tokens"], Int[Tensor, " tokens"]]:
+        """The token of each of these residuals, and its position within its row."""
+        tokens = torch.from_numpy(self.corpus.rows("held_out").astype(np.int64))
+        kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
+        return tokens[kept], torch.arange(tokens.shape[1]).expand_as(tokens)[kept]
+
+    def training_chunk(self, number: int) -> Float[Tensor, "hooks tokens d_in"]:
         """The `number`-th chunk of training residuals, from 0; each epoch has its own order."""
         n_rows = len(self.corpus.rows("train"))
         chunks_per_epoch = -(-n_rows // LM_BATCH_ROWS)
@@ -56,13 +62,12 @@ class ActivationsStore:
 
     def _residuals(
         self, split: Split, chosen: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "layers tokens d_in"]:
+    ) -> Float[Tensor, "hooks tokens d_in"]:
         tokens = torch.from_numpy(self.corpus.rows(split)[chosen.numpy()].astype(np.int64))
-        own = self.lm.resid_pre(tokens[self.ranks.shard_rows(len(tokens))])
+        own = self.lm.activations(tokens[self.ranks.shard_rows(len(tokens))])
         resid = self.ranks.all_gather_rows(own, len(tokens))
-        if self.exclude_bos:
-            return resid[:, (tokens != self.corpus.bos_token_id).to(resid.device)]
-        return resid.flatten(1, 2)
+        kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
+        return resid.flatten(1, 2) if kept.all() else resid[:, kept.to(resid.device)]
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from saetrack.chain.plan import Chain
-from saetrack.figures.chain import chain_figure
 from saetrack.registry import Registry
+from saetrack.utils.figures.chain import chain_figure
 
 
 def update_chain_page(registry: Registry, chain: Chain) -> None:

@@ -1,4 +1,4 @@
-"""One checkpoint: the LM runs once, and the link of every layer trains on its residuals."""
+"""One checkpoint: the LM runs once, and the link of every hook trains on its activations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saetrack.chain.plan import Chain, CheckpointJob, Link
 from saetrack.lm.ce_loss import measure_ce_loss
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hooked import HookedLM
-from saetrack.lm.weights import require_varied_residuals
+from saetrack.lm.weights import require_varied_activations
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
@@ -24,8 +24,9 @@ from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import Start, cold_start, warm_start
 from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.link import LinkTraining
+from saetrack.training.massive import warn_of_massive
 from saetrack.training.mixing_buffer import MixingBuffer
-from saetrack.training.state import State, discard_state, load_state, save_state
+from saetrack.training.state import State, StateWriter, discard_state, load_state, snapshot
 from saetrack.utils.errors import UserError
 from saetrack.utils.progress import Progress
 from saetrack.utils.timing import part
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
+
+# Steps between two questions to rank 0 whether a state is due: each costs a round of messages.
+ASK_EVERY_STEPS = 4
 
 
 class ClaimedLink(NamedTuple):
@@ -61,6 +65,10 @@ class TrainingContext:
     state_dir: Path
     ranks: Ranks = ALONE
 
+    def state_path(self, job: CheckpointJob) -> Path:
+        """Of the state of a checkpoint's training."""
+        return self.state_dir / f"{job.key}.safetensors"
+
 
 def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext) -> None:
     """Train and register the links of one checkpoint that the store lacks.
@@ -78,8 +86,9 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
             return
         with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
             lm = _load_lm(folder, job.checkpoint.label, claimed, context.device)
-        state_path = context.state_dir / f"{job.key}.safetensors"
-        _CheckpointTraining(lm, claimed, context, state_path).run()
+        state_path = context.state_path(job)
+        with StateWriter(state_path) as writer:
+            _CheckpointTraining(lm, claimed, context, state_path, writer).run()
         if context.ranks.rank == 0:
             discard_state(state_path)
 
@@ -90,7 +99,7 @@ def _load_lm(
     config = claimed[0].chain.config
     return HookedLM(
         folder,
-        [chain.layer for chain, *_ in claimed],
+        [chain.hook for chain, *_ in claimed],
         residual=config.residual,
         precision=config.lm_precision,
         device=device,
@@ -108,15 +117,21 @@ class _CheckpointTraining:
         claimed: list[ClaimedLink],
         context: TrainingContext,
         state_path: Path,
+        writer: StateWriter,
     ) -> None:
-        chain, link, _ = claimed[0]  # links of one checkpoint differ in their layer only
+        chain, link, _ = claimed[0]  # links of one checkpoint differ in their hook only
         config = chain.config
         self._ranks = context.ranks
         self._state_path = state_path
-        self._save_every_tokens = config.save_every_tokens
+        self._writer = writer
+        self._save_every_s = config.save_every_s
         self._train_s = 0.0
         store = ActivationsStore(
-            lm, chain.corpus, config.corpus.exclude_bos, config.seed, context.ranks
+            lm,
+            chain.corpus,
+            config.corpus.exclude_bos,
+            config.seed,
+            context.ranks,
         )
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()
@@ -125,15 +140,20 @@ class _CheckpointTraining:
             starts = [_start(*of, x, context) for of, x in zip(claimed, first, strict=True)]
         else:
             starts = [_empty_start(of.chain, store) for of in claimed]
+        held_out = store.held_out()
+        for of, resid in zip(claimed, held_out, strict=True):
+            warn_of_massive(of.chain.name, resid, store)
         self._links = [
-            _open_link(lm, held_out, start, *of)
-            for of, start, held_out in zip(claimed, starts, store.held_out(), strict=True)
+            _open_link(lm, resid, start, *of)
+            for of, start, resid in zip(claimed, starts, held_out, strict=True)
         ]
         if state is None:
-            self._evaluate()
+            for of_link in self._links:
+                of_link.begin()
         else:
             self._restore(state)
-        done_tokens = self._saved_tokens = self._links[0].training.done_tokens
+        done_tokens = self._links[0].training.done_tokens
+        self._saved_at_s = time.monotonic()
         due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
         self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
         self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
@@ -151,38 +171,60 @@ class _CheckpointTraining:
     @property
     def _label(self) -> str:
         label = self._links[0].chain.label(self._links[0].link)
-        layers = [str(link.chain.layer) for link in self._links]
-        return label if len(layers) == 1 else f"{label}, layers {' '.join(layers)}"
+        hooks = [link.chain.hook.short for link in self._links]
+        return label if len(hooks) == 1 else f"{label}, {' '.join(hooks)}"
 
     def _evaluate_or_save(self, done_tokens: int) -> None:
         """Do what is due; its seconds do not count as training."""
         reached = [tokens for tokens in self._evaluations_due if tokens <= done_tokens]
-        to_save = done_tokens - self._saved_tokens >= self._save_every_tokens
-        if not reached and not to_save:
+        to_save = self._is_state_due(done_tokens)
+        if not reached and not to_save and not self._batches.is_used_up:
             return
         self._train_s += time.perf_counter() - self._running_since_s
         if reached:
             del self._evaluations_due[: len(reached)]
             self._evaluate()
         if to_save:
-            self._save(done_tokens)
+            self._save()
+        if self._batches.is_used_up:
+            with part("saving"):
+                self._writer.wait()
         self._running_since_s = time.perf_counter()
 
     def _evaluate(self) -> None:
         for link in self._links:
             link.evaluate(self._train_s)
 
+    def _is_state_due(self, done_tokens: int) -> bool:
+        """By rank 0's clock; a link that has seen its last batch is registered instead."""
+        training, link = self._links[0].training, self._links[0].link
+        if done_tokens == link.tokens:
+            return False
+        if self._ranks.count > 1 and training.done_steps % ASK_EVERY_STEPS:
+            return False
+        is_due: bool = self._ranks.broadcast_from_rank0(
+            lambda: time.monotonic() - self._saved_at_s >= self._save_every_s
+        )
+        return is_due
+
     @part("saving")
-    def _save(self, done_tokens: int) -> None:
+    def _save(self) -> None:
+        """Begin to write the state; training goes on meanwhile.
+
+        The pool, the larger part, is not copied: it stays as it is until the writer is waited for.
+        """
+        self._writer.wait()  # before there is a second copy
         tensors, counts = self._batches.state()
         facts: dict[str, Any] = {"batches": counts, "train_s": self._train_s, "links": {}}
         for link in self._links:
-            layer = str(link.chain.layer)
-            link_tensors, facts["links"][layer] = link.state()
-            tensors |= {f"{layer}.{name}": tensor for name, tensor in link_tensors.items()}
+            key = str(link.chain.hook.key)
+            link_tensors, facts["links"][key] = link.state()
+            if self._ranks.rank == 0:
+                copies = snapshot(link_tensors)
+                tensors |= {f"{key}.{name}": tensor for name, tensor in copies.items()}
         if self._ranks.rank == 0:
-            save_state(self._state_path, tensors, facts)
-        self._saved_tokens = done_tokens
+            self._writer.save(tensors, facts)
+        self._saved_at_s = time.monotonic()
 
     def _saved_state(self) -> State | None:
         state = load_state(self._state_path)
@@ -194,23 +236,23 @@ class _CheckpointTraining:
         return state
 
     def _restore(self, state: State) -> None:
-        """Go on from a saved state; some of its layers may have been registered since.
+        """Go on from a saved state; some of its links may have been registered since.
 
         Raises:
             UserError: it is not a state of these links.
         """
         tensors, facts = state
         try:
-            layers = list(facts["links"])
-            for link in self._links:
-                layer = str(link.chain.layer)
+            saved = list(facts["links"])
+            keys = [str(link.chain.hook.key) for link in self._links]
+            for link, key in zip(self._links, keys, strict=True):
                 own = {
-                    name.removeprefix(f"{layer}."): tensor
+                    name.removeprefix(f"{key}."): tensor
                     for name, tensor in tensors.items()
-                    if name.startswith(f"{layer}.")
+                    if name.startswith(f"{key}.")
                 }
-                link.restore(own, facts["links"][layer])
-            trained = [layers.index(str(link.chain.layer)) for link in self._links]
+                link.restore(own, facts["links"][key])
+            trained = [saved.index(key) for key in keys]
             self._batches.restore(tensors, facts["batches"], trained)
             self._train_s = facts["train_s"]
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
@@ -259,13 +301,13 @@ def _open_link(
     link: Link,
     recorder: Recorder,
 ) -> LinkTraining:
-    require_varied_residuals(held_out, chain.layer, link.checkpoint.label)
+    require_varied_activations(held_out, chain.hook, link.checkpoint.label)
     evaluation, ce_loss = chain.config.evaluation, None
     if evaluation.ce_tokens:
         ce_loss = measure_ce_loss(
             lm,
             chain.corpus,
-            chain.layer,
+            chain.hook,
             evaluation.ce_tokens,
             held_out.mean(dim=0),
             exclude_bos=chain.config.corpus.exclude_bos,

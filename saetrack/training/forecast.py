@@ -8,7 +8,8 @@ product of this size reaches here in a second or so, of which a track gets about
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -16,26 +17,36 @@ from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
+from saetrack.lm.checkpoints.folder_layout import shape_of
+from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
 from saetrack.utils.device import choose_device
 from saetrack.utils.settings import Settings
 
 FLOAT_BYTES = 4
 # Of the rate of a bare product that a whole track reaches, on the processors where it was timed.
 EFFICIENCY = 0.5
+# Of a process with torch, transformers and MLflow, before anything is loaded into it.
+PROCESS_BYTES = 0.8e9
+# Arrays of a batch's activations that a dense step has at once, gradients included.
+DENSE_ARRAYS = 3
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a track would take; what depends on files that are not here yet is None.
 
+    That is all that follows from the LM's width, if no config.json of it has come here so far.
+
     Attributes:
-        links: of all layers.
-        train_tokens: that pass through the LM for training, once for all layers.
+        links: of all hooks.
+        train_tokens: that pass through the LM for training, once for all hooks.
         checkpoints: different ones.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
         state_bytes: of the state that is saved while a checkpoint trains.
-        memory_bytes: LM, dictionaries with Adam's moments, buffer, held-out residuals.
+        memory_bytes: at the peak: the process, LM, dictionaries with Adam's moments, buffer,
+            held-out residuals, and a dense step or a state that is being written.
         product_rate: multiply-adds per second that were measured.
         hours: of training.
     """
@@ -43,12 +54,12 @@ class Forecast:
     links: int
     train_tokens: int
     checkpoints: int
-    download_bytes: int
-    registry_bytes: int
-    state_bytes: int
-    memory_bytes: int
-    product_rate: float
-    hours: float
+    download_bytes: int | None
+    registry_bytes: int | None
+    state_bytes: int | None
+    memory_bytes: int | None
+    product_rate: float | None
+    hours: float | None
 
 
 def forecast(config: TrackConfig, settings: Settings) -> Forecast:
@@ -57,31 +68,53 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     Raises:
         UserError: the config does not suit its LM, or its text does not exist.
     """
-    spec = find_suitable_lm(config)
-    budgets = config.budgets(len(spec.lm_steps) if spec.is_listed else None)
-    n_layers = len(config.layers)
-    lm_weights, weights_to_hook = _lm_weights(spec, max(config.layers))
+    spec = _with_shape(find_suitable_lm(config), settings.cache_dir)
+    budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    n_hooks = len(config.all_hooks)
+    counts = (
+        len(budgets) * n_hooks,
+        sum(tokens for _, tokens in budgets),
+        len({index for index, _ in budgets}),
+    )
+    if not spec.d_model:
+        return Forecast(*counts, *[None] * 6)
+    lm_weights, weights_to_hook = _lm_weights(spec, max(hook.layer for hook in config.all_hooks))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
-    buffer_numbers *= n_layers * spec.d_model
+    buffer_numbers *= n_hooks * spec.d_model
+    state_numbers = 3 * sae_numbers * n_hooks
     loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
-    held_out = n_layers * config.corpus.held_out_tokens * spec.d_model
-    # A fresh dictionary is active everywhere: its activations and their gradients are dense.
-    dense = 4 * config.batch_tokens * config.d_sae
-    n_checkpoints = len({index for index, _ in budgets})
+    held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
+    # A fresh dictionary is active everywhere; later, copies of dictionaries are written as states.
+    dense = DENSE_ARRAYS * config.batch_tokens * config.d_sae + sae_numbers
+    passing = max(dense if config.start is None else 0, state_numbers)
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
-        links=len(budgets) * n_layers,
-        train_tokens=sum(tokens for _, tokens in budgets),
-        checkpoints=n_checkpoints,
-        download_bytes=2 * lm_weights * n_checkpoints if spec.repo is not None else 0,
-        registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * len(budgets) * n_layers,
-        state_bytes=FLOAT_BYTES * (3 * sae_numbers * n_layers + buffer_numbers),
-        memory_bytes=FLOAT_BYTES
-        * (loaded + 3 * sae_numbers * n_layers + buffer_numbers + held_out + dense),
+        *counts,
+        download_bytes=2 * lm_weights * counts[2] if spec.repo is not None else 0,
+        registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * counts[0],
+        state_bytes=FLOAT_BYTES * (state_numbers + buffer_numbers),
+        memory_bytes=int(
+            PROCESS_BYTES
+            + FLOAT_BYTES * (loaded + state_numbers + buffer_numbers + held_out + passing)
+        ),
         product_rate=rate,
         hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
     )
+
+
+def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:
+    """An LM whose catalogue entry does not say its shape, with that of a config.json on disk."""
+    if spec.d_model or spec.repo is None:
+        return spec
+    for revision in named_revisions(cache_dir, spec.repo):
+        commit = commit_of(cache_dir, spec.repo, revision)
+        for part in (CONFIG, CHECKPOINT) if commit else ():
+            folder = commit_folder(cache_dir, part, spec.repo, str(commit))
+            if (folder / "config.json").is_file():
+                shape = shape_of(folder)
+                return replace(spec, n_layers=shape.n_layers, d_model=shape.d_model)
+    return spec
 
 
 def _lm_weights(spec: ModelSpec, layer: int) -> tuple[int, int]:
@@ -99,7 +132,7 @@ def _products(
     config: TrackConfig, budgets: list[tuple[int, int]], weights_to_hook: int, d_model: int
 ) -> float:
     """Multiply-adds of a track."""
-    dictionary = len(config.layers) * d_model * config.d_sae
+    dictionary = len(config.all_hooks) * d_model * config.d_sae
     total = 0.0
     for number, (_, tokens) in enumerate(budgets):
         from_scratch = number == 0 and config.start is None
@@ -113,13 +146,13 @@ def _product_rate(d_in: int, d_sae: int, settings: Settings) -> float:
     """Multiply-adds per second of an encoder's product on this machine's device."""
     device = choose_device(settings)
     rows, columns = 512, min(d_sae, 8192)
-    x = torch.randn(rows, d_in or 1, device=device)
-    W_enc = torch.randn(d_in or 1, columns, device=device)
+    x = torch.randn(rows, d_in, device=device)
+    W_enc = torch.randn(d_in, columns, device=device)
     x @ W_enc
     done, began_s = 0, time.perf_counter()
     while (spent_s := time.perf_counter() - began_s) < 0.5:
         x @ W_enc
         if device.type == "cuda":
             torch.cuda.synchronize()
-        done += rows * (d_in or 1) * columns
+        done += rows * d_in * columns
     return done / spent_s

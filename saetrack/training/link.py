@@ -11,6 +11,7 @@ from saetrack.lm.ce_loss import CELoss
 from saetrack.sae.metrics import Evaluation, evaluate
 from saetrack.sae.trainer import Training
 from saetrack.sae.warm_start import Start
+from saetrack.training.soundness import require_finite_link, warnings_of
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class LinkTraining:
         # the registry has dropped the interrupted attempt.
         self._history: list[tuple[int, dict[str, float]]] = []
 
+    def begin(self) -> None:
+        """Evaluate before the first batch, whose step is dense or sparse as held-out tokens are."""
+        step = self.training.step
+        step.density = self.evaluate(0.0).l0 / (step.sae.d_sae * step.sae.ranks.count)
+
     @part("metrics")
     def evaluate(self, train_s: float) -> Evaluation:
         """Measure on the held-out tokens, and record the metrics."""
@@ -71,7 +77,11 @@ class LinkTraining:
         return evaluation
 
     def finish(self, train_s: float) -> int:
-        """Evaluate, record how the link started, and register it; returns its version."""
+        """Evaluate, record how the link started, and register it; returns its version.
+
+        Raises:
+            UserError: a weight or a metric is not finite.
+        """
         evaluation = self.evaluate(train_s)
         before, after = self._history[0][1], self._history[-1][1]
         assert self.training.first_loss is not None
@@ -83,13 +93,21 @@ class LinkTraining:
         }
         step = self.training.step
         ranks = step.sae.ranks
+        sae = step.sae.unshard()
+        name = f"{self.chain.name}, {self.chain.label(self.link)}"
+        distance = {"residual_mean_distance": self._residual_mean_distance}
+        require_finite_link(name, sae, {**after, **start, **distance})
+        warnings = warnings_of(evaluation, self._held_out)
+        for line in warnings:
+            log.warning("%s: %s", name, line)
         trained = TrainedLink(
-            sae=step.sae.unshard(),
+            sae=sae,
             evaluation=evaluation,
             metrics={**after, **start},
             train_s=train_s,
             residual_mean_distance=self._residual_mean_distance,
             processes=ranks.count,
+            warnings=warnings,
         )
         with part("registry"):
             self._recorder.log(start, 0)
@@ -123,7 +141,7 @@ class LinkTraining:
 
     def _finished_line(self, evaluation: Evaluation, train_s: float, version: int) -> str:
         return (
-            f"L{self.chain.layer} {self.chain.label(self.link)}: "
+            f"{self.chain.hook.short} {self.chain.label(self.link)}: "
             f"explained variance {evaluation.explained_variance:.3f}, L0 {evaluation.l0:.1f}, "
             f"dead {100 * evaluation.dead:.1f} %, {self.link.tokens / train_s:,.0f} tokens/s, "
             f"version {version}"

@@ -14,6 +14,7 @@ from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.checkpoint import TrainingContext, train_checkpoint
 from saetrack.training.prepare import PreparedTrack, prepare, wait_until_grown
+from saetrack.training.state import discard_state
 from saetrack.utils.progress import duration
 from saetrack.utils.settings import Settings
 from saetrack.utils.timing import percentages, timed
@@ -62,7 +63,7 @@ class PendingCheckpoint:
     """A checkpoint whose links, or some of them, are to be trained.
 
     Attributes:
-        job: the links of all layers.
+        job: the links of all hooks.
         n_links: how many of them the store lacks.
         ahead: fetches the checkpoint, and the next one in the background.
         context: where to train.
@@ -103,6 +104,10 @@ def pending_checkpoints(
     missing = {link for chain in track.chains for link in _missing_identities(chain, context)}
     counted = [(job, sum(link.identity in missing for _, link in job.links)) for job in track.jobs]
     pending = [(job, n_links) for job, n_links in counted if n_links]
+    if context.ranks.rank == 0:
+        for job, n_links in counted:
+            if not n_links:  # a process that was killed right after the last registration left it
+                discard_state(context.state_path(job))
     tokens_left = sum(job.tokens for job, _ in pending)
     tokens_done = 0
     began_s = time.monotonic()

@@ -42,18 +42,18 @@ class MixingBuffer:
         self._tokens_to_serve = tokens
         self._chunks_taken = 0
         self._shuffler = torch.Generator().manual_seed(store.seed)
-        self._pool: Float[Tensor, "layers pool d_in"] | None = None
+        self._pool: Float[Tensor, "hooks pool d_in"] | None = None
         # What of the last chunk did not fit into the pool.
-        self._leftover: Float[Tensor, "layers tokens d_in"] | None = None
+        self._leftover: Float[Tensor, "hooks tokens d_in"] | None = None
         # Indices into the pool in the order in which they are served, and how many were served.
         self._order: Int[Tensor, " order"] = torch.empty(0, dtype=torch.int64)
         self._served = 0
 
-    def first_tokens(self, tokens: int) -> Float[Tensor, "layers tokens d_in"]:
+    def first_tokens(self, tokens: int) -> Float[Tensor, "hooks tokens d_in"]:
         """The first residuals in the order of the rows; only before the first batch."""
         return self._filled_pool()[:, :tokens]
 
-    def __iter__(self) -> Iterator[Float[Tensor, "layers batch d_in"]]:
+    def __iter__(self) -> Iterator[Float[Tensor, "hooks batch d_in"]]:
         pool = self._filled_pool()
         while self._tokens_to_serve:
             if self._served == len(self._order):
@@ -65,8 +65,16 @@ class MixingBuffer:
                 batch = pool[:, chosen.to(pool.device)]
             yield batch
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether what is served next is not in the pool yet, so that the pool will change."""
+        return self._served == len(self._order)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and counts from which `restore` goes on."""
+        """Tensors and counts from which `restore` goes on.
+
+        They are no copies: they stay as they are until the batch that follows `is_used_up`.
+        """
         tensors = {
             "pool": self._filled_pool(),
             "order": self._order,
@@ -82,20 +90,18 @@ class MixingBuffer:
         }
         return tensors, counts
 
-    def restore(
-        self, tensors: dict[str, Tensor], counts: dict[str, Any], layers: list[int]
-    ) -> None:
+    def restore(self, tensors: dict[str, Tensor], counts: dict[str, Any], hooks: list[int]) -> None:
         """Go on from a `state`.
 
         Args:
             tensors: of the state.
             counts: of the state.
-            layers: which of the state's layers are still trained, as indices into its first axis.
+            hooks: which of the state's hooks are still trained, as indices into its first axis.
         """
         device = self._store.lm.device
-        self._pool = tensors["pool"][layers].to(device)
+        self._pool = tensors["pool"][hooks].to(device)
         leftover = tensors.get("leftover")
-        self._leftover = None if leftover is None else leftover[layers].to(device)
+        self._leftover = None if leftover is None else leftover[hooks].to(device)
         self._order = tensors["order"]
         self._shuffler.set_state(tensors["shuffler"])
         self._tokens_to_take = counts["tokens_to_take"]
@@ -104,17 +110,17 @@ class MixingBuffer:
         self._served = counts["served"]
 
     @part("buffer")
-    def _filled_pool(self) -> Float[Tensor, "layers pool d_in"]:
+    def _filled_pool(self) -> Float[Tensor, "hooks pool d_in"]:
         if self._pool is None:
             self._leftover = self._next_chunk()
-            n_layers, _, d_in = self._leftover.shape
-            self._pool = self._leftover.new_empty(n_layers, self._pool_tokens, d_in)
+            n_hooks, _, d_in = self._leftover.shape
+            self._pool = self._leftover.new_empty(n_hooks, self._pool_tokens, d_in)
             self._fill(self._pool, torch.arange(self._pool_tokens))
             self._shuffle(torch.arange(self._pool_tokens))
         return self._pool
 
     @part("buffer")
-    def _refill(self, pool: Float[Tensor, "layers pool d_in"]) -> None:
+    def _refill(self, pool: Float[Tensor, "hooks pool d_in"]) -> None:
         """Replace what was served by new residuals, as far as the budget goes."""
         n_new = min(len(self._order), self._tokens_to_take)
         replaced, used_up = self._order[:n_new], self._order[n_new:]
@@ -130,7 +136,7 @@ class MixingBuffer:
         self._served = 0
 
     def _fill(
-        self, pool: Float[Tensor, "layers pool d_in"], indices: Int[Tensor, " indices"]
+        self, pool: Float[Tensor, "hooks pool d_in"], indices: Int[Tensor, " indices"]
     ) -> None:
         """Put new residuals at these indices of the pool."""
         self._tokens_to_take -= len(indices)
@@ -143,6 +149,6 @@ class MixingBuffer:
             indices = indices[new.shape[1] :]
             self._leftover = self._leftover[:, new.shape[1] :]
 
-    def _next_chunk(self) -> Float[Tensor, "layers tokens d_in"]:
+    def _next_chunk(self) -> Float[Tensor, "hooks tokens d_in"]:
         self._chunks_taken += 1
         return self._store.training_chunk(self._chunks_taken - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,6 +20,18 @@ class UserError(Exception):
     """
 
 
+def shown(value: Any, characters: int = 80) -> str:
+    """A value as a message shows it: shortened if it is longer than so many characters."""
+    text = repr(value)
+    return text if len(text) <= characters else text[: characters - 3] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; its type where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def one_line(error: ValidationError) -> str:
     """The first problem of a pydantic validation as `field=value: what is allowed`."""
     problem = error.errors(include_url=False)[0]
@@ -31,6 +43,4 @@ def one_line(error: ValidationError) -> str:
         return f"{field}: missing{tail}"
     if problem["type"] == "extra_forbidden":
         message = "unknown name"
-    value = repr(problem["input"])
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{field}={shown}: {message[:1].lower()}{message[1:]}{tail}"
+    return f"{field}={shown(problem['input'])}: {message[:1].lower()}{message[1:]}{tail}"

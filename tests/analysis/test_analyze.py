@@ -83,13 +83,29 @@ def test_what_is_not_registered_is_said_in_one_line(
         registered_chains(untrained, module_settings)
 
 
-def test_a_chain_that_stands_still_is_a_control_only(
-    registered: RegisteredChain, module_settings: Settings
+def test_a_chain_that_stands_still_is_analysed_by_its_links(
+    registered: RegisteredChain,
+    module_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    frozen = load_analyze_config({"track": STILL})
-    with pytest.raises(UserError, match="at 1 different checkpoints; an analysis takes") as caught:
-        registered_chains(frozen, module_settings)
-    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
+    frozen = load_analyze_config({**QUESTIONS, "track": STILL, "controls": {}})
+    (line,) = analyze_chains(frozen, module_settings)
+    assert "analyze · nano.L1.frozen-step16" in line
+    client = MlflowClient(tracking_uri=module_settings.tracking_uri)
+    experiment = client.get_experiment_by_name("nano").experiment_id
+    (logged,) = client.search_runs(
+        [experiment], "tags.kind = 'analysis' and tags.chain LIKE 'nano.L1.frozen%'"
+    )
+    folder = Path(client.download_artifacts(logged.info.run_id, "", str(tmp_path)))
+    tables = {path.stem: pd.read_parquet(path) for path in (folder / "tables").iterdir()}
+    assert sorted(tables["label_counts"]["lm_step"].unique()) == [0, 1, 2, 3]
+    # The LM is the same at each link, and what an SAE regains is its own.
+    assert (tables["continuity"]["median_displacement"] == 0).all()
+    assert tables["continuity"]["link_tokens"].tolist() == [4_096] * 3
+    assert "Its LM stands still at step 16: steps are links." in (folder / "page.html").read_text()
 
 
 def test_a_chain_whose_features_all_died_is_one_line(
@@ -121,7 +137,7 @@ def test_one_pass_reads_what_the_residual_stream_gives(
     top = TopContexts(64, 5, exclude_bos=None, window=None)
     found = feature_pass.at(points, [top])
     lm = feature_pass.lm
-    expected = lm.resid_pre(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
+    expected = lm.activations(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]
     expected = expected[torch.arange(3), torch.tensor([5, 0, 31])]
     torch.testing.assert_close(found.x, expected, rtol=1e-4, atol=1e-4)
     assert found.feature_acts is not None
@@ -172,19 +188,21 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     line = finish_analysis(again)
     assert registered.chain.name in line
     own = [version for name, version in pulled if name == registered.chain.name]
-    assert sorted(own) == [1, 2, 3, 4, 4]  # the final one again after the interruption
+    # The final one to choose datapoints, and when it is read; again after the interruption.
+    assert sorted(own) == [1, 2, 3, 4, 4]
     still = [version for name, version in pulled if name != registered.chain.name]
-    assert sorted(still) == [1, 2, 3, 4]
-    the_run_holds_what_was_found(module_settings, tmp_path)
+    assert still == [4]  # to be matched; of the others only the decoder rows are read
+    the_run_holds_what_was_found(registered.chain.name, module_settings, tmp_path)
     (repeated,) = analyze_chains(analyze_config, module_settings)
     assert "was analysed before" in repeated
     assert passes == [0, 1, 3, 5]
 
 
-def the_run_holds_what_was_found(settings: Settings, place: Path) -> None:
+def the_run_holds_what_was_found(chain: str, settings: Settings, place: Path) -> None:
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     (logged,) = client.search_runs(
-        [client.get_experiment_by_name("nano").experiment_id], "tags.kind = 'analysis'"
+        [client.get_experiment_by_name("nano").experiment_id],
+        f"tags.kind = 'analysis' and tags.chain = '{chain}'",
     )
     assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
     assert "stands still" in logged.data.tags["controls"]
@@ -216,7 +234,9 @@ def test_labels_by_hand_are_held_against_the_automatic_ones(
     chain = registered.chain.name
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano").experiment_id
-    (logged,) = client.search_runs([experiment], "tags.kind = 'analysis'")
+    (logged,) = client.search_runs(
+        [experiment], f"tags.kind = 'analysis' and tags.chain = '{chain}'"
+    )
     run_id = logged.info.run_id
     folder = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     sheet = tmp_path / "labelled.csv"

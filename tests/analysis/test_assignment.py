@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -12,13 +13,15 @@ from torch.nn.functional import normalize
 from saetrack.analysis.matching import scores
 from saetrack.analysis.matching.activation_matching import (
     SharedTokens,
+    correlation_numbers,
     match_activations,
-    match_summary,
+    multiply_on_device,
+    on_device,
 )
 from saetrack.analysis.matching.assignment import assign
 from saetrack.analysis.matching.decoder_matching import match_features
-from saetrack.analysis.matching.match_quality import match_quality
 from saetrack.analysis.matching.scores import ProductScores
+from saetrack.registry.received import Decoder
 from saetrack.sae.kernels.sparse import active_pairs
 from saetrack.sae.model import SAE, new_sae
 
@@ -85,25 +88,22 @@ def test_nothing_to_assign() -> None:
 def test_quality_is_that_of_a_direct_look() -> None:
     left, right = directions(30, 6, 0), directions(40, 6, 1)
     products = ProductScores(left, right)
-    found = assign(products)
     dense = (left @ right.T).numpy()
-    for _, pair in match_quality(products, found).iterrows():
-        row, column = int(pair["row"]), int(pair["column"])
-        others = np.delete(dense[row], column).max(), np.delete(dense[:, column], row).max()
-        assert pair["row_runner_up"] == pytest.approx(others[0])
-        assert pair["column_runner_up"] == pytest.approx(others[1])
-        assert pair["margin"] == pytest.approx(dense[row, column] - max(others))
-        assert pair["mutual_best"] == (dense[row, column] >= max(others))
+    for found in (assign(products), assign(products, candidates=70, dense_pairs=0)):
+        for row, column, runner_up in zip(found.rows, found.columns, found.runner_up, strict=True):
+            others = [*np.delete(dense[row], column), *np.delete(dense[:, column], row)]
+            assert runner_up == pytest.approx(max(others))
+    assert assign(ProductScores(left[:1], right[:1])).runner_up.tolist() == [-np.inf]
 
 
 def test_features_are_matched_in_blocks_as_at_once() -> None:
     left, right = (new_sae(16, 90, torch.zeros(16), seed) for seed in (0, 1))
     density = torch.ones(90)
     density[::9] = 0
-    dense = match_features(left, right, density, torch.ones(90))
-    blockwise = match_features(left, right, density, torch.ones(90), dense_pairs=0, candidates=90)
-    assert torch.equal(dense.left, blockwise.left) and torch.equal(dense.right, blockwise.right)
-    torch.testing.assert_close(dense.cosine, blockwise.cosine)
+    sides = Decoder(left.W_dec, density), Decoder(right.W_dec, torch.ones(90))
+    dense = match_features(*sides)
+    blockwise = match_features(*sides, dense_pairs=0, candidates=90)
+    pd.testing.assert_frame_equal(dense.pairs, blockwise.pairs)
     assert dense.scalars() == pytest.approx(blockwise.scalars())
     assert (dense.scalars()["left_unmatched"], dense.scalars()["right_unmatched"]) == (0, 10)
 
@@ -121,32 +121,31 @@ def planted_pair(d_sae: int = 40, d_in: int = 24) -> tuple[SAE, SAE, Tensor]:
     return left, right, places
 
 
-@pytest.mark.parametrize("sparse", [True, False])
-def test_activations_match_what_fires_alike(sparse: bool) -> None:
+def test_activations_match_what_fires_alike() -> None:
     left, right, places = planted_pair()
     tokens = torch.randn(500, 24, generator=torch.Generator().manual_seed(3))
     shared = SharedTokens()
     for batch in tokens.split(200):
-        if sparse:
-            shared.add(active_pairs(left, batch), active_pairs(right, batch))
-        else:
-            shared.add(left.encode(batch), right.encode(batch))
+        shared.add(active_pairs(left, batch), active_pairs(right, batch))
     correlations = shared.correlations()
     assert correlations.shape == (39, 40)
     acts = [sae.encode(tokens).detach().double().numpy().T for sae in (left, right)]
     direct = np.corrcoef(np.delete(acts[0], 7, axis=0), acts[1])[:39, 39:]
     blockwise = np.concatenate([values.numpy() for _, values in scores.blocks(correlations)])
     assert blockwise == pytest.approx(direct, abs=1e-6)  # float32 activations
-    found, table = match_activations(correlations, decoders=(left.W_dec, right.W_dec))
+    # What a GPU is given: dense blocks of the left side.
+    there = on_device(correlations.right.acts, torch.device("cpu"))
+    dense = multiply_on_device(there, correlations.left.acts[3:9])
+    torch.testing.assert_close(dense, correlations._products(correlations.left.acts[3:9]))
+    found = match_activations(correlations, decoders=(left.W_dec, right.W_dec))
+    table = found.pairs
     assert 7 not in set(table["left"])
     assert list(table["right"]) == [int(places[left]) for left in table["left"]]
-    assert table["correlation"].to_numpy() == pytest.approx(1, abs=1e-6)
+    assert table["score"].to_numpy() == pytest.approx(1, abs=1e-6)
     rows = left.W_dec[list(table["left"])], right.W_dec[list(table["right"])]
     cosines = (rows[0] * rows[1]).sum(dim=1)
     assert table["decoder_cosine"].to_numpy() == pytest.approx(cosines.detach().numpy(), abs=1e-6)
-    firing = (acts[0] > 0).mean(axis=1)[table["left"]]
-    assert table["left_density"].to_numpy() == pytest.approx(firing)
-    summary = match_summary(correlations, found, table)
+    summary = correlation_numbers(correlations, found)
     assert (summary["pairs"], summary["left_dead"], summary["right_dead"]) == (39, 1, 0)
     assert summary["share_mutual_best"] == 1 and summary["tokens"] == 500
     assert (summary["left_unmatched"], summary["right_unmatched"]) == (0, 1)
@@ -154,5 +153,8 @@ def test_activations_match_what_fires_alike(sparse: bool) -> None:
 
 
 def test_unlike_tokens_are_refused() -> None:
+    left, right, _ = planted_pair()
+    x = torch.rand(4, 24)
+    batches = active_pairs(left, x[:3]), active_pairs(right, x)
     with pytest.raises(ValueError, match="3 and 4 tokens"):
-        SharedTokens().add(torch.rand(3, 5), torch.rand(4, 5))
+        SharedTokens().add(*batches)

@@ -82,7 +82,7 @@ def test_the_tables_are_what_the_registry_holds(
 ) -> None:
     registry, chains, conventional = compared
     tables = comparison_tables(registry, compared_saes(registry, chains, conventional))
-    pairs = tables.pairs.set_index(["checkpoint_index", "seed"])
+    pairs = tables["pairs"].set_index(["checkpoint_index", "seed"])
     table = registry.table(chains[1]).set_index("checkpoint_index")
     assert pairs.loc[(5, 1), "link_loss"] == table.loc[5, "loss"]
     assert pairs.loc[(5, 1), "link_tokens"] == 1_024
@@ -93,14 +93,14 @@ def test_the_tables_are_what_the_registry_holds(
         (5, 0): False,
         (5, 1): False,
     }
-    kinds = tables.matching.groupby("comparison")["seeds"].apply(list).to_dict()
+    kinds = tables["matching"].groupby("comparison")["seeds"].apply(list).to_dict()
     assert kinds == {
         "link_conventional": ["0", "1"],
         "conventional_seeds": ["0, 1", "0, 1"],
         "random_directions": ["0", "1", "0", "1"],
     }
-    assert "ce_loss_recovered" in tables.curves
-    assert (tables.curves.groupby(["kind", "lm_step", "seed"]).size() >= 4).all()
+    assert "ce_loss_recovered" in tables["curves"]
+    assert (tables["curves"].groupby(["kind", "lm_step", "seed"]).size() >= 4).all()
 
 
 def test_the_page_has_figures_tables_and_the_versions_that_were_read(

@@ -29,6 +29,8 @@ from saetrack.analysis.matching.decoder_matching import (
     match_random,
     matching_table,
 )
+from saetrack.analysis.matching.matching import Matching
+from saetrack.registry.received import Decoder
 from saetrack.sae.model import SAE, new_sae
 
 D_IN, D_SAE = 32, 60
@@ -49,14 +51,18 @@ def shuffled(sae: SAE, noise: float, seed: int = 0) -> tuple[SAE, Tensor]:
     return copy, places
 
 
+def matched(left: SAE, right: SAE, left_density: Tensor, right_density: Tensor) -> Matching:
+    return match_features(Decoder(left.W_dec, left_density), Decoder(right.W_dec, right_density))
+
+
 def test_a_permuted_noisy_dictionary_is_matched_back_exactly() -> None:
     sae = some_sae()
     copy, places = shuffled(sae, noise=0.05)
-    matching = match_features(sae, copy, ALIVE, ALIVE)
-    assert torch.equal(matching.left, torch.arange(D_SAE))
-    assert torch.equal(matching.right, places)
+    matching = matched(sae, copy, ALIVE, ALIVE)
+    assert matching.pairs["left"].tolist() == list(range(D_SAE))
+    assert matching.pairs["right"].tolist() == places.tolist()
     planted = torch.cosine_similarity(sae.W_dec, copy.W_dec[places], dim=1).detach()
-    torch.testing.assert_close(matching.cosine.float(), planted)
+    assert matching.pairs["score"].to_numpy() == pytest.approx(planted.numpy(), abs=1e-6)
     # Noise of 0.05 in each of 32 dimensions: a cosine of 1 / sqrt(1 + 32 * 0.05**2).
     assert matching.scalars()["median_cosine"] == pytest.approx(0.962, abs=0.005)
     assert matching.scalars()["share_above_0.9"] == 1
@@ -68,13 +74,13 @@ def test_dead_features_are_left_out_and_counted() -> None:
     left_density, right_density = ALIVE.clone(), ALIVE.clone()
     left_density[:5] = 0
     right_density[places[:9]] = 0  # the partners of the five, and of four more
-    matching = match_features(sae, copy, left_density, right_density)
-    assert (matching.left_live, matching.left_dead) == (D_SAE - 5, 5)
-    assert (matching.right_live, matching.right_dead) == (D_SAE - 9, 9)
-    assert len(matching.cosine) == D_SAE - 9
-    assert set(matching.left.tolist()) == set(range(9, D_SAE))
-    assert torch.equal(matching.right, places[matching.left])
-    nothing = match_features(sae, copy, torch.zeros(D_SAE), ALIVE).scalars()
+    matching = matched(sae, copy, left_density, right_density)
+    found = matching.scalars()
+    assert (found["left_live"], found["left_dead"]) == (D_SAE - 5, 5)
+    assert (found["right_live"], found["right_dead"]) == (D_SAE - 9, 9)
+    assert matching.pairs["left"].tolist() == list(range(9, D_SAE))
+    assert matching.pairs["right"].tolist() == places[9:].tolist()
+    nothing = matched(sae, copy, torch.zeros(D_SAE), ALIVE).scalars()
     assert nothing["pairs"] == 0
     assert np.isnan(nothing["median_cosine"]) and np.isnan(nothing["share_above_0.7"])
 
@@ -82,10 +88,10 @@ def test_dead_features_are_left_out_and_counted() -> None:
 def test_the_assignment_is_the_best_of_all() -> None:
     for seed in range(5):
         left, right = some_sae(seed, d_sae=6), some_sae(seed + 50, d_sae=6)
-        matching = match_features(left, right, torch.ones(6), torch.ones(6))
+        matching = matched(left, right, torch.ones(6), torch.ones(6))
         cosines = (left.W_dec @ right.W_dec.T).detach().numpy()
         best = max(permutations(range(6)), key=lambda order: cosines[range(6), order].sum())
-        assert tuple(matching.right.tolist()) == best
+        assert tuple(matching.pairs["right"]) == best
 
 
 def test_shares_are_of_the_matched_pairs() -> None:
@@ -95,9 +101,9 @@ def test_shares_are_of_the_matched_pairs() -> None:
         right.W_dec.copy_(torch.eye(4))
         right.W_dec[1, 3] = 3 / 4  # cosine 0.8
         right.W_dec[2, 3] = 4 / 3  # cosine 0.6
-    found = match_features(left, right, torch.ones(3), torch.ones(4))
-    assert found.right.tolist() == [0, 1, 2]
-    torch.testing.assert_close(found.cosine, torch.tensor([1, 0.8, 0.6]).double())
+    found = matched(left, right, torch.ones(3), torch.ones(4))
+    assert found.pairs["right"].tolist() == [0, 1, 2]
+    assert found.pairs["score"].tolist() == pytest.approx([1, 0.8, 0.6])
     assert found.scalars()["share_above_0.7"] == pytest.approx(2 / 3)
     assert found.scalars()["share_above_0.9"] == pytest.approx(1 / 3)
 
@@ -105,20 +111,20 @@ def test_shares_are_of_the_matched_pairs() -> None:
 def test_random_directions_match_at_the_level_of_chance() -> None:
     sae = some_sae(d_sae=500)
     density = torch.ones(500)
-    matching = match_random(sae, density, seed=0)
+    matching = match_random(Decoder(sae.W_dec, density), seed=0)
     # Cosines of random directions are a Beta stretched to [-1, 1].
     half = (D_IN - 1) / 2
     level = 2 * beta.isf(1 / 500, half, half) - 1
     assert matching.scalars()["median_cosine"] == pytest.approx(level, abs=0.02)
-    assert torch.equal(matching.cosine, match_random(sae, density, seed=0).cosine)
-    assert not torch.equal(matching.cosine, match_random(sae, density, seed=1).cosine)
+    again, other = (match_random(Decoder(sae.W_dec, density), seed=seed) for seed in (0, 1))
+    assert again.pairs.equals(matching.pairs) and not other.pairs.equals(matching.pairs)
 
 
 def test_unlike_saes_are_refused() -> None:
     with pytest.raises(ValueError, match="not the same residual stream"):
-        match_features(some_sae(), SAE(8, D_SAE), ALIVE, ALIVE)
+        matched(some_sae(), SAE(8, D_SAE), ALIVE, ALIVE)
     with pytest.raises(ValueError, match="3 densities for d_sae=60 features"):
-        match_features(some_sae(), some_sae(), torch.ones(3), ALIVE)
+        matched(some_sae(), some_sae(), torch.ones(3), ALIVE)
 
 
 def curve(tokens: list[float], quality: list[float], **which: object) -> pd.DataFrame:
@@ -269,9 +275,9 @@ def test_figure_and_report_of_the_matching(tmp_path: Path) -> None:
     sae = some_sae()
     copies = [shuffled(sae, noise, seed)[0] for seed, noise in enumerate((0.05, 0.1))]
     matchings = {
-        Pairing(300, "link_conventional", "0"): match_features(sae, copies[0], ALIVE, ALIVE),
-        Pairing(300, "conventional_seeds", "0, 1"): match_features(*copies, ALIVE, ALIVE),
-        Pairing(300, "random_directions", "0"): match_random(sae, ALIVE, 0),
+        Pairing(300, "link_conventional", "0"): matched(sae, copies[0], ALIVE, ALIVE),
+        Pairing(300, "conventional_seeds", "0, 1"): matched(*copies, ALIVE, ALIVE),
+        Pairing(300, "random_directions", "0"): match_random(Decoder(sae.W_dec, ALIVE), 0),
     }
     cosines, table = cosine_table(matchings), matching_table(matchings)
     assert len(cosines) == 3 * D_SAE and list(table["pairs"]) == [D_SAE] * 3
@@ -284,6 +290,12 @@ def test_the_report_states_the_ratio_beside_the_papers() -> None:
     text = comparison_report(summarise(compare(planted(SPEEDS))), "nano")
     assert "link / conventional: 0.171 (0.094–0.300, 3 seeds); the paper's: 0.05" in text
     assert "Of 6 links, 1 reach the conventional quality within the paper's ratio, 1 never" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+    small = summarise(compare(planted(SPEEDS)))
+    measured = small.columns[small.columns.str.contains("loss_m|mse_m")]
+    small[measured] *= 1.0013e-9
+    text = comparison_report(small, "nano")
+    assert "e-10 " in text and "…" not in text, "no exponent is cut off"
     assert all(len(line) <= 100 for line in text.splitlines())
     alone = planted({key: speed for key, speed in SPEEDS.items() if key[0] == 0})
     assert "nothing to compare" in comparison_report(summarise(compare(alone)), "nano")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from saetrack.analysis.contexts import top_contexts
 from saetrack.analysis.contexts.datapoints import (
     random_contexts,
     random_directions,
@@ -15,9 +16,8 @@ from saetrack.analysis.contexts.datapoints import (
     token_ids_at,
     unite,
 )
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
-from saetrack.analysis.contexts.text_keys import text_keys
-from saetrack.analysis.contexts.top_contexts import TopContexts
+from saetrack.analysis.contexts.liveness import feature_status
+from saetrack.analysis.contexts.top_contexts import TopContexts, text_keys
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.analysis.formation.regions import RegionSample, region_table
 from saetrack.analysis.meaning.determinism import TokenStatistics
@@ -38,11 +38,13 @@ ACTS = planted_acts(TOKENS, D_SAE)
 
 @pytest.mark.parametrize("exclude_bos", [None, BOS])
 @pytest.mark.parametrize("window", [None, (2, 1), (0, 0)])
-@pytest.mark.parametrize("one_per_row", [True, False])
-def test_top_contexts_are_those_of_a_full_sort(one_per_row, window, exclude_bos) -> None:
-    choices = {"one_per_row": one_per_row, "window": window, "exclude_bos": exclude_bos}
+def test_top_contexts_are_those_of_a_full_sort(
+    window, exclude_bos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices = {"window": window, "exclude_bos": exclude_bos}
     for batch_rows, buffer_pairs in ((3, 1), (5, 40), (ROWS, 10**6)):
-        top = TopContexts(D_SAE, K, **choices, buffer_pairs=buffer_pairs)
+        monkeypatch.setattr(top_contexts, "BUFFER_PAIRS", buffer_pairs)
+        top = TopContexts(D_SAE, K, **choices)
         feed(top, TOKENS, ACTS, batch_rows)
         contexts = top.result()
         for feature in range(D_SAE):
@@ -77,13 +79,9 @@ def test_dead_and_ultra_low_features_are_found_and_counted() -> None:
     top = TopContexts(D_SAE, K)
     feed(top, TOKENS, ACTS, 4)
     contexts = top.result()
-    status = feature_status(contexts, Liveness(min_density=0.02))
+    status = feature_status(contexts, 0.02)
     assert status["status"].tolist() == ["dead", "ultra_low", *["live"] * 5]
-    weak = feature_status(contexts, Liveness(min_density=0, min_max_act=4))
-    assert weak["status"].tolist()[:2] == ["dead", "ultra_low"]
-    relative = feature_status(contexts, Liveness(0, 0, min_relative_max_act=0.9))
-    assert relative["status"].tolist()[1] == "ultra_low"
-    assert (feature_status(contexts, Liveness(0))["status"] == "live").sum() == D_SAE - 1
+    assert (feature_status(contexts, 0)["status"] == "live").sum() == D_SAE - 1
 
 
 def test_the_union_knows_where_every_datapoint_went() -> None:

@@ -24,7 +24,6 @@ from saetrack.analysis.drift.measure import (
     quantile_table,
 )
 from saetrack.analysis.drift.trajectories import (
-    RANDOM_WALK_EXPLAINED,
     choose_features,
     collect_rows,
     trajectory_table,
@@ -32,7 +31,7 @@ from saetrack.analysis.drift.trajectories import (
 from saetrack.analysis.drift.verdicts import verdicts
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
-from saetrack.figures.steps import Setting, step_axis
+from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_chain import LM_STEPS, phased_angles, rotating
 from tests.support.planted_figures import drawn_svg
 
@@ -94,8 +93,9 @@ def test_dead_rows_are_excluded_and_counted() -> None:
     )
     assert drift.always_alive.tolist() == [False, False] + [True] * 8
     links = rotating(angles, dead)
-    assert measure_drift(links, links[-1], dead_density=0.01).excluded.all()
-    nothing = quantile_table(measure_drift(links, links[-1], dead_density=0.01))
+    silent = [link._replace(feature_density=0 * link.feature_density) for link in links]
+    assert measure_drift(silent, silent[-1]).excluded.all()
+    nothing = quantile_table(measure_drift(silent, silent[-1]))
     assert (nothing["features"] == 0).all() and nothing["q50"].isna().all()
 
 
@@ -228,16 +228,19 @@ def test_a_plane_shows_the_planted_turn_whole() -> None:
     rows = collect_rows(rotating(angles), features)
     assert np.linalg.norm(rows, axis=-1) == pytest.approx(1)
     steps, indices = LM_STEPS, range(len(LM_STEPS))
-    table = trajectory_table(rows, features, steps, list(indices), [7, -1], fit="each")
+    one, never = (
+        trajectory_table(rows[i : i + 1], features[i : i + 1], steps, list(indices), [formed])
+        for i, formed in enumerate([7, -1])
+    )
+    table = pd.concat([one, never])
     assert table["feature_explained"].to_numpy() == pytest.approx(1)
     assert (table["explained_pc1"] + table["explained_pc2"]).to_numpy() == pytest.approx(1)
-    one = table[table["feature"] == 1]
     # In its plane, distances are those of points on the unit circle.
     points, turned = one[["pc1", "pc2"]].to_numpy(), angles[:, 1]
     apart = np.linalg.norm(points[0] - points, axis=1)
     assert apart == pytest.approx(2 * np.abs(np.sin((turned - turned[0]) / 2)), abs=1e-6)
     assert one["formed"].tolist() == [False] * 7 + [True] * 7
-    assert not table.loc[table["feature"] == 4, "formed"].any()
+    assert never["feature"].unique().tolist() == [4] and not never["formed"].any()
 
 
 def test_a_joint_plane_is_the_first_two_singular_directions() -> None:
@@ -253,13 +256,6 @@ def test_a_joint_plane_is_the_first_two_singular_directions() -> None:
     assert points == pytest.approx(np.abs(centred @ axes[:2].T))
     with pytest.raises(ValueError, match="2 links"):
         trajectory_table(rows[:, :2], [0, 1, 2], LM_STEPS[:2], [0, 1], [0, 0, 0])
-
-
-def test_a_random_walk_explains_what_the_caption_says() -> None:
-    walk = np.random.default_rng(0).normal(size=(200, 4000)).cumsum(axis=0)[None]
-    table = trajectory_table(walk, [0], range(200), range(200), [0], fit="each")
-    shares = table[["explained_pc1", "explained_pc2"]].iloc[0].tolist()
-    assert shares == pytest.approx(RANDOM_WALK_EXPLAINED, abs=0.02)
 
 
 SETTING = Setting(
@@ -283,13 +279,8 @@ def test_figures_of_drift(tmp_path: Path) -> None:
 
 def test_figures_of_trajectories(tmp_path: Path) -> None:
     rows = collect_rows(rotating(phased_angles(2)), [0, 1])
-    for fit in ("each", "joint"):
-        table = trajectory_table(rows, range(2), LM_STEPS, range(14), [-1, 5], fit=fit)
-        svg = drawn_svg(
-            lambda path, table=table: trajectory_figure(table, "planted", "seed 0", path),
-            tmp_path / fit,
-        )
-        assert ("never formed" in svg) == (fit == "each")
+    table = trajectory_table(rows, range(2), LM_STEPS, range(14), [-1, 5])
+    drawn_svg(lambda path: trajectory_figure(table, "planted", "seed 0", path), tmp_path / "figure")
 
 
 def test_step_0_has_its_place_on_a_log_axis() -> None:

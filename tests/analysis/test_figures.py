@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from saetrack.analysis.drift.histograms import histogram_table
+from saetrack.analysis.drift.measure import histogram_table
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
 from saetrack.analysis.figures.matching import matched_features_figure
@@ -22,7 +22,7 @@ from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import find_phases, phase_spans
-from saetrack.figures.steps import Setting, step_axis
+from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,
@@ -56,7 +56,10 @@ def caption(figure: Figure) -> str:
 def test_figure_of_the_progress(tmp_path: Path) -> None:
     curves, baseline = planted_curves()
     alone = curves[(curves["measure"] == "activation_cosine") & (curves["chosen"] == "final")]
-    drawn_svg(lambda path: progress_figure(alone, baseline, SETTING, path), tmp_path / "figure")
+    measures = ["activation_cosine", "feature_jaccard"]  # the second was not measured
+    drawn_svg(
+        lambda path: progress_figure(alone, baseline, SETTING, path, measures), tmp_path / "figure"
+    )
 
 
 def test_progress_has_a_panel_for_each_measure_and_the_medians_as_lines(

@@ -10,8 +10,7 @@ from scipy import sparse
 
 from saetrack.analysis.formation.phases import find_phases, formed_from, progress_formation
 from saetrack.analysis.formation.progress_measure import (
-    ACTIVATION_MEASURES,
-    FEATURE_MEASURES,
+    MEASURES,
     FollowedSets,
     PointActivations,
     baseline_spread,
@@ -130,7 +129,7 @@ def test_the_progress_measure_is_the_difference_of_eq_7(tables) -> None:
         measure_progress(PointActivations(0, 0, xs[0], None), {}, draws[:4])
 
 
-@pytest.mark.parametrize("measure", [*ACTIVATION_MEASURES, *FEATURE_MEASURES])
+@pytest.mark.parametrize("measure", MEASURES)
 def test_features_are_formed_where_they_appear(tables, measure: str) -> None:
     progress, _ = tables
     final = progress[progress["chosen"] == "final"]

@@ -89,7 +89,7 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(
     # Independently: the correlation of a pair, and its cosine, from all activations.
     saes = [one.pull(one.links[-1]).sae for one in (left, right)]
     rows = torch.from_numpy(left.chain.corpus.rows("analysis").astype(np.int64))
-    x = left.lm(left.links[-1]).resid_pre(rows)[0][rows != left.chain.corpus.bos_token_id]
+    x = left.lm(left.links[-1]).activations(rows)[0][rows != left.chain.corpus.bos_token_id]
     acts = [sae.encode(x).detach() for sae in saes]
     best = pairs[pairs["by"] == "activations"].iloc[0]
     columns = [acts[0][:, best["left"]], acts[1][:, best["right"]]]

@@ -18,7 +18,6 @@ from saetrack.analysis.meaning.coherence import coherence, matched_null, window_
 from saetrack.analysis.meaning.labelling import agreement, read_sheet, write_sheet
 from saetrack.analysis.meaning.labels import (
     LABELS,
-    LabelThresholds,
     Meanings,
     classify,
     concept_share,
@@ -31,7 +30,7 @@ from saetrack.analysis.meaning.patterns import (
     text_overlap,
     trace_patterns,
 )
-from saetrack.analysis.meaning.polysemy import PolysemyThresholds, polysemy_loss
+from saetrack.analysis.meaning.polysemy import polysemy_loss
 
 TOKENS = [
     *("<s>", " utilize", "utilized", "Utilizing", " utiliz", "utiliz"),
@@ -64,7 +63,7 @@ def labelled(lists: list[list[int]], z: list[float], status: list[str] | None = 
     ids = np.array([chosen + [-1] * (K - len(chosen)) for chosen in lists])
     table = pd.DataFrame({"coherence": 0.0, "coherence_random": 0.0, "coherence_z": z})
     states = pd.Series(status or ["live"] * len(ids))
-    return ids, classify(ids, FORMS, states, table, LabelThresholds(contexts=8))
+    return ids, classify(ids, FORMS, states, table, 8)
 
 
 def test_each_label_is_found() -> None:
@@ -246,7 +245,7 @@ def test_polysemy_is_lost_where_recall_falls_and_contexts_close_in() -> None:
     patterns = pd.DataFrame({"feature": range(5), "pattern": ["maintaining"] * 4 + ["shifting"]})
     recalls = np.array([0.9, 0.9, 0.9, 0.3, 0.9]), np.array([0.3, 0.8, 0.3, 0.1, 0.1])
     closeness = np.full(5, 0.1), np.array([0.4, 0.4, 0.1, 0.4, 0.4])
-    table = polysemy_loss(patterns, recalls, closeness, PolysemyThresholds())
+    table = polysemy_loss(patterns, recalls, closeness)
     assert table["feature"].tolist() == [0, 1, 2, 3]
     assert table["lost_senses"].tolist() == [True, False, False, False]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from saetrack.analysis.contexts.datapoints import random_contexts, token_ids_at, unite
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.token_purity import mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import TopContexts
 from saetrack.analysis.formation.phases import progress_formation
@@ -17,7 +17,7 @@ from saetrack.analysis.formation.progress_measure import (
     PointActivations,
     measure_progress,
 )
-from saetrack.analysis.meaning.labels import LabelThresholds, Meanings, classify
+from saetrack.analysis.meaning.labels import Meanings, classify
 from saetrack.analysis.meaning.patterns import trace_patterns
 from tests.support.planted_semantics import CONTEXT, feed
 
@@ -59,9 +59,9 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
         feed(top, tokens, acts, 64)
         contexts = top.result()
         ids = token_ids_at(tokens, contexts.rows, contexts.positions)
-        status = feature_status(contexts, Liveness())["status"]
+        status = feature_status(contexts)["status"]
         incoherent = pd.DataFrame({"coherence_z": np.zeros(5)})
-        labels = classify(ids, forms, status, incoherent, LabelThresholds(contexts=K))
+        labels = classify(ids, forms, status, incoherent, K)
         meanings.append(Meanings(step, index, labels, mapped(ids, forms.text_ids)))
         kept.append(contexts)
         residuals.append(torch.from_numpy(x.reshape(-1, D_IN)).float())

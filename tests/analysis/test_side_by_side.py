@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from saetrack.analysis.comparison.side_by_side import summary_table
 from saetrack.analysis.figures.side_by_side import side_by_side_figure
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 from tests.support.planted_figures import STEPS, kept_figures, planted_tables
 
 SETTING = Setting("two layers", "versions 1 to 14")

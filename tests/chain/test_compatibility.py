@@ -17,9 +17,14 @@ from tests.support.nano import NANO_TRACK
     [
         ({"model": "pythia-41m"}, r"model='pythia-41m': not in the catalogue; did you mean"),
         ({"layers": [1, 2]}, r"layers=\[1, 2\]: nano has layers 0 to 1"),
+        ({"hooks": ["mlp_out.2"]}, r"hooks=\[mlp_out.2\]: nano has layers 0 to 1"),
+        (
+            {"hooks": ["attn_out.1", "resid_mid.1"]},
+            r"hooks=\[resid_mid.1\]: nano has no residual stream between .* it has resid_pre, attn",
+        ),
         (
             {"schedule": [{"first": 0, "last": 6, "tokens": 5}]},
-            r"schedule: checkpoint 6 is beyond nano's last, 5",
+            r"schedule: nano has no checkpoint 6; it has indices 0 to 5, which are LM steps 0, ",
         ),
         (
             {"corpus": {**NANO_TRACK["corpus"], "dataset": "the-pile"}},

@@ -17,8 +17,15 @@ from tests.support.nano import NANO_TRACK
     ("change", "line"),
     [
         ({"layers": [-1]}, r"layers.0=-1: input should be greater than or equal to 0"),
-        ({"layers": []}, r"layers=\[\]: tuple should have at least 1 item"),
+        ({"layers": []}, r"layers: missing; a track needs a layer, or a hook such as mlp_out.4"),
+        (
+            {"hooks": ["mlp.1"]},
+            r"hooks.0='mlp.1': must be a kind and a layer, .* kinds: resid_pre,",
+        ),
+        ({"hooks": ["mlp_out.0"] * 2}, r"hooks=\[mlp_out.0, mlp_out.0\]: each hook once"),
+        ({"hooks": ["resid_pre.1"]}, r"layers=\[1\], hooks=\[resid_pre.1\]: each hook once"),
         ({"layers": [1, 0]}, r"layers=\[1, 0\]: must ascend, each layer once"),
+        ({"layers": [*range(1_000), 5]}, r"layers=\[0, 1, 2.{60,70}\.\.\.: must ascend"),
         (
             {"evaluation": {"ce_tokens": 4_096}},
             r"evaluation.ce_tokens=4096: must be at most corpus.held_out_tokens=2048",
@@ -114,8 +121,7 @@ def test_settings_are_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         load_settings()
 
 
-def test_links_are_counted_before_the_hub_told_which_checkpoints_there_are() -> None:
+def test_links_are_counted_before_the_hub_has_listed_its_checkpoints() -> None:
     schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
     config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
-    assert config.budgets(None) == [(index, 1_000) for index in (0, 2, 4, 6)]
-    assert config.planned_links == 4
+    assert config.planned == [(index, 1_000) for index in (0, 2, 4, 6)]

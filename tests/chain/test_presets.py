@@ -36,7 +36,7 @@ def test_presets_are_the_papers(preset: str) -> None:
     assert (config.model, config.layers, config.d_sae) == (model, (layer,), d_sae)
     assert config.corpus.dataset == dataset
     assert config.corpus.context_size == 128
-    budgets = dict(config.budgets(1_000))
+    budgets = dict(config.budgets(range(1_000)))
     assert len(budgets) == n_links
     assert (min(budgets), max(budgets)) == (0, last)
     assert budgets[0] == 300_000_000
@@ -51,13 +51,13 @@ def test_presets_are_the_papers(preset: str) -> None:
 def test_the_main_chain_has_the_papers_steps_and_cost() -> None:
     config = load_config(load_preset("track", "pythia-410m"))
     expected = [*range(12), *range(13, 32, 2), *range(33, 154, 20)]
-    assert [index for index, _ in config.budgets(1_000)] == expected
-    assert sum(tokens for _, tokens in config.budgets(1_000)) == 680_000_000
+    assert [index for index, _ in config.budgets(range(1_000))] == expected
+    assert sum(tokens for _, tokens in config.budgets(range(1_000))) == 680_000_000
 
 
 def test_the_mini_preset_tracks_every_checkpoint() -> None:
     config = load_config(load_preset("track", "mini"))
-    assert [index for index, _ in config.budgets(1_000)] == list(range(29))
+    assert [index for index, _ in config.budgets(range(1_000))] == list(range(29))
 
 
 @pytest.mark.parametrize("preset", ["mini", "pythia-410m"])
@@ -65,7 +65,7 @@ def test_reverse_presets_visit_the_same_checkpoints_backward(preset: str) -> Non
     forward = load_config(load_preset("track", preset))
     reverse = load_config(load_preset("track", f"{preset}-reverse"))
     assert (forward.direction, reverse.direction) == ("forward", "reverse")
-    (ahead, back) = (config.budgets(1_000) for config in (forward, reverse))
+    (ahead, back) = (config.budgets(range(1_000)) for config in (forward, reverse))
     assert [index for index, _ in back] == [index for index, _ in ahead][::-1]
     assert back[0][1] == ahead[0][1]
 

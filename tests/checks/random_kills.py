@@ -31,7 +31,7 @@ TRACK: dict[str, Any] = {
         {"first": 1, "last": 5, "tokens": 32_768},
     ],
     "corpus": {**NANO_TRACK["corpus"], "train_tokens": 65_536},
-    "save_every_tokens": 4_096,
+    "save_every_s": 0.2,
 }
 
 

@@ -23,7 +23,7 @@ from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.registry.chain_names import find_chain
 from saetrack.registry.formats.export import export_chain
-from saetrack.registry.formats.saelens import read_saelens
+from saetrack.registry.formats.saelens import SPARSITY_FILE, read_saelens
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.prepare import prepare
@@ -238,8 +238,12 @@ def test_a_chain_goes_on_from_an_imported_link_as_it_would_have_here(
     chain: Chain,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The chain's second link again, its parent exported and imported elsewhere."""
+    """The chain's second link again, its parent exported and imported elsewhere.
+
+    As many SAEs are shared, it comes without its features' densities.
+    """
     says("export", "nano", "--version", "1", "--to", "first")
+    (environment / "first" / SPARSITY_FILE).unlink()
     monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
     monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
     told = [says("import", "first", "--name", "theirs").output for _ in range(2)]
@@ -265,6 +269,10 @@ def test_a_chain_goes_on_from_an_imported_link_as_it_would_have_here(
     assert run(ready.track, ready.source, ready.registry) == 0, "a second time nothing is trained"
     (row,) = ready.registry.chains().to_dict("records")
     assert (row["registered"], row["planned"]) == (2, 2)
+    export_chain(ready.registry, started.name, environment / "whole")
+    assert (environment / "whole" / "step1" / SPARSITY_FILE).exists(), "its own links have one"
+    with pytest.raises(UserError, match=r"version 1: its files lack feature_dens"):
+        ready.registry.pull("imported.theirs", version=1)
 
 
 def imported(folder: Path, name: str, registry: Registry, **changes: torch.Tensor) -> None:

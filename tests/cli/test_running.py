@@ -85,7 +85,7 @@ def test_ctrl_c_says_what_stays_and_how_to_go_on(
     assert status("track", nano, "--set", "seed=1") == 130
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert "finished links are registered, the one in training is saved every 1,024 tokens" in told
+    assert "finished links are registered, the one in training is saved every 0.1 s" in told
     assert "to go on: saetrack track nano.yaml --set seed=1" in told
 
 

@@ -19,6 +19,7 @@ from saetrack.lm.checkpoints import folder
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.embedded.publish import train_into_folder
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
 from tests.support.live_folder import commits, halve, write
@@ -97,7 +98,9 @@ def test_a_track_follows_a_training_run_in_another_process(
         mine, theirs = (load_file(path / "model.safetensors") for path in (a, b))
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
-        assert torch.equal(HookedLM(a, [1]).resid_pre(tokens), HookedLM(b, [1]).resid_pre(tokens))
+        hook = Hook("resid_pre", 1)
+        activations = (HookedLM(one, [hook]).activations(tokens) for one in (a, b))
+        assert torch.equal(*activations)
     text = "Return the sum of all elements."
     assert done.tokenizer()[0](text)["input_ids"] == source.tokenizer()[0](text)["input_ids"]
 

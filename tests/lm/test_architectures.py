@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,71 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from saetrack.lm.catalog.architectures import ARCHITECTURES, memory_bytes, norm_of, parameters
 from saetrack.lm.catalog.entry import Entry
-from saetrack.lm.catalog.models import ModelSpec, entries, find_model
-from saetrack.lm.checkpoints import store
-from saetrack.lm.checkpoints.hub_source import HubSource
+from saetrack.lm.catalog.models import entries, find_model
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
-from tests.support.tiny_lm import saved_files
+from tests.support.architectures import CONFIGS, TOKENS, in_a_cache, pre, tiny
 
-VOCABULARY = 97
-TOKENS = torch.randint(4, VOCABULARY, (3, 20), generator=torch.Generator().manual_seed(0))
-REPO = "someone/tiny"
-
-SAME: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GROUPED = SAME | {"num_key_value_heads": 2}  # fewer keys than queries
-# Rows are longer than the windows, and layers enough for each kind to occur.
-CONFIGS: dict[str, Callable[[], hf.PretrainedConfig]] = {
-    "apertus": lambda: hf.ApertusConfig(**GROUPED),
-    "bloom": lambda: hf.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=3, n_head=4),
-    "gemma2": lambda: hf.Gemma2Config(**GROUPED, head_dim=16, sliding_window=5),
-    "gpt2": lambda: hf.GPT2Config(
-        vocab_size=VOCABULARY,
-        n_embd=32,
-        n_layer=3,
-        n_head=4,
-        n_inner=64,
-        n_positions=64,
-        scale_attn_by_inverse_layer_idx=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    ),
-    "gpt_neox": lambda: hf.GPTNeoXConfig(**SAME),
-    "llama": lambda: hf.LlamaConfig(**GROUPED),
-    "olmo": lambda: hf.OlmoConfig(**SAME, clip_qkv=0.1),
-    "olmo2": lambda: hf.Olmo2Config(**GROUPED),
-    "olmo3": lambda: hf.Olmo3Config(**GROUPED | {"num_hidden_layers": 5}, sliding_window=5),
-    "olmoe": lambda: hf.OlmoeConfig(**SAME, num_experts=4, num_experts_per_tok=2),
-    "opt": lambda: hf.OPTConfig(
-        **{name: value for name, value in SAME.items() if name != "intermediate_size"},
-        ffn_dim=64,
-        word_embed_proj_dim=32,
-    ),
-    "qwen3": lambda: hf.Qwen3Config(**GROUPED, head_dim=16),
-    "smollm3": lambda: hf.SmolLM3Config(**GROUPED | {"num_hidden_layers": 5}),
-}
 # What TransformerLens computes itself rather than leave to transformers rounds otherwise.
 TOLERANCE = {"gpt2": 2e-6, "bloom": 2e-6}
-
-
-def tiny(architecture: str) -> hf.PreTrainedModel:
-    torch.manual_seed(1)
-    model = hf.AutoModelForCausalLM.from_config(
-        CONFIGS[architecture](), attn_implementation="eager"
-    )
-    for parameter in model.parameters():  # fresh biases and norms would hide what is left out
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval()
 
 
 @pytest.fixture(scope="module", params=sorted(CONFIGS))
@@ -87,14 +27,8 @@ def published(
 ) -> tuple[str, hf.PreTrainedModel, Path]:
     """An architecture, a tiny LM of it, and its checkpoint's folder."""
     architecture = request.param
-    cache = tmp_path_factory.mktemp(architecture)
-    model = tiny(architecture)
-    store.publish(cache, REPO, "step5", saved_files(model, "model.safetensors"))
-    store.publish(cache, REPO, "main", {"tokenizer.json": b"{}"})
-    n_layers = model.config.num_hidden_layers
-    spec = ModelSpec("tiny", REPO, "step{lm_step}", (5,), n_layers, 32, 64)
-    source = HubSource(spec, REPO, cache, 10**9)
-    return architecture, model, source.fetch(source.resolve([0])[0])
+    model = tiny(CONFIGS[architecture]())
+    return architecture, model, in_a_cache(model, tmp_path_factory.mktemp(architecture))
 
 
 def test_each_architecture_of_the_catalogue_is_proven_here() -> None:
@@ -110,9 +44,11 @@ def test_residuals_of_every_layer_equal_those_of_transformers(
     with torch.no_grad():  # the last of the hidden states is behind the final norm
         expected = model(TOKENS, output_hidden_states=True).hidden_states[: len(layers)]
     tolerance = {"atol": TOLERANCE.get(architecture, 0.0), "rtol": 0}
-    multi_process = HookedLM(folder, layers, residual="raw").resid_pre(TOKENS)
+    multi_process = HookedLM(folder, [pre(layer) for layer in layers], residual="raw").activations(
+        TOKENS
+    )
     for layer in layers:
-        (alone,) = HookedLM(folder, [layer], residual="raw").resid_pre(TOKENS)
+        (alone,) = HookedLM(folder, [pre(layer)], residual="raw").activations(TOKENS)
         torch.testing.assert_close(alone, expected[layer], **tolerance)
         torch.testing.assert_close(multi_process[layer], expected[layer], **tolerance)
 
@@ -124,27 +60,27 @@ def test_the_spliced_loss_is_the_models_own(
     with torch.no_grad():
         logits = model(TOKENS).logits
     loss = float(cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten()))
-    lm = HookedLM(folder, [1], residual="raw", whole=True)
-    assert lm.spliced_loss(TOKENS, 1, None) == pytest.approx(loss, abs=1e-6)
-    assert lm.spliced_loss(TOKENS, 1, lambda resid: resid) == pytest.approx(loss, abs=1e-6)
-    assert lm.spliced_loss(TOKENS, 1, torch.zeros_like) != pytest.approx(loss, abs=1e-3)
+    lm = HookedLM(folder, [pre(1)], residual="raw", whole=True)
+    assert lm.spliced_loss(TOKENS, pre(1), None) == pytest.approx(loss, abs=1e-6)
+    assert lm.spliced_loss(TOKENS, pre(1), lambda resid: resid) == pytest.approx(loss, abs=1e-6)
+    assert lm.spliced_loss(TOKENS, pre(1), torch.zeros_like) != pytest.approx(loss, abs=1e-3)
 
 
 def test_centring_is_refused_exactly_where_it_would_change_the_lm(
     published: tuple[str, hf.PreTrainedModel, Path],
 ) -> None:
     architecture, _, folder = published
-    raw = HookedLM(folder, [1], residual="raw", whole=True)
-    loss = raw.spliced_loss(TOKENS, 1, None)
-    centred = raw.spliced_loss(TOKENS, 1, lambda x: x - x.mean(-1, keepdim=True))
+    raw = HookedLM(folder, [pre(1)], residual="raw", whole=True)
+    loss = raw.spliced_loss(TOKENS, pre(1), None)
+    centred = raw.spliced_loss(TOKENS, pre(1), lambda x: x - x.mean(-1, keepdim=True))
     norm = ARCHITECTURES[architecture].norm
     if norm == "layer":
         assert centred == pytest.approx(loss, abs=1e-5)
-        HookedLM(folder, [1], residual="centred")
+        HookedLM(folder, [pre(1)], residual="centred")
     else:
         assert centred != pytest.approx(loss, abs=1e-4)
         with pytest.raises(UserError, match=r"residual='centred': .*RMSNorm.*residual=raw"):
-            HookedLM(folder, [1], residual="centred")
+            HookedLM(folder, [pre(1)], residual="centred")
     assert norm_of(json.loads((folder / "config.json").read_text())) == norm
 
 
@@ -155,7 +91,7 @@ def test_the_weights_below_a_hook_are_each_there_once(
     model.zero_grad()
     model(TOKENS, output_hidden_states=True).hidden_states[1].sum().backward()
     needed = sum(weight.numel() for weight in model.parameters() if weight.grad is not None)
-    below = HookedLM(folder, [1], residual="raw").weights_below()
+    below = HookedLM(folder, [pre(1)], residual="raw").weights_below()
     assert sum(weight.numel() for weight in below.values()) == needed
 
 
@@ -241,6 +177,6 @@ def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
     for name in ("configuration_crystalcoder.py", "modeling_crystalcoder.py"):
         (folder / name).write_text(f"open({str(marker)!r}, 'w')\n")
     with pytest.raises(UserError, match="model: checkpoint-1 cannot be loaded: ") as caught:
-        HookedLM(folder, [1], residual="raw")
+        HookedLM(folder, [pre(1)], residual="raw")
     assert "\n" not in str(caught.value)
     assert not marker.exists()

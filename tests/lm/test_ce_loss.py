@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,13 +15,16 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import Excluded
 from saetrack.lm import ce_loss
 from saetrack.lm.ce_loss import CELoss, measure_ce_loss
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.model import SAE, new_sae
 
 LAYER, CE_TOKENS = 1, 640
+HOOK = Hook("resid_pre", LAYER)
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +40,9 @@ def folder(source: CheckpointSource) -> Path:
 
 
 def prepared(folder: Path, corpus: Corpus, *, exclude_bos: bool, residual: Any) -> CELoss:
-    lm = HookedLM(folder, [LAYER], whole=True, residual=residual)
+    lm = HookedLM(folder, [HOOK], whole=True, residual=residual)
     mean = torch.full((32,), 0.5)
-    return measure_ce_loss(lm, corpus, LAYER, CE_TOKENS, mean, exclude_bos=exclude_bos)
+    return measure_ce_loss(lm, corpus, HOOK, CE_TOKENS, mean, exclude_bos=exclude_bos)
 
 
 def some_sae() -> SAE:
@@ -58,19 +63,26 @@ def plain_loss(folder: Path, tokens: Tensor, replace: Any) -> float:
 
 
 @pytest.mark.parametrize("residual", ["raw", "centred"])
-@pytest.mark.parametrize("exclude_bos", [False, True])
+@pytest.mark.parametrize("exclude", ["nothing", "BOS", "BOS and more"])
 def test_losses_equal_those_of_a_hooked_model(
-    folder: Path, corpus: Corpus, exclude_bos: bool, residual: str
+    folder: Path, corpus: Corpus, exclude: str, residual: str
 ) -> None:
+    exclude_bos = exclude != "nothing"
+    most_frequent = int(np.bincount(corpus.rows("held_out").ravel())[1:].argmax()) + 1
+    if exclude == "BOS and more":
+        corpus = dataclasses.replace(corpus, excluded=Excluded((most_frequent,), 2))
     sae = some_sae()
     tokens = torch.from_numpy(corpus.rows("held_out")[:20].astype("int64"))
-    is_bos = (tokens == corpus.bos_token_id)[..., None]
+    is_left_out = (tokens == corpus.bos_token_id)[..., None]
+    if exclude == "BOS and more":
+        is_left_out |= (tokens == most_frequent)[..., None]
+        is_left_out[:, :2] = True
 
     def plain(replace: Any) -> float:
         def replaced(resid: Tensor) -> Tensor:
             mean = resid.mean(dim=-1, keepdim=True) if residual == "centred" else 0.0
             out = replace(resid - mean) + mean
-            return torch.where(is_bos, resid, out) if exclude_bos else out
+            return torch.where(is_left_out, resid, out) if exclude_bos else out
 
         return plain_loss(folder, tokens, replaced)
 

@@ -21,12 +21,17 @@ from transformers import (
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints import store
 from saetrack.lm.checkpoints.hub_source import HubSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
 from tests.support.tiny_lm import saved_files
 
 N_LAYERS, D_MODEL, VOCABULARY = 3, 48, 97
 TOKENS = torch.randint(0, VOCABULARY, (4, 16), generator=torch.Generator().manual_seed(0))
+
+
+def pre(layer: int) -> Hook:
+    return Hook("resid_pre", layer)
 
 
 def tiny_model(architecture: str, seed: int) -> PreTrainedModel:
@@ -92,8 +97,8 @@ def test_residuals_equal_those_of_transformers(
     source, models = published
     (checkpoint,) = source.resolve([checkpoint_index])
     expected = hidden_state(models[checkpoint_index], layer)
-    raw = HookedLM(source.fetch(checkpoint), [layer], residual="raw").resid_pre(TOKENS)[0]
-    centred = HookedLM(source.fetch(checkpoint), [layer]).resid_pre(TOKENS)[0]
+    raw = HookedLM(source.fetch(checkpoint), [pre(layer)], residual="raw").activations(TOKENS)[0]
+    centred = HookedLM(source.fetch(checkpoint), [pre(layer)]).activations(TOKENS)[0]
     torch.testing.assert_close(raw, expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(
         centred, expected - expected.mean(dim=-1, keepdim=True), atol=2e-6, rtol=0
@@ -106,9 +111,9 @@ def test_several_layers_of_one_pass_are_bit_equal_to_each_alone(
 ) -> None:
     source, models = published
     folder = source.fetch(source.resolve([1])[0])
-    multi_process = HookedLM(folder, [0, 1, 2], whole=whole).resid_pre(TOKENS)
+    multi_process = HookedLM(folder, [pre(n) for n in range(3)], whole=whole).activations(TOKENS)
     for layer, resid in enumerate(multi_process):
-        assert torch.equal(resid, HookedLM(folder, [layer]).resid_pre(TOKENS)[0])
+        assert torch.equal(resid, HookedLM(folder, [pre(layer)]).activations(TOKENS)[0])
         expected = hidden_state(models[1], layer)
         torch.testing.assert_close(
             resid, expected - expected.mean(dim=-1, keepdim=True), atol=2e-6, rtol=0
@@ -128,7 +133,7 @@ def test_centred_is_what_the_papers_processing_gives(
     bridge.enable_compatibility_mode()  # folds layer norms, centres writing weights
     with torch.no_grad():
         processed = bridge(TOKENS, stop_at_layer=2)
-    ours = HookedLM(folder, [2], residual="centred").resid_pre(TOKENS)[0]
+    ours = HookedLM(folder, [pre(2)], residual="centred").activations(TOKENS)[0]
     torch.testing.assert_close(ours, processed, atol=5e-6, rtol=0)
 
 
@@ -137,11 +142,11 @@ def test_exactly_the_blocks_below_the_hook_run(
 ) -> None:
     source, _ = published
     (checkpoint,) = source.resolve([0])
-    lm = HookedLM(source.fetch(checkpoint), [2])
+    lm = HookedLM(source.fetch(checkpoint), [pre(2)])
     ran: list[int] = []
     for index, block in enumerate(lm._bridge.blocks):
         block.register_forward_hook(lambda *_, index=index: ran.append(index))
-    lm.resid_pre(TOKENS)
+    lm.activations(TOKENS)
     assert ran == [0, 1]
 
 
@@ -150,8 +155,8 @@ def test_bfloat16_is_close_and_given_as_float32(
 ) -> None:
     source, models = published
     (checkpoint,) = source.resolve([0])
-    lm = HookedLM(source.fetch(checkpoint), [2], residual="raw", precision="bfloat16")
-    (resid,) = lm.resid_pre(TOKENS)
+    lm = HookedLM(source.fetch(checkpoint), [pre(2)], residual="raw", precision="bfloat16")
+    (resid,) = lm.activations(TOKENS)
     expected = hidden_state(models[0], 2)
     assert resid.dtype == torch.float32
     difference = (resid - expected).norm() / expected.norm()
@@ -170,7 +175,7 @@ def test_missing_weights_are_refused_not_invented(tmp_path: Path) -> None:
     source = HubSource(spec, "someone/broken", tmp_path, 10**9)
     folder = source.fetch(source.resolve([0])[0])
     with pytest.raises(UserError, match="lacks usable weights for 1 tensors"):
-        HookedLM(folder, [2])
+        HookedLM(folder, [pre(2)])
 
 
 def test_an_unreachable_hub_is_one_line(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache
 
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
 from tests.support.tiny_lm import save_again, tiny_neox
 
 TOKENS = torch.randint(0, 97, (2, 16), generator=torch.Generator().manual_seed(0))
+FIRST = Hook("resid_pre", 1)
 MLP = "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
 EMBEDDING, HEAD = "gpt_neox.embed_in.weight", "embed_out.weight"
 GPT2 = GPT2Config(
@@ -45,7 +47,9 @@ def hidden_state(model: PreTrainedModel, layer: int) -> Tensor:
 
 
 def resid(checkpoint: Path, layer: int = 1, **changes: Any) -> Tensor:
-    return HookedLM(checkpoint, [layer], residual="raw", **changes).resid_pre(TOKENS)[0]
+    return HookedLM(checkpoint, [Hook("resid_pre", layer)], residual="raw", **changes).activations(
+        TOKENS
+    )[0]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_a_value_that_is_not_finite_is_refused_by_name(
 
     save_again(checkpoint, spoil)
     with pytest.raises(UserError, match="not finite") as caught:
-        HookedLM(checkpoint, [1], whole=True, label="me/lm at step7 (LM step 7)")
+        HookedLM(checkpoint, [FIRST], whole=True, label="me/lm at step7 (LM step 7)")
     name = name.replace("embed_out", "lm_head")  # as transformers calls it now
     numel = tiny_neox().get_parameter(name).numel()
     assert f"me/lm at step7 (LM step 7): 1 of {numel:,} values of {name} are" in str(caught.value)
@@ -76,7 +80,7 @@ def test_a_value_that_is_not_finite_is_refused_by_name(
 
 def test_values_whose_sum_overflows_are_finite_all_the_same(checkpoint: Path) -> None:
     save_again(checkpoint, lambda saved: saved | {HEAD: torch.full_like(saved[HEAD], 3e38)})
-    HookedLM(checkpoint, [1], whole=True)
+    HookedLM(checkpoint, [FIRST], whole=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -105,7 +109,7 @@ def test_files_with_two_models_are_refused(checkpoint: Path) -> None:
         lambda saved: {f"{of}.{key}": saved[key].clone() for of in ("ema", "lm") for key in saved},
     )
     with pytest.raises(UserError, match="lacks usable weights"):
-        HookedLM(checkpoint, [1])
+        HookedLM(checkpoint, [FIRST])
 
 
 def test_a_copy_is_never_taken_for_a_weight_that_is_missing(checkpoint: Path) -> None:
@@ -113,13 +117,13 @@ def test_a_copy_is_never_taken_for_a_weight_that_is_missing(checkpoint: Path) ->
         checkpoint, lambda saved: {f"ema.{key}" if key == MLP else key: saved[key] for key in saved}
     )
     with pytest.raises(UserError, match=f"for 1 tensors, first {MLP}"):
-        HookedLM(checkpoint, [1])
+        HookedLM(checkpoint, [FIRST])
 
 
 def test_a_weight_of_another_shape_is_refused_by_name(checkpoint: Path) -> None:
     save_again(checkpoint, lambda saved: saved | {MLP: torch.zeros(64, 31)})
     with pytest.raises(UserError, match=f"for 1 tensors, first {MLP}"):
-        HookedLM(checkpoint, [1])
+        HookedLM(checkpoint, [FIRST])
 
 
 def test_a_head_is_needed_only_for_logits(checkpoint: Path) -> None:
@@ -127,7 +131,7 @@ def test_a_head_is_needed_only_for_logits(checkpoint: Path) -> None:
     save_again(checkpoint, lambda saved: {key: saved[key] for key in saved if key != HEAD})
     assert torch.equal(resid(checkpoint), before)
     with pytest.raises(UserError, match=r"for 1 tensors, first lm_head\.weight"):
-        HookedLM(checkpoint, [1], whole=True)
+        HookedLM(checkpoint, [FIRST], whole=True)
 
 
 def test_a_tied_head_need_not_be_in_the_files(tmp_path: Path) -> None:
@@ -136,7 +140,9 @@ def test_a_tied_head_need_not_be_in_the_files(tmp_path: Path) -> None:
     assert HEAD not in load_file(tmp_path / "checkpoint-7" / "model.safetensors")
     with torch.no_grad():
         expected = lm(TOKENS, labels=TOKENS).loss
-    found = HookedLM(tmp_path / "checkpoint-7", [1], whole=True).spliced_loss(TOKENS, 1, None)
+    found = HookedLM(tmp_path / "checkpoint-7", [FIRST], whole=True).spliced_loss(
+        TOKENS, FIRST, None
+    )
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -201,14 +207,14 @@ def test_numbers_of_blocks_by_other_names_are_known(tmp_path: Path) -> None:
 
 def test_a_block_that_is_not_there_is_one_line(checkpoint: Path) -> None:
     with pytest.raises(UserError, match="checkpoint-7 has layers 0 to 1, and no 3"):
-        HookedLM(checkpoint, [0, 3])
+        HookedLM(checkpoint, [Hook("resid_pre", 0), Hook("resid_pre", 3)])
 
 
 def test_a_token_beyond_the_embedding_is_one_line(checkpoint: Path) -> None:
-    lm = HookedLM(checkpoint, [1])
-    lm.resid_pre(torch.tensor([[96]]))
+    lm = HookedLM(checkpoint, [FIRST])
+    lm.activations(torch.tensor([[96]]))
     with pytest.raises(UserError, match="token 97, and the embedding only 97 rows"):
-        lm.resid_pre(torch.tensor([[3, 97]]))
+        lm.activations(torch.tensor([[3, 97]]))
 
 
 def test_residuals_that_overflow_are_refused(checkpoint: Path) -> None:
@@ -217,14 +223,14 @@ def test_residuals_that_overflow_are_refused(checkpoint: Path) -> None:
     )
     name = "gpt_neox.layers.0.mlp.dense_4h_to_h.bias"
     save_again(checkpoint, lambda saved: saved | {name: torch.full_like(saved[name], 3.4e38)})
-    with pytest.raises(UserError, match="residual stream of layer 1 is not finite"):
+    with pytest.raises(UserError, match=r"activations at resid_pre\.1 are not finite"):
         resid(checkpoint)
 
 
 def test_no_cache_of_keys_and_values_is_made(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lm = HookedLM(checkpoint, [1], whole=True)
+    lm = HookedLM(checkpoint, [FIRST], whole=True)
     monkeypatch.setattr(DynamicCache, "__init__", lambda *_, **__: pytest.fail("a cache"))
-    lm.resid_pre(TOKENS)
+    lm.activations(TOKENS)
     lm.spliced_loss(TOKENS, 1, None)

@@ -25,9 +25,11 @@ from saetrack.lm.checkpoints.checkpoint_files import present_files
 from saetrack.lm.checkpoints.files import CHECKPOINT
 from saetrack.lm.checkpoints.folder_layout import find_lm
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
 from saetrack.registry.chain_run import ChainRuns
+from saetrack.registry.received import require_no_paths
 from saetrack.training.state import load_state, save_state
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, file_sha256
@@ -259,6 +261,7 @@ def test_a_parent_must_fit_the_chain(
     [
         ({"corpus": {**NANO_TRACK["corpus"], "dataset": "/etc"}}, "corpus.dataset='/etc'"),
         ({"corpus": None}, "corpus.dataset=None"),
+        ({"corpus": {**NANO_TRACK["corpus"], "dataset": "../texts"}}, "corpus.dataset='../texts'"),
         ({"model": "/etc"}, "model='/etc'"),
         ({"model": "~root/lm"}, "model='~root/lm'"),
         ({"model": ["nano"]}, "model=['nano']"),
@@ -345,7 +348,7 @@ def half_weights(folder: Path) -> None:
 def test_a_poisoned_checkpoint_is_refused(poison: Callable[[Path], None], checkpoint: Path) -> None:
     poison(checkpoint)
     with pytest.raises(UserError) as caught:
-        HookedLM(checkpoint, [1])
+        HookedLM(checkpoint, [Hook("resid_pre", 1)])
     one_line(caught, "model: checkpoint-0 cannot be loaded")
     assert not (checkpoint.parent / "run").exists(), "code was run"
 
@@ -452,3 +455,15 @@ def test_cached_answers_are_no_pickles(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_contexts(path)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_registered_track_may_name_any_dataset_of_a_hub_but_nothing_that_is_a_path_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    track = {**NANO_TRACK, "corpus": {"dataset": "someone/stories"}}
+    require_no_paths(track)
+    (tmp_path / "someone").mkdir()
+    (tmp_path / "someone" / "stories").write_text("text of this machine")
+    with pytest.raises(UserError, match="only the machine that registered it may name a path"):
+        require_no_paths(track)

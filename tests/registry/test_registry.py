@@ -83,6 +83,10 @@ def test_the_figure_and_the_table_are_there(
 
 def test_a_link_is_pulled_by_version_alias_and_step(registry: Registry, chain: Chain) -> None:
     by_version = registry.pull(chain.name, version=4)
+    rows, density = registry.decoder(chain.name, 4)
+    assert torch.equal(rows, by_version.sae.W_dec) and torch.equal(
+        density, by_version.feature_density
+    )
     by_alias = registry.pull(chain.name, alias="final")
     by_step = registry.pull(chain.name, lm_step=16)
     assert by_version.version == by_alias.version == by_step.version == 4
@@ -108,6 +112,49 @@ def test_a_link_that_is_not_there_is_one_line(
     with pytest.raises(UserError, match=line) as caught:
         registry.pull(chain.name, **how)
     assert "\n" not in str(caught.value)
+
+
+def test_the_beginning_of_a_name_is_enough_and_an_unknown_one_is_said(
+    registry: Registry, chain: Chain
+) -> None:
+    by_beginning = registry.pull(chain.name[:8], alias="final")
+    assert by_beginning.version == registry.pull(chain.name, alias="final").version
+    with pytest.raises(UserError, match=r"chain='nona': no such chain is registered"):
+        registry.pull("nona", lm_step=4)
+
+
+def test_two_saes_of_one_lm_step_are_said_not_chosen_from(
+    registry: Registry, client: MlflowClient, chain: Chain
+) -> None:
+    name = "two-lms-of-one-name"
+    client.create_registered_model(name)
+    original = client.get_model_version(chain.name, "3")
+    for identity in ("a", "b"):
+        tags = {**original.tags, "identity": identity}
+        client.create_model_version(name, original.source, original.run_id, tags=tags)
+    with pytest.raises(UserError, match=r"more than one SAE of lm_step=4: versions 1, 2"):
+        registry.pull(name, lm_step=4)
+    client.delete_registered_model(name)
+
+
+def test_an_experiment_that_was_deleted_is_restored_with_its_chain(
+    settings: Settings, source: CheckpointSource, corpus: Corpus
+) -> None:
+    track = plan(source, corpus, schedule=[{"first": 0, "last": 0, "tokens": 2_048}])
+    run(track, source, Registry(settings))
+    uri = settings.tracking_uri
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = client.get_experiment_by_name("nano")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    longer = [{"first": 0, "last": 0, "tokens": 2_048}, {"first": 1, "last": 1, "tokens": 1_024}]
+    registry = Registry(settings)
+    assert run(track, source, registry) == 0
+    grown = plan(source, corpus, schedule=longer)
+    assert run(grown, source, registry) == 1, "the first link is taken over"
+    update_chain_page(registry, grown.chains[0])
+    assert client.get_experiment(experiment.experiment_id).lifecycle_stage == "active"
+    assert len(client.search_runs([experiment.experiment_id], "tags.kind = 'link'")) == 2
 
 
 def test_nothing_in_the_registry_is_a_pickle(registry: Registry, module_settings: Settings) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,8 +140,37 @@ def test_an_exported_sae_comes_back(tmp_path: Path, sae: SAE, raw: torch.Tensor)
             )
     torch.testing.assert_close(foreign.sae.W_dec, sae.W_dec)
     assert (foreign.residual_mean_distance, foreign.residual) == (2.5, "centred")
+    assert foreign.feature_density is not None
     torch.testing.assert_close(foreign.feature_density, torch.linspace(0, 0.5, D_SAE))
     assert foreign.feature_density[0] == 0, "a dead feature stays dead"
+
+
+def test_unknown_densities_are_absent_in_the_file(tmp_path: Path, sae: SAE) -> None:
+    write_saelens(tmp_path, sae, cfg_of("raw"), None)
+    assert not (tmp_path / SPARSITY_FILE).exists()
+    assert read_saelens(tmp_path).feature_density is None
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from saetrack.registry.formats.saelens import read_saelens
+def peak_bytes(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak_bytes()
+read_saelens(Path(sys.argv[1]))
+print(peak_bytes() - before)
+"""
+
+
+def test_an_import_takes_little_more_memory_than_the_weights(tmp_path: Path) -> None:
+    sae = SAE(512, 32_768)
+    foreign_folder(tmp_path, sae, {"apply_b_dec_to_input": False})
+    weight_bytes = (tmp_path / WEIGHTS_FILE).stat().st_size
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    # As they are, and as pages of the file that were read, which the system may take back.
+    assert int(done.stdout) < 2.9 * weight_bytes
 
 
 def foreign_folder(folder: Path, sae: SAE, cfg: dict[str, Any], **tensors: torch.Tensor) -> Path:
@@ -170,7 +201,7 @@ def test_what_others_trained_computes_the_same_here(
     torch.testing.assert_close(lengths, (norms > 0).float(), rtol=1e-5, atol=1e-5)
     assert foreign.residual == "raw"
     assert foreign.residual_mean_distance == 0
-    assert foreign.feature_density.isnan().all()
+    assert foreign.feature_density is None
 
 
 def test_the_older_format_with_its_factors_is_read(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saetrack.sae import metrics
 from saetrack.sae.config import LossConfig, WarmStart
 from saetrack.sae.loss import losses, scale_free_error
 from saetrack.sae.metrics import evaluate
@@ -106,6 +107,14 @@ def test_geometric_median_minimises_summed_distance() -> None:
         assert cost(median) <= cost(median - 0.05 * direction) + 1e-2
 
 
+@pytest.fixture(params=[0.0, 2.0], ids=["dense", "sparse"])
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluation from dense products of 7 tokens at a time, or from the active pairs."""
+    monkeypatch.setattr(metrics, "SPARSE_BELOW", request.param)
+    monkeypatch.setattr(metrics, "DENSE_NUMBERS", 7 * D_SAE)
+
+
+@pytest.mark.usefixtures("_either_way")
 def test_metrics_agree_with_an_independent_calculation() -> None:
     sae, x = some_sae(), residuals(tokens=300)
     with torch.no_grad():
@@ -132,6 +141,21 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
     torch.testing.assert_close(result.feature_density, torch.from_numpy((acts > 0).mean(0)).float())
 
 
+def test_the_density_decides_how_an_sae_is_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    sae, x = some_sae(), residuals()
+    with monkeypatch.context() as dense:
+        dense.setattr(metrics, "_reconstruct_sparse", never)
+        assert evaluate(sae, x, LossConfig(), matched_l0=4).l0 > 0.06 * D_SAE
+    monkeypatch.setattr(metrics, "_reconstruct_dense", never)
+    with torch.no_grad():
+        sae.b_enc.fill_(-3.0)
+    assert 0 < evaluate(sae, x, LossConfig(), matched_l0=4).l0 < 0.06 * D_SAE
+
+
+@pytest.mark.usefixtures("_either_way")
 def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
     sae, x = some_sae(), residuals(tokens=60)
     at_4 = evaluate(sae, x, LossConfig(), matched_l0=4)

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from huggingface_hub import close_session, constants, file_download
@@ -153,6 +154,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        """Facts about some paths of a commit, as a dataset's client asks for them."""
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
+        path = unquote(urlsplit(self.path).path)
+        revision = self._revision(path.partition("/paths-info/")[2])
+        form = parse_qs(asked.decode())
+        wanted = form["paths"] if "paths" in form else json.loads(asked)["paths"]
+        self._send_json([entry for entry in tree(revision) if entry["path"] in wanted])
+
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/content/"):
@@ -162,13 +172,15 @@ class _Handler(BaseHTTPRequestHandler):
             rest = path.partition("/resolve/")[2]
             commit, _, name = rest.partition("/")
             self._send_file_facts(self._revision(commit), name)
-        elif path.startswith("/api/models/"):
-            self._send_api(path.removeprefix("/api/models/"))
+        elif path.startswith(("/api/models/", "/api/datasets/")):
+            self._send_api(path.split("/", 3)[3])
         else:
             self._send(404, b"")
 
     def _send_api(self, path: str) -> None:
-        org, name, kind, *rest = path.split("/")
+        org, name, kind, *rest = [*path.split("/"), "revision", "main"][
+            : max(4, path.count("/") + 1)
+        ]
         repo = f"{org}/{name}"
         what = "refs" if kind == "refs" else "listing"
         self.hub.asked[what] += 1
@@ -189,6 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
             revision = self._revision(rest[0])
             if revision is None:
                 self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+            elif kind == "tree":
+                folder = "/".join(rest[1:])
+                self._send_json([entry for entry in tree(revision) if is_within(entry, folder)])
             else:
                 siblings = revision.siblings
                 self._send_json({"id": repo, "sha": revision.commit, "siblings": siblings})
@@ -291,6 +306,24 @@ class _Handler(BaseHTTPRequestHandler):
                 if name in {branch, revision.commit}:
                     return revision
         return None
+
+
+def tree(revision: Revision | None) -> list[dict[str, object]]:
+    """The files and folders of a revision as the hub's API lists them."""
+    entries: dict[str, dict[str, object]] = {}
+    for name, content in revision.files.items() if revision else ():
+        for folder in list(Path(name).parents)[:-1]:
+            oid = git_sha1(str(folder).encode())
+            entries[str(folder)] = {"type": "directory", "path": str(folder), "oid": oid, "size": 0}
+        size = len(content)
+        entries[name] = {"type": "file", "path": name, "oid": git_sha1(content), "size": size}
+    return list(entries.values())
+
+
+def is_within(entry: dict[str, object], folder: str) -> bool:
+    """Whether an entry of a tree lies directly in a folder."""
+    parent = str(Path(str(entry["path"])).parent)
+    return parent == (folder or ".")
 
 
 def is_large(content: bytes) -> bool:

@@ -26,5 +26,5 @@ NANO_TRACK: dict[str, Any] = {
     "evaluation": {"matched_l0": 8, "ce_tokens": 1_024},
     "batch_tokens": 256,
     "buffer_tokens": 2_048,
-    "save_every_tokens": 1_024,
+    "save_every_s": 0.1,
 }

@@ -17,7 +17,7 @@ from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.phases import find_phases
 from saetrack.analysis.meaning.labels import LABELS, concept_share
 from saetrack.analysis.meaning.patterns import PATTERNS
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 from tests.support.planted_chain import rotating
 
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048]

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from saetrack.analysis.formation import projection
 from saetrack.analysis.formation.progress_measure import FollowedSets, PointActivations
-from saetrack.analysis.formation.projection import Projection, project
+from saetrack.analysis.formation.projection import project
 
 
 def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame]:
@@ -53,10 +54,10 @@ def projected() -> None:
     """In a process of its own, without the compiler, which takes longer than the layout."""
     checkpoints, followed, _ = planted_points()
     few = FollowedSets(followed.features, np.where(np.arange(25) < 6, followed.points, -1))
-    settings = Projection(n_neighbors=5, n_epochs=30)
+    projection.UMAP_SETTINGS |= {"n_neighbors": 5, "n_epochs": 30}
     for fit in ("separate", "joint"):
-        project([checkpoints[0], checkpoints[2]], few, fit, settings).to_csv(f"{fit}.csv")
-    project(checkpoints[:1], few, "separate", settings).to_csv("again.csv")
+        project([checkpoints[0], checkpoints[2]], few, fit, 42).to_csv(f"{fit}.csv")
+    project(checkpoints[:1], few, "separate", 42).to_csv("again.csv")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from saetrack.analysis.contexts.top_contexts import Contexts, TokenBatch
+from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch
 
 CONTEXT = 16
 BOS = 0
@@ -40,7 +40,7 @@ def feed(collector, tokens: np.ndarray, acts: np.ndarray, batch_rows: int) -> No
         features, places = flat.nonzero(as_tuple=True)
         numbers = np.arange(start, start + len(chunk))
         batch = TokenBatch(numbers, tokens[start : start + batch_rows])
-        collector.add(features, places, flat[features, places], batch)
+        collector.add(Firings(features, places, flat[features, places]), batch)
 
 
 def lists_of(contexts: Contexts, feature: int) -> list[tuple[int, int, float]]:
@@ -58,7 +58,6 @@ def slow_top(
     acts: np.ndarray,
     k: int,
     *,
-    one_per_row: bool,
     window: tuple[int, int] | None,
     exclude_bos: int | None,
 ) -> list[tuple[int, int, float]]:
@@ -68,13 +67,11 @@ def slow_top(
         for row, at in np.ndindex(*tokens.shape)
         if acts[row, at] > 0 and tokens[row, at] != (-1 if exclude_bos is None else exclude_bos)
     ]
-    if one_per_row:
-        best: dict[int, tuple] = {}
-        for entry in sorted(found):
-            best.setdefault(entry[1], entry)
-        found = list(best.values())
+    best: dict[int, tuple] = {}
+    for entry in sorted(found):
+        best.setdefault(entry[1], entry)
     chosen, texts = [], set()
-    for act, row, at in sorted(found):
+    for act, row, at in sorted(best.values()):
         if window is not None:
             text = tuple(
                 tokens[row, place] if 0 <= place < CONTEXT else None

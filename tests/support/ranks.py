@@ -95,7 +95,7 @@ def track(ranks: Ranks, die_at: int | None) -> None:
             log(self, *args)  # type: ignore[arg-type]
 
         LinkRun.log = counted  # type: ignore[method-assign]
-    ready = prepare(load_config(NANO_TRACK), load_settings())
+    ready = prepare(load_config({**NANO_TRACK, "save_every_s": 0}), load_settings())
     train_track(ready.track, ready.source, ready.context)
     if ranks.rank == 0:
         for chain in ready.track.chains:

@@ -15,7 +15,7 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.training.chain_page import update_chain_page
-from saetrack.training.loop import train_track
+from saetrack.training.loop import train_missing, train_track
 from saetrack.training.prepare import PreparedTrack, prepare, wait_until_grown
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -88,7 +88,7 @@ def run_again(live: Path, settings: Settings) -> int:
     [
         (0, {}, "holds no whole checkpoint yet"),
         (1, {"layers": [2]}, r"layers=\[2\]: .*nano-live has layers 0 to 1"),
-        (1, {"schedule": [{"first": 3, "last": 3, "tokens": 9}]}, "has none of its checkpoints"),
+        (1, {"schedule": [{"first": 3, "last": 3, "tokens": 9}]}, "has no checkpoint 3; it has"),
     ],
 )
 def test_what_the_folder_lacks_is_one_line(
@@ -104,3 +104,30 @@ def test_what_the_folder_lacks_is_one_line(
     with pytest.raises(UserError, match=line) as caught:
         prepare(config(live, **changes), settings)
     assert "\n" not in str(caught.value)
+
+
+def test_two_lms_in_folders_of_one_name_are_two_chains(
+    tmp_path: Path, settings: Settings, source: CheckpointSource
+) -> None:
+    names = set()
+    for place, checkpoint_indices in (("a", (0, 1)), ("b", (2, 3))):
+        folder = tmp_path / place / "out"
+        folder.mkdir(parents=True)
+        for lm_step, index in enumerate(checkpoint_indices):
+            (checkpoint,) = source.resolve([index])
+            shutil.copytree(source.fetch(checkpoint), folder / f"checkpoint-{lm_step}")
+            source.tokenizer()[0].save_pretrained(folder / f"checkpoint-{lm_step}")
+        _, prepared = train_missing(config(folder, follow_s=0), settings)
+        names.add(prepared.track.chains[0].name)
+    assert len(names) == 2
+    assert set(Registry(settings).chain_names()) == names
+    moved = tmp_path / "archive" / "out"
+    moved.parent.mkdir()
+    (tmp_path / "a" / "out").rename(moved)
+    n_trained, again = train_missing(config(moved, follow_s=0), settings)
+    assert n_trained == 0
+    assert again.track.chains[0].name in names, "the same LM, wherever it lies"
+    renamed = moved.rename(moved.with_name("renamed"))
+    n_trained, again = train_missing(config(renamed, follow_s=0), settings)
+    assert n_trained == 0, "taken over: the SAEs are those of the same checkpoints"
+    assert again.track.chains[0].name.startswith("renamed.")

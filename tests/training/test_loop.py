@@ -14,6 +14,7 @@ from saetrack.chain.plan import Chain, Track
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
+from saetrack.sae.step import TrainStep
 from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.link import LinkTraining
 from saetrack.training.mixing_buffer import MixingBuffer
@@ -71,6 +72,27 @@ def test_each_link_starts_from_the_one_before(
     assert cold < parent - 0.3
 
 
+def test_a_warm_link_of_few_active_features_is_sparse_from_its_first_step(
+    source: CheckpointSource, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule = [{"first": 0, "last": 1, "tokens": 512}]
+    densities = []
+    step = TrainStep.__call__
+
+    def noted(self: TrainStep, *args: Any) -> Any:
+        densities.append(self.density)
+        # Sparse as soon as the density is that of a trained SAE; 1 is that of one never measured.
+        self._sparse_below = 0.9 if len(densities) > 2 else 0.0
+        return step(self, *args)
+
+    monkeypatch.setattr(TrainStep, "__call__", noted)
+    cold, warm = trained_with(source, corpus, schedule=schedule).links.values()
+    assert densities[0] == pytest.approx(0.5, abs=0.1)
+    parent_density = float(cold.evaluation.feature_density.mean())
+    assert densities[2] == pytest.approx(parent_density, rel=0.2)
+    assert (cold.metrics["sparse_share"], warm.metrics["sparse_share"]) == (0, 1)
+
+
 def test_the_same_config_gives_bit_equal_weights(
     track: Track, source: CheckpointSource, trained: MemoryStore
 ) -> None:
@@ -98,6 +120,7 @@ def test_a_link_that_was_broken_off_goes_on_from_its_last_state(
     after_batches: int,
 ) -> None:
     changes = {
+        "save_every_s": 0,  # after every batch
         "schedule": [{"first": 0, "last": 0, "tokens": 8_192}],
         "corpus": {**NANO_TRACK["corpus"], "exclude_bos": True},  # chunks of uneven length
     }
@@ -117,7 +140,7 @@ def test_a_link_that_was_broken_off_goes_on_from_its_last_state(
         with pytest.raises(KeyboardInterrupt):
             run(track, source, store, tmp_path)
     states = list(tmp_path.glob("*.safetensors"))
-    assert len(states) == (after_batches >= 4), "a state every 1,024 tokens"
+    assert len(states) == 1
 
     trained_batches = 0
 
@@ -130,7 +153,7 @@ def test_a_link_that_was_broken_off_goes_on_from_its_last_state(
     monkeypatch.setattr(MixingBuffer, "__iter__", counting)
     run(track, source, store, tmp_path)
     assert same_weights(undisturbed, store)
-    assert trained_batches == 32 - after_batches // 4 * 4
+    assert trained_batches == 32 - after_batches
     (identity,) = store.links
     assert evaluations(store, identity) == evaluations(undisturbed, identity)
     assert not list(tmp_path.iterdir()), "the state of a finished link is of no use"
@@ -164,13 +187,13 @@ def test_several_layers_run_the_lm_once_per_batch(
 ) -> None:
     schedule = [{"first": 0, "last": 0, "tokens": 2_048}]
     calls = []
-    resid_pre = HookedLM.resid_pre
+    activations = HookedLM.activations
 
     def counted(self: HookedLM, tokens: torch.Tensor) -> torch.Tensor:
         calls.append(len(tokens))
-        return resid_pre(self, tokens)
+        return activations(self, tokens)
 
-    monkeypatch.setattr(HookedLM, "resid_pre", counted)
+    monkeypatch.setattr(HookedLM, "activations", counted)
     trained_with(source, corpus, schedule=schedule, layers=[1])
     alone = list(calls)
     calls.clear()
@@ -271,9 +294,7 @@ def test_what_is_carried_acts_on_links_with_a_parent_only(
     assert not set(before[1:]) & set(after[1:])
 
 
-@pytest.mark.parametrize(
-    "change", [{"save_every_tokens": 4_096}, {"follow_s": 3}, {"layers": [0, 1]}]
-)
+@pytest.mark.parametrize("change", [{"save_every_s": 7}, {"follow_s": 3}, {"layers": [0, 1]}])
 def test_what_determines_no_weights_changes_no_identity(
     source: CheckpointSource, corpus: Corpus, chain: Chain, change: dict[str, Any]
 ) -> None:
@@ -307,7 +328,7 @@ def test_how_a_link_started_is_measured(chain: Chain, trained: MemoryStore) -> N
 
 def stream(config: TrackConfig, source: CheckpointSource, corpus: Corpus, **changes: Any) -> Any:
     (checkpoint,) = source.resolve([5])
-    lm = HookedLM(source.fetch(checkpoint), config.layers)
+    lm = HookedLM(source.fetch(checkpoint), config.all_hooks)
     return ActivationsStore(lm, corpus, **{"exclude_bos": False, "seed": 0, **changes})
 
 
@@ -334,7 +355,7 @@ def test_every_checkpoint_sees_the_same_tokens_in_the_same_order(corpus: Corpus)
     class Echo:
         """An LM that gives back the tokens themselves."""
 
-        def resid_pre(self, tokens: torch.Tensor) -> torch.Tensor:
+        def activations(self, tokens: torch.Tensor) -> torch.Tensor:
             return tokens[None, ..., None].float()
 
     def served(seed: int) -> torch.Tensor:

@@ -17,9 +17,6 @@ MOVE = "displacement_over_spread"
 def summary_table(pages: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
     """One row per chain.
 
-    Args:
-        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.analyze` makes them.
-
     Returns:
         The columns
 

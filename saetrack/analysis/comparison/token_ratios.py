@@ -75,10 +75,6 @@ def crossing(curve: pd.DataFrame, value: float) -> Crossing:
     Between evaluations quality is taken to rise linearly in log tokens, as curves of training do;
     before the first one linearly in tokens, which have no logarithm at 0. Seconds grow linearly
     with tokens.
-
-    Args:
-        curve: rows of one SAE: `tokens`, `train_s`, `explained_variance_at_l0`.
-        value: the quality to reach.
     """
     curve = curve.sort_values("tokens")
     tokens, quality = curve["tokens"].to_numpy(float), curve[QUALITY].to_numpy(float)
@@ -184,9 +180,6 @@ def summarise(pairs: pd.DataFrame) -> pd.DataFrame:
     With three seeds the spread is given as minimum and maximum: a standard error of three values
     promises more than it knows.
 
-    Args:
-        pairs: as `compare` gives it.
-
     Returns:
         One row per `lm_step` and a last one, whose `lm_step` is missing, over all checkpoints that
         are not their own yardstick: there each seed's mean over checkpoints comes first, then mean
@@ -228,9 +221,6 @@ def comparison_metrics(summary: pd.DataFrame) -> dict[str, float]:
     """The numbers of the row over all checkpoints, by name, without those that do not exist.
 
     Empty when every checkpoint is its own yardstick.
-
-    Args:
-        summary: as `summarise` gives it.
     """
     overall = summary[summary["lm_step"].isna()].drop(columns="lm_step")
     numbers = overall.melt().dropna()

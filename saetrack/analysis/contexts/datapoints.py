@@ -42,10 +42,6 @@ class Datapoints:
     ) -> tuple[Int[ndarray, " found"], Int[ndarray, " found"]]:
         """Which points lie in a batch of rows, and where.
 
-        Args:
-            row_numbers: of the batch, ascending.
-            context_size: tokens per row.
-
         Returns:
             The points (indices in the union), and their indices in the flattened batch.
         """
@@ -135,18 +131,8 @@ def read_windows(
     positions: Int[ndarray, " points"],
     decode: Decode,
     window: tuple[int, int] = (10, 5),
-    marks: tuple[str, str] = MARKS,
 ) -> list[str]:
-    """Datapoints as text: the tokens around each, on one line, its own token marked.
-
-    Args:
-        token_rows: rows of the corpus split.
-        rows: of the datapoints; -1 gives an empty text.
-        positions: in the rows.
-        decode: token ids to text, as a tokenizer does it.
-        window: tokens shown before and after.
-        marks: put around the datapoint's token.
-    """
+    """Datapoints as text: the tokens around each, on one line, its own token marked."""
     texts = []
     for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
         if row < 0:
@@ -159,6 +145,6 @@ def read_windows(
         # Blanks stay outside of the marks; a token of blanks alone is shown as it is written.
         bare = token.strip() or repr(token)[1:-1]
         lead = token[: len(token) - len(token.lstrip())] if token.strip() else ""
-        text = f"{before}{lead}{marks[0]}{bare}{marks[1]}{after}"
+        text = f"{before}{lead}{MARKS[0]}{bare}{MARKS[1]}{after}"
         texts.append(" ".join(text.split()))
     return texts

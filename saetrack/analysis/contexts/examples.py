@@ -63,13 +63,6 @@ def context_table(
 ) -> pd.DataFrame:
     """The strongest contexts of some features at some checkpoints.
 
-    Args:
-        features: in the order of the table.
-        checkpoints: its columns.
-        token_rows: rows of the corpus split.
-        decode: token ids to text.
-        per_cell: contexts of one feature at one checkpoint.
-
     Returns:
         One row per context: `feature`, `checkpoint_index`, `lm_step`, `label`, `rank` (1 is the
         strongest), `feature_act`, `text` with the datapoint's token marked. To be laid out as the

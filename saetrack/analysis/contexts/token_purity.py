@@ -34,16 +34,10 @@ class VocabularyForms:
     prefix_ids: Int[ndarray, " vocabulary"]
 
 
-def vocabulary_forms(
-    tokens: Sequence[str], prefix_letters: int = PREFIX_LETTERS
-) -> VocabularyForms:
+def vocabulary_forms(tokens: Sequence[str]) -> VocabularyForms:
     """Normalise a vocabulary.
 
     A token of blanks alone is not normalised: a line break is not a blank.
-
-    Args:
-        tokens: the text of each token id.
-        prefix_letters: of a common beginning.
     """
     from snowballstemmer import stemmer  # of the extra [analysis]
 
@@ -52,7 +46,7 @@ def vocabulary_forms(
     words = [text for text in texts if text.isalpha()]
     stems = dict(zip(words, stemmer("english").stemWords(words), strict=True))
     prefixes = [
-        text[:prefix_letters] if text.isalpha() and len(text) >= prefix_letters else text
+        text[:PREFIX_LETTERS] if text.isalpha() and len(text) >= PREFIX_LETTERS else text
         for text in texts
     ]
     return VocabularyForms(

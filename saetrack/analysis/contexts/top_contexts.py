@@ -17,12 +17,10 @@ What does not fire is no datapoint: a feature that fires on fewer than k has a s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-
-from saetrack.analysis.contexts.text_keys import text_keys
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt64
@@ -47,6 +45,20 @@ class TokenBatch:
 
     row_numbers: Int[ndarray, " rows"]
     token_ids: Int[ndarray, "rows context"]
+
+
+class Firings(NamedTuple):
+    """Active (feature, token) pairs of a batch, in any order.
+
+    Attributes:
+        features: of each pair, (pairs,).
+        tokens: index of each pair's token in the flattened batch, (pairs,).
+        feature_acts: of each pair, (pairs,); those of 0 or less are ignored.
+    """
+
+    features: Int[Tensor, " pairs"]
+    tokens: Int[Tensor, " pairs"]
+    feature_acts: Float[Tensor, " pairs"]
 
 
 @dataclass(frozen=True)
@@ -88,26 +100,20 @@ class TopContexts:
         d_sae: int,
         k: int = 25,
         *,
-        one_per_row: bool = True,
         window: tuple[int, int] | None = (10, 5),
         exclude_bos: int | None = None,
-        buffer_pairs: int = BUFFER_PAIRS,
     ) -> None:
         """Begin with empty lists.
 
         Args:
             d_sae: features.
             k: datapoints per feature.
-            one_per_row: keep the strongest of a row only. Each row must come in one batch.
-            window: tokens before and after a datapoint that make its text; datapoints of equal
-                text (their own token included) count once. With `one_per_row` these are the rows'
-                strongest. None: repeated texts count each time.
+            window: tokens before and after a datapoint that make its text; of the rows' strongest
+                those of equal text (their own token included) count once. None: each counts.
             exclude_bos: the id of BOS, whose positions are then left out; None keeps them.
-            buffer_pairs: candidates between two merges.
         """
         self.d_sae, self.k = d_sae, k
-        self._one_per_row, self._window, self._bos = one_per_row, window, exclude_bos
-        self._buffer_pairs = buffer_pairs
+        self._window, self._bos = window, exclude_bos
         self._rows = np.full((d_sae, k), -1, np.int32)
         self._positions = np.full((d_sae, k), -1, np.int32)
         self._acts = np.zeros((d_sae, k), np.float32)
@@ -119,21 +125,9 @@ class TopContexts:
         self._buffer: list[Candidates] = []
         self._buffered = 0
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch, in any order (as `ActivePairs` has them).
-
-        Args:
-            features: of each pair.
-            tokens: index of each pair's token in the flattened batch.
-            feature_acts: of each pair; those of 0 or less are ignored.
-            batch: the rows.
-        """
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows; each row must come in one batch."""
+        features, tokens, feature_acts = firings
         ids = batch.token_ids
         wanted = feature_acts > 0
         self._tokens += ids.size
@@ -153,13 +147,12 @@ class TopContexts:
             positions.astype(np.int32),
             self._text_keys(batch)[indices],
         )
-        if self._one_per_row:
-            of_row = found[0] * len(ids) + rows
-            order = _by_strength(of_row, *found[1:4])
-            found = _chosen(found, order[_first(of_row[order])])
+        of_row = found[0] * len(ids) + rows
+        order = _by_strength(of_row, *found[1:4])
+        found = _chosen(found, order[_first(of_row[order])])
         self._buffer.append(found)
         self._buffered += len(found[0])
-        if self._buffered >= self._buffer_pairs:
+        if self._buffered >= BUFFER_PAIRS:
             self._merge()
 
     def result(self) -> Contexts:
@@ -245,3 +238,20 @@ def _first_of_text(
 def _chosen(found: Candidates, indices: Int[ndarray, " kept"]) -> Candidates:
     features, acts, rows, positions, keys = found
     return features[indices], acts[indices], rows[indices], positions[indices], keys[indices]
+
+
+def text_keys(
+    token_ids: Int[ndarray, "rows context"], before: int, after: int
+) -> UInt64[ndarray, "rows context"]:
+    """A hash of the text around each position; behind a row's ends there is nothing.
+
+    A sum of tokens times fixed random numbers modulo 2^64: two different texts agree with a
+    probability of at most 2^-32.
+    """
+    context_size = token_ids.shape[1]
+    factors = np.random.default_rng(0).integers(2**64, size=before + 1 + after, dtype=np.uint64)
+    padded = np.pad(token_ids.astype(np.uint64) + np.uint64(1), ((0, 0), (before, after)))
+    keys = np.zeros(token_ids.shape, np.uint64)
+    for offset, factor in enumerate(factors):
+        keys += factor * padded[:, offset : offset + context_size]
+    return keys

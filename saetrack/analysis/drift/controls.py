@@ -43,21 +43,6 @@ class ControlDrift:
     quantiles: pd.DataFrame
 
 
-@dataclass(frozen=True)
-class VerdictThresholds:
-    """Thresholds at which a claim stands.
-
-    Attributes:
-        noise_share: noise may make up at most this share of a drift.
-        peak: the fastest link in between is this much faster than both ends.
-        replicate_gap: medians of a replicate may differ by this much on average over links.
-    """
-
-    noise_share: float = 0.5
-    peak: float = 2.0
-    replicate_gap: float = 0.1
-
-
 def align(claim: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:
     """A control's rows, with the link, LM step and index of the chain that each corresponds to.
 
@@ -87,10 +72,6 @@ def compare_with_controls(claim: pd.DataFrame, controls: Sequence[ControlDrift])
     The drift of a quantity is 1 - its median cosine, or its median path length. Cosines of
     independent displacements multiply: for small drifts 1 - cosine adds, and `noise_share` is the
     part of the chain's drift that training alone would have made.
-
-    Args:
-        claim: of the chain, as `quantile_table` gives it.
-        controls: at least one.
 
     Returns:
         One row per control, quantity and link, with the columns

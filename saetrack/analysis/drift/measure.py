@@ -56,7 +56,7 @@ class Drift:
         cosine_to_previous: (links, d_sae); NaN at the first link.
         path_length: radians, (links, d_sae).
         unmoved: the row points exactly where it did at the link before, (links, d_sae).
-        dead: the feature fires on too few held-out tokens of this link, (links, d_sae).
+        dead: the feature fires on no held-out token of this link, (links, d_sae).
     """
 
     lm_steps: Int[np.ndarray, " links"]
@@ -81,9 +81,7 @@ class Drift:
 
 
 @torch.no_grad()
-def measure_drift(
-    links: Iterable[DecoderLink], final: DecoderLink, dead_density: float = 0.0
-) -> Drift:
+def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     """Follow the decoder rows of a chain, one link at a time.
 
     In memory are the first, the previous, this and the final link's rows, whatever the chain's
@@ -93,7 +91,6 @@ def measure_drift(
     Args:
         links: the chain, in ascending order of LM steps, also of a reverse chain.
         final: the last of `links`, known in advance.
-        dead_density: a feature that fires on no larger share of held-out tokens is dead.
 
     Raises:
         ValueError: no link, links of different shapes, or `final` is not the last one.
@@ -110,7 +107,7 @@ def measure_drift(
             angles[name].append(angles_between(link.W_dec, other).cpu())
         previous = link.W_dec
         steps.append((link.lm_step, link.checkpoint_index))
-        dead.append((link.feature_density <= dead_density).cpu())
+        dead.append((link.feature_density == 0).cpu())
     if not steps:
         raise ValueError("a chain without links")
     if float(angles["final"][-1].nan_to_num().max()) > 0:
@@ -226,3 +223,36 @@ def feature_table(drift: Drift, features: Sequence[int]) -> pd.DataFrame:
             "excluded": drift.excluded[:, chosen].T.reshape(-1),
         }
     )
+
+
+def histogram_table(drift: Drift, bins: int = 40) -> pd.DataFrame:
+    """Cosines to the final direction in equal bins from -1 to 1, the same for every chain.
+
+    Returns:
+        One row per link and bin: `link` (0 is the first), `lm_step`, `checkpoint_index`,
+        `quantity`, `low`, `high` (of the bin), `features` (in it), `share` (of those that are not
+        excluded; NaN if all are), `excluded` (at this link: dead here or at the final link, or
+        without a direction).
+    """
+    edges = np.linspace(-1, 1, bins + 1)
+    rows = []
+    for link, cosines in enumerate(drift.cosine_to_final):
+        kept = cosines[~drift.excluded[link] & ~np.isnan(cosines)]
+        # Rounding may leave a cosine outside of its range, and of all bins.
+        counts, _ = np.histogram(kept.clip(-1, 1), edges)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "link": link,
+                    "lm_step": int(drift.lm_steps[link]),
+                    "checkpoint_index": int(drift.checkpoint_indices[link]),
+                    "quantity": "cosine_to_final",
+                    "low": edges[:-1],
+                    "high": edges[1:],
+                    "features": counts,
+                    "share": counts / len(kept) if len(kept) else np.nan,
+                    "excluded": len(cosines) - len(kept),
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)

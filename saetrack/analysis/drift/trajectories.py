@@ -1,18 +1,17 @@
 """The paths of single features in the plane where they move most (section 5.2, figure 6).
 
-PCA of unit decoder rows over links. Fitted jointly, features share axes and can be compared, but
-the plane is mostly that in which the features differ from each other; fitted for each feature, as
-in the paper, it is the plane of that feature's movement, and panels have nothing in common.
+PCA of unit decoder rows over links, one plane for all: features share axes and can be compared, but
+the plane is mostly that in which they differ from each other. The paper fits a plane to each, and
+its panels have nothing in common.
 
 A smooth arc in such a plane is no finding: a random walk of many steps in many dimensions shows
-one too (arXiv 1806.08805). Its components explain 6 / (pi k)^2 of the variance, 61 % and 15 % for
-k = 1, 2: where each feature has its own plane, the chance level of `feature_explained` is 76 %.
+one too (arXiv 1806.08805).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,21 +24,11 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.geometry.inputs import DecoderLink
 
-Fit = Literal["joint", "each"]
-
-RANDOM_WALK_EXPLAINED = (6 / np.pi**2, 6 / (2 * np.pi) ** 2)
-
 
 def choose_features(
     eligible: Bool[np.ndarray, " d_sae"], count: int, seed: int
 ) -> Int[np.ndarray, " chosen"]:
-    """Features to show, drawn without replacement, ascending; all if there are not more.
-
-    Args:
-        eligible: may be drawn, such as `Drift.always_alive`, (d_sae,).
-        count: how many.
-        seed: of the draw.
-    """
+    """Features to show, drawn without replacement, ascending; all if there are not more."""
     among = np.flatnonzero(eligible)
     count = min(count, len(among))
     return np.sort(np.random.default_rng(seed).choice(among, size=count, replace=False))
@@ -63,7 +52,6 @@ def trajectory_table(
     lm_steps: Sequence[int] | Int[np.ndarray, " links"],
     checkpoint_indices: Sequence[int] | Int[np.ndarray, " links"],
     formation_link: Sequence[int] | Int[np.ndarray, " chosen"],
-    fit: Fit = "joint",
 ) -> pd.DataFrame:
     """Where each chosen feature is at each link, in two principal components.
 
@@ -73,7 +61,6 @@ def trajectory_table(
         lm_steps: of the links, (links,).
         checkpoint_indices: of the links, (links,).
         formation_link: from which on each of them is formed (Definition 5.2); negative for never.
-        fit: one plane for all (`joint`), or one for each feature.
 
     Returns:
         One row per feature and link, with the columns
@@ -83,7 +70,7 @@ def trajectory_table(
         - `formed`: at this link, hence also the segment from here to the next one;
         - `explained_pc1`, `explained_pc2`: shares of the variance that went into the fit;
         - `feature_explained`: share of this feature's own movement about its mean that the plane
-          shows. The same as their sum where each has its own plane; in a joint one often little.
+          shows, often little.
 
     Raises:
         ValueError: fewer than three links.
@@ -91,20 +78,19 @@ def trajectory_table(
     chosen, links, _ = rows.shape
     if links < 3:
         raise ValueError(f"{links} links: a plane through them shows nothing")
-    of_links = {
+    of_links: dict[str, Any] = {
         "link": np.arange(links),
         "lm_step": np.asarray(lm_steps),
         "checkpoint_index": np.asarray(checkpoint_indices),
-        "fit": fit,
+        "fit": "joint",
     }
+    plane = PCA(n_components=2, svd_solver="full").fit(rows.reshape(-1, rows.shape[-1]))
     parts = []
-    for members in [range(chosen)] if fit == "joint" else [[member] for member in range(chosen)]:
-        plane = PCA(n_components=2, svd_solver="full")
-        plane.fit(rows[members].reshape(-1, rows.shape[-1]))
-        for member in members:
-            name, formed = int(features[member]), _formed(int(formation_link[member]), links)
-            table = _in_plane(plane, rows[member])
-            parts.append(table.assign(feature=name, **of_links, formed=formed))
+    for member in range(chosen):
+        start = int(formation_link[member])
+        formed = (np.arange(links) >= start) & (start >= 0)
+        table = _in_plane(plane, rows[member])
+        parts.append(table.assign(feature=int(features[member]), **of_links, formed=formed))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -118,7 +104,3 @@ def _in_plane(plane: PCA, rows: Float[np.ndarray, "links d_in"]) -> pd.DataFrame
         # NaN where the feature stands still.
         feature_explained=float(points.var(axis=0).sum() / total) if total > 0 else np.nan,
     )
-
-
-def _formed(formation_link: int, links: int) -> Bool[np.ndarray, " links"]:
-    return (np.arange(links) >= formation_link) & (formation_link >= 0)

@@ -1,7 +1,7 @@
 """The paper's claims about drift, each with a number, its control's, and whether it stands.
 
-Every claim is stated so that a chain that only shows noise would fail it. Thresholds are in
-`saetrack.analysis.drift.controls.VerdictThresholds`; each row states its criterion in words.
+Every claim is stated so that a chain that only shows noise would fail it. Each row states
+its criterion in words.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.drift.controls import VerdictThresholds
+# A claim stands if noise makes up at most this share of a drift,
+NOISE_SHARE = 0.5
+# the fastest link in between is so many times faster than both ends,
+PEAK = 2.0
+# and medians of a replicate differ by at most this much on average over links.
+REPLICATE_GAP = 0.1
 
 
-def verdicts(
-    held: pd.DataFrame,
-    thresholds: VerdictThresholds | None = None,
-    after_formation: pd.DataFrame | None = None,
-) -> pd.DataFrame:
+def verdicts(held: pd.DataFrame, after_formation: pd.DataFrame | None = None) -> pd.DataFrame:
     """Each claim of section 5 and appendix I.2 against each control that can decide it.
-
-    Args:
-        held: as `compare_with_controls` gives it.
-        thresholds: thresholds.
-        after_formation: as `drift_after_formation` gives it, with a control.
 
     Returns:
         One row per claim and control, with the columns `claim`, `control`, `role`, `value` (the
@@ -43,11 +39,10 @@ def verdicts(
         - `replicated` (appendix I.2): median cosines to the final direction are those of the
           replicate.
     """
-    thresholds = thresholds or VerdictThresholds()
     rows = []
     for (control, role), beside in held.groupby(["control", "role"], sort=False):
         claims = _against_noise if role == "noise" else _against_replicate
-        rows += [{"control": control, "role": role, **row} for row in claims(beside, thresholds)]
+        rows += [{"control": control, "role": role, **row} for row in claims(beside)]
     if after_formation is not None and after_formation["beyond_noise"].notna().any():
         share = float(after_formation["beyond_noise"].mean())
         rows.append(
@@ -65,9 +60,7 @@ def verdicts(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _against_noise(
-    beside: pd.DataFrame, thresholds: VerdictThresholds
-) -> Iterator[dict[str, object]]:
+def _against_noise(beside: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The rows of `verdicts` for one noise control."""
     of = _quantity(beside)
     to_final, turned = of("cosine_to_final"), of("cosine_to_previous").dropna(subset="claim_q50")
@@ -84,8 +77,8 @@ def _against_noise(
             "claim": "drift of the LM's making",
             "value": first["claim_drift"],
             "control_value": first["control_drift"],
-            "criterion": f"control / chain < {thresholds.noise_share}",
-            "stands": bool(first["noise_share"] < thresholds.noise_share),
+            "criterion": f"control / chain < {NOISE_SHARE}",
+            "stands": bool(first["noise_share"] < NOISE_SHARE),
         }
     if len(turned) < 3:
         return
@@ -95,8 +88,8 @@ def _against_noise(
         "claim": "fast in the middle",
         "value": peaks[0],
         "control_value": peaks[1],
-        "criterion": f"fastest link / faster end >= {thresholds.peak}, the control's below",
-        "stands": bool(peaks[0] >= thresholds.peak > peaks[1]),
+        "criterion": f"fastest link / faster end >= {PEAK}, the control's below",
+        "stands": bool(peaks[0] >= PEAK > peaks[1]),
     }
     last = -max(1, len(turned) // 3)
     late, late_noise = float(chain[last:].mean()), float(noise[last:].mean())
@@ -104,14 +97,12 @@ def _against_noise(
         "claim": "drift after convergence",
         "value": late,
         "control_value": late_noise,
-        "criterion": f"radians per link, last third: control / chain < {thresholds.noise_share}",
-        "stands": bool(late_noise < thresholds.noise_share * late),
+        "criterion": f"radians per link, last third: control / chain < {NOISE_SHARE}",
+        "stands": bool(late_noise < NOISE_SHARE * late),
     }
 
 
-def _against_replicate(
-    beside: pd.DataFrame, thresholds: VerdictThresholds
-) -> Iterator[dict[str, object]]:
+def _against_replicate(beside: pd.DataFrame) -> Iterator[dict[str, object]]:
     """The row of `verdicts` for one replicate."""
     to_final = _quantity(beside)("cosine_to_final")
     if len(to_final):
@@ -120,8 +111,8 @@ def _against_replicate(
             "claim": "replicated",
             "value": float(to_final["claim_q50"].mean()),
             "control_value": float(to_final["control_q50"].mean()),
-            "criterion": f"mean |difference of medians| = {gap:.3f} <= {thresholds.replicate_gap}",
-            "stands": gap <= thresholds.replicate_gap,
+            "criterion": f"mean |difference of medians| = {gap:.3f} <= {REPLICATE_GAP}",
+            "stands": gap <= REPLICATE_GAP,
         }
 
 

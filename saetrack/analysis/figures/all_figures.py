@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 
+CENTRED_MEASURES = ("activation_cosine_centred", "feature_cosine_centred")
 PAPER_MEASURES = (
     "activation_cosine",
     "feature_cosine",
@@ -60,95 +61,66 @@ class FigureInputs:
 
 def draw(inputs: FigureInputs, folder: Path) -> None:
     """Write every figure as PNG and SVG."""
-    for name, figure in _FIGURES.items():
-        figure(inputs, folder / name)
-    if len(inputs.tables["pairs"]):
-        setting = inputs.setting("the same features in other chains")
-        matched_features_figure(inputs.tables["pairs"], setting, folder / "matched_features")
-    for fit, points in inputs.tables["projection"].groupby("fit"):
-        features = inputs.tables["projected_features"]
+    tables, setting, labels = inputs.tables, inputs.setting, inputs.labels
+    _draw_meanings(inputs, folder)
+    curves, baseline = tables["curves"], tables["baseline"]
+    for name, measures, what in (
+        ("progress", CENTRED_MEASURES, "progress measure, centred"),
+        ("progress_paper", PAPER_MEASURES, "progress measure, the paper's form"),
+    ):
+        progress_figure(curves, baseline, setting(what), folder / name, measures)
+    progress_of_features_figure(
+        tables["progress"],
+        labels,
+        inputs.sampled,
+        setting("progress of single features"),
+        folder / "progress_of_features",
+    )
+    _draw_drift(inputs, folder)
+    collapsing = setting("mean cosine of random residuals")
+    collapse_figure(tables["collapse"], collapsing, folder / "collapse")
+    moving = setting("how far residuals move")
+    continuity_figure(tables["continuity"], moving, folder / "continuity")
+    if len(tables["pairs"]):
+        matched = setting("the same features in other chains")
+        matched_features_figure(tables["pairs"], matched, folder / "matched_features")
+    for fit, points in tables["projection"].groupby("fit"):
         where = "one plane" if fit == "joint" else "a plane per checkpoint"
-        setting = inputs.setting(f"contexts of features, UMAP, {where}")
-        umap_figure(points, features, setting, folder / f"umap_{fit}")
+        projected = setting(f"contexts of features, UMAP, {where}")
+        umap_figure(points, tables["projected_features"], projected, folder / f"umap_{fit}")
 
 
-def _drift_histograms(inputs: FigureInputs, path: Path) -> None:
-    by_chain = dict(tuple(inputs.tables["drift_histograms"].groupby("chain")))
-    noise = {
-        control.name: by_chain[control.name]
-        for control in inputs.controls
-        if control.role == "noise"
-    }
-    setting = inputs.setting("cosine to the final direction")
-    drift_histogram_figure(by_chain["chain"], noise, setting, path)
+def _draw_meanings(inputs: FigureInputs, folder: Path) -> None:
+    tables, setting = inputs.tables, inputs.setting
+    counts, patterns = tables["label_counts"], tables["patterns"]
+    labels_figure(counts, setting("what features mean"), folder / "labels")
+    came_to_mean = setting("how features came to mean it")
+    patterns_figure(tables["pattern_counts"], came_to_mean, folder / "patterns")
+    formed = setting("features formed by each checkpoint")
+    formed_figure(patterns, counts["lm_step"].unique().tolist(), formed, folder / "formed")
+    regions = setting("feature regions")
+    regions_figure(tables["regions"], inputs.labels, regions, folder / "regions")
+    senses = setting("senses of tokens")
+    polysemy_figure(tables["statistics"], tables["polysemy"], senses, folder / "polysemy")
 
 
-def _drift_of_features(inputs: FigureInputs, path: Path) -> None:
+def _draw_drift(inputs: FigureInputs, folder: Path) -> None:
+    tables, setting, controls = inputs.tables, inputs.setting, inputs.controls
+    drift = tables["drift"]
+    by_chain = dict(tuple(tables["drift_histograms"].groupby("chain")))
+    noise = {band.name: by_chain[band.name] for band in controls if band.role == "noise"}
+    to_final = setting("cosine to the final direction")
+    drift_histogram_figure(by_chain["chain"], noise, to_final, folder / "drift_histograms")
+    drift_figure(drift, controls, setting("drift of directions"), folder / "drift")
+    by_class = setting("drift of directions by class")
+    class_drift_figure(drift, controls, by_class, folder / "drift_by_class")
     feature_drift_figure(
-        inputs.tables["drift_of_features"],
-        inputs.tables["drift"],
-        inputs.controls,
-        inputs.setting("drift of single features"),
-        path,
+        tables["drift_of_features"],
+        drift,
+        controls,
+        setting("drift of single features"),
+        folder / "drift_of_features",
         {int(str(feature)): label for feature, label in inputs.labels.items()},
     )
-
-
-def _progress(inputs: FigureInputs, path: Path, measures: Sequence[str], what: str) -> None:
-    tables = inputs.tables
-    progress_figure(tables["curves"], tables["baseline"], inputs.setting(what), path, measures)
-
-
-_FIGURES: dict[str, Callable[[FigureInputs, Path], None]] = {
-    "labels": lambda d, path: labels_figure(
-        d.tables["label_counts"], d.setting("what features mean"), path
-    ),
-    "patterns": lambda d, path: patterns_figure(
-        d.tables["pattern_counts"], d.setting("how features came to mean it"), path
-    ),
-    "formed": lambda d, path: formed_figure(
-        d.tables["patterns"],
-        sorted(d.tables["label_counts"]["lm_step"].unique()),
-        d.setting("features formed by each checkpoint"),
-        path,
-    ),
-    "regions": lambda d, path: regions_figure(
-        d.tables["regions"], d.labels, d.setting("feature regions"), path
-    ),
-    "progress": lambda d, path: _progress(
-        d,
-        path,
-        ("activation_cosine_centred", "feature_cosine_centred"),
-        "progress measure, centred",
-    ),
-    "progress_paper": lambda d, path: _progress(
-        d, path, PAPER_MEASURES, "progress measure, the paper's form"
-    ),
-    "progress_of_features": lambda d, path: progress_of_features_figure(
-        d.tables["progress"],
-        d.labels,
-        d.sampled,
-        d.setting("progress of single features"),
-        path,
-    ),
-    "polysemy": lambda d, path: polysemy_figure(
-        d.tables["statistics"], d.tables["polysemy"], d.setting("senses of tokens"), path
-    ),
-    "drift_histograms": _drift_histograms,
-    "drift": lambda d, path: drift_figure(
-        d.tables["drift"], d.controls, d.setting("drift of directions"), path
-    ),
-    "drift_by_class": lambda d, path: class_drift_figure(
-        d.tables["drift"], d.controls, d.setting("drift of directions by class"), path
-    ),
-    "drift_of_features": _drift_of_features,
-    "trajectories": lambda d, path: trajectory_figure(
-        d.tables["trajectories"], f"trajectories · {d.title}", d.caption, path
-    ),
-    "collapse": lambda d, path: collapse_figure(
-        d.tables["collapse"], d.setting("mean cosine of random residuals"), path
-    ),
-    "continuity": lambda d, path: continuity_figure(
-        d.tables["continuity"], d.setting("how far residuals move"), path
-    ),
-}
+    title = f"trajectories · {inputs.title}"
+    trajectory_figure(tables["trajectories"], title, inputs.caption, folder / "trajectories")

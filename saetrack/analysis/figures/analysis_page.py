@@ -82,13 +82,7 @@ _PARTS = (
 
 
 def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
-    """Write the page of an analysis.
-
-    Args:
-        inputs: what was drawn.
-        folder: of the page; figures lie in its folder `FIGURES`, as
-            `saetrack.analysis.figures.all_figures.draw` wrote them.
-    """
+    """Write the page of an analysis."""
     sections = []
     for number, part in enumerate(_PARTS):
         pictures = [folder / FIGURES / f"{name}.png" for name in part.figures]
@@ -97,17 +91,16 @@ def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
             for name, caption in part.tables.items()
             if len(inputs.tables.get(name, ()))
         }
-        if "Matched features" in tables:
-            tables["Matched features"] = _matching(inputs)
+        contexts = None
         if number == 0:
             tables["How many features follow which pattern"] = _patterns(inputs)
-        section = Section(
-            part.heading,
-            part.text,
-            [picture for picture in pictures if picture.exists()],
-            tables,
-            _contexts(inputs) if number == 0 else None,
-        )
+            of_features = inputs.tables["patterns"][["feature", "pattern", "final_label"]]
+            contexts = inputs.tables["contexts"].merge(of_features, on="feature", how="left")
+        if (matching := tables.get("Matched features")) is not None:
+            read = [name for name in MATCHING_COLUMNS if name in matching]
+            tables["Matched features"] = matching[read]
+        found = [picture for picture in pictures if picture.exists()]
+        section = Section(part.heading, part.text, found, tables, contexts)
         if section.figures or section.tables:
             sections.append(section)
     write_page(inputs.title, inputs.caption, sections, folder / PAGE_FILE)
@@ -124,15 +117,3 @@ def _patterns(inputs: FigureInputs) -> pd.DataFrame:
         fill_value=0,
     )
     return wide.astype(int).sort_values(wide.columns[0], ascending=False).reset_index()
-
-
-def _matching(inputs: FigureInputs) -> pd.DataFrame:
-    """Of the numbers of each matching those that are to be read."""
-    table = inputs.tables["matching"]
-    return table[[name for name in MATCHING_COLUMNS if name in table]]
-
-
-def _contexts(inputs: FigureInputs) -> pd.DataFrame:
-    """Contexts with their features' patterns, in the order of the examples."""
-    patterns = inputs.tables["patterns"][["feature", "pattern", "final_label"]]
-    return inputs.tables["contexts"].merge(patterns, on="feature", how="left")

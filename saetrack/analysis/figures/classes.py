@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saetrack.analysis.meaning.labels import ABSENT, MEANINGFUL
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE
 
 # What a feature with enough contexts may be.
 JUDGED = (*MEANINGFUL, "noise")

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
 
-from saetrack.analysis.geometry.collapse import CollapseCriterion
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, step_axis
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
+from saetrack.analysis.geometry.collapse import COLLAPSE_IN_WORDS, SEVERE
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    RED,
+    band,
+    drawn,
+    line,
+    not_measured,
+    plain_log,
+)
 
 COLLAPSE_LABEL = "mean cosine of random pairs"
 FORMS = {"raw": ("raw residuals", RED), "centred": ("less their mean over tokens", BLUE)}
 
 
-def collapse_figure(
-    table: pd.DataFrame,
-    setting: Setting,
-    path: Path,
-    criterion: CollapseCriterion | None = None,
-) -> None:
+def collapse_figure(table: pd.DataFrame, setting: Setting, path: Path) -> None:
     """Mean pairwise cosine of random residuals per checkpoint, mean and range over draws.
 
-    Args:
-        table: as `saetrack.analysis.geometry.collapse.collapse_table` gives it.
-        setting: title, caption, shading; collapsed checkpoints are those of the table.
-        path: without suffix; `.png` and `.svg` are written.
-        criterion: by which the table's checkpoints were flagged.
+    The table is that of `saetrack.analysis.geometry.collapse`; setting's collapsed checkpoints are
+    its own.
     """
-    criterion = criterion or CollapseCriterion()
     lm_steps = list(table["lm_step"])
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+    with drawn(path, (9.5, 5.6)) as figure:
         axes = figure.subplots()
-        draw_collapse(axes, table, criterion)
+        draw_collapse(axes, table)
         axes.set_ylabel(COLLAPSE_LABEL)
-        step_axis(axes, lm_steps)
-        shade(axes, lm_steps, setting.phases, list(table.loc[table["collapsed"], "lm_step"]))
+        collapsed = table.loc[table["collapsed"], "lm_step"].tolist()
+        chain_axis(axes, lm_steps, replace(setting, collapsed=collapsed))
         first = table.iloc[0]
         frame(
             figure,
@@ -52,18 +48,16 @@ def collapse_figure(
             collapse_handles(),
             f"{first['draws']:.0f} draws of {first['sample']:.0f} out of {first['tokens']:,.0f} "
             "residuals: mean and range. Hatched: collapsed, "
-            f"which is {criterion}: {table['collapsed'].sum()} of {len(table)} checkpoints.",
+            f"which is {COLLAPSE_IN_WORDS}: {len(collapsed)} of {len(table)} checkpoints.",
         )
-        save(figure, path)
 
 
-def draw_collapse(axes: Axes, table: pd.DataFrame, criterion: CollapseCriterion) -> None:
+def draw_collapse(axes: Axes, table: pd.DataFrame) -> None:
     """Means and ranges over draws, and from where on a collapse is severe."""
     for form, (_, colour) in FORMS.items():
-        low, high = table[f"{form}_min"], table[f"{form}_max"]
-        axes.fill_between(table["lm_step"], low, high, color=colour, alpha=0.25, linewidth=0)
+        band(axes, table["lm_step"], table[f"{form}_min"], table[f"{form}_max"], colour, 0.25)
         axes.plot(table["lm_step"], table[f"{form}_mean"], "o-", color=colour, markersize=4)
-    axes.axhline(criterion.severe, color="black", linestyle=":", linewidth=1)
+    axes.axhline(SEVERE, color="black", linestyle=":", linewidth=1)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylim(-0.2, 1.02)
 
@@ -77,13 +71,9 @@ def collapse_handles() -> list[Line2D]:
 def continuity_figure(joined: pd.DataFrame, setting: Setting, path: Path) -> None:
     """How far residuals move between neighbouring checkpoints, and what it costs warm starts.
 
-    Args:
-        joined: as `saetrack.analysis.geometry.continuity.with_warm_starts` gives it, ascending.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
+    The table is that of `saetrack.analysis.geometry.continuity.with_warm_starts`.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 9), layout="constrained")
+    with drawn(path, (13, 9)) as figure:
         moves, quotients, similarity, cost = figure.subplots(2, 2).flat
         _draw_moves(moves, joined)
         _draw_quotients(quotients, joined)
@@ -99,8 +89,7 @@ def continuity_figure(joined: pd.DataFrame, setting: Setting, path: Path) -> Non
         )
         for axes in (moves, quotients, similarity):
             lm_steps = sorted({*joined["from_step"], *joined["lm_step"]})
-            step_axis(axes, lm_steps)
-            shade(axes, lm_steps, setting.phases, setting.collapsed)
+            chain_axis(axes, lm_steps, setting)
         _draw_cost(cost, joined)
         frame(
             figure,
@@ -110,7 +99,6 @@ def continuity_figure(joined: pd.DataFrame, setting: Setting, path: Path) -> Non
             f"at; {joined['tokens'].iloc[0]:,} tokens. Cost: explained variance at the end of a "
             f"link less that before its training.",
         )
-        save(figure, path)
 
 
 def _draw_moves(axes: Axes, joined: pd.DataFrame) -> None:
@@ -144,12 +132,9 @@ def _draw_quotients(axes: Axes, joined: pd.DataFrame) -> None:
             axes.plot(joined["lm_step"], values / middle, "o-", color=colour, markersize=4)
             handles.append(line(f"{label} (median {middle:.3g})", colour, marker="o", markersize=4))
     if not handles:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
+        not_measured(axes)
         return
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
+    plain_log(axes)
     axes.set_ylabel("median move per unit / its median")
     axes.legend(handles=handles, frameon=False, loc="lower left")
 
@@ -171,9 +156,5 @@ def _draw_cost(axes: Axes, joined: pd.DataFrame) -> None:
     axes.set_xlabel("move / spread of the residuals")
     axes.set_ylabel("explained variance to regain")
     bar = axes.figure.colorbar(points, ax=axes, pad=0.01)
-    _ends(bar.ax, joined["lm_step"].tolist())
-
-
-def _ends(axes: Axes, lm_steps: Sequence[int]) -> None:
-    """The colour bar's ends in words."""
-    axes.set_yticks([0, len(lm_steps) - 1], [f"step\n{lm_steps[0]:,}", f"step\n{lm_steps[-1]:,}"])
+    ends = joined["lm_step"].iloc[[0, -1]]
+    bar.ax.set_yticks([0, len(joined) - 1], [f"step\n{step:,}" for step in ends])

@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from saetrack.analysis.comparison.token_ratios import PAPER_RATIO
-from saetrack.analysis.matching.decoder_matching import NEARLY_SAME, SIMILAR
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, span
-from saetrack.figures.style import BLUE, GREY, ORANGE, RED, STYLE, line, save
+from saetrack.analysis.matching.matching import NEARLY_SAME, SIMILAR
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, span
+from saetrack.utils.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    drawn,
+    line,
+    not_measured,
+    plain_log,
+)
 
 KINDS = {
     "link": ("link (warm start)", BLUE, "-"),
@@ -52,18 +59,12 @@ def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
     Thin lines are seeds, thick ones their mean. A log axis has no zero: zero tokens are
     drawn in a band at its left edge. Shares are drawn on a log scale of what they lack to 1, values
     below 0 at 0.
-
-    Args:
-        curves: as `saetrack.analysis.comparison.token_ratios` describes it.
-        title: above the panels.
-        path: without suffix; `.png` and `.svg` are written.
     """
     lm_steps = sorted(curves.loc[curves["kind"] == "conventional", "lm_step"].unique())
     curves = curves[curves["lm_step"].isin(lm_steps)]
     before = curves.loc[curves["tokens"] > 0, "tokens"].min() / 4
     curves = curves.assign(at=curves["tokens"].replace(0, before))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(9, 2.2 + 3.3 * len(lm_steps)), 13), layout="constrained")
+    with drawn(path, (max(9, 2.2 + 3.3 * len(lm_steps)), 13)) as figure:
         grid = figure.subplots(len(ROWS), len(lm_steps), sharex=True, sharey="row", squeeze=False)
         for panels, (metric, label) in zip(grid, ROWS.items(), strict=True):
             panels[0].set_ylabel(label)
@@ -87,7 +88,6 @@ def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
             "values below 0 at 0.\n"
             "Where both kinds coincide (the chain's first checkpoint) they are one SAE.",
         )
-        save(figure, path)
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str) -> None:
@@ -105,16 +105,13 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str) -> None:
         axes.plot(mean.iloc[:1], "o", color=colour, markersize=5)
         axes.axvline(rows["at"].max(), color=colour, linestyle=":", linewidth=1.5)
     if curves[metric].isna().all():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=GREY)
+        not_measured(axes)
 
 
 def _scale_metric(axes: Axes, metric: str, values: pd.Series[float]) -> None:
     """The scale of a row of panels, which share it."""
     if metric not in SHARES:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
+        plain_log(axes)
         return
 
     def lacking(share: Any) -> Any:
@@ -149,16 +146,10 @@ def speed_figure(pairs: pd.DataFrame, title: str, path: Path) -> None:
     Right, the link's budget over the tokens the conventional SAE needs for the link's final
     quality. Who never gets there is drawn open, at the ratio of the budgets, with an arrow to the
     side on which the true ratio lies. The paper's 1/20 is dashed.
-
-    Args:
-        pairs: as `saetrack.analysis.comparison.token_ratios.compare` gives it.
-        title: above the panels.
-        path: without suffix; `.png` and `.svg` are written.
     """
     held_against = pairs[~pairs["own_yardstick"]]
     left_out = sorted(pairs.loc[pairs["own_yardstick"], "lm_step"].unique())
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 5.6), layout="constrained")
+    with drawn(path, (11, 5.6)) as figure:
         grid = figure.subplots(1, 2, sharey=True)
         _draw_ratios(grid[0], held_against, "token_ratio", 1)
         grid[0].set_title(
@@ -191,7 +182,6 @@ def speed_figure(pairs: pd.DataFrame, title: str, path: Path) -> None:
             "checkpoints. Quality: explained variance at equal L0, held-out tokens.\n"
             f"LM steps left out, because link and conventional SAE are the same: {steps}.",
         )
-        save(figure, path)
 
 
 def _draw_ratios(axes: Axes, pairs: pd.DataFrame, column: str, side: int) -> None:
@@ -214,13 +204,10 @@ def _draw_ratios(axes: Axes, pairs: pd.DataFrame, column: str, side: int) -> Non
         else:
             axes.plot(x, ratio, "o", color=BLUE, markersize=8)
     axes.axhline(PAPER_RATIO, color="black", linestyle="--")
-    axes.set_yscale("log")
+    plain_log(axes)
     ratios = pairs[["token_ratio", "reverse_token_ratio", "budget_ratio"]].to_numpy(float)
     shown = [PAPER_RATIO, *ratios[np.isfinite(ratios) & (ratios > 0)]]
     axes.set_ylim(min(shown) / 2, max(shown) * 2)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlim(-0.5, max(len(lm_steps), 1) - 0.5)
     axes.set_xticks(range(len(lm_steps)), [f"{lm_step:,}" for lm_step in lm_steps])
     axes.set_xlabel("LM step")
@@ -229,15 +216,10 @@ def _draw_ratios(axes: Axes, pairs: pd.DataFrame, column: str, side: int) -> Non
 def matching_figure(cosines: pd.DataFrame, matchings: pd.DataFrame, title: str, path: Path) -> None:
     """Share of matched features above a cosine, per checkpoint: links, yardstick and chance.
 
-    Args:
-        cosines: as `saetrack.analysis.matching.decoder_matching.cosine_table` gives it.
-        matchings: as `saetrack.analysis.matching.decoder_matching.matching_table` gives it.
-        title: above the panels.
-        path: without suffix; `.png` and `.svg` are written.
+    The tables are those of `saetrack.analysis.matching.decoder_matching`.
     """
     lm_steps = sorted(cosines["lm_step"].unique())
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(max(11, 2 + 3.6 * len(lm_steps)), 5.2), layout="constrained")
+    with drawn(path, (max(11, 2 + 3.6 * len(lm_steps)), 5.2)) as figure:
         grid = figure.subplots(1, len(lm_steps), sharex=True, sharey=True, squeeze=False)[0]
         for axes, lm_step in zip(grid, lm_steps, strict=True):
             for comparison, (_, colour) in COMPARISONS.items():
@@ -264,7 +246,6 @@ def matching_figure(cosines: pd.DataFrame, matchings: pd.DataFrame, title: str, 
             "Dotted: 0.7 and 0.9. LM steps without a link to match, because there it is the "
             f"conventional SAE: {left_out}.",
         )
-        save(figure, path)
 
 
 def _short(tokens: float) -> str:

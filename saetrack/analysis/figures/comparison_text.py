@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 
 from saetrack.analysis.comparison.token_ratios import PAPER_RATIO, comparison_metrics
-from saetrack.figures.text_tables import LINK_COLUMNS, as_text, empty_table, number, table_text
+from saetrack.utils.figures.text_tables import (
+    LINK_COLUMNS,
+    as_text,
+    empty_table,
+    number,
+    table_text,
+)
 
 FINALS = {
     **{name: LINK_COLUMNS[name] for name in ("tokens", "loss", "mse", "explained_variance")},
@@ -35,22 +41,12 @@ MATCHINGS = {
 
 
 def matching_report(matchings: pd.DataFrame, title: str) -> str:
-    """One line per pair of SAEs; shares are of the matched pairs of features.
-
-    Args:
-        matchings: as `saetrack.analysis.matching.decoder_matching.matching_table` gives it.
-        title: printed above.
-    """
+    """One line per pair of SAEs; shares are of the matched pairs of features."""
     return table_text(matchings, MATCHINGS, title)
 
 
 def comparison_report(summary: pd.DataFrame, title: str) -> str:
-    """Final metrics of links and conventional SAEs, the ratios of their tokens, and the verdict.
-
-    Args:
-        summary: as `saetrack.analysis.comparison.token_ratios.summarise` gives it.
-        title: printed above.
-    """
+    """Final metrics of links and conventional SAEs, the ratios of their tokens, and the verdict."""
     found = comparison_metrics(summary)
     if not found:
         nothing = "Every link is the conventional SAE of its checkpoint: nothing to compare."

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from saetrack.analysis.drift.controls import ControlDrift, align
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.figures.classes import LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.labels import ABSENT
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, span, step_axis
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis, span
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, line, panels
 
 PANELS = {
     "cosine_to_final": "cosine to the final direction",
@@ -38,27 +37,20 @@ def drift_figure(
     Median, quartiles and 5 to 95 % of the chain; the same 5 to 95 % and the median of noise
     controls, at the chain's links; medians with dotted 5 and 95 % of replicates.
 
-    Args:
-        claim: of the chain, as `saetrack.analysis.drift.measure.quantile_table` gives it.
-        controls: to draw behind it.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
+    `claim` is the chain's table of `saetrack.analysis.drift.measure.quantile_table`.
     """
     claim = claim[claim["feature_class"] == ALL]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(13, 9), layout="constrained")
+    lm_steps = claim["lm_step"].unique().tolist()
+    with drawn(path, (13, 9)) as figure:
         of_controls: list[Line2D] = []
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (quantity, label) in zip(grid.flat, PANELS.items(), strict=True):
-            of_controls = [
-                _draw_control(axes, claim, band, quantity, controls) for band in controls
-            ]
+            of_controls = _draw_controls(axes, claim, controls, quantity)
             draw_bands(axes, claim[claim["quantity"] == quantity], BLUE)
             axes.set_ylabel(label)
-            _finish(axes, claim, setting, label=axes in grid[1], names=axes in grid[0])
+            chain_axis(axes, lm_steps, setting, label=axes in grid[1], names=axes in grid[0])
         chain = line("this chain: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
         frame(figure, setting, [chain, *of_controls], f"{_sizes(claim)}\n{_beside(controls)}")
-        save(figure, path)
 
 
 def class_drift_figure(
@@ -66,24 +58,20 @@ def class_drift_figure(
 ) -> None:
     """Cosine to the final direction, one panel per feature class; otherwise as `drift_figure`."""
     claim = claim[claim["quantity"] == "cosine_to_final"]
+    lm_steps = claim["lm_step"].unique().tolist()
     most = claim.groupby("feature_class")["features"].max()
     classes = [name for name in LABEL_NAMES if most.get(name) and name not in ABSENT]
-    with mpl.rc_context(STYLE):
-        columns = 2 if len(classes) == 4 else min(len(classes), 3)
-        rows = -(-len(classes) // columns)
-        figure = Figure(figsize=(4.6 * columns + 1, 3.8 * rows + 1.2), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(classes) :]:
-            axes.set_visible(False)
+    columns = 2 if len(classes) == 4 else min(len(classes), 3)
+    size = 4.6 * columns + 1, 3.8 * -(-len(classes) // columns) + 1.2
+    with drawn(path, size) as figure:
+        grid = panels(figure, len(classes), columns, sharex=True, sharey=True)
         of_controls: list[Line2D] = []
         for number, (axes, name) in enumerate(zip(grid.flat, classes, strict=False)):
             of_class = claim[claim["feature_class"] == name].sort_values("link")
-            of_controls = [
-                _draw_control(axes, claim, band, "cosine_to_final", controls) for band in controls
-            ]
+            of_controls = _draw_controls(axes, claim, controls, "cosine_to_final")
             draw_bands(axes, of_class, BLUE)
-            names = number < columns
-            _finish(axes, claim, setting, label=number >= len(classes) - columns, names=names)
+            names, label = number < columns, number >= len(classes) - columns
+            chain_axis(axes, lm_steps, setting, label=label, names=names)
             lines = max((text.count("\n") + 1 for text in setting.phases or ()), default=0)
             pad = 6 + 13 * lines * names
             axes.set_title(
@@ -95,7 +83,6 @@ def class_drift_figure(
         chain = line("features of the class: median, quartiles, 5–95 %", BLUE, linewidth=2.2)
         caption = f"{_sizes(claim)}\n{_beside(controls)} They are of all features."
         frame(figure, setting, [chain, *of_controls], caption)
-        save(figure, path)
 
 
 def feature_drift_figure(
@@ -108,30 +95,22 @@ def feature_drift_figure(
 ) -> None:
     """Single features over links (figure 5b): to the final, the first, the previous direction.
 
-    Args:
-        features: as `saetrack.analysis.drift.measure.feature_table` gives it; excluded rows leave
-            gaps.
-        claim: of the chain, as `quantile_table` gives it.
-        controls: of which noise is drawn behind.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
-        labels: what each feature is at the end, shown as its colour.
+    Excluded rows of `features` (`saetrack.analysis.drift.measure.feature_table`) leave gaps; a
+    feature's colour is its label at the end.
     """
     claim = claim[claim["feature_class"] == ALL]
+    lm_steps = claim["lm_step"].unique().tolist()
     noise = [control for control in controls if control.role == "noise"]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(15, 5.6), layout="constrained")
+    with drawn(path, (15, 5.6)) as figure:
         of_controls: list[Line2D] = []
         for axes, quantity in zip(figure.subplots(1, 3), list(PANELS)[:3], strict=True):
-            of_controls = [
-                _draw_control(axes, claim, control, quantity, noise) for control in noise
-            ]
+            of_controls = _draw_controls(axes, claim, noise, quantity)
             for feature, rows in features.groupby("feature"):
                 values = rows[quantity].mask(rows["excluded"])
                 colour = LABEL_COLOURS[labels[int(str(feature))]]
                 axes.plot(rows["lm_step"], values, color=colour, linewidth=1.2, alpha=0.8)
             axes.set_ylabel(PANELS[quantity])
-            _finish(axes, claim, setting)
+            chain_axis(axes, lm_steps, setting)
         shown = {labels[int(feature)] for feature in features["feature"].unique()}
         handles = [
             line(name, LABEL_COLOURS[label], linewidth=1.6)
@@ -145,56 +124,43 @@ def feature_drift_figure(
             [*handles, *of_controls],
             f"{features['feature'].nunique()} features, one line each.{gaps} {_beside(noise)}",
         )
-        save(figure, path)
 
 
 def draw_bands(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     """5 to 95 %, quartiles and median of one chain."""
     rows = rows.dropna(subset=["q50"]).sort_values("link")
     at = rows["lm_step"]
-    axes.fill_between(at, rows["q05"], rows["q95"], color=colour, alpha=0.15, linewidth=0)
-    axes.fill_between(at, rows["q25"], rows["q75"], color=colour, alpha=0.28, linewidth=0)
+    band(axes, at, rows["q05"], rows["q95"], colour, 0.15)
+    band(axes, at, rows["q25"], rows["q75"], colour, 0.28)
     axes.plot(at, rows["q50"], color=colour, linewidth=2.2, marker="o", markersize=3.5)
 
 
 def draw_noise(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     """5 to 95 % and median of a noise control, behind the chain's."""
     at = rows["lm_step"]
-    axes.fill_between(
-        *(at, rows["q05"], rows["q95"]), facecolor=colour, alpha=0.25, linewidth=0, zorder=1
-    )
+    band(axes, at, rows["q05"], rows["q95"], colour, 0.25, zorder=1)
     axes.plot(at, rows["q50"], color=colour, linestyle="--", linewidth=1.5, zorder=1.5)
 
 
-def _draw_control(
-    axes: Axes,
-    claim: pd.DataFrame,
-    control: ControlDrift,
-    quantity: str,
-    among: Sequence[ControlDrift],
-) -> Line2D:
-    """One control in one panel; gives its entry in the legend."""
-    rows = align(claim, control.quantiles)
-    rows = rows[rows["quantity"] == quantity].dropna(subset=["q50"]).sort_values("link")
-    alike = [band.name for band in among if band.role == control.role]
-    number, at = alike.index(control.name), rows["lm_step"]
-    if control.role == "noise":
-        colour = NOISE_COLOURS[number % len(NOISE_COLOURS)]
-        draw_noise(axes, rows, colour)
-        return line(f"{control.name} (training noise)", colour, linestyle="--")
-    colour = REPLICATE_COLOURS[number % len(REPLICATE_COLOURS)]
-    axes.plot(at, rows["q50"], color=colour, linestyle="-.", linewidth=1.5, zorder=3)
-    for edge in ("q05", "q95"):
-        axes.plot(at, rows[edge], color=colour, linestyle=":", linewidth=1, zorder=3)
-    return line(f"{control.name} (replicate)", colour, linestyle="-.")
-
-
-def _finish(
-    axes: Axes, claim: pd.DataFrame, setting: Setting, *, label: bool = True, names: bool = True
-) -> None:
-    lm_steps = sorted(claim["lm_step"].unique())
-    step_axis(axes, lm_steps, label=label)
-    shade(axes, lm_steps, setting.phases, setting.collapsed, names=names)
+def _draw_controls(
+    axes: Axes, claim: pd.DataFrame, controls: Sequence[ControlDrift], quantity: str
+) -> list[Line2D]:
+    """The controls in one panel; gives their entries in the legend."""
+    colours = {"noise": cycle(NOISE_COLOURS), "replicate": cycle(REPLICATE_COLOURS)}
+    handles = []
+    for control in controls:
+        rows = align(claim, control.quantiles)
+        rows = rows[rows["quantity"] == quantity].dropna(subset=["q50"]).sort_values("link")
+        colour, at = next(colours[control.role]), rows["lm_step"]
+        if control.role == "noise":
+            draw_noise(axes, rows, colour)
+            handles.append(line(f"{control.name} (training noise)", colour, linestyle="--"))
+            continue
+        axes.plot(at, rows["q50"], color=colour, linestyle="-.", linewidth=1.5, zorder=3)
+        for edge in ("q05", "q95"):
+            axes.plot(at, rows[edge], color=colour, linestyle=":", linewidth=1, zorder=3)
+        handles.append(line(f"{control.name} (replicate)", colour, linestyle="-."))
+    return handles
 
 
 def _sizes(claim: pd.DataFrame) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from saetrack.analysis.figures.drift import NOISE_COLOURS, PANELS
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, short_step, span
-from saetrack.figures.style import BLUE, RED, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, short_step, span
+from saetrack.utils.figures.style import BLUE, RED, drawn, line
 
 RIDGES = 9
 # Of the room between two ridges that the highest bin takes.
@@ -31,17 +29,12 @@ def drift_histogram_figure(
 
     The final checkpoint is not drawn: there every cosine is 1.
 
-    Args:
-        claim: of the chain, as `saetrack.analysis.drift.histograms.histogram_table` gives it.
-        controls: noise controls by name, likewise; drawn as outlines, at as many links before
-            their own end (see `saetrack.analysis.drift.controls`).
-        setting: title, caption, collapsed checkpoints.
-        path: without suffix; `.png` and `.svg` are written.
+    The tables are those of `saetrack.analysis.drift.measure`; noise controls are outlines, at as
+    many links before their own end (see `saetrack.analysis.drift.controls`).
     """
     last = int(claim["link"].max())
     links = np.unique(np.linspace(0, max(last - 1, 0), RIDGES).round().astype(int))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 1.6 + 0.8 * len(links)), layout="constrained")
+    with drawn(path, (9, 1.6 + 0.8 * len(links))) as figure:
         axes = figure.subplots()
         steps: list[int] = []
         for number, link in enumerate(links):
@@ -66,7 +59,6 @@ def drift_histogram_figure(
         if set(steps) & set(setting.collapsed):
             caption += " Red: collapsed checkpoints."
         frame(figure, Setting(setting.title, setting.caption), handles, caption)
-        save(figure, path)
 
 
 def _name_rows(axes: Axes, steps: Sequence[int], setting: Setting) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -20,10 +18,9 @@ from saetrack.analysis.figures.classes import (
     LABEL_COLOURS,
     LABEL_NAMES,
 )
-from saetrack.analysis.formation.progress_measure import ACTIVATION_MEASURES, FEATURE_MEASURES
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, step_axis
-from saetrack.figures.style import STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import band, drawn, line, panels
 
 MEASURE_NAMES = {
     "activation_cosine": "activation space, cosine",
@@ -33,12 +30,6 @@ MEASURE_NAMES = {
     "feature_jaccard": "feature space, Jaccard",
     "feature_weighted_jaccard": "feature space, weighted Jaccard",
 }
-# Figure 4: columns are the spaces, rows the paper's form and the centred one.
-PROGRESS_PANELS = tuple(
-    measure
-    for pair in zip(ACTIVATION_MEASURES, FEATURE_MEASURES[:2], strict=True)
-    for measure in pair
-)
 
 
 def progress_figure(
@@ -46,55 +37,37 @@ def progress_figure(
     baseline: pd.DataFrame,
     setting: Setting,
     path: Path,
-    measures: Sequence[str] = PROGRESS_PANELS,
+    measures: Sequence[str],
 ) -> None:
     """Progress measure by class: medians and quartiles, baseline, both controls.
 
-    Args:
-        curves: as `saetrack.analysis.formation.progress_measure.class_curves` gives it; of
-            controls, the class that has the control's own name is drawn.
-        baseline: as `saetrack.analysis.formation.progress_measure.baseline_spread` gives it.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
-        measures: one panel each, two or three in a row; those that were not measured are left out.
+    The tables are those of `saetrack.analysis.formation.progress_measure`; of controls, the class
+    that has the control's own name is drawn. Each measure has a panel, if it was measured.
     """
     shown = [measure for measure in measures if (curves["measure"] == measure).any()]
     columns = 3 if len(shown) % 3 == 0 else min(2, len(shown))
     rows = -(-len(shown) // columns)
     steps = sorted(curves["lm_step"].unique())
-    with mpl.rc_context(STYLE):
-        figure = Figure(
-            figsize=(max(12, 5.2 * columns + 1.6), 3.9 * rows + 1.9), layout="constrained"
-        )
-        grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
+    with drawn(path, (max(12, 5.2 * columns + 1.6), 3.9 * rows + 1.9)) as figure:
+        grid = panels(figure, len(shown), columns, sharex=True)
         for number, (axes, measure) in enumerate(zip(grid.flat, shown, strict=False)):
             draw_progress(
                 axes,
                 curves[curves["measure"] == measure],
                 baseline[baseline["measure"] == measure],
             )
-            step_axis(axes, steps, label=number >= len(shown) - columns)
-            shade(axes, steps, setting.phases, setting.collapsed)
+            chain_axis(axes, steps, setting, label=number >= len(shown) - columns)
             axes.set_title(MEASURE_NAMES[measure], fontsize=11, pad=18 if setting.phases else None)
         for axes in grid[:, 0]:
             axes.set_ylabel("progress measure M")
-        for axes in grid.flat[len(shown) :]:
-            axes.set_visible(False)
         frame(figure, setting, progress_handles(curves), _progress_caption(curves, baseline))
-        save(figure, path)
 
 
 def draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> None:
     """One measure's curves by class, its baseline and controls; rows of this measure only."""
     spread = baseline.sort_values("lm_step")
-    axes.fill_between(
-        spread["lm_step"],
-        spread["min"] - spread["mean"],
-        spread["max"] - spread["mean"],
-        color="black",
-        alpha=0.3,
-        linewidth=0,
-    )
+    low, high = spread["min"] - spread["mean"], spread["max"] - spread["mean"]
+    band(axes, spread["lm_step"], low, high, "black", 0.3)
     axes.axhline(0, color="black", linewidth=0.8)
     final = curves[curves["chosen"] == "final"]
     for label in JUDGED:
@@ -103,9 +76,7 @@ def draw_progress(axes: Axes, curves: pd.DataFrame, baseline: pd.DataFrame) -> N
         if of_class.empty:
             continue
         steps = of_class["lm_step"]
-        axes.fill_between(
-            steps, of_class["q0.25"], of_class["q0.75"], color=colour, alpha=0.2, linewidth=0
-        )
+        band(axes, steps, of_class["q0.25"], of_class["q0.75"], colour, 0.2)
         axes.plot(steps, of_class["q0.5"], color=colour, linewidth=2.2, marker=".")
     for control, colour in CONTROL_COLOURS.items():
         rows = curves[(curves["chosen"] == control) & (curves["class"] == control)]
@@ -150,11 +121,7 @@ def regions_figure(
 ) -> None:
     """How pure and how narrow regions of growing activation strength are, by class.
 
-    Args:
-        regions: as `saetrack.analysis.formation.regions.region_table` gives it.
-        labels: class of each feature, indexed by feature.
-        setting: title and caption.
-        path: without suffix; `.png` and `.svg` are written.
+    `regions` is the table of `saetrack.analysis.formation.regions`; labels are indexed by feature.
     """
     quantities = {
         "token_purity": "token purity",
@@ -164,8 +131,7 @@ def regions_figure(
     shown = {name: text for name, text in quantities.items() if name in regions}
     regions = regions.assign(label=regions["feature"].map(labels))
     classes = [label for label in LABEL_COLOURS if (regions["label"] == label).any()]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5 * len(shown) + 0.6, 5), layout="constrained")
+    with drawn(path, (5 * len(shown) + 0.6, 5)) as figure:
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for axes, (quantity, text) in zip(panels, shown.items(), strict=True):
             _draw_regions(axes, regions, quantity, classes)
@@ -180,7 +146,6 @@ def regions_figure(
             f"Features: {counts}. Medians and quartiles over features; each region by at most "
             f"{regions['datapoints'].max()} random datapoints.",
         )
-        save(figure, path)
 
 
 def _draw_regions(axes: Axes, regions: pd.DataFrame, quantity: str, classes: Sequence[str]) -> None:

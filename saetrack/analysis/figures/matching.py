@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from saetrack.analysis.matching.decoder_matching import NEARLY_SAME, SIMILAR
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import BLUE, GREY, ORANGE, STYLE, line, save
+from saetrack.analysis.matching.matching import NEARLY_SAME, SIMILAR
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import BLUE, GREY, ORANGE, drawn, line
 
 WAYS = {
     "decoder": ("matched by decoder cosine", BLUE, "-"),
@@ -31,20 +29,14 @@ def matched_features_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -
     were matched by their activations over the correlation that matched them. Chains without a
     common stream (other layers) have no cosines: their correlations are shown above, alone.
 
-    Args:
-        pairs: one row per matched pair: `other` (chain), `lm_step`, `by` (see `WAYS`), `left`,
-            `right` (features), `score` (decoder cosine, or correlation of activations),
-            `decoder_cosine` (NaN without a common stream), `margin` (of the score over the next
-            best), `mutual_best`.
-        setting: title and caption.
-        path: without suffix; `.png` and `.svg` are written.
+    `pairs` is the table of `saetrack.analysis.pipeline.match_chains.match_links`, with `other`, the
+    name of the other chain.
     """
     others = list(dict.fromkeys(pairs["other"]))
     with_stream = pairs.groupby("other")["decoder_cosine"].count() > 0
     rows = 2 if with_stream.any() else 1
-    with mpl.rc_context(STYLE):
-        size = (max(8, 3.9 * len(others) + 1), 3.6 * rows + 2)
-        figure = Figure(figsize=size, layout="constrained")
+    size = (max(8, 3.9 * len(others) + 1), 3.6 * rows + 2)
+    with drawn(path, size) as figure:
         grid = figure.subplots(rows, len(others), squeeze=False)
         for column, other in zip(grid.T, others, strict=True):
             of_other = pairs[pairs["other"] == other]
@@ -67,7 +59,6 @@ def matched_features_figure(pairs: pd.DataFrame, setting: Setting, path: Path) -
             " Mutual best: neither of a pair has a better partner."
         )
         frame(figure, Setting(setting.title, setting.caption), handles, caption)
-        save(figure, path)
 
 
 def _heading(other: str, pairs: pd.DataFrame) -> str:

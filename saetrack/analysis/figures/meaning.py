@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.labels import ABSENT, LABELS, MEANINGFUL
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS, PATTERNS
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, step_axis
-from saetrack.figures.style import STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis, shade, step_axis
+from saetrack.utils.figures.style import drawn, line
 
 SHARES_LABEL = "share of features with a label"
 
@@ -26,16 +24,12 @@ SHARES_LABEL = "share of features with a label"
 def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
     """Shares of meanings at each checkpoint, stacked; below, the features without one.
 
-    Args:
-        counts: as `saetrack.analysis.meaning.labels.label_counts` gives it.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
+    The counts are those of `saetrack.analysis.meaning.labels.label_counts`.
     """
     steps = sorted(counts["lm_step"].unique())
     wide = counts.pivot_table(index="lm_step", columns="label", values="features").loc[steps]
     judged = wide[list(JUDGED)]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 7), layout="constrained")
+    with drawn(path, (9.5, 7)) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         draw_shares(top, counts)
         top.set_ylabel(SHARES_LABEL)
@@ -64,7 +58,6 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             f"{total:,} features at {len(steps)} checkpoints; {fewest:,} to {most:,} of them have "
             "enough contexts for a label.",
         )
-        save(figure, path)
 
 
 def draw_shares(axes: Axes, counts: pd.DataFrame) -> None:
@@ -87,14 +80,10 @@ def share_handles() -> list[Patch]:
 def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
     """How many features follow which pattern, by final label; one panel per sample.
 
-    Args:
-        counts: as `saetrack.analysis.meaning.patterns.pattern_counts` gives it.
-        setting: title and caption; phases and collapse are not shown here.
-        path: without suffix; `.png` and `.svg` are written.
+    The counts are those of `saetrack.analysis.meaning.patterns.pattern_counts`.
     """
     samples = list(dict.fromkeys(counts["sample"]))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(samples) + 1.6, 5.6), layout="constrained")
+    with drawn(path, (5.2 * len(samples) + 1.6, 5.6)) as figure:
         panels = figure.subplots(1, len(samples), sharey=True, squeeze=False)[0]
         for axes, sample in zip(panels, samples, strict=True):
             _draw_patterns(axes, counts[counts["sample"] == sample])
@@ -110,7 +99,6 @@ def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             "Patterns by label and tokens at the first and the final checkpoint; above the line "
             "those that the paper names.",
         )
-        save(figure, path)
 
 
 def _draw_patterns(axes: Axes, counts: pd.DataFrame) -> None:
@@ -142,15 +130,10 @@ def formed_figure(
 ) -> None:
     """Share of features that are formed by each checkpoint (Definition 5.2), by final label.
 
-    Args:
-        patterns: as `saetrack.analysis.meaning.patterns.trace_patterns` gives it.
-        lm_steps: of all checkpoints.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
+    The patterns are those of `saetrack.analysis.meaning.patterns.trace_patterns`.
     """
     steps = sorted(lm_steps)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.5, 5.2), layout="constrained")
+    with drawn(path, (8.5, 5.2)) as figure:
         axes = figure.subplots()
         sizes = []
         for label in MEANINGFUL:
@@ -163,8 +146,7 @@ def formed_figure(
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_ylabel("formed for good by this step")
-        step_axis(axes, steps)
-        shade(axes, steps, setting.phases, setting.collapsed)
+        chain_axis(axes, steps, setting)
         counts = ", ".join(f"{LABEL_NAMES[label]} {size:,}" for label, size in sizes)
         frame(
             figure,
@@ -173,4 +155,3 @@ def formed_figure(
             f"Features by their final label: {counts}. \nFormed: label and "
             "tokens are the final ones from there on.",
         )
-        save(figure, path)

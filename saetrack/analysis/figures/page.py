@@ -53,14 +53,7 @@ class _Cell(NamedTuple):
 
 
 def write_page(title: str, caption: str, sections: Sequence[Section], path: Path) -> None:
-    """Write a page.
-
-    Args:
-        title: of it.
-        caption: versions, sample sizes, exclusions.
-        sections: in order.
-        path: of the HTML file.
-    """
+    """Write a page."""
     environment = Environment(
         loader=PackageLoader("saetrack.analysis.figures"),
         autoescape=True,

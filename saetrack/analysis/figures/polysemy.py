@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.meaning.determinism import MIXED_DETERMINISM, TOKEN_DETERMINISM
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, step_axis
-from saetrack.figures.style import BLUE, GREEN, ORANGE, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, chain_axis
+from saetrack.utils.figures.style import BLUE, GREEN, ORANGE, band, drawn, line
 
 ALL_COLOUR, LOST_COLOUR, GAINED_COLOUR = BLUE, ORANGE, GREEN
 # A token's mean may mislead by far; how far says nothing.
@@ -25,15 +23,7 @@ def polysemy_figure(
 ) -> None:
     """Recall and coherence over training of features that stay with their token; determinism.
 
-    Args:
-        statistics: one row per LM step and feature: `lm_step`, `feature`, `label` (at the end),
-            `recall` (share of its token's occurrences on which the feature fires),
-            `coherence_other` (mean pairwise similarity of its contexts without their own token),
-            `determinism` (eta^2, see `saetrack.analysis.meaning.determinism`).
-        polysemy: of maintaining features, as `saetrack.analysis.meaning.polysemy.polysemy_loss`
-            gives it.
-        setting: title, caption, shading.
-        path: without suffix; `.png` and `.svg` are written.
+    The tables are those of `saetrack.analysis.pipeline.meaning_tables.polysemy_tables`.
     """
     lost, gained = (
         polysemy.loc[polysemy[f"{how}_senses"], "feature"] for how in ("lost", "gained")
@@ -46,8 +36,7 @@ def polysemy_figure(
     final = statistics[statistics["lm_step"] == statistics["lm_step"].max()]
     final = final.dropna(subset=["determinism"])
     steps = sorted(statistics["lm_step"].unique())
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(15, 5.4), layout="constrained")
+    with drawn(path, (15, 5.4)) as figure:
         recall, coherence, determinism = figure.subplots(1, 3)
         for axes, column, label in (
             (recall, "recall", "share of the token's occurrences\nthat the feature fires on"),
@@ -56,20 +45,18 @@ def polysemy_figure(
             for features, colour in groups.values():
                 _draw_group(axes, statistics[statistics["feature"].isin(features)], column, colour)
             axes.set_ylabel(label)
-            step_axis(axes, steps)
-            shade(axes, steps, setting.phases, setting.collapsed)
+            chain_axis(axes, steps, setting)
         recall.set_ylim(0, 1.02)
         _draw_determinism(determinism, final)
         handles = [line(name, colour, linewidth=2.2) for name, (_, colour) in groups.items()]
         frame(figure, setting, handles, _caption(final))
-        save(figure, path)
 
 
 def _draw_group(axes: Axes, rows: pd.DataFrame, column: str, colour: str) -> None:
     """Median and quartiles over features at each LM step."""
     of_step = rows.groupby("lm_step")[column]
     middle, low, high = (of_step.quantile(share) for share in (0.5, 0.25, 0.75))
-    axes.fill_between(middle.index, low, high, color=colour, alpha=0.2, linewidth=0)
+    band(axes, middle.index, low, high, colour, 0.2)
     axes.plot(middle.index, middle, color=colour, linewidth=2.2, marker=".")
 
 

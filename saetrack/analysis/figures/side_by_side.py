@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.figures.classes import JUDGED
@@ -22,10 +20,9 @@ from saetrack.analysis.figures.formation import MEASURE_NAMES, draw_progress, pr
 from saetrack.analysis.figures.meaning import SHARES_LABEL, draw_shares, share_handles
 from saetrack.analysis.formation.phases import phase_spans
 from saetrack.analysis.formation.progress_measure import MEASURE
-from saetrack.analysis.geometry.collapse import CollapseCriterion
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting, shade, span, step_axis
-from saetrack.figures.style import BLUE, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting, shade, span, step_axis
+from saetrack.utils.figures.style import BLUE, drawn, line, panels
 
 Kind = Literal["meanings", "progress", "drift", "collapse"]
 Tables = Mapping[str, pd.DataFrame]
@@ -59,21 +56,15 @@ def side_by_side_figure(
 ) -> None:
     """One panel per chain, four in a row, on one y axis; steps and phases are each chain's own.
 
-    Args:
-        pages: tables of each chain by its name, as `saetrack.analysis.pipeline.analyze` makes them:
-            `label_counts`, `curves`, `baseline`, `drift`, `collapse`, `phases`, and, with a noise
-            control, `drift_beside_controls`.
-        kind: which panels.
-        setting: title and caption; phases and collapsed checkpoints are found in `pages`.
-        path: without suffix; `.png` and `.svg` are written.
+    `pages` are tables of each chain by its name, as `saetrack.analysis.pipeline.analyze` makes
+    them; phases and collapsed checkpoints are found there.
     """
     panel = _PANELS[kind]
     columns = min(len(pages), MOST_COLUMNS)
     rows = -(-len(pages) // columns)
-    with mpl.rc_context(STYLE):
-        size = (max(6.5, 3.9 * columns + 0.8), 3.9 * rows + 1.8)
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    size = (max(6.5, 3.9 * columns + 0.8), 3.9 * rows + 1.8)
+    with drawn(path, size) as figure:
+        grid = panels(figure, len(pages), columns, sharey=True)
         any_collapsed: list[int] = []
         for axes, (name, tables) in zip(grid.flat, pages.items(), strict=False):
             steps = sorted(tables["label_counts"]["lm_step"].unique())
@@ -89,11 +80,8 @@ def side_by_side_figure(
             axes.set_title(f"{name}\n{panel.size(tables)}", fontsize=11, pad=pad)
         for axes in grid[:, 0]:
             axes.set_ylabel(panel.label)
-        for axes in grid.flat[len(pages) :]:
-            axes.set_visible(False)
         titled = Setting(setting.title, setting.caption, collapsed=any_collapsed)
         frame(figure, titled, panel.handles(list(pages.values())), panel.caption)
-        save(figure, path)
 
 
 def _judged(tables: Tables) -> str:
@@ -187,7 +175,7 @@ _PANELS: dict[Kind, _Panel] = {
         "their own end.",
     ),
     "collapse": _Panel(
-        lambda axes, tables, _: draw_collapse(axes, tables["collapse"], CollapseCriterion()),
+        lambda axes, tables, _: draw_collapse(axes, tables["collapse"]),
         COLLAPSE_LABEL,
         lambda _: collapse_handles(),
         _collapse_size,

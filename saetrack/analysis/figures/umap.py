@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from saetrack.analysis.figures.classes import FEATURE_COLOURS, LABEL_NAMES
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import RED, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import RED, drawn, line, panels
 
 # As in the paper: circles are token-level, diamonds (weak) concepts.
 MARKERS = {"token": "o", "weak_concept": "d", "concept": "D", "noise": "x"}
@@ -21,20 +19,17 @@ MARKERS = {"token": "o", "weak_concept": "d", "concept": "D", "noise": "x"}
 def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, path: Path) -> None:
     """One panel per checkpoint; colours are features, markers their classes.
 
-    Args:
-        points: of one fit, as `saetrack.analysis.formation.projection.project` gives it.
-        features: `feature`, `label` and `name` (a few words) of those shown, seven at most.
-        setting: title, caption, collapsed checkpoints.
-        path: without suffix; `.png` and `.svg` are written.
+    `points` are those of one fit of `saetrack.analysis.formation.projection`; `features` are seven
+    at most, with `feature`, `label` and `name`, a few words.
     """
     steps = sorted(points["lm_step"].unique())
     joint = bool((points["fit"] == "joint").all())
     columns = min(3, len(steps))
     rows = -(-len(steps) // columns)
     shown = features.assign(colour=FEATURE_COLOURS[: len(features)])
-    with mpl.rc_context({**STYLE, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = Figure(figsize=(3.9 * columns, 3.9 * rows + 2.2), layout="constrained")
-        grid = figure.subplots(rows, columns, sharex=joint, sharey=joint, squeeze=False)
+    framed = {"axes.spines.top": True, "axes.spines.right": True}
+    with drawn(path, (3.9 * columns, 3.9 * rows + 2.2), **framed) as figure:
+        grid = panels(figure, len(steps), columns, sharex=joint, sharey=joint)
         for axes, step in zip(grid.flat, steps, strict=False):
             _draw_points(axes, points[points["lm_step"] == step], shown)
             collapsed = step in setting.collapsed
@@ -43,8 +38,6 @@ def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, 
             # Distances of the plane have no unit, and its axes no meaning.
             axes.tick_params(length=0, labelbottom=False, labelleft=False)
             axes.grid(visible=False)
-        for axes in grid.flat[len(steps) :]:
-            axes.set_visible(False)
         handles = [
             line(
                 f"{row.name} ({LABEL_NAMES[str(row.label)]})",
@@ -62,7 +55,6 @@ def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, 
             f"UMAP of residuals at the features' top contexts, chosen at the end; {fit}. "
             f"{len(points) // len(steps):,} datapoints of {len(shown)} features a panel.",
         )
-        save(figure, path)
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, features: pd.DataFrame) -> None:

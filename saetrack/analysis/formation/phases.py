@@ -67,12 +67,7 @@ def progress_formation(
 def formed_columns(
     stable: Bool[ndarray, "features checkpoints"], checkpoints: pd.DataFrame
 ) -> dict[str, Any]:
-    """`formed_from` as columns `formed_checkpoint_index` and `formed_lm_step`; NaN if never.
-
-    Args:
-        stable: as there.
-        checkpoints: `checkpoint_index` and `lm_step` of each, ascending.
-    """
+    """`formed_from` as columns `formed_checkpoint_index` and `formed_lm_step`; NaN if never."""
     index = formed_from(stable)
     return {
         f"formed_{name}": np.where(index >= 0, checkpoints[name].to_numpy(float)[index], np.nan)
@@ -123,13 +118,7 @@ def find_phases(
 def phase_spans(
     phases: pd.DataFrame, curve: str, lm_steps: Sequence[int]
 ) -> dict[str, tuple[float, float]]:
-    """First and last LM step of each phase, for figures; empty if the curve has no phases.
-
-    Args:
-        phases: as `find_phases` gives it.
-        curve: whose phases.
-        lm_steps: of all checkpoints.
-    """
+    """First and last LM step of each phase, for figures; empty if the curve has no phases."""
     row = phases[phases["curve"] == curve].iloc[0]
     emergent, convergent = float(row["emergent_lm_step"]), float(row["convergent_lm_step"])
     if np.isnan(emergent):

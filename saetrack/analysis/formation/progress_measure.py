@@ -23,7 +23,7 @@ Two tables carry everything, one piece per checkpoint, to be joined by `pandas.c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,23 +37,16 @@ if TYPE_CHECKING:
     from scipy import sparse
     from torch import Tensor
 
-Measure = Literal[
+MEASURES = (
     "activation_cosine",
     "activation_cosine_centred",
     "feature_cosine",
     "feature_cosine_centred",
     "feature_jaccard",
     "feature_weighted_jaccard",
-]
-# What curves, phases and formation points are read from: raw cosines share a common direction.
-MEASURE: Measure = "activation_cosine_centred"
-ACTIVATION_MEASURES: tuple[Measure, ...] = ("activation_cosine", "activation_cosine_centred")
-FEATURE_MEASURES: tuple[Measure, ...] = (
-    "feature_cosine",
-    "feature_cosine_centred",
-    "feature_jaccard",
-    "feature_weighted_jaccard",
 )
+# What curves, phases and formation points are read from: raw cosines share a common direction.
+MEASURE = "activation_cosine_centred"
 MIN_DRAWS = 5
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -95,11 +88,6 @@ def measure_progress(
 
     Centred measures take away the mean over all points of the baseline.
 
-    Args:
-        activations: at the union of all datapoints.
-        sets: by the name that goes into `chosen`.
-        baseline: random datapoints, indices in the union.
-
     Returns:
         Rows of `progress` (one per set) and of `baseline` (one per draw).
 
@@ -132,7 +120,7 @@ def similarities(
     points = np.unique(baseline)
     x = activations.x
     centre = x[torch.from_numpy(points).to(x.device)].float().mean(dim=0)
-    columns: dict[Measure, Float[ndarray, " sets"]] = {
+    columns: dict[str, Float[ndarray, " sets"]] = {
         "activation_cosine": cosine(x, sets),
         "activation_cosine_centred": cosine(x, sets, centre),
     }

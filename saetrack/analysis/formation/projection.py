@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,40 +23,17 @@ if TYPE_CHECKING:
 Fit = Literal["separate", "joint"]
 
 
-@dataclass(frozen=True)
-class Projection:
-    """How UMAP runs; the authors' settings.
-
-    Attributes:
-        n_neighbors: of the 175 points of seven features 100: a very global picture.
-        min_dist: between points of the plane.
-        metric: between residuals.
-        seed: of the layout.
-        n_epochs: of the optimisation; None is UMAP's own choice, 500 for so few points.
-        centred: take away each checkpoint's mean over the points first (the authors do not).
-    """
-
-    n_neighbors: int = 100
-    min_dist: float = 0.0
-    metric: str = "cosine"
-    seed: int = 42
-    n_epochs: int | None = None
-    centred: bool = False
+# The authors' settings: of the 175 points of seven features 100 neighbours, a very global picture.
+UMAP_SETTINGS: dict[str, Any] = {"n_neighbors": 100, "min_dist": 0.0, "metric": "cosine"}
 
 
 def project(
     checkpoints: Sequence[PointActivations],
     followed: FollowedSets,
     fit: Fit,
-    settings: Projection,
+    seed: int,
 ) -> pd.DataFrame:
     """Lay out the residuals of some features' datapoints at some checkpoints.
-
-    Args:
-        checkpoints: of which only `x` is used.
-        followed: some features and their datapoints.
-        fit: `joint`, all checkpoints in one plane, or `separate`, as in the paper.
-        settings: of UMAP. There are never more neighbours than other points.
 
     Returns:
         One row per checkpoint, feature and datapoint: `fit`, `checkpoint_index`, `lm_step`,
@@ -65,14 +41,14 @@ def project(
     """
     inside = followed.points >= 0
     points = torch.from_numpy(followed.points[inside])
-    stacks = []
-    for checkpoint in checkpoints:
-        x = checkpoint.x[points.to(checkpoint.x.device)].float().cpu()
-        stacks.append((x - x.mean(dim=0) if settings.centred else x).numpy())
+    stacks = [
+        checkpoint.x[points.to(checkpoint.x.device)].float().cpu().numpy()
+        for checkpoint in checkpoints
+    ]
     if fit == "joint":
-        planes = np.split(_layout(np.concatenate(stacks), settings), len(stacks))
+        planes = np.split(_layout(np.concatenate(stacks), seed), len(stacks))
     else:
-        planes = [_layout(stack, settings) for stack in stacks]
+        planes = [_layout(stack, seed) for stack in stacks]
     of_set, datapoint = np.nonzero(inside)
     return pd.concat(
         [
@@ -93,20 +69,13 @@ def project(
     )
 
 
-def _layout(x: Float[ndarray, "points d_in"], settings: Projection) -> Float[ndarray, "points 2"]:
+def _layout(x: Float[ndarray, "points d_in"], seed: int) -> Float[ndarray, "points 2"]:
     # Compiles for some ten seconds in every process that uses it.
     from umap import UMAP
 
-    neighbours = min(settings.n_neighbors, len(x) - 1)
+    settings = {**UMAP_SETTINGS, "n_neighbors": min(UMAP_SETTINGS["n_neighbors"], len(x) - 1)}
     # One thread: with a seed there can be no more, and UMAP would say so.
-    umap = UMAP(
-        n_neighbors=neighbours,
-        min_dist=settings.min_dist,
-        metric=settings.metric,
-        n_epochs=settings.n_epochs,
-        random_state=settings.seed,
-        n_jobs=1,
-    )
+    umap = UMAP(**settings, random_state=seed, n_jobs=1)
     with warnings.catch_warnings():
         # Two tight clusters are not connected: the picture shows it.
         warnings.filterwarnings("ignore", message=".*not fully connected.*")

@@ -16,13 +16,12 @@ import pandas as pd
 import torch
 
 from saetrack.analysis.contexts.token_purity import purity
-from saetrack.analysis.contexts.top_contexts import Contexts, TokenBatch, TopContexts
+from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch, TopContexts
 from saetrack.analysis.formation.progress_measure import PointActivations, similarities
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
     from numpy import ndarray
-    from torch import Tensor
 
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -66,14 +65,9 @@ class RegionSample:
         """How many each feature has."""
         return len(self.edges) - 1
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch; see `TopContexts.add`."""
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows."""
+        features, tokens, feature_acts = firings
         device = features.device
         sampled = self._features.to(device)
         index = torch.searchsorted(sampled, features).clamp_max(len(sampled) - 1)
@@ -87,7 +81,8 @@ class RegionSample:
         rows, positions = np.divmod(tokens.cpu().numpy(), batch.token_ids.shape[1])
         chances = _chance(self._seed, index.cpu().numpy(), batch.row_numbers[rows], positions)
         chance = torch.from_numpy(chances).to(device)
-        self._lists.add((index * self.regions + region)[above], tokens[above], chance[above], batch)
+        lists = (index * self.regions + region)[above]
+        self._lists.add(Firings(lists, tokens[above], chance[above]), batch)
 
     def result(self) -> Contexts:
         """Lists of feature `i`'s region `b` at `i * regions + b`; `feature_acts` means nothing."""

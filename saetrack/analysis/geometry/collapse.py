@@ -9,7 +9,6 @@ common mean's doing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,25 +23,13 @@ if TYPE_CHECKING:
     from saetrack.analysis.geometry.inputs import Residuals
 
 
-@dataclass(frozen=True)
-class CollapseCriterion:
-    """When a checkpoint counts as collapsed: either condition, on the raw mean cosine over draws.
-
-    Attributes:
-        severe: it is at least this, whatever the others have (0.95: GPT-2-small-a's glitch).
-        rise: it is higher by this than at the first and than at the last checkpoint, both: a burst
-            that came and went.
-    """
-
-    severe: float = 0.95
-    rise: float = 0.3
-
-    def __str__(self) -> str:
-        """In words, for captions."""
-        return (
-            f"raw mean cosine >= {self.severe:g}, or {self.rise:g} above the first and the last "
-            "checkpoint"
-        )
+# A checkpoint counts as collapsed if the raw mean cosine over draws is at least `SEVERE`, whatever
+# the others have (0.95: GPT-2-small-a's glitch), or higher by `RISE` than at the first and than at
+# the last checkpoint, both: a burst that came and went.
+SEVERE, RISE = 0.95, 0.3
+COLLAPSE_IN_WORDS = (
+    f"raw mean cosine >= {SEVERE:g}, or {RISE:g} above the first and the last checkpoint"
+)
 
 
 def mean_pairwise_cosine(x: Float[Tensor, "points d_in"]) -> float:
@@ -78,7 +65,6 @@ def collapse_table(
     sample: int = 100,
     draws: int = 5,
     seed: int = 0,
-    criterion: CollapseCriterion | None = None,
 ) -> pd.DataFrame:
     """Mean pairwise cosine of random residuals at each checkpoint, raw and centred.
 
@@ -88,7 +74,6 @@ def collapse_table(
         sample: residuals per draw; the paper has 100.
         draws: how often; the paper has one.
         seed: of the draws.
-        criterion: of a collapsed checkpoint.
 
     Returns:
         One row per checkpoint, with the columns
@@ -97,9 +82,8 @@ def collapse_table(
         - `raw_X` and `centred_X` with X of `mean`, `sd` (of one draw, n - 1), `min`, `max`, over
           draws; centred is less the mean over all the tokens given;
         - `raw_all`, `centred_all`: over all tokens instead of samples of them;
-        - `severe`, `collapsed`: see `CollapseCriterion`.
+        - `severe`, `collapsed`: see `SEVERE`.
     """
-    criterion = criterion or CollapseCriterion()
     positions = None
     rows = []
     for checkpoint in residuals:
@@ -119,12 +103,8 @@ def collapse_table(
             row[f"{form}_min"], row[f"{form}_max"] = found.min(), found.max()
             row[f"{form}_all"] = mean_pairwise_cosine(points)
         rows.append(row)
-    return flag_collapse(pd.DataFrame(rows), criterion)
-
-
-def flag_collapse(table: pd.DataFrame, criterion: CollapseCriterion) -> pd.DataFrame:
-    """The same table with `severe` and `collapsed`, from `raw_mean` of ascending checkpoints."""
+    table = pd.DataFrame(rows)
     level = table["raw_mean"]
-    severe = level >= criterion.severe
-    burst = level >= max(level.iloc[0], level.iloc[-1]) + criterion.rise
+    severe = level >= SEVERE
+    burst = level >= max(level.iloc[0], level.iloc[-1]) + RISE
     return table.assign(severe=severe, collapsed=severe | burst)

@@ -162,9 +162,6 @@ def with_warm_starts(continuity: pd.DataFrame, links: pd.DataFrame) -> pd.DataFr
 def warm_start_correlations(joined: pd.DataFrame) -> pd.DataFrame:
     """Are warm starts worse where residuals moved further?
 
-    Args:
-        joined: as `with_warm_starts` gives it.
-
     Returns:
         One row per measure of the move: `measure`, `spearman` (with `warm_start_cost`), `p_value`
         (links are few, and neighbours alike: take it lightly), `links`.
@@ -172,7 +169,7 @@ def warm_start_correlations(joined: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for measure in MOVES:
         pairs = joined[[measure, "warm_start_cost"]].dropna()
-        enough = len(pairs) > 2
+        enough = len(pairs) > 2 and (pairs.max() > pairs.min()).all()
         found = spearmanr(pairs[measure], pairs["warm_start_cost"]) if enough else (np.nan, np.nan)
         rows.append(
             {

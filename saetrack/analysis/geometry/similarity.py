@@ -49,12 +49,9 @@ def cosine(
     sets: Int[ndarray, "sets k"],
     centre: Float[Tensor, " d_in"] | None = None,
 ) -> Float[ndarray, " sets"]:
-    """Mean pairwise cosine (Eq 8 with Eq 24) of each set's vectors.
+    """Mean pairwise cosine (Eq 8 with Eq 24) of each set's vectors; `sets` are indices into `x`.
 
-    Args:
-        x: one vector per point, of any floating type, on any device.
-        sets: indices into `x`.
-        centre: taken away from every vector first; None for the paper's form.
+    `centre` is taken away from every vector first; None is the paper's form.
     """
     results = []
     for members in _chunks(sets, x.shape[1]):
@@ -65,7 +62,7 @@ def cosine(
         vectors *= (indices >= 0).unsqueeze(2)
         units = normalize(vectors, dim=2)
         summed = units.sum(dim=1).double().square().sum(dim=1)
-        own = units.double().square().sum(dim=(1, 2))
+        own = torch.linalg.vector_norm(units, dim=(1, 2), dtype=torch.float64).square()
         results.append(_per_pair((summed - own).cpu().numpy(), members))
     return np.concatenate([*results, np.empty(0)])
 
@@ -75,13 +72,7 @@ def sparse_cosine(
     sets: Int[ndarray, "sets k"],
     centre: Float[ndarray, " d_sae"] | None = None,
 ) -> Float[ndarray, " sets"]:
-    """Mean pairwise cosine (Eq 20 with Eq 24) of each set's feature activations.
-
-    Args:
-        feature_acts: (points, d_sae), never made dense.
-        sets: its rows.
-        centre: taken away first, without making anything dense; None for the paper's form.
-    """
+    """The same (Eq 20 with Eq 24) of feature activations, which are never made dense."""
     squared = row_sums(feature_acts.multiply(feature_acts))
     if centre is not None:
         squared = squared - 2 * (feature_acts @ centre) + centre @ centre
@@ -109,10 +100,6 @@ def jaccard(feature_acts: sparse.csr_array, sets: Int[ndarray, "sets k"]) -> Jac
     Every two active (point, feature) entries of a set that share the feature are visited once: the
     cost is that of co-activations, not of `d_sae`. The authors' 1e-8 in the denominators is left
     out.
-
-    Args:
-        feature_acts: (points, d_sae), none negative.
-        sets: its rows.
     """
     plain: list[Float[ndarray, " sets"]] = []
     weighted: list[Float[ndarray, " sets"]] = []

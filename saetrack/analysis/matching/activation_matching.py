@@ -13,22 +13,24 @@ Only active pairs are kept: 50 per token, 600 MB for 1 M tokens, whatever the di
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.sparse import csr_array, hstack
 from torch.nn.functional import normalize
 
-from saetrack.analysis.matching.assignment import CANDIDATES, Assignment, assign
-from saetrack.analysis.matching.match_quality import match_quality
+from saetrack.analysis.matching.assignment import CANDIDATES
+from saetrack.analysis.matching.matching import Matching, Side, match
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from torch import Tensor
 
     from saetrack.sae.kernels.sparse import ActivePairs
+
+CPU = torch.device("cpu")
 
 
 class SharedTokens:
@@ -38,66 +40,60 @@ class SharedTokens:
         self._left: list[csr_array] = []
         self._right: list[csr_array] = []
 
-    def add(
-        self,
-        left: ActivePairs | Float[Tensor, "tokens left_d_sae"],
-        right: ActivePairs | Float[Tensor, "tokens right_d_sae"],
-    ) -> None:
-        """Take in one batch: active pairs (`saetrack.sae.kernels.sparse`), or all activations.
+    def add(self, left: ActivePairs, right: ActivePairs) -> None:
+        """Take in one batch.
 
         Raises:
             ValueError: the sides have different numbers of tokens.
         """
-        both = by_feature(left), by_feature(right)
-        if both[0].shape[1] != both[1].shape[1]:
-            raise ValueError(f"{both[0].shape[1]} and {both[1].shape[1]} tokens: not the same ones")
-        self._left.append(both[0])
-        self._right.append(both[1])
+        if left.batch_tokens != right.batch_tokens:
+            raise ValueError(
+                f"{left.batch_tokens} and {right.batch_tokens} tokens: not the same ones"
+            )
+        self._left.append(_by_feature(left))
+        self._right.append(_by_feature(right))
 
-    def correlations(self) -> CorrelationScores:
+    def correlations(self, device: torch.device = CPU) -> CorrelationScores:
         """The correlations of all features that vary; those of the others do not exist."""
-        left, right = (_FeatureActs.of(hstack(side, "csr")) for side in (self._left, self._right))
-        return CorrelationScores(left, right)
+        left, right = (FeatureActs.of(hstack(side, "csr")) for side in (self._left, self._right))
+        return CorrelationScores(left, right, device)
 
 
-def by_feature(feature_acts: ActivePairs | Float[Tensor, "tokens d_sae"]) -> csr_array:
+def _by_feature(pairs: ActivePairs) -> csr_array:
     """The activations as a sparse (d_sae, tokens) array of float64."""
-    if isinstance(feature_acts, torch.Tensor):
-        return csr_array(feature_acts.detach().cpu().double().numpy().T)
     values, tokens, offsets = (
-        part.detach().cpu().numpy()
-        for part in (feature_acts.feature_acts, feature_acts.tokens, feature_acts.offsets)
+        part.detach().cpu().numpy() for part in (pairs.feature_acts, pairs.tokens, pairs.offsets)
     )
-    shape = (len(offsets) - 1, feature_acts.batch_tokens)
+    shape = (len(offsets) - 1, pairs.batch_tokens)
     return csr_array((values.astype(np.float64), tokens, offsets), shape=shape)
 
 
 @dataclass(frozen=True)
-class _FeatureActs:
+class FeatureActs:
     """One side: the features that vary.
 
     Attributes:
         acts: (live, tokens).
         mean: over tokens, (live,).
         sd: over tokens, divisor n, (live,).
-        features: indices in the dictionary, (live,).
-        d_sae: of the dictionary.
+        side: which features these are.
     """
 
     acts: csr_array
-    mean: Float[np.ndarray, " live"]
-    sd: Float[np.ndarray, " live"]
-    features: Int[np.ndarray, " live"]
-    d_sae: int
+    mean: Float[Tensor, " live"]
+    sd: Float[Tensor, " live"]
+    side: Side
 
     @classmethod
-    def of(cls, acts: Any) -> _FeatureActs:
+    def of(cls, acts: Any) -> FeatureActs:
+        """Of the activations of a whole dictionary."""
         tokens = acts.shape[1]
         mean = np.asarray(acts.sum(axis=1)).ravel() / tokens
         square = np.asarray(acts.multiply(acts).sum(axis=1)).ravel() / tokens
         variance = square - mean**2
         live = np.flatnonzero(variance > 1e-12 * square)
-        return cls(acts[live], mean[live], np.sqrt(variance[live]), live, acts.shape[0])
+        moments = torch.from_numpy(mean[live]), torch.from_numpy(np.sqrt(variance[live]))
+        return cls(acts[live], *moments, Side(live, acts.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -107,107 +103,101 @@ class CorrelationScores:
     Attributes:
         left: one SAE's activations.
         right: the other's, on the same tokens.
+        device: of the products. A GPU multiplies the right side by dense blocks of the left one; on
+            a CPU products of sparse arrays take a fortieth of that.
     """
 
-    left: _FeatureActs
-    right: _FeatureActs
+    left: FeatureActs
+    right: FeatureActs
+    device: torch.device = CPU
 
     @property
     def shape(self) -> tuple[int, int]:
         """Live features of both."""
-        return len(self.left.features), len(self.right.features)
+        return len(self.left.sd), len(self.right.sd)
 
     @property
     def T(self) -> CorrelationScores:  # noqa: N802
         """The same with sides exchanged."""
-        return CorrelationScores(self.right, self.left)
+        return replace(self, left=self.right, right=self.left)
 
     def shuffled(self, seed: int) -> CorrelationScores:
         """The chance level: the right side's tokens in random order."""
-        right = self.right
-        order = np.random.default_rng(seed).permutation(right.acts.shape[1])
-        return CorrelationScores(self.left, replace(right, acts=right.acts[:, order]))
+        acts = self.right.acts
+        order = np.random.default_rng(seed).permutation(acts.shape[1])
+        return replace(self, right=replace(self.right, acts=acts[:, order]))
 
     def rows(self, block: slice) -> Float[Tensor, "block columns"]:
         """Of some left features with all right ones."""
         left, right = self.left, self.right
-        products = (left.acts[block] @ right.acts.T).toarray() / left.acts.shape[1]
-        products -= np.outer(left.mean[block], right.mean)
-        products /= left.sd[block, None] * right.sd
-        return torch.from_numpy(products)
+        scores = self._products(left.acts[block]).div_(left.acts.shape[1])
+        scores -= torch.outer(left.mean[block], right.mean).to(scores.device)
+        scores /= torch.outer(left.sd[block], right.sd).to(scores.device)
+        return scores
+
+    def _products(self, left: csr_array) -> Float[Tensor, "block columns"]:
+        """Sums over tokens."""
+        if self.device.type == "cpu":
+            return torch.from_numpy((left @ self._right_by_token).toarray())
+        return multiply_on_device(self._right_there, left)
+
+    @cached_property
+    def _right_by_token(self) -> csr_array:
+        return csr_array(self.right.acts.T)
+
+    @cached_property
+    def _right_there(self) -> Tensor:
+        return on_device(self.right.acts, self.device)
+
+
+def on_device(acts: csr_array, device: torch.device) -> Tensor:
+    """The same as a sparse tensor."""
+    pairs = acts.tocoo()
+    where, values = torch.from_numpy(np.stack(pairs.coords)), torch.from_numpy(pairs.data)
+    there = torch.sparse_coo_tensor(
+        where, values, acts.shape, is_coalesced=True, check_invariants=False
+    )
+    return there.to(device)
+
+
+def multiply_on_device(right: Tensor, left: csr_array) -> Float[Tensor, "block columns"]:
+    """The products of all rows of both, (left rows, right rows)."""
+    dense = torch.from_numpy(left.toarray()).to(right.device)
+    return (right @ dense.T.contiguous()).T.contiguous()
 
 
 def match_activations(
     scores: CorrelationScores,
-    candidates: int = CANDIDATES,
     decoders: tuple[Float[Tensor, "left_d_sae d_in"], Float[Tensor, "right_d_sae d_in"]]
     | None = None,
-) -> tuple[Assignment, pd.DataFrame]:
+    candidates: int = CANDIDATES,
+) -> Matching:
     """Match features by the correlation of their activations, one to one.
 
     Args:
         scores: as `SharedTokens.correlations` gives them.
+        decoders: decoder rows of both, if they share a residual stream: the pairs then have a
+            `decoder_cosine` that is not NaN.
         candidates: see `saetrack.analysis.matching.assignment.assign`.
-        decoders: decoder rows of both, if they share a residual stream.
-
-    Returns:
-        The assignment, whose rows and columns count live features, and one row per pair with
-
-        - `left`, `right`: indices in the dictionaries; `correlation`;
-        - `left_runner_up`, `right_runner_up`, `margin`, `mutual_best`: see
-          `saetrack.analysis.matching.match_quality`;
-        - `left_density`, `right_density`: shares of tokens on which they fire;
-        - `decoder_cosine`: NaN without `decoders`.
     """
-    found = assign(scores, candidates)
-    table = match_quality(scores, found).rename(
-        columns={
-            "row": "left",
-            "column": "right",
-            "score": "correlation",
-            "row_runner_up": "left_runner_up",
-            "column_runner_up": "right_runner_up",
-        }
-    )
-    for name, side, chosen in (
-        ("left", scores.left, found.rows),
-        ("right", scores.right, found.columns),
-    ):
-        table[name] = side.features[chosen]
-        active = np.diff(side.acts.indptr)[chosen]
-        table[f"{name}_density"] = active / side.acts.shape[1]
-    table["decoder_cosine"] = np.nan
+    found = match(scores, scores.left.side, scores.right.side, candidates)
+    cosine: Any = np.nan
     if decoders is not None:
-        rows = (
-            normalize(W_dec.detach().cpu()[torch.tensor(table[name].to_numpy())].double(), dim=1)
+        left, right = (
+            normalize(W_dec.detach().cpu()[torch.tensor(found.pairs[name])].double(), dim=1)
             for name, W_dec in zip(("left", "right"), decoders, strict=True)
         )
-        left, right = rows
-        table["decoder_cosine"] = (left * right).sum(dim=1).numpy()
-    return found, table
+        cosine = (left * right).sum(dim=1).numpy()
+    return replace(found, pairs=found.pairs.assign(decoder_cosine=cosine))
 
 
-def match_summary(scores: CorrelationScores, found: Assignment, table: pd.DataFrame) -> pd.Series:
-    """One matching in numbers: pairs, medians, shares, and what was left out.
-
-    `left_unmatched` and `right_unmatched` count live features for which the other side had none
-    left; `share_outside_candidates` is the share of pairs that are no candidate of either feature
-    (`saetrack.analysis.matching.assignment`).
-    """
-    left, right = scores.left, scores.right
-    return pd.Series(
-        {
-            "pairs": len(table),
-            "tokens": left.acts.shape[1],
-            "median_correlation": table["correlation"].median(),
-            "share_above_0.7": (table["correlation"] > 0.7).mean(),
-            "share_above_0.9": (table["correlation"] > 0.9).mean(),
-            "share_mutual_best": table["mutual_best"].mean(),
-            "median_decoder_cosine": table["decoder_cosine"].median(),
-            "left_dead": left.d_sae - len(left.features),
-            "right_dead": right.d_sae - len(right.features),
-            "left_unmatched": len(left.features) - len(table),
-            "right_unmatched": len(right.features) - len(table),
-            "share_outside_candidates": found.outside.mean() if len(table) else np.nan,
-        }
-    )
+def correlation_numbers(scores: CorrelationScores, found: Matching) -> dict[str, float]:
+    """One such matching in numbers: those of `Matching.scalars`, tokens and decoder cosines."""
+    numbers = found.scalars("correlation")
+    del numbers["left_live"], numbers["right_live"]  # here a feature lives that varies
+    return {
+        "pairs": numbers.pop("pairs"),
+        "tokens": scores.left.acts.shape[1],
+        **numbers,
+        "median_decoder_cosine": float(found.pairs["decoder_cosine"].median()),
+    }

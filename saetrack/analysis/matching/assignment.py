@@ -38,6 +38,8 @@ class Assignment:
         rows: ascending, (pairs,).
         columns: the partner of each row, (pairs,).
         score: of each pair, (pairs,).
+        runner_up: the best score that either of the two has with another, (pairs,); -inf if there
+            is no other.
         outside: the pair is no candidate of either of its two, (pairs,): both had better ones, all
             of which went to others.
     """
@@ -45,21 +47,21 @@ class Assignment:
     rows: Int[np.ndarray, " pairs"]
     columns: Int[np.ndarray, " pairs"]
     score: Float[np.ndarray, " pairs"]
+    runner_up: Float[np.ndarray, " pairs"]
     outside: Bool[np.ndarray, " pairs"]
 
     def transposed(self) -> Assignment:
         """The same with rows and columns exchanged."""
         order = np.argsort(self.columns)
-        return Assignment(
-            self.columns[order], self.rows[order], self.score[order], self.outside[order]
-        )
+        parts = (self.columns, self.rows, self.score, self.runner_up, self.outside)
+        return Assignment(*(part[order] for part in parts))
 
 
 @torch.no_grad()
 def assign(
     scores: Scores, candidates: int = CANDIDATES, dense_pairs: int = DENSE_PAIRS
 ) -> Assignment:
-    """The assignment with the largest summed score: of all pairs, or among candidates.
+    """The assignment with the largest summed score, from one pass over all scores.
 
     Args:
         scores: of all pairs.
@@ -70,13 +72,53 @@ def assign(
     if n_rows > n_columns:
         return assign(scores.T, candidates, dense_pairs).transposed()
     if n_rows == 0:
-        nothing = np.zeros(0, dtype=int)
-        return Assignment(nothing, nothing, nothing.astype(float), nothing.astype(bool))
+        none = np.zeros(0)
+        return Assignment(none.astype(int), none.astype(int), none, none, none.astype(bool))
+    # Two at least: a pair's runner-up is the second where the first is the partner.
+    of_rows, of_columns = _highest(scores, max(candidates, 2))
     if n_rows * n_columns <= dense_pairs:
         dense = scores.rows(slice(None)).cpu().numpy()
         rows, columns = linear_sum_assignment(dense, maximize=True)
-        return Assignment(rows, columns, dense[rows, columns], np.zeros(n_rows, dtype=bool))
-    return _assign_candidates(_best_of_rows_and_columns(scores, candidates), scores)
+        score, outside = dense[rows, columns], np.zeros(n_rows, dtype=bool)
+    else:
+        pairs = _candidates(of_rows, of_columns, candidates, n_columns)
+        rows, columns, score, outside = _assign_candidates(pairs, scores)
+    runner_up = np.maximum(of_rows.best_other(rows, columns), of_columns.best_other(columns, rows))
+    return Assignment(rows, columns, score, runner_up, outside)
+
+
+class _Highest(NamedTuple):
+    """The highest scores of each member of one side, descending, and the other side's members."""
+
+    scores: Float[np.ndarray, "members count"]
+    others: Int[np.ndarray, "members count"]
+
+    def best_other(
+        self, members: Int[np.ndarray, " pairs"], partners: Int[np.ndarray, " pairs"]
+    ) -> Float[np.ndarray, " pairs"]:
+        """The best score of each with another than its partner; -inf if there is no other."""
+        best = np.pad(self.scores[members, :2], ((0, 0), (0, 1)), constant_values=-np.inf)
+        return np.where(self.others[members, 0] == partners, best[:, 1], best[:, 0])
+
+
+def _highest(scores: Scores, count: int) -> tuple[_Highest, _Highest]:
+    """Each row's and each column's highest few scores, in one pass."""
+    of_rows: list[tuple[Tensor, Tensor]] = []
+    best: tuple[Tensor, Tensor] | None = None
+    for block, of_block in blocks(scores):
+        top, columns = of_block.topk(min(count, of_block.shape[1]), dim=1)
+        of_rows.append((top.cpu(), columns.cpu()))
+        # Of columns: the best of what was there before and of this block.
+        top, rows = of_block.topk(min(count, len(of_block)), dim=0)
+        rows += block.start
+        if best is not None:
+            top, rows = torch.cat([best[0], top]), torch.cat([best[1], rows])
+            top, index = top.topk(min(count, len(top)), dim=0)
+            rows = rows.gather(0, index)
+        best = top, rows
+    assert best is not None
+    by_row = (torch.cat(parts).numpy() for parts in zip(*of_rows, strict=True))
+    return _Highest(*by_row), _Highest(*(part.T.cpu().numpy() for part in best))
 
 
 class _Pairs(NamedTuple):
@@ -91,8 +133,23 @@ class _Pairs(NamedTuple):
         return csr_array((values, (self.row, self.column)), shape=shape)
 
 
-def _assign_candidates(candidates: _Pairs, scores: Scores) -> Assignment:
-    """The best assignment of all rows among candidates, and what makes one possible."""
+def _candidates(of_rows: _Highest, of_columns: _Highest, count: int, n_columns: int) -> _Pairs:
+    """The pairs that are among the highest of their row or of their column."""
+    columns, rows = of_rows.others[:, :count], of_columns.others[:, :count]
+    row = np.concatenate([np.repeat(np.arange(len(columns)), columns.shape[1]), rows.ravel()])
+    column = np.concatenate([columns.ravel(), np.repeat(np.arange(len(rows)), rows.shape[1])])
+    score = np.concatenate([side.scores[:, :count].ravel() for side in (of_rows, of_columns)])
+    _, once = np.unique(row * n_columns + column, return_index=True)
+    return _Pairs(row[once], column[once], score[once])
+
+
+def _assign_candidates(
+    candidates: _Pairs, scores: Scores
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, columns, scores, `outside` of the best assignment among candidates.
+
+    What makes one possible is added to them.
+    """
     added = _left_over_pairs(candidates, scores)
     pairs = _Pairs(*(np.concatenate(parts) for parts in zip(candidates, added, strict=True)))
     costs = pairs.matrix(pairs.score.max() + 1 - pairs.score, scores.shape)
@@ -101,34 +158,7 @@ def _assign_candidates(candidates: _Pairs, scores: Scores) -> Assignment:
     rows, columns = rows[order].astype(np.int64), columns[order].astype(np.int64)
     numbers = pairs.matrix(np.arange(1.0, len(pairs.row) + 1), scores.shape)
     chosen = np.asarray(numbers[rows, columns]).ravel().astype(np.int64) - 1
-    return Assignment(rows, columns, pairs.score[chosen], chosen >= len(candidates.row))
-
-
-def _best_of_rows_and_columns(scores: Scores, count: int) -> _Pairs:
-    """Each row's and each column's highest few scores, in one pass."""
-    n_columns = scores.shape[1]
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    best: tuple[Tensor, Tensor] | None = None
-    for block, of_block in blocks(scores):
-        numbers = torch.arange(block.start, block.stop, device=of_block.device)[:, None]
-        top, column = of_block.topk(min(count, n_columns), dim=1)
-        found.append((numbers.expand_as(column), column, top))
-        # Of columns: the best of what was there before and of this block.
-        seen = of_block, numbers.expand_as(of_block)
-        if best is not None:
-            seen = torch.cat([best[0], seen[0]]), torch.cat([best[1], seen[1]])
-        top, index = seen[0].topk(min(count, len(seen[0])), dim=0)
-        best = top, seen[1].gather(0, index)
-    assert best is not None
-    columns = torch.arange(n_columns, device=best[0].device).expand_as(best[1])
-    found.append((best[1], columns, best[0]))
-    rows, columns_of, score = (
-        torch.cat([part.reshape(-1).cpu() for part in parts]).numpy()
-        for parts in zip(*found, strict=True)
-    )
-    # A pair may be a candidate of its row and of its column.
-    _, once = np.unique(rows.astype(np.int64) * n_columns + columns_of, return_index=True)
-    return _Pairs(rows[once], columns_of[once], score[once])
+    return rows, columns, pairs.score[chosen], chosen >= len(candidates.row)
 
 
 def _left_over_pairs(candidates: _Pairs, scores: Scores) -> _Pairs:

@@ -94,14 +94,14 @@ class MatchedNull:
     Attributes:
         frequency_class: of each token, (vocabulary,).
         products: between the summed unit embeddings of the first n contexts of class b and of the
-            first n' of b', at index b * (k + 1) + n, (sets, prefixes, prefixes).
-        squares: summed squares of the first n of class b: n, less zero vectors, (sets, prefixes).
+            first n' of b', at index b * (k + 1) + n, (prefixes, prefixes, sets).
+        squares: summed squares of the first n of class b: n, less zero vectors, (prefixes, sets).
         k: the largest n.
     """
 
     frequency_class: Int[ndarray, " vocabulary"]
-    products: Float[ndarray, "sets prefixes prefixes"]
-    squares: Float[ndarray, "sets prefixes"]
+    products: Float[ndarray, "prefixes prefixes sets"]
+    squares: Float[ndarray, "prefixes sets"]
     k: int
 
     def similarities(
@@ -112,13 +112,13 @@ class MatchedNull:
         n_classes = int(self.frequency_class.max()) + 1
         counts = np.stack([(classes == b).sum(axis=1) for b in range(n_classes)], axis=1)
         indices = np.arange(n_classes) * (self.k + 1) + counts
-        total = np.zeros((len(self.products), len(token_ids)))
+        total = np.zeros((len(token_ids), self.squares.shape[1]))
         for row in indices.T:
-            total -= self.squares[:, row]
+            total -= self.squares[row]
             for column in indices.T:
-                total += self.products[:, row, column]
-        n = counts.sum(axis=1)
-        return np.where(n > 1, total / np.maximum(n * (n - 1), 1), np.nan).T
+                total += self.products[row, column]
+        n = counts.sum(axis=1, keepdims=True)
+        return np.where(n > 1, total / np.maximum(n * (n - 1), 1), np.nan)
 
 
 def matched_null(
@@ -132,17 +132,10 @@ def matched_null(
     frequency_classes: int = 8,
     exclude_bos: int | None = None,
 ) -> MatchedNull:
-    """Draw the random contexts.
+    """Draw the random contexts, at most k per feature and set, for the features' own embedder.
 
-    Args:
-        embedder: the one that embeds the features' contexts.
-        token_rows: rows of the corpus split.
-        vocabulary: tokens that there are.
-        k: contexts per feature at most.
-        seed: of the draws.
-        sets: random sets per feature.
-        frequency_classes: of tokens; each makes up about the same share of the corpus.
-        exclude_bos: the id of BOS, which is then never drawn.
+    Each frequency class makes up about the same share of the corpus. `exclude_bos` is the id of
+    BOS, which is then never drawn.
     """
     flat = token_rows.reshape(-1).astype(np.int64)
     counts = np.bincount(flat, minlength=vocabulary)
@@ -168,8 +161,10 @@ def matched_null(
         sums.append(_from_zero(units))
         squares.append(_from_zero(units.square().sum(dim=2)))
     summed = torch.cat(sums, dim=1)
-    products = summed @ summed.transpose(1, 2)
-    return MatchedNull(frequency_class, products.numpy(), torch.cat(squares, dim=1).numpy(), k)
+    # Sets last: of a feature's prefixes all sets are read at a time, side by side in memory.
+    products = (summed @ summed.transpose(1, 2)).permute(1, 2, 0).contiguous()
+    of_sets = torch.cat(squares, dim=1).T.contiguous()
+    return MatchedNull(frequency_class, products.numpy(), of_sets.numpy(), k)
 
 
 def _from_zero(values: Float[Tensor, "sets k ..."]) -> Float[Tensor, "sets k_and_one ..."]:
@@ -185,13 +180,6 @@ def coherence(
     null: MatchedNull,
 ) -> pd.DataFrame:
     """How alike each feature's contexts are, against matched random ones.
-
-    Args:
-        embedder: the one that `null` was drawn with.
-        rows: of the datapoints; -1 fills up.
-        positions: in the rows.
-        token_ids: of the datapoints; -1 fills up.
-        null: random contexts.
 
     Returns:
         One row per feature: `coherence` (S), `coherence_random` (mean over the random sets),
@@ -214,13 +202,7 @@ def coherence(
 def likeness(
     embedder: Embedder, rows: Int[ndarray, "features k"], positions: Int[ndarray, "features k"]
 ) -> Float[ndarray, " features"]:
-    """S of each feature's contexts; NaN for those of fewer than two.
-
-    Args:
-        embedder: of contexts.
-        rows: of the datapoints; -1 fills up.
-        positions: in the rows.
-    """
+    """S of each feature's contexts; NaN for those of fewer than two."""
     parts = [np.empty(0)]
     for start in range(0, len(rows), CHUNK_FEATURES):
         chunk = slice(start, start + CHUNK_FEATURES)

@@ -20,9 +20,8 @@ from saetrack.analysis.geometry.similarity import row_sums
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy import ndarray
-    from torch import Tensor
 
-    from saetrack.analysis.contexts.top_contexts import TokenBatch
+    from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 
 # Entries that are gathered before they are summed.
 BUFFER_PAIRS = 2**20
@@ -53,25 +52,19 @@ class TokenStatistics:
         # Of the learning and the judging half: the activations' count, sum and sum of squares.
         self._sums = [[sparse.csr_array(shape) for _ in range(3)] for _ in range(2)]
         self._token_counts = np.zeros((2, vocabulary), np.int64)
-        self._buffer: list[tuple[ndarray, ndarray, ndarray, ndarray]] = []
+        self._buffer: list[list[ndarray]] = []
         self._buffered = 0
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch; see `TopContexts.add`."""
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows."""
         ids = batch.token_ids.astype(np.int64)
         half = batch.row_numbers % 2
         for number in range(2):
             self._token_counts[number] += np.bincount(
                 ids[half == number].reshape(-1), minlength=self.vocabulary
             )
-        of_pair, index_of_token = features.cpu().numpy(), tokens.cpu().numpy()
-        acts = feature_acts.double().cpu().numpy()
+        of_pair, index_of_token = firings.features.cpu().numpy(), firings.tokens.cpu().numpy()
+        acts = firings.feature_acts.double().cpu().numpy()
         index = np.searchsorted(self.features, of_pair).clip(0, len(self.features) - 1)
         token_ids = ids.reshape(-1)[index_of_token]
         wanted = (self.features[index] == of_pair) & (acts > 0)
@@ -79,9 +72,7 @@ class TokenStatistics:
             wanted &= token_ids != self._bos
         half_of_pair = half[index_of_token // ids.shape[1]]
         columns = (half_of_pair, index, token_ids, acts)
-        self._buffer.append(
-            (columns[0][wanted], columns[1][wanted], columns[2][wanted], columns[3][wanted])
-        )
+        self._buffer.append([column[wanted] for column in columns])
         self._buffered += int(wanted.sum())
         if self._buffered >= BUFFER_PAIRS:
             self._merge()

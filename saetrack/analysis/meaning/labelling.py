@@ -79,10 +79,6 @@ def read_sheet(path: Path) -> pd.Series[str]:
 def agreement(by_hand: pd.Series[str], automatic: pd.Series[str]) -> Agreement:
     """Hold the automatic labels against those by hand.
 
-    Args:
-        by_hand: as `read_sheet` gives it.
-        automatic: labels indexed by feature, of the checkpoint that the sheet shows.
-
     Raises:
         ValueError: a labelled feature has no automatic label.
     """

@@ -18,7 +18,6 @@ How well this agrees with a reader is measured by `saetrack.analysis.meaning.lab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -29,7 +28,6 @@ from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, pur
 if TYPE_CHECKING:
     from jaxtyping import Int
     from numpy import ndarray
-    from numpy.typing import NDArray
 
 Meaningful = Literal["token", "weak_concept", "concept"]
 Absent = Literal["insufficient", "ultra_low", "dead"]
@@ -38,23 +36,10 @@ ABSENT: tuple[str, ...] = get_args(Absent)
 LABELS: tuple[str, ...] = (*MEANINGFUL, "noise", *ABSENT)
 
 
-@dataclass(frozen=True)
-class LabelThresholds:
-    """Where the labels part.
-
-    Attributes:
-        contexts: fewer are insufficient for a label.
-        token_purity: share of contexts with the commonest normalised token, for `token`.
-        stem_purity: share with the commonest stem or common beginning, for `weak_concept`.
-        coherence_z: standard deviations above matched random contexts, for `concept`.
-        distinct_stems: that a concept has at least.
-    """
-
-    contexts: int = 25
-    token_purity: float = 0.8
-    stem_purity: float = 0.8
-    coherence_z: float = 5.0
-    distinct_stems: int = 3
+# Shares of contexts with the commonest normalised token, for `token`, and with the commonest stem
+# or common beginning, for `weak_concept`; the stems that a concept has at least, and its standard
+# deviations above matched random contexts.
+TOKEN_PURITY, STEM_PURITY, DISTINCT_STEMS, COHERENCE_Z = 0.8, 0.8, 3, 5.0
 
 
 class Meanings(NamedTuple):
@@ -78,17 +63,13 @@ def classify(
     forms: VocabularyForms,
     status: pd.Series[str],
     coherence: pd.DataFrame,
-    thresholds: LabelThresholds,
+    min_contexts: int,
+    min_coherence_z: float = COHERENCE_Z,
 ) -> pd.DataFrame:
-    """Label every feature at one checkpoint.
+    """Label every feature at one checkpoint by the tokens of its top contexts; -1 fills up.
 
-    Args:
-        token_ids: of each feature's top contexts, strongest first; -1 fills up.
-        forms: of the vocabulary.
-        status: of each feature, in order (`feature_status`).
-        coherence: of each feature, in order (`coherence.coherence`). Its contexts must be without
-            repeated texts, or else boilerplate looks coherent.
-        thresholds: where the labels part.
+    Contexts must be without repeated texts, or else boilerplate looks coherent. A label takes at
+    least `min_contexts`, a concept a coherence of at least `min_coherence_z`.
 
     Returns:
         One row per feature: `feature`, `label`, `contexts`, `exact_purity` (of token ids),
@@ -113,24 +94,19 @@ def classify(
         }
     )
     table = pd.concat([table, coherence.reset_index(drop=True)], axis=1)
-    table.insert(1, "label", _labels(table, status, thresholds))
-    return table
-
-
-def _labels(
-    table: pd.DataFrame, status: pd.Series[str], thresholds: LabelThresholds
-) -> NDArray[np.str_]:
-    """The first rule that holds."""
-    alike = table["coherence_z"] >= thresholds.coherence_z
+    concept = table["distinct_stems"] >= DISTINCT_STEMS
+    # The first rule that holds.
     rules = {
         "dead": status.to_numpy() == "dead",
         "ultra_low": status.to_numpy() == "ultra_low",
-        "insufficient": table["contexts"] < thresholds.contexts,
-        "token": table["token_purity"] >= thresholds.token_purity,
-        "weak_concept": table["stem_purity"] >= thresholds.stem_purity,
-        "concept": alike & (table["distinct_stems"] >= thresholds.distinct_stems),
+        "insufficient": table["contexts"] < min_contexts,
+        "token": table["token_purity"] >= TOKEN_PURITY,
+        "weak_concept": table["stem_purity"] >= STEM_PURITY,
+        "concept": concept & (table["coherence_z"] >= min_coherence_z),
     }
-    return np.select([np.asarray(rule) for rule in rules.values()], list(rules), "noise")
+    label = np.select([np.asarray(rule) for rule in rules.values()], list(rules), "noise")
+    table.insert(1, "label", label)
+    return table
 
 
 def label_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:

@@ -62,10 +62,6 @@ def text_overlap(
     """1 - Jensen-Shannon distance (base 2) of the texts of two lists: 1 alike, 0 disjoint.
 
     NaN where a list is empty.
-
-    Args:
-        left: numbers of texts; -1 fills up.
-        right: the same; its k may differ.
     """
     texts = max(int(left.max(initial=0)), int(right.max(initial=0))) + 1
     p, q = _distribution(left, texts), _distribution(right, texts)
@@ -96,10 +92,6 @@ def trace_patterns(meanings: Sequence[Meanings], min_overlap: float = MIN_OVERLA
     Formed: the first checkpoint from which on label and texts are those of the final one. A
     maintaining feature is formed from the first, as the paper has it; `steady` says whether its
     meaning indeed held at every checkpoint between.
-
-    Args:
-        meanings: of all checkpoints, ascending by `lm_step`.
-        min_overlap: of texts that are the same.
 
     Returns:
         One row per feature: `feature`, `first_label`, `final_label`, `overlap` (first to final),
@@ -162,10 +154,6 @@ def pattern_counts(
     patterns: pd.DataFrame, samples: Mapping[str, Int[ndarray, " chosen"]]
 ) -> pd.DataFrame:
     """How many features follow which pattern (figure 2, right).
-
-    Args:
-        patterns: as `trace_patterns` gives it.
-        samples: by name, the features that are counted: all live ones, the sample of 256.
 
     Returns:
         One row per sample, pattern and final label: `sample`, `pattern`, `final_label`,

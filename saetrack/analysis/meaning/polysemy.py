@@ -8,7 +8,6 @@ contexts rises, under a fixed embedder that does not see the token itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -18,36 +17,17 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 
-@dataclass(frozen=True)
-class PolysemyThresholds:
-    """What counts as a loss.
-
-    Attributes:
-        first_recall: of the token's occurrences the feature fires on at least this share at first.
-        recall_ratio: and on at most this share of that share in the end.
-        coherence_rise: the similarity of its contexts rises by at least this.
-    """
-
-    first_recall: float = 0.5
-    recall_ratio: float = 0.7
-    coherence_rise: float = 0.05
+# A loss: of the token's occurrences the feature fires on at least this share at first, in the end
+# on at most so much of that share, and the similarity of its contexts rises by at least this.
+FIRST_RECALL, RECALL_RATIO, COHERENCE_RISE = 0.5, 0.7, 0.05
 
 
 def polysemy_loss(
     patterns: pd.DataFrame,
     recalls: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
     coherences: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
-    thresholds: PolysemyThresholds,
 ) -> pd.DataFrame:
     """Which maintaining features lost senses of their token.
-
-    Args:
-        patterns: as `trace_patterns` gives it, of the features that the arrays are of.
-        recalls: share of its token's occurrences on which each feature fires, at the first and the
-            final checkpoint (`TokenStatistics.recall`).
-        coherences: mean pairwise similarity of its top contexts under an embedder without the
-            datapoint's own token (`window_embedder(own_token=False)`), first and final.
-        thresholds: what counts as a loss.
 
     Returns:
         One row per maintaining feature: `feature`, `recall_first`, `recall_final`,
@@ -63,17 +43,15 @@ def polysemy_loss(
             "coherence_final": coherences[1],
         }
     )[(patterns["pattern"] == "maintaining").to_numpy()]
-    table["lost_senses"] = _lost(table, "first", "final", thresholds)
-    table["gained_senses"] = _lost(table, "final", "first", thresholds)
+    table["lost_senses"] = _lost(table, "first", "final")
+    table["gained_senses"] = _lost(table, "final", "first")
     return table.reset_index(drop=True)
 
 
-def _lost(
-    table: pd.DataFrame, before: str, after: str, thresholds: PolysemyThresholds
-) -> pd.Series[bool]:
+def _lost(table: pd.DataFrame, before: str, after: str) -> pd.Series[bool]:
     recall, rise = table[f"recall_{before}"], table[f"coherence_{after}"]
     return (
-        (recall >= thresholds.first_recall)
-        & (table[f"recall_{after}"] <= thresholds.recall_ratio * recall)
-        & (rise - table[f"coherence_{before}"] >= thresholds.coherence_rise)
+        (recall >= FIRST_RECALL)
+        & (table[f"recall_{after}"] <= RECALL_RATIO * recall)
+        & (rise - table[f"coherence_{before}"] >= COHERENCE_RISE)
     )

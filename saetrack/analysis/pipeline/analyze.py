@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from saetrack.analysis.contexts.examples import context_table
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
@@ -29,7 +27,7 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analy
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.drift_tables import control_drift, drift_tables
+from saetrack.analysis.pipeline.drift_tables import chain_drift, drift_tables
 from saetrack.analysis.pipeline.formation_tables import (
     concept_phases,
     formation_tables,
@@ -45,7 +43,6 @@ from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
-from saetrack.lm.open import learning_rate
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -157,17 +154,16 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     results = [reader.result(link) for link in reader.links]
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
-    matching_of = {matching.name: matching for matching in reader.matchings}
     controls = {
-        name: (analysis.config.controls[name].role, control_drift(control, matching_of.get(name)))
+        name: (analysis.config.controls[name].role, chain_drift(control))
         for name, control in analysis.controls.items()
     }
-    of_drift, bands = drift_tables(results, controls, meaning, seed)
+    of_drift, bands = drift_tables(registered, controls, meaning, seed)
     tables = {
         **meaning.tables,
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
-        **_geometry_tables(registered, results),
+        **geometry_tables(registered, results),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),
@@ -190,21 +186,17 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
 
 
-def _geometry_tables(
-    registered: RegisteredChain, results: Sequence[CheckpointResult]
-) -> dict[str, pd.DataFrame]:
-    """What the residuals do, beside what the links and the LM's own training did."""
-    links = registered.ready.registry.table(registered.chain)
-    return geometry_tables(results, links, learning_rate(registered.ready.source.spec))
-
-
 def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
     status = final.status["status"].value_counts()
     versions = sorted(registered.versions[link.identity] for link in registered.links)
     left_out = ", ".join(
         f"{status.get(name, 0):,} {name.replace('_', '-')}" for name in ("dead", "ultra_low")
     )
+    standing = registered.standing
+    still = (
+        f" Its LM stands still at step {standing.lm_step:,}: steps are links." if standing else ""
+    )
     return (
         f"{registered.chain.name}, versions {versions[0]} to {versions[-1]}; at the end "
-        f"{status.get('live', 0):,} live features, left out: {left_out}."
+        f"{status.get('live', 0):,} live features, left out: {left_out}.{still}"
     )

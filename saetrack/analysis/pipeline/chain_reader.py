@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.formation.progress_measure import PointActivations, measure_progress
 from saetrack.analysis.formation.regions import region_table
@@ -36,7 +36,6 @@ from saetrack.analysis.pipeline.context_labeller import ContextLabeller
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
-from saetrack.analysis.pipeline.registered_chain import decoder_link
 from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
@@ -54,7 +53,6 @@ class ChainReader:
         self.text = AnalysisText.of(analysis.registered, exclude_bos=self.config.exclude_bos)
         self.loaded = LoadedCheckpoints(analysis.registered)
         self.matchings = control_matchings(analysis)
-        self._liveness = Liveness(min_density=self.config.min_density)
         self._cache_dir = analysis.settings.cache_dir
         self._before = {after.identity: before for before, after in pairwise(self.links)}
         self._asked = content_hash(
@@ -128,7 +126,7 @@ class ChainReader:
         followed = chosen.followed["final"].features
         by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded_bos)
         activations, contexts = self._pass(link, feature_pass, by_token)
-        status = feature_status(contexts, self._liveness)
+        status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
         statistics = by_token.determinism().assign(
             recall=by_token.recall(chosen.texts, self.text.forms.text_ids),
@@ -144,11 +142,12 @@ class ChainReader:
             statistics=statistics,
             **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
-            parameter_displacement=self._parameter_displacement(link),
-            decoder_file=folder,
+            parameter_displacement=self.loaded.parameter_displacement(
+                self._before.get(link.identity), link
+            ),
         )
         with whole_folder(folder) as draft:
-            result.save(draft, decoder_link(link, feature_pass.pulled))
+            result.save(draft)
 
     def _pass(
         self, link: Link, feature_pass: FeaturePass, by_token: TokenStatistics
@@ -174,7 +173,7 @@ class ChainReader:
             sets["baseline"],
             self.text.text_ids(chosen.regions),
         )
-        status = feature_status(chosen.of_directions, self._liveness)
+        status = feature_status(chosen.of_directions, self.config.min_density)
         labels = self._labeller.labels(chosen.of_directions, status)
         return {"regions": regions, "labels_of_directions": labels}
 
@@ -185,13 +184,6 @@ class ChainReader:
             "sample": activations.x[torch.from_numpy(sets["sample"][0])],
             "sampled_features_x": activations.x[sampled] * (sampled >= 0)[..., None],
         }
-
-    def _parameter_displacement(self, link: Link) -> float:
-        before = self._before.get(link.identity)
-        if before is None:
-            self.loaded.remember_weights(link)
-            return float("nan")
-        return self.loaded.parameter_displacement(before, link)
 
     def _matchings_at(self, link: Link) -> list[ControlMatching]:
         return [matching for matching in self.matchings if matching.links[0] is link]

@@ -61,7 +61,7 @@ class ChainView:
         links = self.table()
         rows = []
         for version in links["version"]:
-            W_dec = self.link(version=int(version)).sae.W_dec.detach()
+            W_dec = self._registry.decoder(self.name, int(version)).W_dec
             _require_feature(feature, len(W_dec))
             rows.append(W_dec[feature].numpy().copy())  # a view would keep each whole dictionary
         return pd.DataFrame(np.stack(rows), index=pd.Index(links["lm_step"], name="lm_step"))
@@ -91,7 +91,7 @@ class ChainView:
         parts = []
         for start in range(0, len(token_ids), row_tokens):
             row = [chain.corpus.bos_token_id, *token_ids[start : start + row_tokens]]
-            x = opened.lm.resid_pre(torch.tensor([row]))[0, 0, 1:]
+            x = opened.lm.activations(torch.tensor([row]))[0, 0, 1:]
             parts.append(opened.sae.encode(x).detach().cpu())
         index = pd.Index([tokenizer.decode([token]) for token in token_ids], name="token")
         return pd.DataFrame(torch.cat(parts).numpy(), index=index)

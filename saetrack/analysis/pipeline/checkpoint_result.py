@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from saetrack.analysis.contexts.top_contexts import Contexts
-from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.chain.plan import Link
 from saetrack.sae.files import save_tensors
 from saetrack.utils.errors import UserError
@@ -24,8 +23,6 @@ from saetrack.utils.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-DECODER_FILE = "decoder.safetensors"
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,6 @@ class CheckpointResult:
             k, d_in); zero where a list is shorter.
         parameter_displacement: how far the LM's weights below the hook moved since the link before
             (`saetrack.analysis.geometry.continuity`); NaN at the first.
-        decoder_file: holds the decoder rows and densities, which are too large to be held in memory
-            for all links: 29 links of 65,536 features in 1,024 dimensions have 8 GB.
     """
 
     link: Link
@@ -67,7 +62,6 @@ class CheckpointResult:
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
     parameter_displacement: float
-    decoder_file: Path
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
@@ -84,18 +78,13 @@ class CheckpointResult:
         """Of its checkpoint."""
         return self.link.checkpoint.checkpoint_index
 
-    def decoder(self) -> DecoderLink:
-        """Decoder rows and densities, read from disk."""
-        return load_decoder(self.decoder_file, self.link)
-
-    def save(self, folder: Path, decoder: DecoderLink) -> None:
-        """Write tables as parquet, contexts as npz, residuals and decoder rows as safetensors."""
+    def save(self, folder: Path) -> None:
+        """Write tables as parquet, contexts as npz, residuals as safetensors."""
         for name in self.TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet")
         save_contexts(folder / "contexts.npz", self.contexts)
         residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
         save_tensors(folder / "residuals.safetensors", residuals)
-        save_decoder(folder / DECODER_FILE, decoder)
         moved = {"parameter_displacement": self.parameter_displacement}
         (folder / "numbers.json").write_text(json.dumps(moved))
 
@@ -113,7 +102,7 @@ class CheckpointResult:
             found |= load_file(folder / "residuals.safetensors")
             found |= json.loads((folder / "numbers.json").read_text())
             contexts = load_contexts(folder / "contexts.npz")
-            return cls(link=link, contexts=contexts, decoder_file=folder / DECODER_FILE, **found)
+            return cls(link=link, contexts=contexts, **found)
 
 
 def save_contexts(path: Path, contexts: Contexts) -> None:
@@ -125,29 +114,6 @@ def load_contexts(path: Path) -> Contexts:
     """Read what `save_contexts` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return Contexts(**{**arrays, "tokens": int(arrays["tokens"])})
-
-
-def save_decoder(path: Path, decoder: DecoderLink) -> None:
-    """Write a link's decoder rows and densities."""
-    tensors = {"W_dec": decoder.W_dec, "feature_density": decoder.feature_density}
-    save_tensors(path, tensors)
-
-
-def load_decoder(path: Path, link: Link) -> DecoderLink:
-    """Read what `save_decoder` wrote.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    with readable(path.parent):
-        found = load_file(path)
-        checkpoint = link.checkpoint
-        return DecoderLink(
-            checkpoint.lm_step,
-            checkpoint.checkpoint_index,
-            found["W_dec"],
-            found["feature_density"],
-        )
 
 
 @contextmanager

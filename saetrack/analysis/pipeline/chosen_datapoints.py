@@ -19,7 +19,7 @@ from saetrack.analysis.contexts.datapoints import (
     random_directions,
     unite,
 )
-from saetrack.analysis.contexts.liveness import Liveness, feature_status
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.token_purity import purity
 from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
 from saetrack.analysis.formation.progress_measure import FollowedSets
@@ -107,7 +107,7 @@ def live_features(contexts: Contexts, config: AnalyzeConfig) -> Int[np.ndarray, 
     Raises:
         UserError: there are none.
     """
-    status = feature_status(contexts, Liveness(min_density=config.min_density))
+    status = feature_status(contexts, config.min_density)
     live = np.flatnonzero(status["status"] == "live")
     if not len(live):
         raise UserError(
@@ -125,15 +125,7 @@ def choose_datapoints(
     config: AnalyzeConfig,
     text: AnalysisText,
 ) -> ChosenDatapoints:
-    """Unite all that is followed.
-
-    Args:
-        final: as `contexts_at_final` gives them.
-        first: contexts of features at the first checkpoint.
-        regions: as `regions_at_final` gives them.
-        config: sizes of the samples, and their seed.
-        text: that the datapoints lie in.
-    """
+    """Unite all that is followed."""
     of_features, of_directions = final["features"], final["random_directions"]
     live = live_features(of_features, config)
     followed = sample_features(live, config.followed_features, config.seed)

@@ -6,7 +6,8 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -21,15 +22,15 @@ from saetrack.analysis.comparison.token_ratios import (
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
 from saetrack.analysis.figures.comparison_text import comparison_report, matching_report
 from saetrack.analysis.matching.decoder_matching import (
-    Matching,
     Pairing,
     cosine_table,
     match_features,
     match_random,
     matching_table,
 )
+from saetrack.analysis.matching.matching import Matching
 from saetrack.chain.plan import Chain, Link, Track
-from saetrack.registry import PulledLink, Registry
+from saetrack.registry import Registry
 from saetrack.utils.files import content_hash
 
 log = logging.getLogger(__name__)
@@ -60,97 +61,43 @@ class ComparedSAE:
         return self.link.checkpoint.checkpoint_index, self.chain.config.seed
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What is compared: the SAEs of one layer, each by registered version."""
-
-    saes: tuple[ComparedSAE, ...]
-
-    @property
-    def content_hash(self) -> str:
-        """Of the SAEs that are compared."""
-        return content_hash(sorted([sae.kind, sae.link.identity] for sae in self.saes))
-
-    @property
-    def versions(self) -> dict[str, list[int]]:
-        """The versions that are read, by registered model."""
-        read: dict[str, list[int]] = {}
-        for sae in self.saes:
-            read.setdefault(sae.chain.name, []).append(sae.version)
-        return read
-
-
-@dataclass(frozen=True)
-class ComparisonTables:
-    """What a comparison measured.
-
-    Attributes:
-        curves: every held-out evaluation of every SAE.
-        pairs: each conventional SAE beside its link.
-        summary: means and spread over seeds.
-        matching: one row per two SAEs whose features were matched.
-        cosines: one row per two matched features.
-    """
-
-    curves: pd.DataFrame
-    pairs: pd.DataFrame
-    summary: pd.DataFrame
-    matching: pd.DataFrame
-    cosines: pd.DataFrame
-
-    def metrics(self) -> dict[str, float]:
-        """Over all checkpoints but the first: what compares links, and the matches."""
-        found = {
-            name: value
-            for name, value in comparison_metrics(self.summary).items()
-            if "ratio" in name or name.startswith("gap_")
-        }
-        for name, rows in self.matching.groupby("comparison"):
-            for column in ("median_cosine", "share_above_0.7", "share_above_0.9"):
-                found[f"{name}.{column}"] = float(rows[column].mean())
-        return found
-
-    def write(self, folder: Path, title: str) -> None:
-        """Tables as CSV (curves and cosines as parquet), figures as PNG and SVG."""
-        self.pairs.to_csv(folder / "pairs.csv", index=False)
-        self.summary.to_csv(folder / "summary.csv", index=False)
-        self.matching.to_csv(folder / "matching.csv", index=False)
-        self.curves.to_parquet(folder / "curves.parquet")
-        self.cosines.to_parquet(folder / "cosines.parquet")
-        curves_figure(self.curves, title, folder / "curves")
-        speed_figure(self.pairs, title, folder / "speed")
-        matching_figure(self.cosines, self.matching, title, folder / "matching")
-
-
-def compared_saes(registry: Registry, chains: list[Chain], conventional: list[Chain]) -> Comparison:
+def compared_saes(
+    registry: Registry, chains: list[Chain], conventional: list[Chain]
+) -> list[ComparedSAE]:
     """The links of chains that stand beside conventional SAEs, and these; all of one layer."""
-    saes = [
-        ComparedSAE("conventional", chain, link, version)
-        for chain in conventional
-        for link, version in _registered(registry, chain)
-    ]
+    saes = _registered(registry, conventional, "conventional")
     wanted = {sae.checkpoint_and_seed for sae in saes}
-    for chain in chains:
-        for link, version in _registered(registry, chain):
-            sae = ComparedSAE("link", chain, link, version)
-            if sae.checkpoint_and_seed in wanted:
-                saes.append(sae)
-    return Comparison(tuple(saes))
+    links = _registered(registry, chains, "link")
+    return [*saes, *(sae for sae in links if sae.checkpoint_and_seed in wanted)]
 
 
-def comparison_tables(registry: Registry, comparison: Comparison) -> ComparisonTables:
-    """Pull what is compared, by version, and measure it."""
-    curves = pd.concat([_curve(registry, sae) for sae in comparison.saes], ignore_index=True)
+def comparison_tables(registry: Registry, saes: list[ComparedSAE]) -> dict[str, pd.DataFrame]:
+    """Read what is compared, by version, and measure it.
+
+    Returns:
+        `curves`, every held-out evaluation of every SAE; `pairs`, each conventional SAE beside its
+        link; `summary`, means and spread over seeds; `matching`, one row per two SAEs whose
+        features were matched; `cosines`, one row per two matched features.
+    """
+    curves = pd.concat([_curve(registry, sae) for sae in saes], ignore_index=True)
     pairs = compare(curves)
-    matchings = _match(registry, comparison)
-    return ComparisonTables(
-        curves, pairs, summarise(pairs), matching_table(matchings), cosine_table(matchings)
-    )
+    matchings = _match(registry, saes)
+    return {
+        "curves": curves,
+        "pairs": pairs,
+        "summary": summarise(pairs),
+        "matching": matching_table(matchings),
+        "cosines": cosine_table(matchings),
+    }
 
 
-def _registered(registry: Registry, chain: Chain) -> list[tuple[Link, int]]:
-    versions = registry.versions(chain)
-    return [(link, versions[link.identity]) for link in chain.links if link.identity in versions]
+def _registered(registry: Registry, chains: list[Chain], kind: str) -> list[ComparedSAE]:
+    saes = []
+    for chain in chains:
+        versions = registry.versions(chain)
+        links = [link for link in chain.links if link.identity in versions]
+        saes += [ComparedSAE(kind, chain, link, versions[link.identity]) for link in links]
+    return saes
 
 
 def _curve(registry: Registry, sae: ComparedSAE) -> pd.DataFrame:
@@ -163,21 +110,19 @@ def _curve(registry: Registry, sae: ComparedSAE) -> pd.DataFrame:
     )[COLUMNS]
 
 
-def _match(registry: Registry, comparison: Comparison) -> dict[Pairing, Matching]:
-    """The SAEs of each checkpoint, which are in memory together."""
-    by_checkpoint: dict[int, list[ComparedSAE]] = {}
-    for sae in comparison.saes:
-        by_checkpoint.setdefault(sae.link.checkpoint.checkpoint_index, []).append(sae)
+def _match(registry: Registry, saes: list[ComparedSAE]) -> dict[Pairing, Matching]:
+    """The SAEs of each checkpoint, whose decoder rows are in memory together."""
+    at = attrgetter("link.checkpoint.checkpoint_index")
     found: dict[Pairing, Matching] = {}
-    for _, saes in sorted(by_checkpoint.items()):
-        found |= _match_at_checkpoint(registry, saes)
+    for _, of_checkpoint in groupby(sorted(saes, key=at), at):
+        found |= _match_at_checkpoint(registry, list(of_checkpoint))
     return found
 
 
 def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pairing, Matching]:
     """Link with conventional SAE, conventional SAEs of two seeds, and the chance level."""
     pulled = {
-        (sae.kind, sae.chain.config.seed): registry.pull(sae.chain.name, version=sae.version)
+        (sae.kind, sae.chain.config.seed): registry.decoder(sae.chain.name, sae.version)
         for sae in saes
     }
     lm_step = saes[0].link.checkpoint.lm_step
@@ -193,30 +138,19 @@ def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pa
         conventional = pulled["conventional", seed]
         if seed not in same_as_conventional:
             pairing = Pairing(lm_step, "link_conventional", str(seed))
-            found[pairing] = _match_pulled(pulled["link", seed], conventional)
+            found[pairing] = match_features(pulled["link", seed], conventional)
         pairing = Pairing(lm_step, "random_directions", str(seed))
-        found[pairing] = match_random(
-            conventional.sae, conventional.feature_density, RANDOM_DIRECTIONS_SEED
-        )
+        found[pairing] = match_random(conventional, RANDOM_DIRECTIONS_SEED)
     for left, right in combinations(seeds, 2):
         pairing = Pairing(lm_step, "conventional_seeds", f"{left}, {right}")
-        found[pairing] = _match_pulled(pulled["conventional", left], pulled["conventional", right])
+        found[pairing] = match_features(pulled["conventional", left], pulled["conventional", right])
     return found
-
-
-def _match_pulled(left: PulledLink, right: PulledLink) -> Matching:
-    return match_features(left.sae, right.sae, left.feature_density, right.feature_density)
 
 
 def by_layer(
     tracks: Sequence[Track], conventional: Sequence[Track]
 ) -> list[tuple[list[Chain], list[Chain]]]:
-    """What is compared with what: tracks hold one chain per layer, a comparison those of one layer.
-
-    Args:
-        tracks: one per seed.
-        conventional: one per checkpoint and seed, over the same layers.
-    """
+    """A comparison for each layer of the tracks, one per seed, and of the SAEs beside them."""
     layers = zip(
         zip(*(track.chains for track in tracks), strict=True),
         zip(*(track.chains for track in conventional), strict=True),
@@ -233,28 +167,52 @@ def compare_chains(registry: Registry, chains: list[Chain], conventional: list[C
     Returns:
         What was found, in a line.
     """
-    comparison = compared_saes(registry, chains, conventional)
-    chain = comparison.saes[0].chain
-    seeds = sorted({sae.chain.config.seed for sae in comparison.saes})
-    title = f"compare · {chain.lm_name} L{chain.layer} · {len(seeds)} seeds"
-    if not registry.reports.has(chain.lm_name, comparison.content_hash):
-        tables = comparison_tables(registry, comparison)
-        log.info("\n%s\n", comparison_report(tables.summary, title))
-        log.info("\n%s\n", matching_report(tables.matching, "matched features"))
+    saes = compared_saes(registry, chains, conventional)
+    chain = saes[0].chain
+    seeds = sorted({sae.chain.config.seed for sae in saes})
+    title = f"compare · {chain.lm_name} {chain.hook.short} · {len(seeds)} seeds"
+    identity = content_hash(sorted([sae.kind, sae.link.identity] for sae in saes))
+    if not registry.reports.has(chain.lm_name, identity):
+        tables = comparison_tables(registry, saes)
+        log.info("\n%s\n", comparison_report(tables["summary"], title))
+        log.info("\n%s\n", matching_report(tables["matching"], "matched features"))
+        versions: dict[str, list[int]] = {}
+        for sae in saes:
+            versions.setdefault(sae.chain.name, []).append(sae.version)
+        facts = {
+            "kind": "comparison",
+            "identity": identity,
+            "layer": chain.layer,
+            "hook_name": chain.hook_name,
+            "seeds": seeds,
+            "versions": versions,
+        }
         with tempfile.TemporaryDirectory() as folder:
-            tables.write(Path(folder), f"{chain.lm_name} {chain.hook_name}")
-            registry.reports.log(
-                chain.lm_name,
-                title,
-                Path(folder),
-                metrics=tables.metrics(),
-                facts={
-                    "kind": "comparison",
-                    "identity": comparison.content_hash,
-                    "layer": chain.layer,
-                    "hook_name": chain.hook_name,
-                    "seeds": seeds,
-                    "versions": comparison.versions,
-                },
-            )
+            _write(tables, Path(folder), f"{chain.lm_name} {chain.hook_name}")
+            metrics = _metrics(tables)
+            registry.reports.log(chain.lm_name, title, Path(folder), metrics=metrics, facts=facts)
     return f"{title}: in MLflow's experiment {chain.lm_name}"
+
+
+def _metrics(tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Over all checkpoints but the first: what compares links, and the matches."""
+    found = {
+        name: value
+        for name, value in comparison_metrics(tables["summary"]).items()
+        if "ratio" in name or name.startswith("gap_")
+    }
+    for name, rows in tables["matching"].groupby("comparison"):
+        for column in ("median_cosine", "share_above_0.7", "share_above_0.9"):
+            found[f"{name}.{column}"] = float(rows[column].mean())
+    return found
+
+
+def _write(tables: dict[str, pd.DataFrame], folder: Path, title: str) -> None:
+    """Tables as CSV (curves and cosines as parquet), figures as PNG and SVG."""
+    for name in ("pairs", "summary", "matching"):
+        tables[name].to_csv(folder / f"{name}.csv", index=False)
+    for name in ("curves", "cosines"):
+        tables[name].to_parquet(folder / f"{name}.parquet")
+    curves_figure(tables["curves"], title, folder / "curves")
+    speed_figure(tables["pairs"], title, folder / "speed")
+    matching_figure(tables["cosines"], tables["matching"], title, folder / "matching")

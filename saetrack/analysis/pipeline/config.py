@@ -28,7 +28,7 @@ class CompareConfig(Frozen):
 
     @model_validator(mode="after")
     def _compares_what_the_chain_has(self) -> Self:
-        if self.track.planned_links is None:
+        if self.track.planned is None:
             raise UserError("track.schedule: must have an end (last), to be compared at it")
         offered = self._budgets()
         if absent := [index for index in self.checkpoints or () if index not in offered]:
@@ -48,18 +48,19 @@ class CompareConfig(Frozen):
         order = list(budgets)
         tokens = self.conventional_tokens or budgets[order[0]]
         chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
+        every = self.track.schedule[0].every
         return [
             self._variant(
                 seed=seed,
                 start=None,
-                schedule=[{"first": index, "last": index, "tokens": tokens}],
+                schedule=[{"first": index, "last": index, "every": every, "tokens": tokens}],
             )
             for index in sorted(set(chosen))
             for seed in self.seeds
         ]
 
     def _budgets(self) -> dict[int, int]:
-        return dict(self.track.budgets(None))
+        return dict(self.track.planned or ())
 
     def _variant(self, **changes: Any) -> TrackConfig:
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})
@@ -116,8 +117,8 @@ class AnalyzeConfig(Frozen):
         default=1024, description="whose residuals are kept for collapse and continuity"
     )
     match_tokens: Tokens = Field(
-        default=1_048_576,
-        description="on which the activations of two chains' features are correlated: 600 MB each "
+        default=131_072,
+        description="on which the activations of two chains' features are correlated: 100 MB each "
         "at this many",
     )
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from saetrack.analysis.meaning.coherence import (
     matched_null,
     window_embedder,
 )
-from saetrack.analysis.meaning.labels import LabelThresholds, classify
+from saetrack.analysis.meaning.labels import COHERENCE_Z, classify
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 
@@ -50,26 +50,21 @@ class ContextLabeller:
     of_directions: Contexts
 
     @cached_property
-    def thresholds(self) -> LabelThresholds:
-        """Thresholds between labels; concepts must lie above what random directions reach."""
+    def min_coherence_z(self) -> float:
+        """Of a concept, which must lie above what random directions reach."""
         of_directions = self._coherence(self.of_directions)
         reached = of_directions["coherence_z"].quantile(CONCEPT_QUANTILE)
-        thresholds = LabelThresholds(contexts=self.config.contexts)
-        return replace(thresholds, coherence_z=max(thresholds.coherence_z, float(reached)))
+        return max(COHERENCE_Z, float(reached))
 
     def labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
-        """What each feature means, as `saetrack.analysis.meaning.labels.classify` gives it.
-
-        Args:
-            contexts: of all features at one checkpoint.
-            status: which of them are live.
-        """
+        """What each feature means, as `saetrack.analysis.meaning.labels.classify` gives it."""
         return classify(
             self.text.token_ids(contexts),
             self.text.forms,
             status["status"],
             self._coherence(contexts),
-            self.thresholds,
+            self.config.contexts,
+            self.min_coherence_z,
         )
 
     def likeness_without_own_token(

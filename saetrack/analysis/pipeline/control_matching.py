@@ -7,17 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
-from saetrack.analysis.pipeline.checkpoint_result import (
-    DECODER_FILE,
-    load_decoder,
-    readable,
-    save_decoder,
-)
-from saetrack.analysis.pipeline.match_chains import MatchedTokens, match_links, shared_links
-from saetrack.analysis.pipeline.registered_chain import RegisteredChain, decoder_link
+from saetrack.analysis.pipeline.checkpoint_result import readable
+from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.match_chains import match_links, shared_links
+from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.chain.plan import Link
+from saetrack.data.corpus import Corpus
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink
 from saetrack.utils.files import content_hash, whole_folder
@@ -34,19 +30,16 @@ class ControlMatching:
         name: of the control.
         control: its chain.
         links: the chain's link and the control's.
-        layer: that both read.
-        tokens: on which activations are correlated.
-        seed: of the chance levels.
-        folder: of the cache, where tables are kept, and the decoder rows of the control's link: it
-            is pulled once.
+        corpus: of the chain.
+        config: of the analysis.
+        folder: of the cache, where tables are kept.
     """
 
     name: str
     control: RegisteredChain
     links: tuple[Link, Link]
-    layer: int
-    tokens: MatchedTokens
-    seed: int
+    corpus: Corpus
+    config: AnalyzeConfig
     folder: Path
 
     @property
@@ -54,25 +47,15 @@ class ControlMatching:
         """Whether it is still to be measured."""
         return not self.folder.exists()
 
-    def decoder(self) -> DecoderLink:
-        """Of the control's link; it must have been measured."""
-        return load_decoder(self.folder / DECODER_FILE, self.links[1])
-
     def measure(self, lm: HookedLM, pulled: PulledLink) -> None:
-        """Match, and keep the tables.
-
-        Args:
-            lm: the shared checkpoint, hooked at the layer.
-            pulled: the chain's link.
-        """
-        beside = self.control.pull(self.links[1])
-        layers = self.layer, self.layer
-        pairs, numbers = match_links((pulled, beside), layers, lm, self.tokens, self.seed)
+        """Match, and keep the tables."""
+        both = pulled, self.control.pull(self.links[1])
+        hooks = self.control.chain.hook, self.control.chain.hook
+        pairs, numbers = match_links(both, hooks, lm, self.corpus, self.config)
         lm_step = self.links[1].checkpoint.lm_step
         with whole_folder(self.folder) as draft:
             pairs.assign(lm_step=lm_step).to_parquet(draft / "pairs.parquet")
             numbers.assign(lm_step=lm_step).to_parquet(draft / "matching.parquet")
-            save_decoder(draft / DECODER_FILE, decoder_link(self.links[1], beside))
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """`pairs` and `matching` of this control; it must have been measured.
@@ -89,18 +72,12 @@ class ControlMatching:
 
 def control_matchings(analysis: ChainAnalysis) -> list[ControlMatching]:
     """One for each control that shares a checkpoint with the chain; measures nothing."""
-    config, registered = analysis.config, analysis.registered
-    corpus = registered.chain.corpus
-    tokens = MatchedTokens(corpus, config.match_tokens, config.exclude_bos)
+    config, corpus = analysis.config, analysis.registered.chain.corpus
+    asked = [corpus.sha256, config.match_tokens, config.exclude_bos, config.seed]
     matchings = []
     for name, control in analysis.controls.items():
-        links = shared_links(registered, control)
-        if links is None:
-            continue
-        identities = [link.identity for link in links]
-        asked = [corpus.sha256, config.match_tokens, config.exclude_bos, config.seed]
-        key = content_hash([MATCHING_VERSION, *identities, *asked])[:32]
-        folder = analysis.settings.cache_dir / "matchings" / key
-        layer = registered.chain.layer
-        matchings.append(ControlMatching(name, control, links, layer, tokens, config.seed, folder))
+        if links := shared_links(analysis.registered, control):
+            key = content_hash([MATCHING_VERSION, *(link.identity for link in links), *asked])[:32]
+            folder = analysis.settings.cache_dir / "matchings" / key
+            matchings.append(ControlMatching(name, control, links, corpus, config, folder))
     return matchings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,62 +14,39 @@ from saetrack.analysis.drift.controls import (
     compare_with_controls,
     drift_after_formation,
 )
-from saetrack.analysis.drift.histograms import histogram_table
-from saetrack.analysis.drift.measure import Drift, feature_table, measure_drift, quantile_table
+from saetrack.analysis.drift.measure import (
+    Drift,
+    feature_table,
+    histogram_table,
+    measure_drift,
+    quantile_table,
+)
 from saetrack.analysis.drift.trajectories import choose_features, collect_rows, trajectory_table
 from saetrack.analysis.drift.verdicts import verdicts
-from saetrack.analysis.pipeline.registered_chain import decoder_link
 
 if TYPE_CHECKING:
     from saetrack.analysis.drift.controls import Role
-    from saetrack.analysis.geometry.inputs import DecoderLink
-    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
-    from saetrack.analysis.pipeline.control_matching import ControlMatching
     from saetrack.analysis.pipeline.meaning_tables import Meaning
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 
 SHOWN_TRAJECTORIES = 6
 
 
-def control_drift(control: RegisteredChain, matching: ControlMatching | None) -> Drift:
-    """How far a control's directions travel; each of its links is pulled once.
-
-    Args:
-        control: the chain.
-        matching: what was measured of one of its links, whose decoder rows are then there.
-    """
-
-    def decoder(number: int) -> DecoderLink:
-        link = control.links[number]
-        if matching is not None and link is matching.links[1]:
-            return matching.decoder()
-        return decoder_link(link, control.pull(link))
-
-    final = decoder(len(control.links) - 1)
-
-    def ascending() -> Iterator[DecoderLink]:
-        for number in range(len(control.links) - 1):
-            yield decoder(number)
-        yield final
-
-    return measure_drift(ascending(), final)
+def chain_drift(registered: RegisteredChain) -> Drift:
+    """How far a chain's directions travel; the decoder rows of a few links are in memory."""
+    final = registered.decoder(registered.links[-1])
+    before = (registered.decoder(link) for link in registered.links[:-1])
+    return measure_drift(chain(before, [final]), final)
 
 
 def drift_tables(
-    results: Sequence[CheckpointResult],
+    registered: RegisteredChain,
     controls: Mapping[str, tuple[Role, Drift]],
     meaning: Meaning,
     seed: int,
 ) -> tuple[dict[str, pd.DataFrame], list[ControlDrift]]:
-    """How far directions travel, beside what training alone does (section 5).
-
-    Args:
-        results: ascending by LM step; decoder rows are read from their files, one link at a time.
-        controls: role and drift of each, by name.
-        meaning: gives classes and formation points.
-        seed: of the features shown.
-    """
-    drift = measure_drift((result.decoder() for result in results), results[-1].decoder())
+    """How far directions travel, beside what training alone does (section 5)."""
+    drift = chain_drift(registered)
     of_chain = quantile_table(drift, list(meaning.labels.sort_index()))
     bands = [
         ControlDrift(name, role, quantile_table(of_control, chain=name))
@@ -88,7 +66,7 @@ def drift_tables(
     }
     shown = choose_features(drift.always_alive, SHOWN_TRAJECTORIES, seed)
     tables["drift_of_features"] = feature_table(drift, list(shown))
-    rows = collect_rows((result.decoder() for result in results), shown)
+    rows = collect_rows((registered.decoder(link) for link in registered.links), shown)
     tables["trajectories"] = trajectory_table(
         rows, shown, drift.lm_steps, drift.checkpoint_indices, formed[shown]
     )

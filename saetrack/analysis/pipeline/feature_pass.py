@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 
 from saetrack.analysis.contexts.datapoints import Datapoints
-from saetrack.analysis.contexts.top_contexts import TokenBatch
+from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
@@ -33,14 +33,8 @@ if TYPE_CHECKING:
 class Collector(Protocol):
     """Keeps of a stream of active (feature, token) pairs what it needs."""
 
-    def add(
-        self,
-        features: Int[Tensor, " pairs"],
-        tokens: Int[Tensor, " pairs"],
-        feature_acts: Float[Tensor, " pairs"],
-        batch: TokenBatch,
-    ) -> None:
-        """Take in the pairs of one batch of rows; `tokens` are indices in the flattened batch."""
+    def add(self, firings: Firings, batch: TokenBatch) -> None:
+        """Take in what fires in one batch of rows."""
 
 
 @dataclass(frozen=True)
@@ -78,39 +72,26 @@ class FeaturePass:
         """
         for batch, x, pairs in self._batches("contexts"):
             for collector in collectors:
-                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
+                collector.add(_firings(pairs), batch)
             if directions is not None:
                 vectors, collector = directions
                 acts = (x - self.sae.b_dec.detach()) @ vectors.to(x.device).T
                 tokens, numbers = acts.clamp_min(0).nonzero(as_tuple=True)
-                collector.add(numbers, tokens, acts[tokens, numbers], batch)
+                collector.add(Firings(numbers, tokens, acts[tokens, numbers]), batch)
 
     def at(self, points: Datapoints, collectors: Sequence[Collector] = ()) -> PointActivations:
-        """One pass that reads residuals and features at datapoints, and feeds collectors.
-
-        Args:
-            points: where.
-            collectors: get the pairs of all rows, as in `top_contexts`.
-        """
-        x = torch.empty(len(points.rows), self.sae.d_in)
+        """One pass that reads residuals and features at datapoints, and feeds collectors."""
+        # Points and batches both ascend by row.
+        x: list[Tensor] = []
         parts: list[sparse.coo_array] = []
-        shape = (len(points.rows), self.sae.d_sae)
         for batch, resid, pairs in self._batches("datapoints"):
             for collector in collectors:
-                collector.add(pairs.features, pairs.tokens, pairs.feature_acts, batch)
-            found, indices = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
-            x[torch.from_numpy(found)] = resid[torch.from_numpy(indices).to(resid.device)].cpu()
-            parts.append(_features_at(found, indices, pairs, shape))
-        whole = sparse.coo_array(
-            (
-                np.concatenate([part.data for part in parts]),
-                tuple(np.concatenate([part.coords[axis] for part in parts]) for axis in (0, 1)),
-            ),
-            shape=shape,
-        )
-        return PointActivations(
-            self.checkpoint.lm_step, self.checkpoint.checkpoint_index, x, whole.tocsr()
-        )
+                collector.add(_firings(pairs), batch)
+            _, indices = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
+            x.append(resid[torch.from_numpy(indices).to(resid.device)].cpu())
+            parts.append(_features_at(indices, pairs))
+        acts, at = sparse.vstack(parts, format="csr"), self.checkpoint
+        return PointActivations(at.lm_step, at.checkpoint_index, torch.cat(x), acts)
 
     def _batches(
         self, what: str
@@ -120,23 +101,21 @@ class FeaturePass:
         for start in range(0, len(self.token_rows), LM_BATCH_ROWS):
             token_ids = self.token_rows[start : start + LM_BATCH_ROWS].astype(np.int64)
             batch = TokenBatch(np.arange(start, start + len(token_ids)), token_ids)
-            x = self.lm.resid_pre(torch.from_numpy(token_ids))[0].flatten(0, 1)
+            x = self.lm.activations(torch.from_numpy(token_ids))[0].flatten(0, 1)
             yield batch, x, active_pairs(self.sae, x)
             progress.advance(token_ids.size)
 
 
-def _features_at(
-    found: Int[np.ndarray, " found"],
-    indices: Int[np.ndarray, " found"],
-    pairs: ActivePairs,
-    shape: tuple[int, int],
-) -> sparse.coo_array:
-    """The pairs whose token is one of those found, as rows of points."""
+def _firings(pairs: ActivePairs) -> Firings:
+    return Firings(pairs.features, pairs.tokens, pairs.feature_acts)
+
+
+def _features_at(indices: Int[np.ndarray, " points"], pairs: ActivePairs) -> sparse.coo_array:
+    """The pairs whose token is one of some tokens, (points, d_sae)."""
     point_of = np.full(pairs.batch_tokens, -1)
-    point_of[indices] = found
+    point_of[indices] = np.arange(len(indices))
     points = point_of[pairs.tokens.cpu().numpy()]
     kept = points >= 0
-    features = pairs.features.cpu().numpy()[kept]
-    return sparse.coo_array(
-        (pairs.feature_acts.cpu().numpy()[kept], (points[kept], features)), shape=shape
-    )
+    where = points[kept], pairs.features.cpu().numpy()[kept]
+    shape = len(indices), len(pairs.offsets) - 1
+    return sparse.coo_array((pairs.feature_acts.cpu().numpy()[kept], where), shape=shape)

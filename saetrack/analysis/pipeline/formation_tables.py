@@ -11,12 +11,13 @@ import pandas as pd
 from saetrack.analysis.formation.phases import find_phases, phase_spans, progress_formation
 from saetrack.analysis.formation.progress_measure import (
     MEASURE,
+    MEASURES,
     FollowedSets,
     PointActivations,
     baseline_spread,
     class_curves,
 )
-from saetrack.analysis.formation.projection import Projection, project
+from saetrack.analysis.formation.projection import project
 from saetrack.analysis.meaning.labels import MEANINGFUL, concept_share
 from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
 
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 
-MEASURES = (
-    "activation_cosine",
-    MEASURE,
-    "feature_cosine",
-    "feature_cosine_centred",
-    "feature_jaccard",
-    "feature_weighted_jaccard",
-)
 SHOWN_IN_PLANE = 7
 SHOWN_OF_CLASS = 3
 SHOWN_CHECKPOINTS = 6
@@ -69,12 +62,6 @@ def projection_tables(
 ) -> dict[str, pd.DataFrame]:
     """Where the contexts of a few features lie at some checkpoints (section 4.1).
 
-    Args:
-        results: ascending by LM step.
-        sampled: the features whose residuals were kept.
-        meaning: gives classes.
-        seed: of the choice and of UMAP.
-
     Returns:
         `projection`, without rows if no sampled feature means anything, and `projected_features`.
     """
@@ -91,9 +78,7 @@ def projection_tables(
         for result in shown
     ]
     planes = [
-        project(points, followed, fit, Projection(seed=seed))
-        for fit in ("joint", "separate")
-        if len(features)
+        project(points, followed, fit, seed) for fit in ("joint", "separate") if len(features)
     ]
     patterns = meaning.tables["patterns"].set_index("feature")
     described = pd.DataFrame(

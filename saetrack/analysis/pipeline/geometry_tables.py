@@ -15,34 +15,32 @@ from saetrack.analysis.geometry.continuity import (
     with_warm_starts,
 )
 from saetrack.analysis.geometry.inputs import Residuals
+from saetrack.lm.open import learning_rate
 
 if TYPE_CHECKING:
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
-    from saetrack.lm.catalog.learning_rate import LearningRate
+    from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 
 COLLAPSE_TOKENS = 100  # per draw, as in the paper
 
 
 def geometry_tables(
-    results: Sequence[CheckpointResult],
-    links: pd.DataFrame,
-    learning_rate: LearningRate | None,
+    registered: RegisteredChain, results: Sequence[CheckpointResult]
 ) -> dict[str, pd.DataFrame]:
     """Collapse (appendix L) and continuity (appendix C) on the sampled tokens.
-
-    Args:
-        results: ascending by LM step.
-        links: the chain's table, as `Registry.table` gives it.
-        learning_rate: of the LM's training, if it is known.
 
     Returns:
         `collapse`, `continuity`, `warm_starts`.
     """
+    links = registered.ready.registry.table(registered.chain)
+    rate = learning_rate(registered.ready.source.spec)
+    if registered.standing is not None:
+        links, rate = links.assign(lm_step=links["link"]), None
     moved = {result.lm_step: result.parameter_displacement for result in results[1:]}
     summed = {
-        after.lm_step: learning_rate.summed(before.lm_step, after.lm_step)
+        after.lm_step: rate.summed(before.lm_step, after.lm_step)
         for before, after in pairwise(results)
-        if learning_rate is not None
+        if rate is not None
     }
     residuals = [
         Residuals(result.lm_step, result.checkpoint_index, result.sample) for result in results

@@ -14,7 +14,6 @@ from saetrack.analysis.geometry.continuity import parameter_displacement
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.chain.plan import Link
-from saetrack.registry import PulledLink
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,9 +26,7 @@ class LoadedCheckpoints:
     def __init__(self, registered: RegisteredChain) -> None:
         """Loads nothing yet."""
         self._registered = registered
-        self._final = registered.links[-1]
         self._loaded: tuple[Link, FeaturePass] | None = None
-        self._final_pulled: PulledLink | None = None
         self._token_embeddings: Tensor | None = None
         self._weights: tuple[Link, dict[str, Tensor]] | None = None
 
@@ -37,48 +34,33 @@ class LoadedCheckpoints:
         """A link's LM and SAE."""
         if self._loaded is None or self._loaded[0] is not link:
             self._loaded = None  # makes room before the next one comes
-            self._loaded = link, self._open(link)
+            opened = self._registered.open(link)
+            self._loaded = link, opened
+            if link is self._registered.links[-1]:
+                self._token_embeddings = opened.lm.token_embeddings().cpu()
         return self._loaded[1]
 
     def token_embeddings(self) -> Float[Tensor, "vocabulary width"]:
         """The final LM's input embedding, on the CPU."""
         if self._token_embeddings is None:
-            lm = self._registered.lm(self._final)
+            lm = self._registered.lm(self._registered.links[-1])
             self._token_embeddings = lm.token_embeddings().cpu()
         return self._token_embeddings
 
-    def parameter_displacement(self, before: Link, link: Link) -> float:
-        """How far the LM's weights below the hook moved between two links' checkpoints.
+    def parameter_displacement(self, before: Link | None, link: Link) -> float:
+        """How far the LM's weights below the hook moved between two links; NaN without the first.
 
         The weights of the link that was asked for last are still in memory. Those of another
         `before`, as after a crash, are loaded.
-
-        Args:
-            before: the link before.
-            link: a link; its own weights are then remembered.
         """
-        weights = self.load(link).lm.weights_below()
-        if self._weights is None or self._weights[0] is not before:
-            self._weights = before, self._registered.lm(before).weights_below()
-        moved = parameter_displacement(self._weights[1], weights)
+        weights, moved = self.load(link).lm.weights_below(), float("nan")
+        if before is not None:
+            if self._weights is None or self._weights[0] is not before:
+                self._weights = before, self._registered.lm(before).weights_below()
+            moved = parameter_displacement(self._weights[1], weights)
         self._weights = link, weights
         return moved
 
-    def remember_weights(self, link: Link) -> None:
-        """Keep a link's weights for the displacement of the next."""
-        self._weights = link, self.load(link).lm.weights_below()
-
     def drop(self) -> None:
         """Let go of everything."""
-        self._loaded = self._final_pulled = self._token_embeddings = self._weights = None
-
-    def _open(self, link: Link) -> FeaturePass:
-        if link is not self._final:
-            if self._final_pulled is not None:
-                self._final_pulled.sae.to("cpu")
-            return self._registered.open(link)
-        opened = self._registered.open(link, self._final_pulled)
-        self._final_pulled = opened.pulled
-        if self._token_embeddings is None:
-            self._token_embeddings = opened.lm.token_embeddings().cpu()
-        return opened
+        self._loaded = self._token_embeddings = self._weights = None

@@ -12,7 +12,7 @@ import pandas as pd
 from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
 from saetrack.analysis.meaning.labels import Meanings, label_counts
 from saetrack.analysis.meaning.patterns import pattern_counts, trace_patterns
-from saetrack.analysis.meaning.polysemy import PolysemyThresholds, polysemy_loss
+from saetrack.analysis.meaning.polysemy import polysemy_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -44,14 +44,7 @@ def meaning_tables(
     sampled: Int[np.ndarray, " sampled"],
     seed: int,
 ) -> Meaning:
-    """Labels, patterns, formation points, and contexts to read (figure 2).
-
-    Args:
-        results: ascending by LM step.
-        text: that contexts lie in.
-        sampled: the random sample of features.
-        seed: of the features whose contexts are shown.
-    """
+    """Labels, patterns, formation points, and contexts to read (figure 2)."""
     final = results[-1]
     meanings = [
         Meanings(
@@ -98,7 +91,6 @@ def polysemy_tables(
         meaning.tables["patterns"].set_index("feature", drop=False).loc[final["feature"]],
         (first["recall"].to_numpy(), final["recall"].to_numpy()),
         (first["coherence_other"].to_numpy(), final["coherence_other"].to_numpy()),
-        PolysemyThresholds(),
     )
     return {"statistics": pd.concat(statistics, ignore_index=True), "polysemy": lost}
 

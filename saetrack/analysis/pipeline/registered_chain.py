@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,12 +11,13 @@ from saetrack.analysis.geometry.inputs import DecoderLink
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import TrackConfig
-from saetrack.chain.plan import Chain, Link, Track
+from saetrack.chain.plan import Chain, Link
+from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.ahead import Ahead
-from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
-from saetrack.registry.opened_track import open_track
+from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -26,80 +26,57 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A track, where its checkpoints come from, and the registry that holds its chains."""
-
-    track: Track
-    source: CheckpointSource
-    registry: Registry
-    device: torch.device
-
-
-def prepare(config: TrackConfig, settings: Settings) -> Prepared:
-    """Plan a track in order to read it.
-
-    Raises:
-        UserError: something is out of reach, or asks for what does not exist.
-    """
-    opened = open_track(config, settings)
-    return Prepared(opened.track, opened.source, opened.registry, choose_device(settings))
-
-
-@dataclass(frozen=True)
 class RegisteredChain:
     """A chain as far as it is registered.
 
     Attributes:
-        ready: its track, prepared.
+        ready: its track, its LM's checkpoints, and the registry that holds it.
+        device: that its LM and SAEs run on.
         chain: the chain.
         links: registered and wanted, ascending by LM step.
         versions: of each link, by identity.
         ahead: fetches the next link's checkpoint while one is read.
+        standing: the one checkpoint of a chain whose LM stands still. The checkpoints of `links`
+            then have the links' numbers in place of LM steps and indices.
     """
 
-    ready: Prepared
+    ready: OpenedTrack
+    device: torch.device
     chain: Chain
     links: list[Link]
     versions: dict[str, int]
     ahead: Ahead
+    standing: Checkpoint | None = None
 
     def pull(self, link: Link) -> PulledLink:
         """A link by its version."""
         return self.ready.registry.pull(self.chain.name, version=self.versions[link.identity])
 
-    def lm(self, link: Link, layers: tuple[int, ...] = ()) -> HookedLM:
+    def decoder(self, link: Link) -> DecoderLink:
+        """A link's decoder rows, on the device, and densities; other weights are not read."""
+        found = self.ready.registry.decoder(self.chain.name, self.versions[link.identity])
+        at = link.checkpoint
+        rows = found.W_dec.to(self.device)
+        return DecoderLink(at.lm_step, at.checkpoint_index, rows, found.feature_density)
+
+    def lm(self, link: Link, hooks: tuple[Hook, ...] = ()) -> HookedLM:
         """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
         config = self.chain.config
-        with self.ahead.checkpoint(link.checkpoint) as folder:
+        with self.ahead.checkpoint(self.standing or link.checkpoint) as folder:
             return HookedLM(
                 folder,
-                layers or [self.chain.layer],
+                hooks or [self.chain.hook],
                 residual=config.residual,
                 precision=config.lm_precision,
-                device=self.ready.device,
+                device=self.device,
                 label=link.checkpoint.label,
             )
 
-    def open(self, link: Link, pulled: PulledLink | None = None) -> FeaturePass:
-        """A link's LM and its SAE.
-
-        Args:
-            link: of this chain.
-            pulled: the same link, if it was pulled before.
-        """
-        lm = self.lm(link)
-        pulled = self.pull(link) if pulled is None else pulled
+    def open(self, link: Link) -> FeaturePass:
+        """A link's LM and its SAE."""
+        lm, pulled = self.lm(link), self.pull(link)
         pulled.sae.to(lm.device)
         return FeaturePass(link.checkpoint, lm, pulled, self.chain.corpus.rows("analysis"))
-
-
-def decoder_link(link: Link, pulled: PulledLink) -> DecoderLink:
-    """The decoder rows and densities of a pulled link, on which drift is measured."""
-    checkpoint = link.checkpoint
-    W_dec = pulled.sae.W_dec.detach()
-    return DecoderLink(
-        checkpoint.lm_step, checkpoint.checkpoint_index, W_dec, pulled.feature_density
-    )
 
 
 def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[RegisteredChain]:
@@ -109,90 +86,88 @@ def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[Registe
         UserError: nothing, or too little, is registered.
     """
     named = config.track or str(config.chain)
-    found = [
-        _open(prepared, chain, config.versions) for prepared, chain in _chains(named, settings)
-    ]
-    for named_beside in config.beside:
-        found += [_open(prepared, chain) for prepared, chain in _chains(named_beside, settings)]
+    found = [_wanted(whole, config.versions) for whole in _whole(named, settings)]
+    for beside in config.beside:
+        found += [_wanted(whole, None) for whole in _whole(beside, settings)]
     return found
 
 
 def open_registered_chain(registry: Registry, name: str, settings: Settings) -> RegisteredChain:
-    """A chain by its name.
+    """A chain by its name, with all links that are registered.
 
     Raises:
         UserError: there is no such chain, or what it was made from is not what is here.
     """
-    ((prepared, chain),) = _planned_chain(registry, name, settings)
-    versions = prepared.registry.versions(chain)
-    links = [link for link in chain.links if link.identity in versions]
-    return _registered_chain(prepared, chain, links, versions)
+    chains = [
+        found for found in _whole(registry.config_of(name), settings) if found.chain.name == name
+    ]
+    if not chains:
+        raise UserError(
+            f"chain={name!r}: what it was made from (corpus, LM, code) is not what is here"
+        )
+    return chains[0]
 
 
 def controls_of(
     config: AnalyzeConfig, settings: Settings, chain: Chain
 ) -> dict[str, RegisteredChain]:
-    """The control chains of an LM and layer that are registered; a line for each that is not."""
+    """The control chains of an LM and hook that are registered; a line for each that is not."""
     found = {}
     for name, control in config.controls.items():
-        if control.track.model != chain.config.model or chain.layer not in control.track.layers:
+        if control.track.model != chain.config.model or chain.hook not in control.track.all_hooks:
             continue
-        ((ready, planned),) = [
-            (ready, planned)
-            for ready, planned in _chains(control.track, settings)
-            if planned.layer == chain.layer
-        ]
-        versions = ready.registry.versions(planned)
-        if not all(link.identity in versions for link in planned.links):
+        of_hooks = {whole.chain.hook: whole for whole in _whole(control.track, settings)}
+        whole = of_hooks[chain.hook]
+        if len(whole.links) < len(whole.chain.links):
             log.info("control %s is left out: its chain is not registered whole", name)
             continue
-        found[name] = _registered_chain(ready, planned, planned.links, versions)
+        found[name] = whole
     return found
 
 
-def _chains(named: TrackConfig | str, settings: Settings) -> list[tuple[Prepared, Chain]]:
-    """The chains of a track, or the chain of a name."""
-    if isinstance(named, TrackConfig):
-        ready = prepare(named, settings)
-        return [(ready, chain) for chain in ready.track.chains]
-    return _planned_chain(Registry(settings), named, settings)
+def _whole(named: TrackConfig | str, settings: Settings) -> list[RegisteredChain]:
+    """The chains of a track, or the chain of a name, with all links that are registered."""
+    if isinstance(named, str):
+        return [open_registered_chain(Registry(settings), named, settings)]
+    ready, device = open_track(named, settings), choose_device(settings)
+    found = []
+    for chain in ready.track.chains:
+        versions = ready.registry.versions(chain)
+        links = [link for link in chain.links if link.identity in versions]
+        # By LM step; the links over a checkpoint that stands still in the order of training.
+        links.sort(key=lambda link: (link.checkpoint.lm_step, link.number))
+        ahead = Ahead(ready.source, [link.checkpoint for link in links])
+        found.append(RegisteredChain(ready, device, chain, links, versions, ahead))
+    return found
 
 
-def _planned_chain(
-    registry: Registry, name: str, settings: Settings
-) -> list[tuple[Prepared, Chain]]:
-    ready = prepare(registry.config_of(name), settings)
-    chains = [(ready, chain) for chain in ready.track.chains if chain.name == name]
-    if not chains:
-        raise UserError(
-            f"chain={name!r}: what it was made from (corpus, LM, code) is not what is here"
-        )
-    return chains
-
-
-def _open(ready: Prepared, chain: Chain, wanted: tuple[int, ...] | None = None) -> RegisteredChain:
+def _wanted(whole: RegisteredChain, versions: tuple[int, ...] | None) -> RegisteredChain:
     """The links that are analysed: registered, wanted, and the last one at each checkpoint."""
-    versions = ready.registry.versions(chain)
     links = [
         link
-        for link in chain.links
-        if link.identity in versions and (wanted is None or versions[link.identity] in wanted)
+        for link in whole.links
+        if versions is None or whole.versions[link.identity] in versions
     ]
     by_checkpoint = {link.checkpoint: link for link in links}
+    if len(by_checkpoint) == 1 and len(links) >= 3:
+        return _standing(whole, links)
     if len(by_checkpoint) < 3:
         at = "" if len(links) < 3 else f", at {len(by_checkpoint)} different checkpoints"
         raise UserError(
-            f"chain={chain.name!r}: {len(links)} of its {len(chain.links)} links are registered "
-            f"and wanted{at}; an analysis takes links at 3 checkpoints or more (`make track` "
-            "trains the rest; a chain over one checkpoint serves as a control)"
+            f"chain={whole.chain.name!r}: {len(links)} of its {len(whole.chain.links)} links are "
+            f"registered and wanted{at}; an analysis takes links at 3 checkpoints or more, or 3 at "
+            "one (`make track` trains the rest)"
         )
-    return _registered_chain(ready, chain, by_checkpoint.values(), versions)
+    ahead = Ahead(whole.ready.source, list(by_checkpoint))
+    return replace(whole, links=list(by_checkpoint.values()), ahead=ahead)
 
 
-def _registered_chain(
-    ready: Prepared, chain: Chain, links: Iterable[Link], versions: dict[str, int]
-) -> RegisteredChain:
-    # By LM step; the links over a checkpoint that stands still in the order of training.
-    ascending = sorted(links, key=lambda link: (link.checkpoint.lm_step, link.number))
-    ahead = Ahead(ready.source, [link.checkpoint for link in ascending])
-    return RegisteredChain(ready, chain, ascending, versions, ahead)
+def _standing(whole: RegisteredChain, links: list[Link]) -> RegisteredChain:
+    """A control whose LM stands still, as the chain that is analysed: by links, not by LM steps."""
+    standing = links[0].checkpoint
+    numbered = []
+    for link in links:
+        at = replace(standing, lm_step=link.number, checkpoint_index=link.number)
+        numbered.append(replace(link, checkpoint=at))
+    ahead = Ahead(whole.ready.source, [standing])
+    return replace(whole, links=numbered, ahead=ahead, standing=standing)

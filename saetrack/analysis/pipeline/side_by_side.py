@@ -20,7 +20,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.match_chains import match_chains
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.table_files import joined_matchings, load_tables, save_tables
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
 # Raise when the page changes: the same chains are then laid side by side again.
@@ -29,9 +29,6 @@ PAGE_VERSION = 3
 
 def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
     """Draw the figures of several analyses as columns of one, and match features between layers.
-
-    Args:
-        analyses: all finished, under one config.
 
     Returns:
         What was done, in a line.
@@ -116,7 +113,7 @@ def _write(
 def _named(analyses: list[ChainAnalysis]) -> dict[str, ChainAnalysis]:
     """By LM and layer; chains that share these by their own names."""
     chains = [analysis.registered.chain for analysis in analyses]
-    short = [f"{chain.lm_name} L{chain.layer}" for chain in chains]
+    short = [f"{chain.lm_name} {chain.hook.short}" for chain in chains]
     return {
         name if short.count(name) == 1 else chain.name: analysis
         for name, chain, analysis in zip(short, chains, analyses, strict=True)

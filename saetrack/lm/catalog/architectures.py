@@ -1,4 +1,4 @@
-"""What the catalogue must know of an architecture: its norm, and how many weights it has.
+"""What the catalogue must know of an architecture: norm, hooks, and how many weights it has.
 
 `tests/lm/test_architectures.py` holds both against `transformers`.
 """
@@ -59,6 +59,30 @@ def norm_of(config: dict[str, Any]) -> Norm:
     if architecture is not None:
         return architecture.norm  # some OLMo configs name an rms_norm_eps that nothing reads
     return "rms" if "rms_norm_eps" in config else "layer"
+
+
+# Attention and MLP side by side read the same residual, and there is no stream between them: by
+# `model_type`, with the field of config.json that says so where not every LM of it is like that.
+PARALLEL = {
+    **dict.fromkeys(("codegen", "cohere", "cohere2", "gptj", "phi")),
+    "falcon": "parallel_attn",
+    "gpt_neox": "use_parallel_residual",
+}
+
+
+def has_resid_mid(config: dict[str, Any]) -> bool:
+    """Whether TransformerLens' `hook_resid_mid` means anything in an LM, from its config.json.
+
+    It does not if attention and MLP stand side by side; nor where the stream itself passes through
+    a norm in every block, as in OPT-350m. `HookedLM` checks the loaded LM again.
+    """
+    model_type = str(config.get("model_type"))
+    if model_type == "opt" and not config.get("do_layer_norm_before", True):
+        return False
+    if config.get("apply_residual_connection_post_layernorm"):  # a field of BLOOM's and Falcon's
+        return False
+    field = PARALLEL.get(model_type)
+    return model_type not in PARALLEL or (field is not None and not config.get(field, True))
 
 
 def parameters(entry: Entry, n_blocks: int) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from saetrack.lm.catalog.architectures import ARCHITECTURES, Norm
+from saetrack.lm.catalog.architectures import ARCHITECTURES, Norm, has_resid_mid
 from saetrack.lm.catalog.entry import PUBLISHED, Entry, load_entries
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import PREFIX, models_file
@@ -36,6 +36,7 @@ class ModelSpec:
         folder: of checkpoints on this machine, which may grow while the LM is trained; such an LM
             has no repo, and as many `lm_steps` as are there so far.
         norm: what reads the residual stream.
+        has_resid_mid: whether there is a residual stream between attention and MLP.
         entry: what the catalogue says of an LM of the hub.
         places: repository and revision of each checkpoint of such an LM.
         vocabulary: rows of the embedding; 0 if that is not known.
@@ -50,6 +51,7 @@ class ModelSpec:
     max_context: int
     folder: Path | None = None
     norm: Norm = "layer"
+    has_resid_mid: bool = True
     entry: Entry | None = None
     places: tuple[tuple[str, str], ...] = ()
     vocabulary: int = 0
@@ -93,7 +95,8 @@ class Checkpoint:
 def _embedded(
     name: str, lm_steps: tuple[int, ...], n_layers: int, d_model: int, max_context: int
 ) -> ModelSpec:
-    return ModelSpec(name, None, "step{lm_step}", lm_steps, n_layers, d_model, max_context)
+    shape = n_layers, d_model, max_context
+    return ModelSpec(name, None, "step{lm_step}", lm_steps, *shape, has_resid_mid=False)
 
 
 EMBEDDED = {
@@ -142,6 +145,7 @@ def spec_of(entry: Entry) -> ModelSpec:
         d_model=entry.d_model or 0,
         max_context=entry.max_context or 0,
         norm=ARCHITECTURES[entry.architecture].norm if entry.architecture else "layer",
+        has_resid_mid=has_resid_mid({"model_type": entry.architecture}),
         entry=entry,
     )
     return spec.with_places(entry.places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from saetrack.lm.catalog.architectures import Norm, norm_of
+from saetrack.lm.catalog.architectures import Norm, has_resid_mid, norm_of
 from saetrack.lm.checkpoints.checkpoint_files import read_json
 from saetrack.utils.errors import UserError
 
@@ -29,6 +29,7 @@ class Shape:
     d_model: int
     max_context: int
     norm: Norm = "layer"
+    has_resid_mid: bool = True
     vocabulary: int = 0
 
 
@@ -55,7 +56,7 @@ def shape_of(checkpoint: Path) -> Shape:
                 f"model='{checkpoint.parent}': {checkpoint.name}/config.json has none of "
                 f"{', '.join(CONFIG_KEYS[field])}"
             )
-    return Shape(**numbers, norm=norm_of(config))
+    return Shape(**numbers, norm=norm_of(config), has_resid_mid=has_resid_mid(config))
 
 
 def _numbers_by_transformers(checkpoint: Path) -> dict[str, int] | None:

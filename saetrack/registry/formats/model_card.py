@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.datasets import hub_repo
 from saetrack.lm.catalog.models import find_model
 from saetrack.utils.errors import UserError
 
@@ -74,12 +74,18 @@ fires on none of them. CE loss recovered: the SAE spliced into the LM, against z
 """
 
 CENTRED = """\
-The SAEs were trained on the residual stream less its mean over `d_in`, which is what
+The SAEs were trained on {stream} less its mean over `d_in`, which is what
 TransformerLens gives with `center_writing_weights=True`, as the metadata asks. Features are the
-same without it, since the encoder ignores that mean; but `sae_out` reconstructs the centred
-residual, so explained variance must be measured on that one."""
+same without it, since the encoder ignores that mean; but `sae_out` reconstructs what is
+centred, so explained variance must be measured on that."""
 
-RAW = "The SAEs were trained on the residual stream as the LM has it, without any processing."
+RAW = "The SAEs were trained on {stream} as the LM has it, without any processing."
+
+
+OUTPUTS = {
+    "hook_attn_out": "the output of attention",
+    "hook_mlp_out": "the output of the MLP",
+}
 
 
 def model_card(chain_name: str, cfg: dict[str, Any], links: pd.DataFrame) -> str:
@@ -101,7 +107,9 @@ def model_card(chain_name: str, cfg: dict[str, Any], links: pd.DataFrame) -> str
         d_in=cfg["d_in"],
         d_sae=cfg["d_sae"],
         folder=links["folder"].iloc[-1],
-        residual=CENTRED if centred else RAW,
+        residual=(CENTRED if centred else RAW).format(
+            stream=OUTPUTS.get(cfg["hook_name"].rpartition(".")[2], "the residual stream")
+        ),
         links=_table(links),
         dataset=track["corpus"]["dataset"],
         context_size=track["corpus"]["context_size"],
@@ -117,8 +125,8 @@ def _header(cfg: dict[str, Any]) -> str:
     }
     if _is_on_the_hub(cfg["lm"]):
         header["base_model"] = cfg["repo"]
-    if cfg["dataset"] in HUB_DATASETS:
-        header["datasets"] = [HUB_DATASETS[cfg["dataset"]]]
+    if (repo := hub_repo(cfg["dataset"])) is not None:
+        header["datasets"] = [repo]
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n"
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from saetrack.data.config import HUB_DATASETS
+from saetrack.data.datasets import hub_repo
 from saetrack.registry.facts import current_names
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE, save_tensors
 from saetrack.sae.model import SAE
@@ -48,6 +49,9 @@ UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "reshape_activations": ("none",),
     "apply_b_dec_to_input": (True, False),
 }
+# Numbers of a matrix that are converted at a time, 32 MB in float64.
+ROW_NUMBERS = 2**22
+
 # In releases before 6 a factor per feature between encoder and decoder.
 FACTORS = ("scaling_factor", "finetuning_scaling_factor")
 
@@ -59,21 +63,24 @@ class ForeignSAE:
     Attributes:
         sae: decoder rows have norm 1; a feature's activations grew by its row's old norm, so that
             `sae_out` stayed the same.
-        feature_density: share of tokens on which each feature fires, (d_sae,); NaN where unknown.
+        feature_density: share of tokens on which each feature fires, (d_sae,); None where unknown.
         residual_mean_distance: of the residuals that it was trained on; 0 where unknown.
         residual: of these residuals.
         metadata: what the folder says of the LM and the hook.
     """
 
     sae: SAE
-    feature_density: Float[Tensor, " d_sae"]
+    feature_density: Float[Tensor, " d_sae"] | None
     residual_mean_distance: float
     residual: str
     metadata: dict[str, Any]
 
 
 def write_saelens(
-    folder: Path, sae: SAE, cfg: dict[str, Any], feature_density: Float[Tensor, " d_sae"]
+    folder: Path,
+    sae: SAE,
+    cfg: dict[str, Any],
+    feature_density: Float[Tensor, " d_sae"] | None,
 ) -> None:
     """Write an SAE so that SAELens loads it with `SAE.load_from_disk`.
 
@@ -81,12 +88,13 @@ def write_saelens(
         folder: exists.
         sae: a link's weights.
         cfg: the link's `cfg.json` in the registry.
-        feature_density: share of tokens on which each feature fires, (d_sae,).
+        feature_density: share of tokens on which each feature fires, (d_sae,); None if unknown.
     """
     centred = cfg["track"]["residual"] == "centred"
     save_tensors(folder / WEIGHTS_FILE, fold_centring(sae) if centred else sae.state_dict())
-    log_density = (feature_density + MIN_SHARE).log10()
-    save_tensors(folder / SPARSITY_FILE, {"sparsity": log_density})
+    if feature_density is not None:
+        log_density = (feature_density + MIN_SHARE).log10()
+        save_tensors(folder / SPARSITY_FILE, {"sparsity": log_density})
     written = {
         "architecture": "standard",
         "d_in": sae.d_in,
@@ -133,14 +141,16 @@ def _metadata(cfg: dict[str, Any], centred: bool) -> dict[str, Any]:
         "context_size": corpus["context_size"],
         "prepend_bos": True,
         "exclude_special_tokens": corpus["exclude_bos"],
-        "dataset_path": HUB_DATASETS.get(corpus["dataset"], corpus["dataset"]),
+        "dataset_path": hub_repo(corpus["dataset"]) or corpus["dataset"],
         "saetrack": {**{name: cfg[name] for name in FACTS}, "track": track},
     }
 
 
 def without_paths(track: dict[str, Any], lm_name: str) -> dict[str, Any]:
     """A track's parameters for other machines: LMs and texts on this one by their names only."""
-    corpus = {**track["corpus"], "dataset": Path(track["corpus"]["dataset"]).name}
+    dataset = track["corpus"]["dataset"]
+    named = dataset if hub_repo(dataset) else Path(dataset).name
+    corpus = {**track["corpus"], "dataset": named}
     return {**track, "model": lm_name, "corpus": corpus}
 
 
@@ -151,14 +161,14 @@ def read_saelens(folder: Path) -> ForeignSAE:
         UserError: a file is missing or broken, or the SAE computes what ours cannot.
     """
     cfg = _read_cfg(folder)
-    tensors = _read_weights(folder, cfg)
+    sae = _read_weights(folder, cfg)
     metadata = _section(cfg, "metadata") or {k: cfg[k] for k in cfg if k not in UNDERSTOOD}
     facts = current_names(_section(metadata, "saetrack"))
     distance = facts.get("residual_mean_distance")
     is_centred = _section(metadata, "model_from_pretrained_kwargs").get("center_writing_weights")
     return ForeignSAE(
-        _converted(tensors, bias_first=cfg.get("apply_b_dec_to_input", True)),
-        _read_density(folder, len(tensors["b_enc"])),
+        sae,
+        _read_density(folder, sae.d_sae),
         distance if isinstance(distance, float) and math.isfinite(distance) else 0.0,
         "centred" if is_centred else "raw",
         metadata,
@@ -186,62 +196,96 @@ def _read_cfg(folder: Path) -> dict[str, Any]:
     return cfg
 
 
-def _read_weights(folder: Path, cfg: dict[str, Any]) -> dict[str, Tensor]:
+def _read_weights(folder: Path, cfg: dict[str, Any]) -> SAE:
+    """The same SAE in our form: `b_dec` subtracted first, decoder rows of norm 1.
+
+    Some rows at a time, in float64: no second copy of the weights exists.
+    """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; weights in other formats are not read")
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            _require_shapes(path, file, cfg)
+            return _converted(file, bias_first=cfg.get("apply_b_dec_to_input", True))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _require_shapes(path: Path, file: Any, cfg: dict[str, Any]) -> None:
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    names = list(file.keys())
     for name, shape in shapes.items():
-        found = tuple(tensors[name].shape) if name in tensors else None
+        found = tuple(file.get_slice(name).get_shape()) if name in names else None
         if found != shape:
             raise UserError(f"{path}: {name} has shape {found}; {CONFIG_FILE} says {shape}")
-    for name, tensor in tensors.items():
+    for name in names:
         if name not in shapes and name not in FACTORS:
             raise UserError(f"{path}: {name}: unknown tensor; known: {', '.join(shapes)}")
-        if not tensor.isfinite().all():
-            raise UserError(f"{path}: {name} holds values that are not finite")
-    return tensors
 
 
-def _read_density(folder: Path, d_sae: int) -> Tensor:
+@torch.no_grad()
+def _converted(file: Any, *, bias_first: bool) -> SAE:
+    """An SAE from an open file of the right shapes.
+
+    Raises:
+        ValueError: a tensor holds values that are not finite.
+    """
+    b_enc, b_dec = _whole(file, "b_enc"), _whole(file, "b_dec")
+    sae = SAE(len(b_dec), len(b_enc))
+    factors = [_whole(file, name) for name in FACTORS if name in file.keys()]  # noqa: SIM118
+    norms = torch.ones_like(b_enc)
+    for features, W_dec in _rows(file, "W_dec"):
+        for factor in factors:
+            W_dec.mul_(factor[features, None])
+        lengths = W_dec.norm(dim=1)
+        norms[features] = torch.where(lengths > 0, lengths, 1.0)
+        sae.W_dec[features] = (W_dec / norms[features, None]).float()
+    for dimensions, W_enc in _rows(file, "W_enc"):
+        if not bias_first:
+            b_enc += b_dec[dimensions] @ W_enc
+        sae.W_enc[dimensions] = (W_enc * norms).float()
+    sae.b_enc.copy_(b_enc * norms)
+    sae.b_dec.copy_(b_dec)
+    return sae
+
+
+def _rows(file: Any, name: str) -> Iterator[tuple[slice, Tensor]]:
+    """A matrix in float64, some rows at a time."""
+    rows = file.get_slice(name)
+    n_rows, n_columns = rows.get_shape()
+    size = max(1, ROW_NUMBERS // n_columns)
+    for start in range(0, n_rows, size):
+        block = slice(start, min(start + size, n_rows))
+        yield block, _finite(name, rows[block])
+
+
+def _whole(file: Any, name: str) -> Tensor:
+    return _finite(name, file.get_tensor(name))
+
+
+def _finite(name: str, values: Tensor) -> Tensor:
+    """In float64, never the caller's own."""
+    if not values.isfinite().all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return values.to(torch.float64, copy=True)
+
+
+def _read_density(folder: Path, d_sae: int) -> Tensor | None:
     """Of SAELens' log densities; a feature that never fired has the smallest of them."""
     path = folder / SPARSITY_FILE
-    unknown = torch.full((d_sae,), torch.nan)
     if not path.is_file():
-        return unknown
+        return None
     try:
-        log_density = load_file(path).get("sparsity", unknown).float()
+        log_density = load_file(path).get("sparsity")
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
-    if log_density.shape != unknown.shape:
+    if log_density is None or log_density.shape != (d_sae,):
         raise UserError(f"{path}: sparsity must have shape ({d_sae},)")
-    density = 10**log_density
-    return torch.where(density < 2 * MIN_SHARE, 0.0, density)
-
-
-def _converted(tensors: dict[str, Tensor], *, bias_first: bool) -> SAE:
-    """The same SAE in our form: `b_dec` subtracted first, decoder rows of norm 1."""
-    W_enc, b_enc, W_dec, b_dec = (
-        tensors[name].double() for name in ("W_enc", "b_enc", "W_dec", "b_dec")
-    )
-    if not bias_first:
-        b_enc = b_enc + b_dec @ W_enc
-    for name in FACTORS:
-        if name in tensors:
-            W_dec = W_dec * tensors[name].double()[:, None]
-    norms = W_dec.norm(dim=1)
-    norms = torch.where(norms > 0, norms, 1.0)
-    sae = SAE(*W_enc.shape)
-    weights = {
-        "W_enc": W_enc * norms,
-        "b_enc": b_enc * norms,
-        "W_dec": W_dec / norms[:, None],
-        "b_dec": b_dec,
-    }
-    sae.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    return sae
+    density = 10 ** log_density.float()
+    if not ((density >= 0) & (density < 1.001)).all():
+        raise UserError(f"{path}: sparsity must hold logarithms of shares, 0 at most")
+    return torch.where(density < 2 * MIN_SHARE, 0.0, density.clamp_max(1.0))

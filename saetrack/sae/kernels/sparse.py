@@ -107,7 +107,7 @@ def active_pairs(
         indices.append(active + features.start * len(x))
     index = torch.cat(indices)
     feature = index.div(len(x), rounding_mode="floor")
-    pairs = _pairs(sae, len(x), feature, index - feature * len(x), torch.cat(acts).float())
+    pairs = pairs_of(sae, len(x), feature, index - feature * len(x), torch.cat(acts).float())
     if precision == "float32":
         return pairs
     feature_acts = dot_products(pairs, sae.W_enc.T, centred) + sae.b_enc[pairs.features]
@@ -116,7 +116,7 @@ def active_pairs(
 
 def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
     """Some of the pairs."""
-    return _pairs(
+    return pairs_of(
         sae,
         pairs.batch_tokens,
         pairs.features[wanted],
@@ -125,13 +125,14 @@ def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> Acti
     )
 
 
-def _pairs(
+def pairs_of(
     sae: SAE,
     batch_tokens: int,
     features: Int[Tensor, " pairs"],
     tokens: Int[Tensor, " pairs"],
     feature_acts: Float[Tensor, " pairs"],
 ) -> ActivePairs:
+    """Pairs in the order of `ActivePairs`, with where each feature's begin."""
     counts = torch.bincount(features, minlength=sae.d_sae)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return ActivePairs(offsets, features, tokens, feature_acts, batch_tokens)

@@ -31,42 +31,26 @@ CHAINS = {
     "seed": ("seed", "{}"),
     "registered": ("links", "{:,}"),
     "planned": ("of", "{:,.0f}"),
+    "warnings": ("warnings", "{:,}"),
     "lm_step": ("last\nlm_step", "{:,}"),
     "changed": ("last link", "{:%Y-%m-%d %H:%M}"),
 }
 IMPORTED = {name: (name, "{}") for name in ("name", "d_in", "d_sae", "residual", "lm", "hook_name")}
-WIDTH = 110
-WIDE = 160  # names that people copy are never cut short
 
 
 def report(table: pd.DataFrame, title: str) -> str:
-    """One line per link; metrics are held-out.
-
-    Args:
-        table: as `Registry.table` gives it.
-        title: printed above.
-    """
+    """One line per link, as `Registry.table` gives them; metrics are held-out."""
     return table_text(table, LINK_COLUMNS, title)
 
 
 def chains_report(chains: pd.DataFrame, title: str) -> str:
-    """One line per chain; times are UTC.
-
-    Args:
-        chains: as `Registry.chains` gives it.
-        title: printed above.
-    """
-    return table_text(chains, CHAINS, title, WIDE)
+    """One line per chain, as `Registry.chains` gives them; times are UTC."""
+    return table_text(chains, CHAINS, title)
 
 
 def imported_report(imported: pd.DataFrame, title: str) -> str:
-    """One line per imported SAE.
-
-    Args:
-        imported: as `ImportedSAEs.table` gives it.
-        title: printed above.
-    """
-    return table_text(imported, IMPORTED, title, WIDE)
+    """One line per imported SAE, as `ImportedSAEs.table` gives them."""
+    return table_text(imported, IMPORTED, title)
 
 
 def number(value: Any, form: str) -> str:
@@ -74,34 +58,25 @@ def number(value: Any, form: str) -> str:
     return "-" if pd.isna(value) else form.format(value)
 
 
-def table_text(
-    table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, width: int = WIDTH
-) -> str:
-    """One line per row.
-
-    Args:
-        table: has at least the columns that are shown.
-        columns: heading and form of each, by its name.
-        title: printed above.
-        width: in characters.
-    """
+def table_text(table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str) -> str:
+    """One line per row; `columns`: heading and form of each column shown, by its name."""
     grid = empty_table(title, [heading for heading, _ in columns.values()])
     for _, row in table.iterrows():
         grid.add_row(*(number(row[name], form) for name, (_, form) in columns.items()))
-    return as_text(grid, width)
+    return as_text(grid)
 
 
 def empty_table(title: str, headings: Sequence[str]) -> Table:
     """Headings alone; rows are added by the caller."""
-    grid = Table(title=title, box=box.SIMPLE_HEAD)
+    grid = Table(title=title, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in headings:
         grid.add_column(heading, justify="right", vertical="bottom")
     return grid
 
 
-def as_text(grid: Table, width: int = WIDTH) -> str:
-    """A table as it is printed on a terminal of so many characters."""
-    console = Console(width=width)
+def as_text(grid: Table) -> str:
+    """A table as it is printed: as wide as it must be, so that no number or name is cut short."""
+    console = Console(width=10_000)
     with console.capture() as captured:
         console.print(grid)
     return captured.get().rstrip()

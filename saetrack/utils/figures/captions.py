@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-from saetrack.figures.steps import Setting
+from saetrack.utils.figures.steps import Setting
 
 # Characters of the caption's and the legend's type that go into an inch, on average; and the inches
 # that the mark of a legend's entry takes, with what parts it from others.

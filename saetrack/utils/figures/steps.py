@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from saetrack.figures.style import GREY, RED
+from saetrack.utils.figures.style import GREY, RED
 
 # Inches that a character of a phase's name takes.
 NAME_CHARACTER = 0.075
@@ -46,11 +46,6 @@ def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> Non
     """Scale and ticks for LM steps: logarithmic with step 0 at its left, or linear.
 
     Log-spaced are schedules whose last distance is ten times the first or more.
-
-    Args:
-        axes: whose x axis it is.
-        lm_steps: of the checkpoints shown.
-        label: whether the axis says what it is.
     """
     steps = np.unique(lm_steps)
     lowest, highest = float(steps[0]), float(steps[-1])
@@ -114,6 +109,20 @@ def shade(
             for edge in (start, end):
                 axes.axvline(edge, color="white", linewidth=1, zorder=2)
         axes.axvspan(start, end, linewidth=0, hatch="///", **look)
+
+
+def chain_axis(
+    axes: Axes,
+    lm_steps: Sequence[int],
+    setting: Setting,
+    *,
+    label: bool = True,
+    names: bool = True,
+    above: bool = False,
+) -> None:
+    """`step_axis`, and a setting's phases and collapsed checkpoints (`shade`)."""
+    step_axis(axes, lm_steps, label=label)
+    shade(axes, lm_steps, setting.phases, setting.collapsed, names=names, above=above)
 
 
 def _name(axes: Axes, phases: Phases) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from saetrack.figures.captions import frame
-from saetrack.figures.steps import Setting
-from saetrack.figures.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, line, save
+from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line
 
 # Of each panel: what is drawn at the end of a link, and at its start, its label and colour.
 PANELS = [
@@ -26,15 +24,8 @@ SHARES = {"explained_variance", "explained_variance_at_l0", "ce_loss_recovered"}
 
 
 def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
-    """Held-out metrics of each link against the LM's step, where it matters also as it started.
-
-    Args:
-        table: one row per link (see `Registry.table`).
-        title: above the panels.
-        path: without suffix; `.png` and `.svg` are written.
-    """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(14, 7.5), layout="constrained")
+    """Held-out metrics of each link against the LM's step, where it matters also as it started."""
+    with drawn(path, (14, 7.5)) as figure:
         for axes, panel in zip(figure.subplots(2, 3, sharex=True).flat, PANELS, strict=True):
             _draw(axes, table, *panel)
         for axes in figure.axes[3:]:
@@ -44,7 +35,6 @@ def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
             line("warm start, before training", GREY, linestyle=":", marker=".", markersize=4),
         ]
         frame(figure, Setting(title), handles, _caption(table))
-        save(figure, path)
 
 
 def _draw(

@@ -1,0 +1,112 @@
+"""Which checkpoints a chain visits, by index or by LM step, and on how many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from saetrack.utils.validation import Frozen, Tokens
+
+# A registered schedule, which anyone may have written, must not fill the memory.
+MAX_LINKS = 1_000_000
+Position = Annotated[int, Field(ge=0, le=10**12)]
+
+
+class Piece(Frozen):
+    """A part of a schedule: checkpoints from `first` to `last`, by their index or by LM step.
+
+    If `last` is before `first`, it runs backward.
+
+    Example:
+        >>> Piece(first=20, last=60, every=20, tokens=1000).checkpoint_indices([0, 20, 40, 60])
+        [1, 2, 3]
+    """
+
+    first: Position
+    last: Position | None = Field(
+        description="null: for as long as a live folder grows; only in the last piece"
+    )
+    stride: Annotated[int, Field(gt=0)] = Field(
+        default=1, description="how many checkpoints on the next one is"
+    )
+    every: Annotated[int, Field(gt=0)] | None = Field(
+        default=None,
+        description="how many LM steps on the next one is, in place of stride: first and last are "
+        "then LM steps (first: 20, last: 140, every: 20); null: they are indices, from 0",
+    )
+    tokens: Tokens = Field(description="training budget of each link of this piece")
+    repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        default=1,
+        description="links at each checkpoint: a chain over one checkpoint shows how far training "
+        "alone moves its features",
+    )
+
+    @property
+    def distance(self) -> int:
+        """From one position to the next, in the unit of `first` and `last`."""
+        return self.stride if self.every is None else self.every
+
+    @model_validator(mode="after")
+    def _has_one_unit(self) -> Self:
+        if self.every is not None and self.stride != 1:
+            raise ValueError(
+                f"stride={self.stride}: must be left out beside every={self.every}, which counts "
+                "LM steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ends_meet(self) -> Self:
+        unit = "stride" if self.every is None else "every"
+        if self.last is not None and (self.last - self.first) % self.distance:
+            raise ValueError(
+                f"last={self.last} must be first={self.first} plus or minus a multiple of "
+                f"{unit}={self.distance}"
+            )
+        if len(self.positions()) * self.repeat > MAX_LINKS:
+            raise ValueError(f"last={self.last}: makes more than {MAX_LINKS:,} links")
+        return self
+
+    def positions(self, newest: int = 0) -> range:
+        """First to last in the unit of the piece: indices, or LM steps.
+
+        Args:
+            newest: position of the LM's newest checkpoint: where a piece without end stops.
+        """
+        last = max(self.first, newest) if self.last is None else self.last
+        onward = 1 if last >= self.first else -1
+        return range(self.first, last + onward, onward * self.distance)
+
+    def checkpoint_indices(self, lm_steps: Sequence[int]) -> list[int]:
+        """The checkpoints of this piece that there are, in order.
+
+        Args:
+            lm_steps: of all checkpoints that the LM has, ascending.
+        """
+        if self.every is None:
+            n_checkpoints = len(lm_steps)
+            return [i for i in self.positions(n_checkpoints - 1) if i < n_checkpoints]
+        index_of = {lm_step: index for index, lm_step in enumerate(lm_steps)}
+        wanted = self.positions(lm_steps[-1] if lm_steps else 0)
+        return [index_of[lm_step] for lm_step in wanted if lm_step in index_of]
+
+    def absent(self, lm_steps: Sequence[int]) -> list[int]:
+        """Positions of this piece at which the LM has no checkpoint; of no end, none."""
+        if self.last is None:
+            return []
+        there = range(len(lm_steps)) if self.every is None else set(lm_steps)
+        return [position for position in self.positions() if position not in there]
+
+
+def describe(lm_steps: Sequence[int], shown: int = 8) -> str:
+    """The checkpoints that an LM has, as a message names them."""
+    if not lm_steps:
+        return "no checkpoint yet"
+    n = len(lm_steps)
+    if n <= shown:
+        listed = ", ".join(map(str, lm_steps))
+    else:
+        listed = f"{', '.join(map(str, lm_steps[:3]))}, ..., {lm_steps[-1]}"
+    return f"indices 0 to {n - 1}, which are LM steps {listed}"
