@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from typing import TYPE_CHECKING
+
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
@@ -11,7 +14,13 @@ from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import no_checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
+from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
 
 
 def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -> CheckpointSource:
@@ -56,5 +65,48 @@ def plan(
             cannot be read or is too short.
     """
     schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
-    corpus = prepare_corpus(config.corpus, *source.tokenizer(), settings.cache_dir)
+    tokenizer, tokenizer_id = source.tokenizer()
+    require_rows(tokenizer, source.spec)
+    corpus = prepare_corpus(config.corpus, tokenizer, tokenizer_id, settings.cache_dir)
     return plan_track(config, source, schedule, corpus, start)
+
+
+def without_job(track: Track, number: int, source: CheckpointSource, start: str | None) -> Track:
+    """A track without its `number`-th checkpoint, which is gone; the next one has a note of it.
+
+    Raises:
+        UserError: no other is left.
+    """
+    jobs = track.jobs
+    gone = jobs[number].checkpoint
+    schedule = [(job.checkpoint, job.tokens) for job in (*jobs[:number], *jobs[number + 1 :])]
+    note = f"{gone.label} was deleted before it was tracked, and is left out"
+    if number == len(schedule):  # no later one carries the note
+        log.warning("%s", note)
+    else:
+        checkpoint, tokens = schedule[number]
+        schedule[number] = checkpoint.noted(*gone.notes, note), tokens
+    if not schedule:
+        raise UserError(
+            f"model={track.config.model!r}: {gone.label} was deleted before it was tracked, and "
+            "the schedule names no other that is left; let the training run keep more checkpoints "
+            "(save_total_limit), or name those that are there"
+        )
+    return plan_track(track.config, source, schedule, track.chains[0].corpus, start)
+
+
+def require_rows(tokenizer: PreTrainedTokenizerFast, spec: ModelSpec) -> None:
+    """Refuse a tokenizer with tokens that the embedding has no rows for, before anything is read.
+
+    Tokens that were added to it, for padding say, may be beyond: most texts never have them, and
+    `saetrack.lm.weights.require_in_vocabulary` refuses those that do.
+
+    Raises:
+        UserError: it has.
+    """
+    if 0 < spec.vocabulary < tokenizer.vocab_size:
+        raise UserError(
+            f"model: the tokenizer of {spec.name} has {tokenizer.vocab_size:,} tokens, and the "
+            f"embedding only {spec.vocabulary:,} rows; save the tokenizer that the LM was trained "
+            "with beside it"
+        )

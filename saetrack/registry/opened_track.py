@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import open_checkpoints, plan
+from saetrack.chain.planning import open_checkpoints, plan, without_job
+from saetrack.lm.checkpoints.folder import FolderSource, is_lost
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry.store import Registry
 from saetrack.utils.settings import Settings
@@ -31,7 +32,24 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
     spec = find_suitable_lm(config)
     registry = Registry(settings)
     source = open_checkpoints(config, spec, settings)
+    if isinstance(source, FolderSource):
+        source.require_one_width([hook.layer for hook in config.all_hooks])
     start = None
     if config.start is not None:
         start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
-    return OpenedTrack(plan(config, source, settings, start), source, registry)
+    track = plan(config, source, settings, start)
+    while (number := first_lost(track, source, registry)) is not None:
+        track = without_job(track, number, source, start)
+    return OpenedTrack(track, source, registry)
+
+
+def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> int | None:
+    """The number of the first checkpoint that is deleted and on which links are to be trained.
+
+    What was trained on a checkpoint before it was deleted stays in the chain.
+    """
+    for number, job in enumerate(track.jobs):
+        if is_lost(source, job.checkpoint):
+            if not all(registry.has_trained(link) for _, link in job.links):
+                return number
+    return None

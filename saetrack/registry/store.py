@@ -100,6 +100,10 @@ class Registry:
             for version in self._versions.of_chain(chain.name)
         }
 
+    def has_trained(self, link: Link) -> bool:
+        """Whether any chain has a link, from which others adopt it."""
+        return bool(self._versions.search(f"tags.identity = '{link.identity}'"))
+
     def parent(self, chain: Chain, link: Link) -> Parent:
         """What a link starts from. Its parent must be registered.
 
@@ -202,11 +206,7 @@ class Registry:
         return chains_table(self._versions.of_chains(), self._runs.tracks())
 
     def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
-        """Where a browser finds the saved views of each LM: by LM, by the view's name.
-
-        Args:
-            server: address of the MLflow server, such as `http://127.0.0.1:5000`.
-        """
+        """Where a browser finds the saved views of each LM at a server: by LM, by the view's name."""
         return self._runs.view_addresses(server)
 
     def chain_names(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -86,6 +86,10 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
             return
         with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
             lm = _load_lm(folder, job.checkpoint.label, claimed, context.device)
+            checkpoint = ahead.noted(job.checkpoint)
+        for note in checkpoint.notes:
+            log.warning("%s", note)
+        claimed = [of._replace(link=replace(of.link, checkpoint=checkpoint)) for of in claimed]
         state_path = context.state_path(job)
         with StateWriter(state_path) as writer:
             _CheckpointTraining(lm, claimed, context, state_path, writer).run()

@@ -18,7 +18,7 @@ from saetrack.chain.config import TrackConfig
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
-from saetrack.lm.checkpoints.folder_layout import shape_of
+from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
 from saetrack.utils.device import choose_device
 from saetrack.utils.settings import Settings

@@ -100,6 +100,7 @@ class LinkTraining:
         warnings = warnings_of(evaluation, self._held_out)
         for line in warnings:
             log.warning("%s: %s", name, line)
+        warnings = (*self.link.checkpoint.notes, *warnings)  # of which the log has the notes
         trained = TrainedLink(
             sae=sae,
             evaluation=evaluation,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, CheckpointJob, Track
 from saetrack.lm.checkpoints.ahead import Ahead
+from saetrack.lm.checkpoints.folder import is_lost
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.training.chain_page import update_chain_page
 from saetrack.training.checkpoint import TrainingContext, train_checkpoint
@@ -90,6 +91,8 @@ def pending_checkpoints(
 ) -> Iterator[PendingCheckpoint]:
     """The checkpoints that lack links; train each before the next one is asked for.
 
+    They end before one that the LM's training run has deleted meanwhile.
+
     While one is trained, the next one is fetched. Links that another chain has trained already are
     adopted, not trained. After each checkpoint a log line says how far the track is.
 
@@ -112,10 +115,16 @@ def pending_checkpoints(
     tokens_done = 0
     began_s = time.monotonic()
     with (
-        Ahead(source, [job.checkpoint for job, _ in pending]) as ahead,
+        Ahead(
+            source,
+            [job.checkpoint for job, _ in pending],
+            among=[job.checkpoint for job in track.jobs],
+        ) as ahead,
         timed(context.device) as timing,
     ):
         for number, (job, n_links) in enumerate(pending, start=1):
+            if is_lost(source, job.checkpoint):
+                return  # the track is prepared again, without it (`wait_until_grown`)
             before_s = timing.spent_s()
             yield PendingCheckpoint(job, n_links, ahead, context)
             spent_s = {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}

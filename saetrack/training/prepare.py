@@ -12,7 +12,7 @@ from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
-from saetrack.registry.opened_track import open_track
+from saetrack.registry.opened_track import first_lost, open_track
 from saetrack.sae.tensor_parallel import join
 from saetrack.training.checkpoint import TrainingContext
 from saetrack.training.multi_process import SharedStore
@@ -81,9 +81,12 @@ def _prepare(config: TrackConfig, settings: Settings, device: torch.device) -> P
 def wait_until_grown(prepared: PreparedTrack) -> bool:
     """Whether the LM's folder holds another checkpoint, so that the track is to be prepared again.
 
-    Waits up to `follow_s` seconds for one. Any other LM does not grow: the answer is no, at once.
+    It is so too if the training run has deleted one that was to be trained on. Waits up to `follow_s`
+    seconds for one more. Any other LM does not grow: the answer is no, at once.
     """
     if not isinstance(prepared.source, FolderSource):
         return False
+    if first_lost(prepared.track, prepared.source, prepared.registry) is not None:
+        return True
     known = len(prepared.source.spec.lm_steps)
     return prepared.source.wait_for_more(known, prepared.track.config.follow_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -78,13 +78,23 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One training checkpoint of an LM, pinned to a commit."""
+    """One training checkpoint of an LM, pinned to a commit.
+
+    Attributes:
+        notes: what looks wrong with it but may be right, a line each: what was left out before it,
+            or that it holds the weights of another one. They tell no two checkpoints apart.
+    """
 
     checkpoint_index: int
     lm_step: int
     repo: str
     revision: str
     commit: str
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def noted(self, *notes: str) -> Checkpoint:
+        """The same with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
 
     @property
     def label(self) -> str:

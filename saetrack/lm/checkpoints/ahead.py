@@ -33,13 +33,21 @@ class _Held:
 class Ahead:
     """Fetches the next checkpoint while this one trains."""
 
-    def __init__(self, source: CheckpointSource, checkpoints: Sequence[Checkpoint]) -> None:
+    def __init__(
+        self,
+        source: CheckpointSource,
+        checkpoints: Sequence[Checkpoint],
+        among: Sequence[Checkpoint] = (),
+    ) -> None:
         """Fetches nothing yet.
 
         Args:
             source: of the checkpoints.
             checkpoints: in the order in which they will be asked for; some may be left out.
+            among: all of the chain's, for `noted`.
         """
+        self._among = among
+        self._by_weights: dict[str, Checkpoint] = {}
         self._source = source
         self._next = dict(pairwise(checkpoints))
         self._coming: tuple[Checkpoint, Future[_Held]] | None = None
@@ -71,6 +79,27 @@ class Ahead:
         following = self._next.get(checkpoint)
         if following is not None:
             self._begin(following)
+
+    def noted(self, checkpoint: Checkpoint) -> Checkpoint:
+        """A fetched checkpoint, with a note if one before it in the chain has the same weights.
+
+        Published training runs have such checkpoints. Those that are neither on this machine nor
+        were fetched by this object are not known.
+        """
+        weights_id = self._source.weights_id(checkpoint)
+        if weights_id is None:
+            return checkpoint
+        for other in self._among:
+            if other == checkpoint:
+                break
+            if (known := self._source.weights_id(other)) is not None:
+                self._by_weights.setdefault(known, other)
+        twin = self._by_weights.setdefault(weights_id, checkpoint)
+        if twin == checkpoint:
+            return checkpoint
+        return checkpoint.noted(
+            f"{checkpoint.label} holds the same weights as {twin.revision} (LM step {twin.lm_step})"
+        )
 
     def _begin(self, checkpoint: Checkpoint) -> None:
         future: Future[_Held] = Future()

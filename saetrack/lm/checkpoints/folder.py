@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ from saetrack.lm.checkpoints.files import TOKENIZER_FILES
 from saetrack.lm.checkpoints.ledger import look
 from saetrack.lm.checkpoints.seen import Seen, stats_of
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE
+from saetrack.lm.checkpoints.subfolders import STEP_NAME
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.progress import duration
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from saetrack.lm.checkpoints.source import CheckpointSource
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +37,6 @@ VOCABULARY_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json"}
 # long. If this machine's clock is wrong, it is read after SETTLING_LOOKS waits all the same.
 SETTLED_S = 1.0
 SETTLING_LOOKS = 15
-
-
-class LostCheckpointError(UserError):
-    """A checkpoint is gone; another run of the track goes on without it."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,62 @@ class FolderSource:
         """Checkpoints with the commits that their content has."""
         chosen = [(index, self.checkpoints[index]) for index in checkpoint_indices]
         return [
-            Checkpoint(index, seen.lm_step, self.repo, self._name_of(seen), seen.commit)
+            Checkpoint(
+                *(index, seen.lm_step, self.repo, self._name_of(seen), seen.commit),
+                notes=self._notes_before(index),
+            )
             for index, seen in chosen
         ]
 
-    def is_lost(self, checkpoint: Checkpoint) -> bool:
-        """Whether the training run has deleted a checkpoint since it was seen."""
-        seen = self.checkpoints[checkpoint.checkpoint_index]
-        return not all((self.folder / seen.name / name).exists() for name in seen.files)
+    def require_one_width(self, layers: Sequence[int]) -> None:
+        """Check that the checkpoints that are there are of one LM, in which every layer exists.
+
+        Raises:
+            UserError: the widths differ, or one has no such layer.
+        """
+        there = [seen for seen in self.checkpoints if (self.folder / seen.name).exists()]
+        for seen in there:
+            n_layers, d_model = seen.shape.n_layers, seen.shape.d_model
+            if d_model != self.spec.d_model or max(layers) >= n_layers:
+                raise UserError(
+                    f"model: {self.repo}: {seen.name} has {n_layers} blocks of width {d_model}, "
+                    f"{self.checkpoints[-1].name} has {self.spec.n_layers} of width "
+                    f"{self.spec.d_model}; a chain over layer {max(layers)} needs that layer and "
+                    "one width at every checkpoint: move those that are not this LM's away"
+                )
+
+    def _notes_before(self, index: int) -> tuple[str, ...]:
+        """What is known to be missing between a checkpoint and the one before it."""
+        seen = self.checkpoints[index]
+        before = self.checkpoints[index - 1] if index else None
+        notes = [
+            f"{name} {reason}, and is left out"
+            for name, reason in self.left_out.items()
+            if (name_of := STEP_NAME.fullmatch(name)) is not None
+            and (before.lm_step if before else -1) < int(name_of[1]) < seen.lm_step
+        ]
+        every = before.save_steps if before else 0
+        if before and every and before.lm_step % every == 0:
+            n_missing = (seen.lm_step - 1) // every - before.lm_step // every - len(notes)
+            if n_missing > 0:
+                notes.append(
+                    f"{n_missing} checkpoints between LM steps {before.lm_step} and "
+                    f"{seen.lm_step} were deleted before they were seen (save_steps={every})"
+                )
+        return tuple(notes)
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         """The folder of a checkpoint, if it still is what it was.
 
         Raises:
-            LostCheckpointError: the training run has deleted it.
-            UserError: the training run has overwritten it.
+            UserError: the training run has deleted or overwritten it.
         """
         seen = self.checkpoints[checkpoint.checkpoint_index]
         path = self.folder / seen.name
         try:
             stats = stats_of(path, seen.files)
         except FileNotFoundError:
-            raise LostCheckpointError(
+            raise UserError(
                 f"model: {self.repo} has lost {seen.name} before it was tracked; run again to go "
                 "on without it, and let the training run keep more checkpoints (save_total_limit)"
             ) from None
@@ -152,6 +186,14 @@ class FolderSource:
 
     def _name_of(self, seen: Seen) -> str:
         return self.folder.name if seen.name == "." else seen.name
+
+
+def is_lost(source: CheckpointSource, checkpoint: Checkpoint) -> bool:
+    """Whether a training run has deleted a checkpoint since it was seen; only folders lose any."""
+    if not isinstance(source, FolderSource):
+        return False
+    seen = source.checkpoints[checkpoint.checkpoint_index]
+    return not all((source.folder / seen.name / name).exists() for name in seen.files)
 
 
 def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:

@@ -15,6 +15,7 @@ from saetrack.lm.checkpoints.folder_layout import found_in, may_become_whole
 from saetrack.lm.checkpoints.moved import inherited
 from saetrack.lm.checkpoints.seen import Ledger, Seen, stats_of
 from saetrack.lm.checkpoints.shape import shape_of
+from saetrack.lm.checkpoints.subfolders import trainer_number
 from saetrack.utils.files import content_hash, file_sha256, write_atomically
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ def _examine(lm_step: int, name: str, path: Path) -> Seen:
         shape=shape,
         files=stats,
         weights_id=weights_id(digests),
+        save_steps=trainer_number(path, "save_steps") or 0,
     )
 
 

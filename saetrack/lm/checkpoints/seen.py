@@ -23,6 +23,7 @@ class Seen(BaseModel):
     shape: Shape
     files: Stats
     weights_id: str = ""  # of the weights alone; ledgers of older versions lack it
+    save_steps: int = 0  # how often the Trainer saves, if it wrote this
 
 
 class Ledger(BaseModel):

@@ -113,11 +113,16 @@ def _step_of_alone(folder: Path) -> int:
 
 
 def _step_inside(path: Path) -> int | None:
+    return trainer_number(path, "global_step")
+
+
+def trainer_number(checkpoint: Path, name: str) -> int | None:
+    """A whole number that the Trainer of transformers wrote beside a checkpoint, if it did."""
     try:
-        step = json.loads((path / STATE_FILE).read_text())["global_step"]
+        number = json.loads((checkpoint / STATE_FILE).read_text())[name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return step if isinstance(step, int) and step >= 0 else None
+    return number if isinstance(number, int) and number >= 0 else None
 
 
 def _holds_model(path: Path) -> bool:
