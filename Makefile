@@ -29,7 +29,7 @@ sweep: $(INSTALLED) ## every combination of what a sweep varies: of the mini-LM,
 	@$(BIN)/saetrack sweep $(NAME)
 
 test: $(INSTALLED) ## the test suite
-	@$(BIN)/pytest -q -n 2
+	@$(BIN)/pytest -q -n 2 --dist worksteal
 
 cluster-test: $(INSTALLED) ## PostgreSQL, both servers with passwords, three workers, one killed
 	@$(BIN)/pytest -q -m cluster

@@ -67,8 +67,8 @@ def _require_hooks(config: TrackConfig, spec: ModelSpec) -> None:
         if hook.kind == "resid_mid" and not spec.has_resid_mid:
             allowed = ", ".join(kind for kind in KINDS if kind != "resid_mid")
             raise UserError(
-                f"hooks=[{hook}]: {config.model} has no residual stream between attention and MLP, "
-                f"which stand side by side; it has {allowed}"
+                f"hooks=[{hook}]: {config.model} has no residual stream between attention and MLP; "
+                f"it has {allowed}"
             )
 
 

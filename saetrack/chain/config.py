@@ -174,7 +174,7 @@ class TrackConfig(Frozen):
     def _start_has_one_hook(self) -> Self:
         if self.start is not None and len(self.all_hooks) > 1:
             raise UserError(
-                f"{self.hooks_text}: must be one layer or hook, since start={self.start!r} is an "
+                f"{self.hooks_text}: must be one hook, since start={self.start!r} is an "
                 "SAE of one hook"
             )
         return self

@@ -46,7 +46,8 @@ def chains_table(
             {
                 "name": name,
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
-                "registered": len({version.tags["identity"] for version in links}),
+                # Not by identity: a checkpoint that was overwritten has two SAEs, and is one link.
+                "registered": len({version.tags["link"] for version in links}),
                 "planned": _planned(tracks.get(name)),
                 "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
                 "lm_step": int(last.tags["lm_step"]),

@@ -313,7 +313,7 @@ def test_identities_follow_the_content_of_the_start_and_not_its_name(
         ({"start": "small"}, r"start='small': has d_in=16, but the chain has d_in=32"),
         ({"start": "wide"}, r"start='wide': has d_sae=80, but the chain has d_sae=64"),
         ({"start": "no/name"}, r"start='no/name': no such SAE was imported"),
-        ({"start": "x", "layers": [0, 1]}, r"layers=\[0, 1\]: must be one layer, since start='x'"),
+        ({"start": "x", "layers": [0, 1]}, r"layers=\[0, 1\]: must be one hook, since start='x'"),
     ],
 )
 def test_a_start_that_does_not_fit_is_one_line(

@@ -67,7 +67,7 @@ def test_tables_are_read_packed_or_not(tmp_path: Path, kind: str, packing: str) 
     write_table(plain, kind, TEXTS)
     path = tmp_path / f"some{kind}{packing}"
     if packing == ".gz":
-        path.write_bytes(gzip.compress(plain.read_bytes()))
+        path.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     elif packing == ".zst":
         path.write_bytes(pa.compress(plain.read_bytes(), codec="zstd", asbytes=True))
     else:
@@ -209,7 +209,11 @@ def test_bad_rows_are_left_out_and_counted_by_choice(
         ("a.parquet", b"no parquet", r"a\.parquet: .*Parquet"),
         ("a.arrow", b"no arrow at all", r"a\.arrow: "),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "one"}\n' * 9)[:-9], r"a\.jsonl\.gz: .*ended"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"text": "one"}\n' * 9, mtime=0)[:-9],
+            r"a\.jsonl\.gz: .*ended",
+        ),
         ("a.jsonl.zst", b"no zstd", r"a\.jsonl\.zst: "),
     ],
 )

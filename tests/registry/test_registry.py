@@ -134,6 +134,8 @@ def test_two_saes_of_one_lm_step_are_said_not_chosen_from(
         client.create_model_version(name, original.source, original.run_id, tags=tags)
     with pytest.raises(UserError, match=r"more than one SAE of lm_step=4: versions 1, 2"):
         registry.pull(name, lm_step=4)
+    table = registry.chains().set_index("name")
+    assert table.loc[name, "registered"] == 1, "one link, though it has two SAEs"
     client.delete_registered_model(name)
 
 

@@ -23,8 +23,8 @@ def _known_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast_module, "_product_rate", lambda *_: 1e11)
 
 
-# 410m: of the formula, which `docs/performance.md` holds against a measured link of that size;
-# 1.4b: what was measured as it is deployed.
+# 1.4b: as measured where it is deployed. 410m: by the formula, which `docs/performance.md` holds
+# against a link of that size.
 @pytest.mark.parametrize(("preset", "expected_gb"), [("pythia-410m", 11.0), ("pythia-1.4b", 31.0)])
 def test_the_memory_of_the_papers_chains(
     settings: Settings, preset: str, expected_gb: float
