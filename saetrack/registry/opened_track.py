@@ -49,7 +49,8 @@ def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> in
     What was trained on a checkpoint before it was deleted stays in the chain.
     """
     for number, job in enumerate(track.jobs):
-        if is_lost(source, job.checkpoint):
-            if not all(registry.has_trained(link) for _, link in job.links):
-                return number
+        if is_lost(source, job.checkpoint) and not all(
+            registry.has_trained(link) for _, link in job.links
+        ):
+            return number
     return None

@@ -206,7 +206,7 @@ class Registry:
         return chains_table(self._versions.of_chains(), self._runs.tracks())
 
     def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
-        """Where a browser finds the saved views of each LM at a server: by LM, by the view's name."""
+        """Where a browser finds each LM's saved views at a server: by LM, by the view's name."""
         return self._runs.view_addresses(server)
 
     def chain_names(self) -> list[str]:

@@ -91,10 +91,9 @@ def pending_checkpoints(
 ) -> Iterator[PendingCheckpoint]:
     """The checkpoints that lack links; train each before the next one is asked for.
 
-    They end before one that the LM's training run has deleted meanwhile.
-
-    While one is trained, the next one is fetched. Links that another chain has trained already are
-    adopted, not trained. After each checkpoint a log line says how far the track is.
+    They end before one that the LM's training run has deleted meanwhile. While one is trained, the
+    next one is fetched. Links that another chain has trained already are adopted, not trained.
+    After each checkpoint a log line says how far the track is.
 
     Args:
         track: what to train.
@@ -114,12 +113,9 @@ def pending_checkpoints(
     tokens_left = sum(job.tokens for job, _ in pending)
     tokens_done = 0
     began_s = time.monotonic()
+    among = [job.checkpoint for job in track.jobs]
     with (
-        Ahead(
-            source,
-            [job.checkpoint for job, _ in pending],
-            among=[job.checkpoint for job in track.jobs],
-        ) as ahead,
+        Ahead(source, [job.checkpoint for job, _ in pending], among) as ahead,
         timed(context.device) as timing,
     ):
         for number, (job, n_links) in enumerate(pending, start=1):

@@ -81,8 +81,8 @@ def _prepare(config: TrackConfig, settings: Settings, device: torch.device) -> P
 def wait_until_grown(prepared: PreparedTrack) -> bool:
     """Whether the LM's folder holds another checkpoint, so that the track is to be prepared again.
 
-    It is so too if the training run has deleted one that was to be trained on. Waits up to `follow_s`
-    seconds for one more. Any other LM does not grow: the answer is no, at once.
+    It is so too if the training run has deleted one that was to be trained on. Waits up to
+    `follow_s` seconds for one more. Any other LM does not grow: the answer is no, at once.
     """
     if not isinstance(prepared.source, FolderSource):
         return False
