@@ -66,9 +66,9 @@ def analyze(
         UserError: a parameter is wrong, or too little is registered.
 
     Example:
-        >>> analyze({"chain": "no.such.chain"})
+        >>> analyze({"chain": "no.such.chain"})  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        saetrack.utils.errors.UserError: chain='no.such.chain': no such chain is registered
+        saetrack.utils.errors.UserError: chain='no.such.chain': no such chain is registered; ...
     """
     config = load_analyze_config(_values("analyze", analysis, changes))
     return analyze_chains(config, settings or load_settings())

@@ -65,7 +65,8 @@ def test_help_teaches(command: str) -> None:
 def test_chains_are_listed(says: Says, chain: Chain) -> None:
     (line,) = [row for row in says("chains").output.splitlines() if chain.name in row]
     words = line.split()
-    assert words[:8] == [chain.name, "nano", "1", "forward", "0", "4", "4", "16"]
+    # Links, of how many, with how many warnings, up to which LM step.
+    assert words[:9] == [chain.name, "nano", "1", "forward", "0", "4", "4", "0", "16"]
 
 
 def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None:
