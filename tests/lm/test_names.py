@@ -201,3 +201,20 @@ def test_one_that_stays_broken_is_left_out_in_the_end(
     assert source.left_out == {"checkpoint-60": "has only a part of model.safetensors"}
     line = "folder/nano-live: left out: checkpoint-60 has only a part of model.safetensors"
     assert line in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "gpt_neo", "num_layers": 2, "hidden_size": 8}
+        | {"attention_types": [[["global", "local"], 1]]},
+        {"model_type": "mpt", "n_layers": 2, "d_model": 8, "max_seq_len": 2_048},
+        {"model_type": "xglm", "num_layers": 2, "d_model": 8},
+    ],
+    ids=lambda config: str(config["model_type"]),
+)
+def test_sizes_are_those_that_transformers_knows(live: Path, config: dict[str, object]) -> None:
+    path = checkpoint(live, "checkpoint-20")
+    (path / "config.json").write_text(json.dumps({**config, "vocab_size": 97}))
+    spec = folder_spec(str(live))
+    assert (spec.n_layers, spec.d_model, spec.max_context, spec.vocabulary) == (2, 8, 2_048, 97)

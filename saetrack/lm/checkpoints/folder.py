@@ -118,8 +118,8 @@ class FolderSource:
             n_missing = (seen.lm_step - 1) // every - before.lm_step // every - len(notes)
             if n_missing > 0:
                 notes.append(
-                    f"{n_missing} checkpoints between LM steps {before.lm_step} and "
-                    f"{seen.lm_step} were deleted before they were seen (save_steps={every})"
+                    f"between LM steps {before.lm_step} and {seen.lm_step} checkpoints were "
+                    f"deleted before they were seen: {n_missing} (save_steps={every})"
                 )
         return tuple(notes)
 
