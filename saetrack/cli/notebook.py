@@ -68,7 +68,7 @@ def analyze(
     Example:
         >>> analyze({"chain": "no.such.chain"})
         Traceback (most recent call last):
-        saetrack.utils.errors.UserError: chain='no.such.chain': no such chain is registered
+        saetrack.utils.errors.UserError: chain='no.such.chain': no such chain is registered; ...
     """
     config = load_analyze_config(_values("analyze", analysis, changes))
     return analyze_chains(config, settings or load_settings())
