@@ -72,6 +72,7 @@ def test_a_chain_answers_about_text_and_features() -> None:
     assert contexts["feature_act"].is_monotonic_decreasing
     for wrong in (
         lambda: chain.activations("", lm_step=16),
+        lambda: chain.activations(["a", "b"], lm_step=16),  # type: ignore[arg-type]
         lambda: chain.activations("a", lm_step=2),
         lambda: chain.decoder_row(64),
         lambda: saetrack.open_chain("nano.L9"),

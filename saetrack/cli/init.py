@@ -43,6 +43,8 @@ def init(
     """
     if file.exists():
         raise UserError(f"file={file}: exists already; name another file")
+    if not file.parent.is_dir():
+        raise UserError(f"file={file}: there is no folder {file.parent}; make it first")
     from saetrack.chain.first_config import default_layer, first_config
 
     model = model or ("mini" if yes else typer.prompt("LM (a name, or a folder)", default="mini"))
@@ -55,7 +57,10 @@ def init(
     text = text or ("mini" if yes else typer.prompt("text (a name, or a path)", default="mini"))
     content = first_config(model, spec, layer, text, text_field)
     _require_sound(content)
-    file.write_text(content)
+    try:
+        file.write_text(content)
+    except OSError as error:
+        raise UserError(f"file={file}: cannot be written ({error.strerror})") from None
     typer.echo(f"{file}: written; then: saetrack plan {file}, saetrack track {file}")
 
 

@@ -14,7 +14,7 @@ from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, open_registered_chain
 from saetrack.registry import PulledLink, Registry
 from saetrack.registry.chain_names import find_chain
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 from saetrack.utils.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -79,8 +79,10 @@ class ChainView:
             A row per token, indexed by the token's text; a column per feature.
 
         Raises:
-            UserError: there is no such link, or the text has no token.
+            UserError: there is no such link, or the text is no str or has no token.
         """
+        if not isinstance(text, str):
+            raise UserError(f"text={shown(text)}: must be one text (str)")
         chain, source = self._registered.chain, self._registered.ready.source
         tokenizer, _ = source.tokenizer()
         token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]

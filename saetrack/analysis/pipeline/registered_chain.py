@@ -17,6 +17,7 @@ from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
@@ -93,11 +94,12 @@ def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[Registe
 
 
 def open_registered_chain(registry: Registry, name: str, settings: Settings) -> RegisteredChain:
-    """A chain by its name, with all links that are registered.
+    """A chain by its name or a beginning of it, with all links that are registered.
 
     Raises:
-        UserError: there is no such chain, or what it was made from is not what is here.
+        UserError: there is not one such chain, or what it was made from is not what is here.
     """
+    name = find_chain(registry.chain_names(), name)
     chains = [
         found for found in _whole(registry.config_of(name), settings) if found.chain.name == name
     ]
