@@ -114,7 +114,7 @@ def test_a_worker_dies_and_nothing_is_lost_and_nothing_twice(
     # The first in the alphabet, who looks after the others: that must pass on, too.
     wait_for(lambda: is_training(client, site.processes["worker-0"].pid), "a chain half done")
     kill_tree(site.processes["worker-0"], signal.SIGKILL)
-    wait_for(lambda: states(site) == {"COMPLETED": 7}, "seven completed runs", patience_s=240)
+    wait_for(lambda: states(site) == {"COMPLETED": 7}, "seven completed runs", patience_s=600)
 
     runs = flow_runs(site)
     assert sum(run["run_count"] > 1 for run in runs) == 1, "the run of the dead worker, again"
