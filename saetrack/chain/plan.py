@@ -19,6 +19,9 @@ from saetrack.utils.files import content_hash
 
 log = logging.getLogger(__name__)
 
+# Fields of a track that belong to no single chain of it, or only to how it is run.
+OUTSIDE_A_CHAIN = frozenset({"layers", "hooks", "save_every_s", "follow_s"})
+
 # Raise when the arithmetic of training changes: identities must change with the weights.
 WEIGHTS_VERSION = 5
 
@@ -200,10 +203,7 @@ def _chain_name(
     The hash leaves out the other hooks of the track, the path of a folder (what its first
     checkpoint contains is the LM), and the name that an imported SAE has here.
     """
-    of_config = config.model_dump(
-        mode="json",
-        exclude={"model", "layers", "hooks", "start", "save_every_s", "follow_s"},
-    )
+    of_config = config.model_dump(mode="json", exclude={"model", "start", *OUTSIDE_A_CHAIN})
     of_start = [] if start is None else [start]
     lm = source.lm_identity
     key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
@@ -225,8 +225,8 @@ def _link_identity(
     """Hash of everything that determines a link's weights and metrics, and of nothing else."""
     # Of the config only what acts within this link: a longer schedule does not change earlier
     # links, and other hooks do not change this one.
-    left_out = {"model", "layers", "hooks", "schedule", "corpus", "first_link", "later_links"}
-    left_out |= {"start", "save_every_s", "follow_s"}
+    left_out = {"model", "start", "schedule", "corpus", "first_link", "later_links"}
+    left_out |= OUTSIDE_A_CHAIN
     if parent is None:
         left_out.add("warm_start")
     text: list[Any] = [corpus.sha256, config.corpus.exclude_bos]

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from saetrack.lm.weights import prefix_of_names, require_finite, require_present
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -52,10 +52,7 @@ def load_bridge(
             device=device,
         )
     except CANNOT_LOAD as error:
-        reason = str(error).strip().splitlines()
-        raise UserError(
-            f"model: {label} cannot be loaded: {reason[0] if reason else type(error).__name__}"
-        ) from None
+        raise UserError(f"model: {label} cannot be loaded: {first_line(error)}") from None
 
 
 # Of transformers, TransformerLens or torch: an architecture that they do not know, one whose code

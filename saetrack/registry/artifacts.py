@@ -13,9 +13,8 @@ from urllib.parse import unquote, urlparse
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from saetrack.registry.connection import first_line
 from saetrack.sae.files import FILES
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, file_sha256, whole_folder
 from saetrack.utils.settings import Settings
 

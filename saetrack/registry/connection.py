@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 from mlflow import MlflowClient
 
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 
 
 def connect(tracking_uri: str) -> MlflowClient:
@@ -67,11 +67,6 @@ def _named(tracking_uri: str) -> str:
         masked = address.netloc.replace(f":{address.password}@", ":***@")
         tracking_uri = address._replace(netloc=masked).geturl()
     return f"SAETRACK_TRACKING_URI={tracking_uri}"
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the rest."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def now_ms() -> int:

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.plan import OUTSIDE_A_CHAIN
 from saetrack.registry.facts import WARNINGS
 
 if TYPE_CHECKING:
@@ -82,14 +83,14 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    own = {"layers", "hooks", "save_every_s", "follow_s"}  # no part of what a chain is
-    wanted = config.model_dump(mode="json", exclude=own)
+    wanted = config.model_dump(mode="json", exclude=set(OUTSIDE_A_CHAIN))
     hooks = {hook.name for hook in config.all_hooks}
     configs = {name: _config(track) for name, track in tracks.items()}
     names = {
         name
         for name, found in configs.items()
-        if found is not None and found.model_dump(mode="json", exclude=own) == wanted
+        if found is not None
+        and found.model_dump(mode="json", exclude=set(OUTSIDE_A_CHAIN)) == wanted
     }
     return len(
         {

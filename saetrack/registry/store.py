@@ -22,7 +22,7 @@ from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
-from saetrack.registry.connection import connect, first_line
+from saetrack.registry.connection import connect
 from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
@@ -31,7 +31,7 @@ from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
@@ -258,7 +258,9 @@ class Registry:
         Raises:
             UserError: there is no such chain.
         """
-        chain_name = self._whole(chain_name)
+        return self._track_of(self._whole(chain_name))
+
+    def _track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
         versions = self._versions.of_chain(chain_name)
         # Not of a version's `cfg.json`: another chain may have trained that link.
         track = self._runs.tracks(f" and tags.chain = '{chain_name}'").get(chain_name)
@@ -274,13 +276,10 @@ class Registry:
                 folders and that another machine registered.
         """
         chain_name = self._whole(chain_name)
-        track, hook = self.track_of(chain_name)
+        track, hook = self._track_of(chain_name)
         is_layer = hook.kind == "resid_pre"
-        values = {
-            **track,
-            "layers": [hook.layer] if is_layer else [],
-            "hooks": [] if is_layer else [hook],
-        }
+        layers, hooks = [hook.layer] if is_layer else [], [] if is_layer else [hook]
+        values = {**track, "layers": layers, "hooks": hooks}
         try:
             if not self._runs.was_begun_here(chain_name, track):
                 received.require_no_paths(values)

@@ -9,9 +9,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
-from saetrack.registry.connection import first_line
 from saetrack.registry.imported import KIND
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

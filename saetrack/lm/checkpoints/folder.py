@@ -17,7 +17,7 @@ from saetrack.lm.checkpoints.ledger import look
 from saetrack.lm.checkpoints.seen import Seen, stats_of
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE
 from saetrack.lm.checkpoints.subfolders import STEP_NAME
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, file_sha256
 from saetrack.utils.progress import duration
 
@@ -245,9 +245,7 @@ def _load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerFast, str]:
                 shutil.copy(folder / "config.json", copy)
             tokenizer: Any = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise UserError(
-            f"model: the tokenizer in {folder.name} cannot be read: "
-            f"{reason[0] if reason else type(error).__name__}"
+            f"model: the tokenizer in {folder.name} cannot be read: {first_line(error)}"
         ) from None
     return tokenizer, content_hash(content)[:40]
