@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 import numpy as np
 
 from saetrack.data.splits import SPLITS, Split
-from saetrack.utils.files import write_atomically
+from saetrack.utils.files import try_lock, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _locked(draft: Path) -> BinaryIO:
             file = lock.open("ab")
         except FileNotFoundError:
             continue
-        if not _try_lock(file):
+        if not try_lock(file):
             log.info("another process tokenises the same text; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         # The other one may have finished, and moved or deleted the folder.
@@ -160,13 +160,5 @@ def _delete_abandoned(ours: Path) -> None:
             if draft == ours or time.time() - last_s < ABANDONED_AFTER_S:
                 continue
             with (draft / LOCK_FILE).open("ab") as file:
-                if _try_lock(file):
+                if try_lock(file):
                     shutil.rmtree(draft, ignore_errors=True)
-
-
-def _try_lock(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

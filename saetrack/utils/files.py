@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def content_hash(content: Any) -> str:
@@ -55,3 +56,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
             draft.replace(path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def try_lock(file: BinaryIO, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the lock of an open file, unless another process holds one that excludes it.
+
+    Args:
+        file: which keeps the lock until it is closed.
+        kind: `fcntl.LOCK_EX`, or `fcntl.LOCK_SH`.
+
+    Returns:
+        Whether it was free.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

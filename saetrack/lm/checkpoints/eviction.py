@@ -16,12 +16,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from saetrack.lm.checkpoints.download import TemporaryError
 from saetrack.lm.checkpoints.files import ListedFile
 from saetrack.lm.checkpoints.store import draft_of, manifest, write_manifest
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import try_lock
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _evict(root: Path, goal_bytes: int, except_for: Path) -> int:
         if sum(sizes_bytes.values()) <= goal_bytes:
             break
         with lock.open("ab") as file:
-            if sizes_bytes[lock] and _try_lock(file, fcntl.LOCK_EX):
+            if sizes_bytes[lock] and try_lock(file, fcntl.LOCK_EX):
                 _delete(lock.with_suffix(""))
                 sizes_bytes[lock] = _size_bytes(lock.with_suffix(""))
     return sum(sizes_bytes.values())
@@ -140,16 +140,8 @@ def _lock_of(folder: Path) -> Path:
 @contextlib.contextmanager
 def _locked(lock: Path, kind: int, why: str) -> Iterator[None]:
     with lock.open("ab") as file:
-        if not _try_lock(file, kind):
+        if not try_lock(file, kind):
             log.info("%s by another process; waiting", why)
             fcntl.flock(file, kind)
         os.utime(lock)
         yield
-
-
-def _try_lock(file: BinaryIO, kind: int) -> bool:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
