@@ -20,6 +20,14 @@ class UserError(Exception):
     """
 
 
+# What pydantic says in Python's words about a value of another kind, in those of a YAML file.
+KINDS = {
+    "tuple_type": "must be a list, such as [1, 2]",
+    "too_short": "must have {min_length} or more in its list",
+    "model_type": "must hold fields, each with a value",
+}
+
+
 def shown(value: Any, characters: int = 80) -> str:
     """A value as a message shows it: shortened if it is longer than so many characters."""
     text = repr(value)
@@ -43,4 +51,6 @@ def one_line(error: ValidationError) -> str:
         return f"{field}: missing{tail}"
     if problem["type"] == "extra_forbidden":
         message = "unknown name"
+    if problem["type"] in KINDS:
+        message = KINDS[problem["type"]].format(**problem.get("ctx", {}))
     return f"{field}={shown(problem['input'])}: {message[:1].lower()}{message[1:]}{tail}"

@@ -59,7 +59,9 @@ from tests.support.nano import NANO_TRACK
             {"schedule": [{"first": 0, "last": 4, "stride": 3, "tokens": 5}]},
             r"schedule.0=.*last=4 must be first=0 plus or minus a multiple of stride=3",
         ),
-        ({"schedule": []}, r"schedule=\[\]: .*at least 1 item"),
+        ({"schedule": []}, r"schedule=\[\]: must have 1 or more in its list$"),
+        ({"layers": 1}, r"layers=1: must be a list, such as \[1, 2\]$"),
+        ({"corpus": 1}, r"corpus=1: must hold fields, each with a value$"),
         (
             {"loss": {"l1_coefficient": -1}},
             r"loss=.*l1_coefficient=-1.* must be 0 or more",
