@@ -72,7 +72,8 @@ class LinkVersions:
             if alias is not None:
                 return self._client.get_model_version_by_alias(chain_name, alias)
         except MlflowException as error:
-            raise UserError(f"pull: {chain_name} has no {given}: {first_line(error)}") from None
+            asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
+            raise UserError(f"pull: {chain_name} has no {asked}: {first_line(error)}") from None
         versions = self.of_chain(chain_name)
         matching = [v for v in versions if v.tags.get("lm_step") == str(lm_step)]
         if not matching:
