@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from saetrack.data.config import CorpusConfig
 from saetrack.data.rows import Problem, Row, checked, no_field, text_of
-from saetrack.utils.errors import UserError, first_line
+from saetrack.utils.errors import UserError, first_line, shown
 
 COMPRESSED = (".gz", ".zst")
 # A .txt or .md file that is larger than this, or that stands alone, holds more than one document.
@@ -83,7 +83,8 @@ def rows_of(
             for number, text in rows:
                 yield Row(f"{name}: {unit} {number}", text)
     except (BrokenFileError, *READ_ERRORS) as error:
-        raise UserError(f"{name}: {first_line(error)}") from None
+        dataset = shown(config.dataset)
+        raise UserError(f"corpus.dataset={dataset}: {name}: {first_line(error)}") from None
 
 
 def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:

@@ -224,6 +224,7 @@ def test_what_is_broken_is_one_line_with_file_and_line(
     with pytest.raises(UserError, match=reason) as caught:
         documents(tmp_path / name)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("corpus.dataset=")
     assert name in str(caught.value)
 
 
