@@ -80,7 +80,9 @@ class ControlChain(Frozen):
 class AnalyzeConfig(Frozen):
     """How a registered chain is analysed. Trains nothing."""
 
-    chain: str | None = Field(default=None, description="name of a registered chain; or give track")
+    chain: str | None = Field(
+        default=None, description="a registered chain, by its name or a beginning; or give track"
+    )
     track: TrackConfig | None = Field(
         default=None, description="of which every layer's chain is analysed; or give chain"
     )
