@@ -23,7 +23,7 @@ from benchmarks.peers import (
     UnavailableError,
     say,
 )
-from benchmarks.planted import L1_TIMES_D_IN, loss_config, perturbed_sae, plant, settle
+from benchmarks.planted import L1_TIMES_D_IN, sae_config, perturbed_sae, plant, settle
 from benchmarks.roofline import Roofline, best_seconds, measure, middle
 from benchmarks.rounds import Job
 from saetrack.sae.files import save_tensors
@@ -206,7 +206,7 @@ class _Arena:
 
     def _judged(self, weights: Path, k: int | None) -> dict[str, float]:
         """Held-out metrics, the same for all."""
-        l1_coefficient = loss_config(self._plan.d_in).l1_coefficient
+        l1_coefficient = sae_config(self._plan.d_in).l1_coefficient
         return judge(weights, self._held_out, l1_coefficient, k)
 
     def _job(self, contestant: Contestant) -> Job:

@@ -70,7 +70,7 @@ class _Link:
             "device": device,
         }
         self._mini = mini_track(residual="raw", warm_start={"scale": "kept"})
-        self._l1_coefficient = self._mini["loss"]["l1_coefficient"]
+        self._l1_coefficient = self._mini["sae"]["l1_coefficient"]
         say("end to end: training the parent link")
         first = self._prepare(self._track([PARENT], 0))
         held_out = self._held_out(first)
@@ -148,7 +148,7 @@ class _Link:
             **self._mini,
             "schedule": [{"first": i, "last": i, "tokens": budgets[i]} for i in checkpoints],
             "later_links": later,
-            "loss": {
+            "sae": {
                 "l1_coefficient": self._l1_coefficient,
                 "reconstruction": "mse",
                 "penalty": "unit_decoder",

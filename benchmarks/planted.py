@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import embedding_bag
 
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import ReLUConfig
 from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 
@@ -30,9 +30,9 @@ PERTURBATION = 0.4  # norm of what is added to each direction
 L1_TIMES_D_IN = 0.65
 
 
-def loss_config(d_in: int) -> LossConfig:
+def sae_config(d_in: int) -> ReLUConfig:
     """The terms all contestants minimise, in this project's weighting: mean over `d_in`."""
-    return LossConfig(
+    return ReLUConfig(
         l1_coefficient=L1_TIMES_D_IN / d_in, reconstruction="mse", penalty="unit_decoder"
     )
 
@@ -102,7 +102,7 @@ def settle(
     sae: SAE, batches: Iterator[Float[Tensor, "batch d_in"]], rates: list[float]
 ) -> TrainStep:
     """Train until the sparsity stays what it is: one step for each learning rate."""
-    step = TrainStep(sae, loss_config(sae.d_in))
+    step = TrainStep(sae, sae_config(sae.d_in))
     for rate, x in zip(rates, batches, strict=False):
         step(x, rate)
     return step

@@ -51,11 +51,11 @@ PathFinder.find_spec = staticmethod(
 import warnings; warnings.simplefilter('ignore')
 import torch
 from saetrack.sae.model import new_sae
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import ReLUConfig
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import train
 from saetrack.sae.warm_start import warm_start
-step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), LossConfig())
+step = TrainStep(new_sae(4, 8, torch.zeros(4), 0), ReLUConfig())
 step(torch.randn(16, 4), 1e-3)
 rooms = ('saetrack.sae', 'saetrack.utils')
 house = sorted(name for name in sys.modules if name.startswith('saetrack.'))

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planted import loss_config, perturbed_sae, plant
+from benchmarks.planted import sae_config, perturbed_sae, plant
 from benchmarks.rounds import forget_resident_peak, resident_bytes
 from saetrack.sae.step import TrainStep
 
@@ -26,7 +26,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     baseline_bytes = resident_bytes("VmRSS") - planted.directions.nbytes
     sae = perturbed_sae(planted, vectors[:256], L0, seed=3)
     del planted
-    step = TrainStep(sae, loss_config(d_in), sparse_below=2.0)
+    step = TrainStep(sae, sae_config(d_in), sparse_below=2.0)
     seconds = []
     for number in range(WARMUP_STEPS + job["steps"]):
         if number == WARMUP_STEPS:

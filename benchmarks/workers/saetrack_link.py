@@ -59,7 +59,7 @@ def _training(config: TrackConfig, settings: Settings, job: dict[str, Any]) -> d
     start = load_file(Path(job["start"]))
     sae = SAE(*start["W_enc"].shape)
     sae.load_state_dict(start)
-    step = TrainStep(sae.to(device), config.loss)
+    step = TrainStep(sae.to(device), config.sae)
     training = Training(step, link.optimiser)
     began_s = time.perf_counter()
     store = ActivationsStore(lm, chain.corpus, config.corpus.exclude_bos, config.seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.planted import loss_config
+from benchmarks.planted import sae_config
 from benchmarks.rounds import Rounds, serve
 from saetrack.sae.config import EncoderPrecision, Optimiser
 from saetrack.sae.model import SAE
@@ -23,7 +23,7 @@ def run(rounds: Rounds) -> None:
     rounds.weights = lambda: dict(sae.named_parameters())
     precision: EncoderPrecision = "bfloat16" if job.variant.endswith("bfloat16") else "float32"
     step = TrainStep(
-        sae, loss_config(d_in), precision=precision, sparse_below=SPARSE_BELOW[job.variant]
+        sae, sae_config(d_in), precision=precision, sparse_below=SPARSE_BELOW[job.variant]
     )
     training = Training(step, Optimiser(learning_rate=job.learning_rate))
     del start

@@ -6,14 +6,38 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
-from saetrack.sae.config import EncoderPrecision, LossConfig, Optimiser, WarmStart
+from saetrack.sae.config import (
+    BatchTopKConfig,
+    EncoderPrecision,
+    JumpReLUConfig,
+    Optimiser,
+    ReLUConfig,
+    TopKConfig,
+    WarmStart,
+)
 from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
+
+
+def _architecture(value: Any) -> str:
+    """Of the values of `sae`; the paper's where they do not say."""
+    if isinstance(value, dict):
+        return str(value.get("architecture", "relu"))
+    return str(getattr(value, "architecture", "relu"))
+
+
+SAEField = Annotated[
+    Annotated[ReLUConfig, Tag("relu")]
+    | Annotated[TopKConfig, Tag("topk")]
+    | Annotated[BatchTopKConfig, Tag("batchtopk")]
+    | Annotated[JumpReLUConfig, Tag("jumprelu")],
+    Discriminator(_architecture),
+]
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
 
@@ -75,7 +99,11 @@ class TrackConfig(Frozen):
         description="of the SAE's dense product: bfloat16 finds the active features, whose "
         "activations are then computed in float32; only for hardware that multiplies bfloat16",
     )
-    loss: LossConfig = LossConfig()
+    sae: SAEField = Field(
+        default=ReLUConfig(),
+        description="architecture of the SAEs (relu, topk, batchtopk or jumprelu) and what of it "
+        "can be set",
+    )
     first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
     later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
     warm_start: WarmStart = WarmStart()

@@ -28,7 +28,7 @@ schedule:  # checkpoints by their index, 0 to {last_index}; tokens that each lin
 {pieces}
 corpus: {{dataset: {text}, context_size: {context_size}, train_tokens: {train_tokens}, \
 held_out_tokens: {held_out_tokens}, analysis_tokens: {analysis_tokens}}}
-loss: {{l1_coefficient: {l1:.1e}}}  # raise it if features are active on too many tokens (l0)
+sae: {{l1_coefficient: {l1:.1e}}}  # raise it if features are active on too many tokens (l0)
 first_link: {{learning_rate: {first_rate:.1e}, warmup_steps: 100}}
 later_links: {{learning_rate: {later_rate:.1e}, warmup_steps: 3}}
 evaluation: {{matched_l0: 16, ce_tokens: {ce_tokens}}}

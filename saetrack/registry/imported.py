@@ -126,9 +126,6 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
     """The files of an imported SAE, as a link has them; and its tags."""
     sae = foreign.sae
     cfg = {
-        "architecture": "standard",
-        "d_in": sae.d_in,
-        "d_sae": sae.d_sae,
         "dtype": "float32",
         "apply_b_dec_to_input": True,
         "residual": foreign.residual,

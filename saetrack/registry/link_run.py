@@ -120,9 +120,6 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
 
     def _write(self, folder: Path, trained: TrainedLink) -> None:
         cfg = {
-            "architecture": "standard",
-            "d_in": trained.sae.d_in,
-            "d_sae": trained.sae.d_sae,
             "dtype": "float32",
             "apply_b_dec_to_input": True,
             **self._facts,

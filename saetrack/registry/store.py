@@ -29,6 +29,7 @@ from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import chains_table, history, links_table, registered_links
 from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
+from saetrack.sae.architectures import kind_of
 from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError, first_line
@@ -115,7 +116,9 @@ class Registry:
         )
         assert version is not None, "the parent is not registered"
         found = self._read(version)
+        kind = found.sae.settings()
         for name, value, expected in (
+            *((n, kind.get(n), v) for n, v in kind_of(chain.config.sae).items()),
             ("d_sae", found.sae.d_sae, chain.config.d_sae),
             ("layer", found.facts.layer, chain.layer),  # imported SAEs have none, nor a hook
             ("hook_name", found.facts.hook_name, chain.hook_name),
@@ -124,7 +127,7 @@ class Registry:
                 raise UserError(
                     f"{label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
                 )
-        return Parent(found.sae, found.facts.residual_mean_distance)
+        return Parent(found.sae, found.facts.residual_mean_distance, found.feature_density)
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
         """Register in this chain what another chain has trained under the same identity.

@@ -39,6 +39,8 @@ class Adam:
             "W_dec": sae.W_dec.detach(),
             "b_dec": sae.b_dec.detach(),
         }
+        if "threshold" in dict(sae.named_parameters()):
+            self.parameters["threshold"] = sae.get_parameter("threshold").detach()
         self.exp_avg = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
         self._learning_rate = 0.0

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from saetrack.sae.architectures import sae_of_settings
 from saetrack.sae.model import SAE
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def save_sae(folder: Path, sae: SAE, cfg: dict[str, Any]) -> None:
-    """Write the four weights in float32, and what is known about them."""
+    """Write an SAE's tensors in float32, what kind of SAE it is, and what is known about it."""
     save_tensors(folder / WEIGHTS_FILE, dict(sae.state_dict()))
-    (folder / CONFIG_FILE).write_text(json.dumps(cfg, indent=1))
+    (folder / CONFIG_FILE).write_text(json.dumps({**sae.settings(), **cfg}, indent=1))
 
 
 def load_sae(folder: Path) -> tuple[SAE, dict[str, Any]]:
@@ -46,10 +47,9 @@ def load_sae(folder: Path) -> tuple[SAE, dict[str, Any]]:
             tensor is missing, unknown or not finite, or its shape is not that of `cfg.json`.
     """
     cfg = load_cfg(folder / CONFIG_FILE)
-    d_in, d_sae = _size(cfg, "d_in"), _size(cfg, "d_sae")
-    tensors = load_tensors(folder / WEIGHTS_FILE, weight_shapes(d_in, d_sae))
-    sae = SAE(d_in, d_sae)
-    sae.load_state_dict(tensors)
+    sae = _empty_sae(cfg)
+    tensors = load_tensors(folder / WEIGHTS_FILE, weight_shapes(sae))
+    sae.to_empty(device="cpu").load_state_dict(tensors)
     return sae, cfg
 
 
@@ -59,9 +59,17 @@ def load_decoder(folder: Path) -> Tensor:
     Raises:
         ValueError: as `load_sae`; values of other weights are not looked at.
     """
-    cfg = load_cfg(folder / CONFIG_FILE)
-    shapes = weight_shapes(_size(cfg, "d_in"), _size(cfg, "d_sae"))
-    return load_tensors(folder / WEIGHTS_FILE, shapes, ["W_dec"])["W_dec"]
+    sae = _empty_sae(load_cfg(folder / CONFIG_FILE))
+    return load_tensors(folder / WEIGHTS_FILE, weight_shapes(sae), ["W_dec"])["W_dec"]
+
+
+def _empty_sae(cfg: dict[str, Any]) -> SAE:
+    """Without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return sae_of_settings(cfg)
+    except (ValueError, RuntimeError, OverflowError) as error:  # of torch: no such size
+        raise ValueError(f"{CONFIG_FILE}: {str(error).splitlines()[0]}") from None
 
 
 def load_cfg(path: Path) -> dict[str, Any]:
@@ -79,13 +87,6 @@ def load_cfg(path: Path) -> dict[str, Any]:
     if not isinstance(cfg, dict):
         raise ValueError(f"{path.name}: not a JSON object")  # noqa: TRY004  (bad content)
     return cfg
-
-
-def _size(cfg: dict[str, Any], name: str) -> int:
-    size = cfg.get(name)
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"{CONFIG_FILE}: {name}={size!r} must be a whole number above 0")
-    return size
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -132,6 +133,6 @@ def _require_shapes(file: Any, shapes: Shapes) -> None:
             raise ValueError(f"{name} is {dtype} of shape {shape}, must be F32 of {expected}")
 
 
-def weight_shapes(d_in: int, d_sae: int) -> Shapes:
+def weight_shapes(sae: SAE) -> Shapes:
     """Of the weights file."""
-    return {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    return {name: tuple(tensor.shape) for name, tensor in sae.state_dict().items()}

@@ -1,71 +1,69 @@
-"""What a link minimises: the terms of the loss (paper, Eq 13 and 14)."""
+"""What a link minimises: the reconstruction term, and the terms together (paper, Eq 13 and 14)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor, maximum, ones_like
+from torch import Tensor, full, maximum
 
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import SAEConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from saetrack.sae.model import SAE
-
 
 class Losses(NamedTuple):
-    """The terms of one batch; `loss` is what is minimised, `l1` is unweighted."""
+    """The terms of one batch; `loss`, their sum, is what is minimised.
+
+    Attributes:
+        loss: the sum.
+        reconstruction: the error of `sae_out`, of every prefix where there are several.
+        sparsity: the weighted penalty, 0 where `k` decides.
+        auxiliary: what dead features learn from, weighted.
+    """
 
     loss: Float[Tensor, ""]
     reconstruction: Float[Tensor, ""]
-    l1: Float[Tensor, ""]
+    sparsity: Float[Tensor, ""]
+    auxiliary: Float[Tensor, ""]
 
 
 def losses(
-    loss_config: LossConfig,
-    sae: SAE,
-    x: Float[Tensor, "batch d_in"],
-    feature_acts: Float[Tensor, "batch d_sae"],
-    sae_out: Float[Tensor, "batch d_in"],
+    reconstruction: Float[Tensor, ""], sparsity: Float[Tensor, ""], auxiliary: Float[Tensor, ""]
 ) -> Losses:
-    """All terms of the loss on one batch."""
-    reconstruction = reconstruction_error(loss_config, x, sae_out)
-    l1 = sae.ranks.all_reduce((feature_acts @ l1_weights(loss_config, sae)).mean())
-    return Losses(reconstruction + loss_config.l1_coefficient * l1, reconstruction, l1)
+    """The terms with their sum."""
+    return Losses(reconstruction + sparsity + auxiliary, reconstruction, sparsity, auxiliary)
 
 
-def l1_weights(loss_config: LossConfig, sae: SAE) -> Float[Tensor, " d_sae"]:
-    """Weight of each feature's activations in the penalty (Eq 14): 1, or its decoder row's norm."""
-    unit = loss_config.penalty == "unit_decoder"
-    weights: Tensor = ones_like(sae.b_enc) if unit else sae.W_dec.norm(dim=1)
-    return weights
+def error_weights(sae_config: SAEConfig, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, " batch"]:
+    """Weight of each token's squared error, so that their sum is the reconstruction term.
+
+        mse          1 / (batch d_in), Eq 13
+        scale_free   1 / (batch d_in ||x - mean of the batch||), as in the authors' code
+        normalised   1 / sum over the batch of ||x - mean of the batch||^2, as in Gao et al. 2024
+
+    Norms are floored at a millionth of their mean: a batch of equal tokens must not divide by zero,
+    as the authors' code would.
+    """
+    mean_weight = 1 / x.numel()
+    if sae_config.reconstruction == "mse":
+        return full((len(x),), mean_weight, dtype=x.dtype, device=x.device)
+    norms = (x - x.mean(dim=0)).norm(dim=1)
+    if sae_config.reconstruction == "normalised":
+        return (1 / norms.square().sum().clamp_min(1e-12)).expand(len(x))
+    floor = (1e-6 * norms.mean()).clamp_min(1e-12)
+    return mean_weight / maximum(norms, floor)
+
+
+def weighted_error(
+    weights: Float[Tensor, " batch"], error: Float[Tensor, "batch d_in"]
+) -> Float[Tensor, ""]:
+    """The reconstruction term of a batch whose error is `sae_out - x`."""
+    return (error.square().sum(dim=1) * weights).sum()
 
 
 def reconstruction_error(
-    loss_config: LossConfig, x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]
+    sae_config: SAEConfig, x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]
 ) -> Float[Tensor, ""]:
     """The reconstruction term of the loss."""
-    return (
-        scale_free_error(x, sae_out)
-        if loss_config.reconstruction == "scale_free"
-        else mse(x, sae_out)
-    )
-
-
-def mse(x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]) -> Float[Tensor, ""]:
-    """Squared error, averaged over tokens and dimensions (Eq 13)."""
-    return (sae_out - x).square().mean()
-
-
-def scale_free_error(
-    x: Float[Tensor, "batch d_in"], sae_out: Float[Tensor, "batch d_in"]
-) -> Float[Tensor, ""]:
-    """Mean over tokens of ||sae_out - x||^2 / (d_in ||x - mean of the batch||), as in the code.
-
-    The denominator is floored at a millionth of its mean: a batch of equal tokens must not divide
-    by zero, as the authors' code would.
-    """
-    norms = (x - x.mean(dim=0)).norm(dim=1)
-    floor = (1e-6 * norms.mean()).clamp_min(1e-12)
-    return ((sae_out - x).square().mean(dim=1) / maximum(norms, floor)).mean()
+    return weighted_error(error_weights(sae_config, x), sae_out - x)

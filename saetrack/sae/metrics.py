@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch.nn.functional import pad
 
-from saetrack.sae.config import LossConfig
-from saetrack.sae.kernels.sparse import (
-    ActivePairs,
-    active_pairs,
-    decode_pairs,
-    pairs_of,
-    select,
-    sums_by_feature,
-)
-from saetrack.sae.loss import l1_weights, reconstruction_error
+from saetrack.sae.architectures import objective_of
+from saetrack.sae.architectures.relu import l1_weights
+from saetrack.sae.config import SAEConfig
+from saetrack.sae.kernels.sparse import decode_pairs, pairs_of, sums_by_feature
+from saetrack.sae.kernels.top import largest
+from saetrack.sae.loss import reconstruction_error
 from saetrack.sae.step import SPARSE_BELOW
 
 if TYPE_CHECKING:
@@ -38,7 +33,7 @@ class Evaluation:
     """Held-out metrics of one SAE.
 
     Attributes:
-        loss: what training minimises.
+        loss: what training minimises, without what dead features and inner prefixes add.
         mse: squared error, averaged over tokens and dimensions (Eq 13).
         l1: summed activations per token.
         explained_variance: 1 - summed squared error / summed squared distance from the mean; 0 if
@@ -72,7 +67,7 @@ class Evaluation:
 def evaluate(
     sae: SAE,
     held_out: Float[Tensor, "tokens d_in"],
-    loss_config: LossConfig,
+    sae_config: SAEConfig,
     matched_l0: int,
     batch_tokens: int = 2048,
 ) -> Evaluation:
@@ -81,7 +76,7 @@ def evaluate(
     Args:
         sae: what to measure.
         held_out: residuals that no link trains on.
-        loss_config: of the training; a scale-free loss centres on the mean of each batch.
+        sae_config: of the training; a scale-free loss centres on the mean of each batch.
         matched_l0: active features per token for `explained_variance_at_l0`.
         batch_tokens: residuals at a time; sums across batches are kept in float64.
     """
@@ -93,9 +88,8 @@ def evaluate(
         _reconstruct_sparse if _density(sae, held_out) < SPARSE_BELOW else _reconstruct_dense
     )
     for x in held_out.split(batch_tokens):
-        found = reconstruct(sae, x, l1_weights(loss_config, sae), matched_l0 * len(x))
-        loss = reconstruction_error(loss_config, x, found.sae_out) * len(x)
-        loss += loss_config.l1_coefficient * found.l1
+        found = reconstruct(sae, x, l1_weights(sae_config, sae), matched_l0 * len(x))
+        loss = reconstruction_error(sae_config, x, found.sae_out) * len(x)
         error = (found.sae_out - x).square().sum(dim=1).double()
         variance = (x - x_mean).square().sum(dim=1).double()
         error_at_l0 = (found.sae_out_at_l0 - x).square().sum(dim=1).double()
@@ -106,14 +100,16 @@ def evaluate(
     fired = sae.ranks.all_gather(fired)
     total = dict(zip(names, sums.tolist(), strict=True))
     tokens = len(held_out)
+    l1, l0 = total["l1"] / tokens, float(fired.sum()) / tokens
+    sparsity = objective_of(sae, sae_config).held_out_sparsity(l1, l0)
     return Evaluation(
-        loss=total["loss"] / tokens,
+        loss=total["loss"] / tokens + sparsity,
         mse=total["error"] / held_out.numel(),
-        l1=total["l1"] / tokens,
+        l1=l1,
         explained_variance=_explained(total["error"], total["variance"]),
         explained_variance_per_token=total["per_token"] / tokens,
         explained_variance_at_l0=_explained(total["error_at_l0"], total["variance"]),
-        l0=float(fired.sum()) / tokens,
+        l0=l0,
         dead=float((fired == 0).double().mean()),
         feature_density=(fired.double() / tokens).float().cpu(),
     )
@@ -140,7 +136,7 @@ def _reconstruct_sparse(
     sae: SAE, x: Float[Tensor, "batch d_in"], weights: Float[Tensor, " d_sae"], count: int
 ) -> _Reconstruction:
     """From the active pairs; at the matched L0, from the `count` largest of them."""
-    pairs = active_pairs(sae, x)
+    pairs = sae.active_pairs(x)
     l1 = sae.ranks.all_reduce(sums_by_feature(pairs, pairs.feature_acts) @ weights)
     sae_out_at_l0 = decode_pairs(sae, largest(sae, pairs, count))
     return _Reconstruction(decode_pairs(sae, pairs), sae_out_at_l0, l1, pairs.offsets.diff())
@@ -175,11 +171,3 @@ def _reconstruct_dense(
 
 def _explained(error: float, variance: float) -> float:
     return 1 - error / variance if variance else 0.0
-
-
-def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:
-    """The `count` pairs of the largest activations, among those of all ranks."""
-    top = pairs.feature_acts.topk(min(count, len(pairs.feature_acts)), sorted=False).values
-    tops = sae.ranks.all_gather(pad(top, (0, count - len(top))))
-    smallest_kept = tops.topk(count, sorted=False).values.min()
-    return select(sae, pairs, pairs.feature_acts >= smallest_kept)

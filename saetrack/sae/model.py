@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from saetrack.sae.kernels.sparse import ActivePairs, pairs_above
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from saetrack.sae.config import EncoderPrecision
+
 
 class SAE(nn.Module):
-    """A one-layer ReLU autoencoder with a dictionary of `d_sae` directions in `d_in` dimensions.
+    """A one-layer autoencoder with a dictionary of `d_sae` directions in `d_in` dimensions.
 
-        feature_acts = ReLU((x - b_dec) W_enc + b_enc)  Eq 11, with its constant 1 as in the code
+        hidden_pre   = (x - b_dec) W_enc + b_enc
+        feature_acts = ReLU(hidden_pre)                 Eq 11, with its constant 1 as in the code
         sae_out      = feature_acts W_dec + b_dec       Eq 12
+
+    Other architectures (`saetrack.sae.architectures`) differ in which features fire.
 
     If several ranks train one dictionary, `d_sae` and the weights are those of this rank's
     features, and `decode` sums over the ranks.
@@ -27,6 +33,8 @@ class SAE(nn.Module):
         >>> tuple(sae.W_dec.shape)
         (8, 4)
     """
+
+    architecture: ClassVar[str] = "relu"
 
     W_enc: Float[Tensor, "d_in d_sae"]
     b_enc: Float[Tensor, " d_sae"]
@@ -52,26 +60,67 @@ class SAE(nn.Module):
         """Features of the dictionary."""
         return self.W_enc.shape[1]
 
-    def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        """Feature activations (Eq 11).
+    def hidden_pre(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        """What the activation function is applied to.
 
         The bias is folded, (x - b) W + e = x W + (e - b W), which saves the gradient by x - b that
         autograd would compute only to sum it into that of `b_dec`.
         """
         b_dec = self.ranks.sum_gradients(self.b_dec)
-        return torch.relu(torch.addmm(self.b_enc - b_dec @ self.W_enc, x, self.W_enc))
+        return torch.addmm(self.b_enc - b_dec @ self.W_enc, x, self.W_enc)
 
-    def decode(self, feature_acts: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_in"]:
-        """Reconstruction (Eq 12)."""
+    def activate(self, hidden_pre: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_sae"]:
+        """Feature activations from `hidden_pre`, once training is over."""
+        return torch.relu(hidden_pre)
+
+    def encode(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
+        """Feature activations (Eq 11), once training is over."""
+        return self.activate(self.hidden_pre(x))
+
+    def active_pairs(
+        self, x: Float[Tensor, "batch d_in"], precision: EncoderPrecision = "float32"
+    ) -> ActivePairs:
+        """What `encode` leaves above 0, without ever holding all activations.
+
+        Args:
+            x: residuals.
+            precision: as of `saetrack.sae.kernels.sparse.pairs_above`.
+        """
+        return pairs_above(self, x, 0.0, precision)
+
+    def settings(self) -> dict[str, Any]:
+        """What `cfg.json` says beside the weights, from which an SAE of this kind is made again."""
+        return {"architecture": self.architecture, "d_in": self.d_in, "d_sae": self.d_sae}
+
+    def empty(self, d_sae: int, ranks: Ranks = ALONE) -> SAE:
+        """An SAE of this kind with weights of zero."""
+        return SAE(self.d_in, d_sae, ranks)
+
+    @torch.no_grad()
+    def scale_biases(self, growth: float) -> None:
+        """Multiply all that has the unit of an activation, for residuals that grew or shrank."""
+        self.b_enc.mul_(growth)
+        self.b_dec.mul_(growth)
+
+    def decode(
+        self, feature_acts: Float[Tensor, "batch features"], n_features: int | None = None
+    ) -> Float[Tensor, "batch d_in"]:
+        """Reconstruction (Eq 12).
+
+        Args:
+            feature_acts: of the first features.
+            n_features: how many; None for all.
+        """
+        rows = self.W_dec[:n_features]
         if self.ranks.count > 1:
-            return self.ranks.all_reduce(feature_acts @ self.W_dec) + self.b_dec
-        return torch.addmm(self.b_dec, feature_acts, self.W_dec)
+            return self.ranks.all_reduce(feature_acts @ rows) + self.b_dec
+        return torch.addmm(self.b_dec, feature_acts, rows)
 
     def shard(self, ranks: Ranks) -> SAE:
         """The features of this dictionary that one of several ranks trains."""
         if ranks.count == 1:
             return self
-        shard = SAE(self.d_in, self.d_sae // ranks.count, ranks)
+        shard = self.empty(self.d_sae // ranks.count, ranks)
         shard.load_state_dict(ranks.shard(dict(self.state_dict())))
         return shard
 
@@ -80,7 +129,7 @@ class SAE(nn.Module):
         if self.ranks.count == 1:
             return self
         tensors = self.ranks.unshard(dict(self.state_dict()))
-        whole = SAE(self.d_in, tensors["W_dec"].shape[0])
+        whole = self.empty(tensors["W_dec"].shape[0])
         whole.load_state_dict(tensors)
         return whole
 
@@ -92,20 +141,33 @@ class SAE(nn.Module):
 
 
 @torch.no_grad()
-def new_sae(d_in: int, d_sae: int, b_dec: Float[Tensor, " d_in"], seed: int) -> SAE:
-    """A fresh SAE as the authors start theirs.
+def draw_weights(sae: SAE, b_dec: Float[Tensor, " d_in"], seed: int, *, tied: bool = False) -> None:
+    """Give an empty SAE the weights that training starts from.
 
-    W_enc and W_dec are independent and Kaiming-uniform (bound sqrt(6 / second dimension)), decoder
-    rows are then divided by their norm, `b_enc` is zero. Random numbers are drawn on the CPU, so
-    that every device starts from the same weights.
+    W_enc and W_dec are independent and Kaiming-uniform (bound sqrt(6 / second dimension)), as the
+    authors start theirs; decoder rows are then divided by their norm, `b_enc` is zero. Random
+    numbers are drawn on the CPU, so that every device starts from the same weights.
+
+    Args:
+        sae: on the CPU; is changed.
+        b_dec: of the SAE.
+        seed: of the random numbers.
+        tied: whether W_enc starts as the decoder's transpose instead (Gao et al. 2024).
     """
-    sae = SAE(d_in, d_sae)
     generator = torch.Generator().manual_seed(seed)
     for weight in (sae.W_enc, sae.W_dec):
         bound = (6 / weight.shape[1]) ** 0.5
         weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
     sae.normalise_decoder()
+    if tied:
+        sae.W_enc.copy_(sae.W_dec.T)
     sae.b_dec.copy_(b_dec)
+
+
+def new_sae(d_in: int, d_sae: int, b_dec: Float[Tensor, " d_in"], seed: int) -> SAE:
+    """A fresh ReLU SAE as the authors start theirs (`draw_weights`)."""
+    sae = SAE(d_in, d_sae)
+    draw_weights(sae, b_dec, seed)
     return sae
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # The axis of a tensor that counts features, by the first part of its name; every rank holds the
 # whole of any other tensor.
-FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0}
+FEATURE_AXIS = {"W_enc": 1, "b_enc": 0, "W_dec": 0, "threshold": 0, "since_fired_tokens": 0}
 
 # Rows that are sent to rank 0 at a time: its device need not have room for a whole dictionary.
 ROWS_AT_A_TIME = 4096

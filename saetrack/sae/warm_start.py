@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from saetrack.sae.config import EncoderPrecision, LossConfig, WarmStart
-from saetrack.sae.model import SAE, geometric_median, new_sae
+from saetrack.sae.architectures import empty_sae, objective_of
+from saetrack.sae.config import EncoderPrecision, SAEConfig, WarmStart
+from saetrack.sae.model import SAE, geometric_median
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 
@@ -25,10 +26,13 @@ class Parent:
         sae: its weights.
         residual_mean_distance: of the residuals that it was trained on (see `mean_distance`); 0
             where it is not known.
+        feature_density: share of its held-out tokens on which each feature fires, (d_sae,); None
+            where it is not known.
     """
 
     sae: SAE
     residual_mean_distance: float
+    feature_density: Float[Tensor, " d_sae"] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,18 @@ def mean_distance(x: Float[Tensor, "tokens d_in"]) -> float:
 def cold_start(
     x: Float[Tensor, "tokens d_in"],
     d_sae: int,
-    loss_config: LossConfig,
+    sae_config: SAEConfig,
     seed: int,
     precision: EncoderPrecision = "float32",
     ranks: Ranks = ALONE,
 ) -> Start:
     """A random SAE around the geometric median of the checkpoint's first residuals."""
-    sae = new_sae(x.shape[1], d_sae, geometric_median(x), seed).shard(ranks).to(x.device)
-    return Start(TrainStep(sae, loss_config, precision), mean_distance(x))
+    whole = empty_sae(sae_config, x.shape[1], d_sae)
+    objective_of(whole, sae_config).draw(geometric_median(x), seed)
+    step = TrainStep(whole.shard(ranks).to(x.device), sae_config, precision)
+    distance = mean_distance(x)
+    step.objective.see_first(x, distance, is_new=True)
+    return Start(step, distance)
 
 
 @torch.no_grad()
@@ -67,7 +75,7 @@ def warm_start(
     parent: Parent,
     warm_start_config: WarmStart,
     x: Float[Tensor, "tokens d_in"],
-    loss_config: LossConfig,
+    sae_config: SAEConfig,
     precision: EncoderPrecision = "float32",
     ranks: Ranks = ALONE,
 ) -> Start:
@@ -77,14 +85,17 @@ def warm_start(
         parent: on the CPU.
         warm_start_config: what to make of its weights.
         x: the first residuals of this checkpoint; decides the device.
-        loss_config: of the new link.
+        sae_config: of the new link.
         precision: of the encoder's product in its training.
         ranks: that train the new link; each gets its share of the parent.
     """
     sae = parent.sae.shard(ranks).to(x.device)
     distance = mean_distance(x)
     if warm_start_config.scale == "matched" and parent.residual_mean_distance > 0:
-        growth = distance / parent.residual_mean_distance
-        sae.b_enc.mul_(growth)
-        sae.b_dec.mul_(growth)
-    return Start(TrainStep(sae, loss_config, precision), distance)
+        sae.scale_biases(distance / parent.residual_mean_distance)
+    step = TrainStep(sae, sae_config, precision)
+    step.objective.see_first(x, distance, is_new=False)
+    if step.objective.dead_features is not None and parent.feature_density is not None:
+        fired_not = ranks.shard({"b_enc": parent.feature_density == 0})["b_enc"]
+        step.objective.dead_features.start(fired_not.to(x.device))
+    return Start(step, distance)

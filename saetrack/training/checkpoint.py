@@ -17,7 +17,7 @@ from saetrack.lm.ce_loss import measure_ce_loss
 from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hooked import HookedLM
 from saetrack.lm.weights import require_varied_activations
-from saetrack.sae.model import SAE
+from saetrack.sae.architectures import empty_sae
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 from saetrack.sae.trainer import train
@@ -276,9 +276,9 @@ def _start(
     context: TrainingContext,
 ) -> Start:
     config, ranks = chain.config, context.ranks
-    loss_config, precision = config.loss, config.encoder_precision
+    sae_config, precision = config.sae, config.encoder_precision
     if link.parent_identity is None:
-        return cold_start(x, config.d_sae, loss_config, config.seed, precision, ranks)
+        return cold_start(x, config.d_sae, sae_config, config.seed, precision, ranks)
     with part("registry"):
         parent = context.store.parent(chain, link)
     if parent.sae.d_in != x.shape[1]:
@@ -286,14 +286,14 @@ def _start(
             f"{chain.name}: the parent of {chain.label(link)} has d_in={parent.sae.d_in}, the LM's "
             f"residuals have {x.shape[1]}"
         )
-    return warm_start(parent, config.warm_start, x, loss_config, precision, ranks)
+    return warm_start(parent, config.warm_start, x, sae_config, precision, ranks)
 
 
 def _empty_start(chain: Chain, store: ActivationsStore) -> Start:
     """A start with weights of zero, for a saved state to fill."""
     config, ranks = chain.config, store.ranks
-    sae = SAE(store.lm.d_in, config.d_sae // ranks.count, ranks).to(store.lm.device)
-    step = TrainStep(sae, config.loss, config.encoder_precision)
+    sae = empty_sae(config.sae, store.lm.d_in, config.d_sae // ranks.count, ranks)
+    step = TrainStep(sae.to(store.lm.device), config.sae, config.encoder_precision)
     return Start(step, residual_mean_distance=0.0)
 
 

@@ -67,7 +67,7 @@ class LinkTraining:
         evaluation = evaluate(
             step.sae,
             self._held_out,
-            step.loss_config,
+            step.sae_config,
             config.evaluation.matched_l0,
         )
         metrics = {**evaluation.scalars(), "train_s": train_s}

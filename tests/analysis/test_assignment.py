@@ -22,7 +22,6 @@ from saetrack.analysis.matching.assignment import assign
 from saetrack.analysis.matching.decoder_matching import match_features
 from saetrack.analysis.matching.scores import ProductScores
 from saetrack.registry.received import Decoder
-from saetrack.sae.kernels.sparse import active_pairs
 from saetrack.sae.model import SAE, new_sae
 
 
@@ -126,7 +125,7 @@ def test_activations_match_what_fires_alike() -> None:
     tokens = torch.randn(500, 24, generator=torch.Generator().manual_seed(3))
     shared = SharedTokens()
     for batch in tokens.split(200):
-        shared.add(active_pairs(left, batch), active_pairs(right, batch))
+        shared.add(left.active_pairs(batch), right.active_pairs(batch))
     correlations = shared.correlations()
     assert correlations.shape == (39, 40)
     acts = [sae.encode(tokens).detach().double().numpy().T for sae in (left, right)]
@@ -155,6 +154,6 @@ def test_activations_match_what_fires_alike() -> None:
 def test_unlike_tokens_are_refused() -> None:
     left, right, _ = planted_pair()
     x = torch.rand(4, 24)
-    batches = active_pairs(left, x[:3]), active_pairs(right, x)
+    batches = left.active_pairs(x[:3]), right.active_pairs(x)
     with pytest.raises(ValueError, match="3 and 4 tokens"):
         SharedTokens().add(*batches)

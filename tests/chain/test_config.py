@@ -63,10 +63,10 @@ from tests.support.nano import NANO_TRACK
         ({"layers": 1}, r"layers=1: must be a list, such as \[1, 2\]$"),
         ({"corpus": 1}, r"corpus=1: must hold fields, each with a value$"),
         (
-            {"loss": {"l1_coefficient": -1}},
+            {"sae": {"l1_coefficient": -1}},
             r"loss=.*l1_coefficient=-1.* must be 0 or more",
         ),
-        ({"loss": {"reconstruction": "mae"}}, r"loss.reconstruction='mae': .*'mse'"),
+        ({"sae": {"reconstruction": "mae"}}, r"sae.reconstruction='mae': .*'mse'"),
         (
             {"first_link": {"learning_rate": 0}},
             r"first_link=.*learning_rate=0.* must be more than 0",

@@ -42,7 +42,7 @@ def test_presets_are_the_papers(preset: str) -> None:
     assert budgets[0] == 300_000_000
     assert {budgets[index] for index in range(1, 5)} == {5_000_000}
     assert {tokens for index, tokens in budgets.items() if index > 4} == {15_000_000}
-    assert config.loss.l1_coefficient == 8e-5
+    assert config.sae.l1_coefficient == 8e-5
     assert (config.first_link.learning_rate, config.first_link.warmup_steps) == (4e-4, 5000)
     assert (config.later_links.learning_rate, config.later_links.warmup_steps) == (4e-5, 3)
     assert (config.batch_tokens, config.buffer_tokens) == (4096, 524_288)

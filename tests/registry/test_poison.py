@@ -270,7 +270,7 @@ def test_a_parent_must_fit_the_chain(
             "schedule.0.last=1000000000000000",
         ),
         ({"schedule": [{"first": 0, "last": 0, "tokens": 1, "repeat": 10**15}]}, "repeat"),
-        ({"loss": {"l1_coefficient": "nan"}}, "l1_coefficient"),
+        ({"sae": {"l1_coefficient": "nan"}}, "l1_coefficient"),
         ({"run": "me"}, "run='me': unknown name"),
     ],
 )

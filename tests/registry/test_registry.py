@@ -63,7 +63,7 @@ def test_runs_are_nested_and_metrics_run_over_tokens(
     history = client.get_metric_history(last.info.run_id, "explained_variance")
     assert [point.step for point in history] == sorted({point.step for point in history})
     assert (history[0].step, history[-1].step) == (0, 4096)
-    assert last.data.params["loss.l1_coefficient"] == "0.001"
+    assert last.data.params["sae.l1_coefficient"] == "0.001"
     curve = client.get_metric_history(parent.info.run_id, "explained_variance")
     assert [point.step for point in curve] == [8_192, 12_288, 16_384, 20_480]
 

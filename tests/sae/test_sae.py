@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from saetrack.sae import metrics
-from saetrack.sae.config import LossConfig, WarmStart
-from saetrack.sae.loss import losses, scale_free_error
+from saetrack.sae.config import ReLUConfig, WarmStart
+from saetrack.sae.architectures.relu import ReLU
+from saetrack.sae.loss import Losses, losses, reconstruction_error
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, geometric_median, new_sae
 from saetrack.sae.warm_start import Parent, mean_distance, warm_start
@@ -51,16 +52,24 @@ def test_a_new_sae_is_unit_normed_untied_and_seeded() -> None:
     assert all(torch.equal(a, b) for a, b in zip(sae.parameters(), again.parameters(), strict=True))
 
 
+def terms_of(config: ReLUConfig, sae: SAE, x: Tensor) -> Losses:
+    """Of a dense pass."""
+    acts = sae.encode(x)
+    sparsity = ReLU(sae, config).sparsity(acts, acts)
+    reconstruction = reconstruction_error(config, x, sae.decode(acts))
+    return losses(reconstruction, sparsity, torch.zeros(()))
+
+
 @pytest.mark.parametrize("reconstruction", ["scale_free", "mse"])
 @pytest.mark.parametrize("penalty", ["unit_decoder", "decoder_norm"])
 def test_losses_are_the_plain_formulas(reconstruction: str, penalty: str) -> None:
     sae, x = some_sae(), residuals()
     with torch.no_grad():
         sae.W_dec.mul_(1.7)
-    loss_config = LossConfig(l1_coefficient=0.03, reconstruction=reconstruction, penalty=penalty)
+    sae_config = ReLUConfig(l1_coefficient=0.03, reconstruction=reconstruction, penalty=penalty)
     feature_acts = sae.encode(x)
     sae_out = sae.decode(feature_acts)
-    terms = losses(loss_config, sae, x, feature_acts, sae_out)
+    terms = terms_of(sae_config, sae, x)
     reconstructions, penalties = [], []
     for n in range(TOKENS):
         squares = [float((sae_out[n, j] - x[n, j]) ** 2) for j in range(D_IN)]
@@ -71,27 +80,28 @@ def test_losses_are_the_plain_formulas(reconstruction: str, penalty: str) -> Non
         penalties.append(sum(w * float(h) for w, h in zip(weights, feature_acts[n], strict=True)))
     expected_l1 = sum(penalties) / TOKENS
     expected = sum(reconstructions) / TOKENS + 0.03 * expected_l1
-    assert float(terms.l1.detach()) == pytest.approx(expected_l1, rel=1e-4)
+    assert float(terms.sparsity.detach()) == pytest.approx(0.03 * expected_l1, rel=1e-4)
     assert float(terms.loss.detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_default_objective_scales_with_the_residual() -> None:
     sae, x, scale = some_sae(), residuals(), 7.0
-    loss_config = LossConfig(l1_coefficient=0.02)
+    sae_config = ReLUConfig(l1_coefficient=0.02)
     scaled = some_sae()
     with torch.no_grad():
         scaled.b_dec.mul_(scale)
         scaled.b_enc.mul_(scale)
-    acts, scaled_acts = sae.encode(x), scaled.encode(scale * x)
-    before = losses(loss_config, sae, x, acts, sae.decode(acts))
-    after = losses(loss_config, scaled, scale * x, scaled_acts, scaled.decode(scaled_acts))
+    before = terms_of(sae_config, sae, x)
+    after = terms_of(sae_config, scaled, scale * x)
     torch.testing.assert_close(after.loss, scale * before.loss, rtol=1e-4, atol=0)
-    torch.testing.assert_close(after.l1, scale * before.l1, rtol=1e-4, atol=0)
+    torch.testing.assert_close(after.sparsity, scale * before.sparsity, rtol=1e-4, atol=0)
 
 
 def test_equal_tokens_do_not_divide_by_zero() -> None:
     x = torch.ones(8, D_IN)
-    assert torch.isfinite(scale_free_error(x, x + 0.1))
+    for reconstruction in ("scale_free", "normalised"):
+        config = ReLUConfig(reconstruction=reconstruction)
+        assert torch.isfinite(reconstruction_error(config, x, x + 0.1))
 
 
 def test_geometric_median_minimises_summed_distance() -> None:
@@ -119,9 +129,9 @@ def test_metrics_agree_with_an_independent_calculation() -> None:
     sae, x = some_sae(), residuals(tokens=300)
     with torch.no_grad():
         sae.b_enc[:3] = -1e3
-    loss_config = LossConfig(l1_coefficient=0.02, reconstruction="mse")
+    sae_config = ReLUConfig(l1_coefficient=0.02, reconstruction="mse")
     result = evaluate(
-        sae, x, loss_config, matched_l0=4, batch_tokens=70
+        sae, x, sae_config, matched_l0=4, batch_tokens=70
     )  # batches that do not divide the tokens
     acts = sae.encode(x).detach().double().numpy()
     out = sae.decode(sae.encode(x)).detach().double().numpy()
@@ -148,17 +158,17 @@ def test_the_density_decides_how_an_sae_is_evaluated(monkeypatch: pytest.MonkeyP
     sae, x = some_sae(), residuals()
     with monkeypatch.context() as dense:
         dense.setattr(metrics, "_reconstruct_sparse", never)
-        assert evaluate(sae, x, LossConfig(), matched_l0=4).l0 > 0.06 * D_SAE
+        assert evaluate(sae, x, ReLUConfig(), matched_l0=4).l0 > 0.06 * D_SAE
     monkeypatch.setattr(metrics, "_reconstruct_dense", never)
     with torch.no_grad():
         sae.b_enc.fill_(-3.0)
-    assert 0 < evaluate(sae, x, LossConfig(), matched_l0=4).l0 < 0.06 * D_SAE
+    assert 0 < evaluate(sae, x, ReLUConfig(), matched_l0=4).l0 < 0.06 * D_SAE
 
 
 @pytest.mark.usefixtures("_either_way")
 def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
     sae, x = some_sae(), residuals(tokens=60)
-    at_4 = evaluate(sae, x, LossConfig(), matched_l0=4)
+    at_4 = evaluate(sae, x, ReLUConfig(), matched_l0=4)
     acts = sae.encode(x).detach()
     smallest_kept = acts.flatten().sort(descending=True).values[4 * 60 - 1]
     kept = torch.where(acts >= smallest_kept, acts, torch.zeros_like(acts))
@@ -166,7 +176,7 @@ def test_explained_variance_at_equal_l0_keeps_the_largest_activations() -> None:
     errors = (sae.decode(kept).detach() - x).square().sum()
     expected = 1 - errors / (x - x.mean(dim=0)).square().sum()
     assert at_4.explained_variance_at_l0 == pytest.approx(float(expected), rel=1e-5)
-    all_kept = evaluate(sae, x, LossConfig(), matched_l0=D_SAE)
+    all_kept = evaluate(sae, x, ReLUConfig(), matched_l0=D_SAE)
     assert all_kept.explained_variance_at_l0 == pytest.approx(all_kept.explained_variance)
 
 
@@ -177,7 +187,7 @@ def parent_of(sae: SAE, x: Tensor) -> Parent:
 def test_matched_biases_undo_a_growth_of_the_residual() -> None:
     sae, x, growth = some_sae(), residuals(tokens=300), 9.0
     kept, matched = (
-        warm_start(parent_of(sae, x), WarmStart(scale=scale), growth * x, LossConfig()).step.sae
+        warm_start(parent_of(sae, x), WarmStart(scale=scale), growth * x, ReLUConfig()).step.sae
         for scale in ("kept", "matched")
     )
     expected = growth * sae.decode(sae.encode(x))
@@ -188,4 +198,4 @@ def test_matched_biases_undo_a_growth_of_the_residual() -> None:
 
 def test_objective_refuses_a_negative_coefficient() -> None:
     with pytest.raises(ValueError, match="l1_coefficient=-1 must be 0 or more"):
-        replace(LossConfig(), l1_coefficient=-1)
+        replace(ReLUConfig(), l1_coefficient=-1)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import JumpReLUConfig, ReLUConfig, SAEConfig, TopKConfig
 from saetrack.sae.kernels import sparse
-from saetrack.sae.kernels.sparse import active_pairs, decode_pairs, sparse_gradient
-from saetrack.sae.loss import losses
+from saetrack.sae.kernels.sparse import decode_pairs
 from saetrack.sae.model import SAE, new_sae
 from saetrack.sae.step import TrainStep
+from tests.support.plain_sae import (
+    ALL,
+    OTHERS,
+    RELU,
+    fresh_sae,
+    name_of,
+    plain_acts,
+    plain_gradient,
+    plain_loss,
+)
 
 D_IN, D_SAE, TOKENS = 24, 200, 60
 DENSE, SPARSE = 0.0, 2.0
-OBJECTIVES = [
-    LossConfig(l1_coefficient=0.05, reconstruction=reconstruction, penalty=penalty)
-    for reconstruction in ("scale_free", "mse")
-    for penalty in ("unit_decoder", "decoder_norm")
-]
-
-
-def name_of(loss_config: LossConfig) -> str:
-    return f"{loss_config.reconstruction}-{loss_config.penalty}"
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +39,9 @@ def residuals(seed: int = 0, tokens: int = TOKENS) -> Tensor:
     return torch.randn(tokens, D_IN, generator=torch.Generator().manual_seed(seed)) + 0.5
 
 
-def some_sae(b_enc: float = -0.3) -> SAE:
+def some_sae(config: SAEConfig, b_enc: float = -0.3) -> SAE:
     """Features 0 to 2 never fire, feature 3 always does."""
-    sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 0.4), seed=0)
+    sae = fresh_sae(config, torch.full((D_IN,), 0.4), D_SAE)
     with torch.no_grad():
         sae.b_enc.fill_(b_enc)
         sae.b_enc[:3] = -1e3
@@ -47,63 +49,78 @@ def some_sae(b_enc: float = -0.3) -> SAE:
     return sae
 
 
-def plain_gradient(sae: SAE, loss_config: LossConfig, x: Tensor) -> dict[str, Tensor]:
-    """By autograd, of the formulas as the paper writes them."""
-    feature_acts = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc)
-    sae_out = feature_acts @ sae.W_dec + sae.b_dec
-    names, parameters = zip(*sae.named_parameters(), strict=True)
-    loss = losses(loss_config, sae, x, feature_acts, sae_out).loss
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
-
-
 def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().norm() / expected.detach().norm())
 
 
-def sparse_gradient_whole(sae: SAE, loss_config: LossConfig, x: Tensor) -> dict[str, Tensor]:
-    gradient = sparse_gradient(sae, loss_config, x)
-    of_blocks = list(gradient.blocks())
-    assert len(of_blocks) == 4
-    return {
-        "W_enc": torch.cat([block.W_enc for block in of_blocks]).T,
-        "b_enc": torch.cat([block.b_enc for block in of_blocks]),
-        "W_dec": torch.cat([block.W_dec for block in of_blocks]),
-        "b_dec": gradient.b_dec,
-    }
+def projected(config: SAEConfig, sae: SAE, W_dec: Tensor) -> Tensor:  # noqa: N803
+    """Without its part along the decoder rows, where these keep their norm."""
+    if not config.unit_rows:
+        return W_dec
+    rows = sae.W_dec.detach()
+    return W_dec - (W_dec * rows).sum(dim=1, keepdim=True) * rows
 
 
-@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
+def moments(step: TrainStep) -> dict[str, Tensor]:
+    """The gradient of the first step, from Adam's first moments."""
+    found = {name: values / (1 - 0.9) for name, values in step.adam.exp_avg.items()}
+    return {**found, "W_enc": found["W_enc"].T}
+
+
+@pytest.mark.parametrize("config", ALL, ids=name_of)
 @pytest.mark.parametrize("b_enc", [-1.5, -0.3, 0.0])
-def test_the_sparse_gradient_is_autograds(loss_config: LossConfig, b_enc: float) -> None:
-    sae, x = some_sae(b_enc), residuals()
+@pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
+def test_the_gradient_is_that_of_the_papers_formulas(
+    config: SAEConfig, b_enc: float, sparse_below: float
+) -> None:
+    sae, x = some_sae(config, b_enc), residuals()
     with torch.no_grad():
         sae.W_dec.mul_(torch.linspace(0.5, 2, D_SAE)[:, None])
-    expected = plain_gradient(sae, loss_config, x)
-    for name, found in sparse_gradient_whole(sae, loss_config, x).items():
-        assert relative_error(found, expected[name]) < 1e-6, name
-    found_losses = sparse_gradient(sae, loss_config, x).losses
-    feature_acts = sae.encode(x)
-    for found, plain in zip(
-        found_losses,
-        losses(loss_config, sae, x, feature_acts, sae.decode(feature_acts)),
-        strict=True,
-    ):
-        assert float(found) == pytest.approx(float(plain.detach()), rel=1e-5)
+    dead = torch.tensor([1, 2, 17, 64, 101, 102, 103, 199]) if config in OTHERS else None
+    expected = plain_gradient(config, sae, x, dead)
+    expected_loss = float(plain_loss(config, sae, x, dead).detach())
+    expected["W_dec"] = projected(config, sae, expected["W_dec"])
+    step = TrainStep(sae, config, sparse_below=sparse_below)
+    if step.objective.dead_features is not None:
+        is_dead = torch.zeros(D_SAE, dtype=torch.bool)
+        is_dead[dead] = True
+        step.objective.dead_features.start(is_dead)
+    terms = step(x, learning_rate=0.0)
+    assert step.sparse_steps == (sparse_below > 0)
+    assert float(terms.loss) == pytest.approx(expected_loss, rel=1e-5)
+    for name, found in moments(step).items():
+        assert relative_error(found, expected[name]) < 2e-6, name
 
 
-def test_a_batch_on_which_nothing_fires_still_moves_the_bias() -> None:
-    sae, x = some_sae(), residuals()
+@pytest.mark.parametrize("config", ALL, ids=name_of)
+def test_a_batch_on_which_nothing_fires_still_moves_the_bias(config: SAEConfig) -> None:
+    sae, x = some_sae(config), residuals()
     with torch.no_grad():
         sae.b_enc.fill_(-1e3)
-    expected = plain_gradient(sae, OBJECTIVES[0], x)
-    found = sparse_gradient_whole(sae, OBJECTIVES[0], x)
+    expected = plain_gradient(config, sae, x)
+    step = TrainStep(sae, config, sparse_below=SPARSE)
+    step(x, learning_rate=0.0)
+    found = moments(step)
     assert relative_error(found["b_dec"], expected["b_dec"]) < 1e-6
     assert not any(found[name].any() for name in ("W_enc", "b_enc", "W_dec"))
 
 
-def test_active_pairs_are_the_positive_activations() -> None:
-    sae, x = some_sae(), residuals()
-    pairs = active_pairs(sae, x)
+@pytest.mark.parametrize("config", ALL, ids=name_of)
+def test_the_pairs_in_training_are_those_of_the_formulas(config: SAEConfig) -> None:
+    sae, x = some_sae(config), residuals()
+    pairs = TrainStep(sae, config).objective.active_pairs(x, "float32")
+    found = torch.zeros(TOKENS, D_SAE)
+    found[pairs.tokens, pairs.features] = pairs.feature_acts
+    expected = plain_acts(config, sae, (x - sae.b_dec) @ sae.W_enc + sae.b_enc)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+    if isinstance(config, TopKConfig):
+        assert len(pairs.tokens) == config.k * TOKENS
+
+
+@pytest.mark.parametrize("config", ALL, ids=name_of)
+def test_active_pairs_are_what_encode_leaves(config: SAEConfig) -> None:
+    sae, x = some_sae(config), residuals()
+    pairs = sae.active_pairs(x)
     dense = torch.zeros(TOKENS, D_SAE)
     dense[pairs.tokens, pairs.features] = pairs.feature_acts
     torch.testing.assert_close(dense, sae.encode(x).detach(), rtol=1e-5, atol=1e-5)
@@ -111,8 +128,8 @@ def test_active_pairs_are_the_positive_activations() -> None:
 
 
 def test_a_coarse_product_only_finds_the_pairs() -> None:
-    sae, x = some_sae(-1.0), residuals()
-    exact, coarse = active_pairs(sae, x), active_pairs(sae, x, "bfloat16")
+    sae, x = some_sae(RELU[0], -1.0), residuals()
+    exact, coarse = sae.active_pairs(x), sae.active_pairs(x, "bfloat16")
     place = {
         (int(f), int(t)): float(a)
         for f, t, a in zip(exact.features, exact.tokens, exact.feature_acts, strict=True)
@@ -126,34 +143,30 @@ def test_a_coarse_product_only_finds_the_pairs() -> None:
 class PlainStep:
     """What a step does, with torch's optimiser and whole gradients."""
 
-    def __init__(self, sae: SAE, loss_config: LossConfig) -> None:
+    def __init__(self, sae: SAE, config: SAEConfig) -> None:
         self.sae = sae
-        self.loss_config = loss_config
+        self.config = config
         self.adam = torch.optim.Adam(sae.parameters())
 
     def __call__(self, x: Tensor, learning_rate: float) -> None:
-        gradient = plain_gradient(self.sae, self.loss_config, x)
-        unit_rows = self.loss_config.penalty == "unit_decoder"
-        if unit_rows:
-            rows = self.sae.W_dec.detach()
-            along = (gradient["W_dec"] * rows).sum(dim=1, keepdim=True)
-            gradient["W_dec"] = gradient["W_dec"] - along * rows
+        gradient = plain_gradient(self.config, self.sae, x)
+        gradient["W_dec"] = projected(self.config, self.sae, gradient["W_dec"])
         for name, parameter in self.sae.named_parameters():
             parameter.grad = gradient[name]
         self.adam.param_groups[0]["lr"] = learning_rate
         self.adam.step()
-        if unit_rows:
+        if self.config.unit_rows:
             self.sae.normalise_decoder()
+        if isinstance(self.config, JumpReLUConfig):
+            self.sae.threshold.data.clamp_(min=0)  # type: ignore[operator,union-attr]
 
 
-@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("config", ALL, ids=name_of)
 @pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
-def test_steps_are_adam_on_the_projected_gradient(
-    loss_config: LossConfig, sparse_below: float
-) -> None:
-    step = TrainStep(some_sae(), loss_config, sparse_below=sparse_below)
-    plain = PlainStep(some_sae(), loss_config)
-    start = some_sae()
+def test_steps_are_adam_on_the_projected_gradient(config: SAEConfig, sparse_below: float) -> None:
+    step = TrainStep(some_sae(config), config, sparse_below=sparse_below)
+    plain = PlainStep(some_sae(config), config)
+    start = some_sae(config)
     for seed in range(6):
         step(residuals(seed), 1e-2)
         plain(residuals(seed), 1e-2)
@@ -170,8 +183,8 @@ def test_steps_are_adam_on_the_projected_gradient(
 def test_decoder_rows_keep_their_norm_only_where_the_penalty_needs_it(
     penalty: str, sparse_below: float
 ) -> None:
-    loss_config = LossConfig(l1_coefficient=0.01, penalty=penalty)
-    step = TrainStep(some_sae(), loss_config, sparse_below=sparse_below)
+    sae_config = ReLUConfig(l1_coefficient=0.01, penalty=penalty)
+    step = TrainStep(some_sae(sae_config), sae_config, sparse_below=sparse_below)
     for seed in range(5):
         step(residuals(seed), learning_rate=0.05)
     norms = step.sae.W_dec.detach().norm(dim=1)
@@ -180,14 +193,14 @@ def test_decoder_rows_keep_their_norm_only_where_the_penalty_needs_it(
 
 @pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_the_decoder_gradient_has_no_part_along_its_row(sparse_below: float) -> None:
-    step = TrainStep(some_sae(), OBJECTIVES[0], sparse_below=sparse_below)
+    config = RELU[0]
+    step = TrainStep(some_sae(config), config, sparse_below=sparse_below)
     rows = step.sae.W_dec.detach().clone()
-    expected = plain_gradient(some_sae(), OBJECTIVES[0], residuals())["W_dec"]
+    expected = plain_gradient(config, some_sae(config), residuals())["W_dec"]
     along = (expected * rows).sum(dim=1, keepdim=True)
     assert float(along.abs().max()) > 1e-4, "nothing is there to project away"
     step(residuals(), learning_rate=0.0)
-    found = step.adam.exp_avg["W_dec"] / (1 - 0.9)
-    assert relative_error(found, expected - along * rows) < 1e-5
+    found = moments(step)["W_dec"]
     left = (found * rows).sum(dim=1).abs()
     assert bool((left <= 1e-6 * expected.norm(dim=1) + 1e-8).all())
 
@@ -196,7 +209,7 @@ def test_the_coefficient_that_is_configured_is_the_one_that_acts() -> None:
     # In the authors' code a changed coefficient is silently ignored after the first link.
     def fresh(l1_coefficient: float) -> TrainStep:
         sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 0.4), seed=0)
-        return TrainStep(sae, LossConfig(l1_coefficient=l1_coefficient))
+        return TrainStep(sae, ReLUConfig(l1_coefficient=l1_coefficient))
 
     weak, strong = fresh(1e-4), fresh(1.0)
     for seed in range(40):
@@ -206,7 +219,7 @@ def test_the_coefficient_that_is_configured_is_the_one_that_acts() -> None:
 
 
 def test_the_density_chooses() -> None:
-    step = TrainStep(new_sae(D_IN, D_SAE, torch.zeros(D_IN), 0), OBJECTIVES[0])
+    step = TrainStep(new_sae(D_IN, D_SAE, torch.zeros(D_IN), 0), RELU[0])
     step(residuals(), 1e-3)
     step(residuals(), 1e-3)
     assert step.sparse_steps == 0
@@ -219,10 +232,14 @@ def test_the_density_chooses() -> None:
     assert step.sparse_steps == 1
 
 
-def test_a_saved_step_goes_on_bit_by_bit() -> None:
-    # With the density near the limit, so that the choice has to be carried too.
+@pytest.mark.parametrize("config", [RELU[0], *OTHERS], ids=name_of)
+def test_a_saved_step_goes_on_bit_by_bit(config: SAEConfig) -> None:
+    # Of ReLU with the density near the limit, so that the choice has to be carried too.
+    if hasattr(config, "dead_after_tokens"):
+        config = replace(config, dead_after_tokens=2 * TOKENS)  # type: ignore[call-arg]
+
     def fresh() -> TrainStep:
-        return TrainStep(some_sae(-0.8), OBJECTIVES[0], sparse_below=0.3)
+        return TrainStep(some_sae(config, -0.8), config, sparse_below=0.3)
 
     whole, first = fresh(), fresh()
     for seed in range(6):
@@ -233,6 +250,6 @@ def test_a_saved_step_goes_on_bit_by_bit() -> None:
     second.load({name: tensor.clone() for name, tensor in first.state().items()})
     for seed in range(3, 6):
         second(residuals(seed), 1e-2)
-    assert 0 < whole.sparse_steps < 6
+    assert whole.sparse_steps < 6 or config is not RELU[0]
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, second.state()[name]), name

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saetrack.sae.config import EncoderPrecision, LossConfig
+from saetrack.sae.config import EncoderPrecision, ReLUConfig
 from saetrack.sae.kernels import fused
 from saetrack.sae.kernels.fused import FusedStep
 from saetrack.sae.model import SAE, new_sae
@@ -28,7 +28,7 @@ DEVICE = "cpu" if os.environ["TRITON_INTERPRET"] == "1" else "cuda"
 D_IN, D_SAE, TOKENS = 20, 37, 43
 DENSE, SPARSE = 0.0, 2.0
 OBJECTIVES = [
-    LossConfig(l1_coefficient=0.05, reconstruction=reconstruction, penalty=penalty)
+    ReLUConfig(l1_coefficient=0.05, reconstruction=reconstruction, penalty=penalty)
     for reconstruction in ("scale_free", "mse")
     for penalty in ("unit_decoder", "decoder_norm")
 ]
@@ -54,15 +54,15 @@ def some_sae(b_enc: float = -1.0) -> SAE:
     return sae
 
 
-def plain_step(sae: SAE, loss_config: LossConfig, sparse_below: float = SPARSE) -> TrainStep:
-    return TrainStep(sae, loss_config, sparse_below=sparse_below)
+def plain_step(sae: SAE, sae_config: ReLUConfig, sparse_below: float = SPARSE) -> TrainStep:
+    return TrainStep(sae, sae_config, sparse_below=sparse_below)
 
 
 def fused_step(
-    sae: SAE, loss_config: LossConfig, precision: EncoderPrecision = "float32"
+    sae: SAE, sae_config: ReLUConfig, precision: EncoderPrecision = "float32"
 ) -> TrainStep:
-    step = TrainStep(sae.to(DEVICE), loss_config, precision, sparse_below=SPARSE)
-    step._fused = FusedStep(step.sae, loss_config, step.adam, precision)
+    step = TrainStep(sae.to(DEVICE), sae_config, precision, sparse_below=SPARSE)
+    step._fused = FusedStep(step.sae, sae_config, step.adam, precision)
     return step
 
 
@@ -85,16 +85,16 @@ WEIGHTS = {"W_enc", "b_enc", "W_dec", "b_dec"}
 MOMENTS = {f"{name}.{moment}" for name in WEIGHTS for moment in ("exp_avg", "exp_avg_sq")}
 
 
-@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=lambda o: f"{o.reconstruction}-{o.penalty}")
-def test_the_gradient_and_the_step_are_the_cpus(loss_config: LossConfig) -> None:
+@pytest.mark.parametrize("sae_config", OBJECTIVES, ids=lambda o: f"{o.reconstruction}-{o.penalty}")
+def test_the_gradient_and_the_step_are_the_cpus(sae_config: ReLUConfig) -> None:
     def sae() -> SAE:
         sae = some_sae()
-        if loss_config.penalty == "decoder_norm":
+        if sae_config.penalty == "decoder_norm":
             with torch.no_grad():
                 sae.W_dec.mul_(torch.linspace(0.5, 2, D_SAE)[:, None])
         return sae
 
-    step, plain = fused_step(sae(), loss_config), plain_step(sae(), loss_config)
+    step, plain = fused_step(sae(), sae_config), plain_step(sae(), sae_config)
     terms, expected = step(residuals().to(DEVICE), 1e-2), plain(residuals(), 1e-2)
     for name, found, value in zip(terms._fields, terms, expected, strict=True):
         assert float(found) == pytest.approx(float(value), rel=1e-5), name
@@ -105,10 +105,10 @@ def test_the_gradient_and_the_step_are_the_cpus(loss_config: LossConfig) -> None
 
 
 def test_it_agrees_through_steps() -> None:
-    loss_config = OBJECTIVES[0]
+    sae_config = OBJECTIVES[0]
     step, plain = (
-        fused_step(some_sae(), loss_config, "bfloat16"),
-        plain_step(some_sae(), loss_config),
+        fused_step(some_sae(), sae_config, "bfloat16"),
+        plain_step(some_sae(), sae_config),
     )
 
     def both(seed: int) -> None:
@@ -244,11 +244,11 @@ def compile_kernels() -> None:
     for name in KERNELS:
         setattr(fused.kernels, name, Compiled(getattr(fused.kernels, name)))
     torch.cuda.device_of = lambda _: torch.no_grad()
-    for loss_config, precision in zip(OBJECTIVES[:2], ("float32", "bfloat16"), strict=True):
+    for sae_config, precision in zip(OBJECTIVES[:2], ("float32", "bfloat16"), strict=True):
         sae = new_sae(64, 128, torch.zeros(64), seed=0)
-        step = TrainStep(sae, loss_config)
+        step = TrainStep(sae, sae_config)
         step.adam.begin_step(1e-3)
-        FusedStep(sae, loss_config, step.adam, precision)(torch.randn(32, 64))
+        FusedStep(sae, sae_config, step.adam, precision)(torch.randn(32, 64))
     sys.stdout.write(" ".join(sorted(compiled)))
 
 

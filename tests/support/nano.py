@@ -16,7 +16,7 @@ NANO_TRACK: dict[str, Any] = {
         "held_out_tokens": 2_048,
         "analysis_tokens": 2_048,
     },
-    "loss": {"l1_coefficient": 1e-3},
+    "sae": {"l1_coefficient": 1e-3},
     "schedule": [
         {"first": 0, "last": 0, "tokens": 8_192},
         {"first": 1, "last": 5, "stride": 2, "tokens": 4_096},

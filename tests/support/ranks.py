@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from saetrack.chain.config import load_config
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import ReLUConfig
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, new_sae
 from saetrack.sae.step import TrainStep
@@ -27,7 +27,7 @@ from tests.support.nano_run import run_command
 
 D_IN, D_SAE, TOKENS, STEPS = 16, 96, 128, 40
 OBJECTIVES = [
-    LossConfig(l1_coefficient=0.02, reconstruction=reconstruction, penalty=penalty)
+    ReLUConfig(l1_coefficient=0.02, reconstruction=reconstruction, penalty=penalty)
     for reconstruction in ("scale_free", "mse")
     for penalty in ("unit_decoder", "decoder_norm")
 ]
@@ -40,14 +40,14 @@ def residuals(seed: int) -> torch.Tensor:
 def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
     """Weights, moments and losses after steps of all kinds."""
     found = {}
-    for number, loss_config in enumerate(OBJECTIVES):
+    for number, sae_config in enumerate(OBJECTIVES):
         for sparse_below in (0.0, 1.1):
             sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 0.2), seed=1)
             with torch.no_grad():
                 sae.b_enc[: D_SAE // 8] = -50.0
-            step = TrainStep(sae.shard(ranks), loss_config, sparse_below=sparse_below)
+            step = TrainStep(sae.shard(ranks), sae_config, sparse_below=sparse_below)
             terms = [step(residuals(seed), 3e-3) for seed in range(STEPS)]
-            measured = evaluate(step.sae, residuals(100), loss_config, matched_l0=4)
+            measured = evaluate(step.sae, residuals(100), sae_config, matched_l0=4)
             label = f"{number} {sparse_below}"
             found |= {f"{label} {name}": tensor for name, tensor in step.state().items()}
             found[f"{label} losses"] = torch.tensor([[float(t) for t in of] for of in terms])
@@ -66,7 +66,7 @@ def peak(ranks: Ranks, d_in: int, d_sae: int) -> None:
         share.W_dec.normal_(generator=generator)
         share.normalise_decoder()
         share.b_enc.fill_(-2.5)
-    step = TrainStep(share, LossConfig())
+    step = TrainStep(share, ReLUConfig())
     step.density = 0.0  # sparse from the first step on
     times = []
     for seed in range(6):

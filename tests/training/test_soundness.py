@@ -11,7 +11,7 @@ from saetrack.chain.config import load_config
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
-from saetrack.sae.config import LossConfig
+from saetrack.sae.config import ReLUConfig
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import new_sae
 from saetrack.sae.step import TrainStep
@@ -57,7 +57,7 @@ def told(held_out: torch.Tensor, b_enc: float = 0.0) -> tuple[str, ...]:
     sae = new_sae(held_out.shape[1], 64, held_out.mean(dim=0), seed=0)
     with torch.no_grad():
         sae.b_enc.fill_(b_enc)
-    return warnings_of(evaluate(sae, held_out, LossConfig(), matched_l0=4), held_out)
+    return warnings_of(evaluate(sae, held_out, ReLUConfig(), matched_l0=4), held_out)
 
 
 def test_what_looks_wrong_is_told() -> None:
@@ -70,7 +70,7 @@ def test_what_looks_wrong_is_told() -> None:
     equal = torch.ones(400, 16)
     assert told(equal)[0] == "all held-out residuals are equal"
     zero = torch.zeros(9, 16)
-    found = evaluate(new_sae(16, 64, torch.zeros(16), 0), zero, LossConfig(), matched_l0=4)
+    found = evaluate(new_sae(16, 64, torch.zeros(16), 0), zero, ReLUConfig(), matched_l0=4)
     assert (found.explained_variance, found.explained_variance_at_l0, found.mse) == (0, 0, 0)
 
 

@@ -19,7 +19,7 @@ from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
-from saetrack.sae.kernels.sparse import ActivePairs, active_pairs
+from saetrack.sae.kernels.sparse import ActivePairs
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class FeaturePass:
             token_ids = self.token_rows[start : start + LM_BATCH_ROWS].astype(np.int64)
             batch = TokenBatch(np.arange(start, start + len(token_ids)), token_ids)
             x = self.lm.activations(torch.from_numpy(token_ids))[0].flatten(0, 1)
-            yield batch, x, active_pairs(self.sae, x)
+            yield batch, x, self.sae.active_pairs(x)
             progress.advance(token_ids.size)
 
 

@@ -17,7 +17,6 @@ from saetrack.analysis.matching.decoder_matching import match_features, match_ra
 from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import LM_BATCH_ROWS
 from saetrack.registry.received import Decoder
-from saetrack.sae.kernels.sparse import active_pairs
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -124,6 +123,6 @@ def _correlations(
         token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
         kept = (token_ids != corpus.bos_token_id).flatten() | (not config.exclude_bos)
         x = lm.activations(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
-        acts.add(*(active_pairs(sae, x[index]) for sae, index in zip(saes, read, strict=True)))
+        acts.add(*(sae.active_pairs(x[index]) for sae, index in zip(saes, read, strict=True)))
         progress.advance(token_ids.numel())
     return acts.correlations(lm.device)

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import triton
 
-from saetrack.sae.config import EncoderPrecision, LossConfig
+from saetrack.sae.config import EncoderPrecision, ReLUConfig
 from saetrack.sae.kernels import triton_kernels as kernels
-from saetrack.sae.loss import Losses, reconstruction_error
+from saetrack.sae.loss import Losses, losses, reconstruction_error
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
@@ -71,20 +71,20 @@ class FusedStep:
     """
 
     def __init__(
-        self, sae: SAE, loss_config: LossConfig, adam: Adam, precision: EncoderPrecision
+        self, sae: SAE, sae_config: ReLUConfig, adam: Adam, precision: EncoderPrecision
     ) -> None:
         """Without effect so far.
 
         Args:
             sae: on a GPU.
-            loss_config: what to minimise.
+            sae_config: what to minimise.
             adam: of this SAE.
             precision: of the product; activations and gradients are float32 in any case.
         """
         assert all(parameter.is_contiguous() for parameter in adam.parameters.values())
         self.marked = 0
         self._sae = sae
-        self._loss_config = loss_config
+        self._sae_config = sae_config
         self._adam = adam
         self._precision: EncoderPrecision = precision
 
@@ -164,13 +164,12 @@ class FusedStep:
             sae.W_dec, sae.b_dec, tuple(pairs), (by_token, begins), sae_out, sizes, **tile
         )
         with torch.enable_grad():
-            reconstruction = reconstruction_error(self._loss_config, x, sae_out.requires_grad_())
+            reconstruction = reconstruction_error(self._sae_config, x, sae_out.requires_grad_())
             (error,) = torch.autograd.grad(reconstruction, sae_out)
         with part("optimiser"):
-            l1 = self._update(centred, error.contiguous(), pairs)
+            sparsity = self._update(centred, error.contiguous(), pairs)
         reconstruction = reconstruction.detach()
-        loss = reconstruction + self._loss_config.l1_coefficient * l1
-        return Losses(loss, reconstruction, l1), counts
+        return losses(reconstruction, sparsity, sparsity.new_zeros(())), counts
 
     def _update(
         self,
@@ -178,14 +177,14 @@ class FusedStep:
         error: Float[Tensor, "batch d_in"],
         pairs: _Pairs,
     ) -> Float[Tensor, ""]:
-        """Update parameters and moments; returns the L1 term before the update."""
+        """Update parameters and moments; returns the penalty before the update."""
         sae, adam = self._sae, self._adam
         trained = {
             name: (parameter, adam.exp_avg[name], adam.exp_avg_sq[name])
             for name, parameter in adam.parameters.items()
         }
         sizes = (sae.d_sae, sae.d_in, len(pairs.tokens))
-        rates = (self._loss_config.l1_coefficient / len(centred), *adam.scales())
+        rates = (self._sae_config.l1_coefficient / len(centred), *adam.scales())
         l1_terms = torch.empty_like(sae.b_enc)
         bias_shares = centred.new_empty((triton.cdiv(sae.d_sae, GROUP), sae.d_in))
         kernels.update_kernel[(len(bias_shares),)](
@@ -197,7 +196,7 @@ class FusedStep:
             (l1_terms, bias_shares),
             sizes,
             rates,
-            BY_NORM=self._loss_config.penalty == "decoder_norm",
+            BY_NORM=self._sae_config.penalty == "decoder_norm",
             GROUP=GROUP,
             # Smaller than elsewhere: registers also hold the weights and the moments.
             **_tile(sae.d_in, 4 if sae.d_in <= 2048 else 2),
@@ -210,7 +209,7 @@ class FusedStep:
             rates,
             BLOCK=1024,
         )
-        return l1_terms.sum() / len(centred)
+        return self._sae_config.l1_coefficient / len(centred) * l1_terms.sum()
 
 
 class _OnHost:

@@ -1,11 +1,11 @@
 """The exact gradient of a batch from its active (feature, token) pairs alone.
 
-Of a ReLU dictionary with tens of thousands of features, some tens are active on a token; the others
+Of a dictionary with tens of thousands of features, some tens are active on a token; the others
 have a gradient of exactly zero. Only the encoder's product has to be dense, to find the active
 pairs. Everything else runs over these pairs:
 
     sae_out_t  = b_dec + sum over f of  a_ft W_dec_f                    (decode)
-    da_ft      = <dL/dsae_out_t, W_dec_f> + weight of a_ft in the L1    (dot products)
+    da_ft      = <dL/dsae_out_t, W_dec_f> + that of the sparsity term   (dot products)
     dW_dec_f   = sum over t of  a_ft dL/dsae_out_t                      (weighted sums of rows)
     dW_enc_f   = sum over t of  da_ft (x_t - b_dec)
     db_enc_f   = sum over t of  da_ft
@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch.nn.functional import embedding_bag
 
-from saetrack.sae.config import EncoderPrecision, LossConfig
-from saetrack.sae.loss import Losses, l1_weights, reconstruction_error
+from saetrack.sae.config import EncoderPrecision
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -44,7 +43,7 @@ PRODUCT_NUMBERS = 2**23
 
 @dataclass(frozen=True)
 class ActivePairs:
-    """The pairs of a batch whose activation is positive, feature by feature.
+    """The (feature, token) pairs of a batch that are active, feature by feature.
 
     Attributes:
         offsets: where each feature's pairs begin, and the end of the last, (d_sae + 1,).
@@ -70,48 +69,54 @@ class FeatureGradient(NamedTuple):
     W_dec: Float[Tensor, "features d_in"]
 
 
-def blocks(sae: SAE) -> list[slice]:
-    """All features as slices whose weights fit into a processor's cache."""
-    return _slices(sae.d_sae, BLOCK_WEIGHTS // sae.d_in)
+def blocks(sae: SAE, features: slice | None = None) -> list[slice]:
+    """All features, or some, as slices whose weights fit into a processor's cache."""
+    return _slices(features or slice(0, sae.d_sae), BLOCK_WEIGHTS // sae.d_in)
 
 
-def _slices(d_sae: int, size: int) -> list[slice]:
+def _slices(features: slice, size: int) -> list[slice]:
     size = max(1, size)
-    return [slice(start, min(start + size, d_sae)) for start in range(0, d_sae, size)]
+    starts = range(features.start, features.stop, size)
+    return [slice(start, min(start + size, features.stop)) for start in starts]
 
 
 @torch.no_grad()
-def active_pairs(
-    sae: SAE, x: Float[Tensor, "batch d_in"], precision: EncoderPrecision = "float32"
+def pairs_above(
+    sae: SAE,
+    x: Float[Tensor, "batch d_in"],
+    above: float | Float[Tensor, " d_sae"],
+    precision: EncoderPrecision = "float32",
 ) -> ActivePairs:
-    """Encode (Eq 11) and keep what is active; the dense activations never exist as a whole.
+    """The pairs whose `hidden_pre` exceeds a bound; all of them never exist at a time.
 
     Args:
         sae: the weights.
         x: residuals.
-        precision: of the dense product. With `bfloat16` it only finds the active pairs, whose
-            activations are then computed in float32. A pair whose activation is smaller than the
-            product's rounding may be missed, or found and dropped again.
+        above: the bound, of all features or of each.
+        precision: of the dense product. With `bfloat16` it only finds the pairs, whose values are
+            then computed in float32. A pair that exceeds the bound by less than the product's
+            rounding may be missed, or found and dropped again.
     """
     centred = x - sae.b_dec
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
-    pieces = _slices(sae.d_sae, PRODUCT_NUMBERS // len(x))
+    bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
+    pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
     product = W.new_empty(pieces[0].stop, len(x))
     indices, acts = [], []  # flat, into all (feature, token) pairs
     for features in pieces:
         out = product[: features.stop - features.start]
-        flat = torch.addmm(b[features, None], W[features], xT, out=out).view(-1)
-        active = flat.gt(0).nonzero().view(-1)
-        acts.append(flat[active])
+        torch.addmm(b[features, None], W[features], xT, out=out)
+        active = out.gt(bounds[features, None]).view(-1).nonzero().view(-1)
+        acts.append(out.view(-1)[active])
         indices.append(active + features.start * len(x))
     index = torch.cat(indices)
     feature = index.div(len(x), rounding_mode="floor")
     pairs = pairs_of(sae, len(x), feature, index - feature * len(x), torch.cat(acts).float())
     if precision == "float32":
         return pairs
-    feature_acts = dot_products(pairs, sae.W_enc.T, centred) + sae.b_enc[pairs.features]
-    return select(sae, replace(pairs, feature_acts=feature_acts), feature_acts > 0)
+    values = dot_products(pairs, sae.W_enc.T, centred) + sae.b_enc[pairs.features]
+    return select(sae, replace(pairs, feature_acts=values), values > bounds[pairs.features])
 
 
 def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
@@ -141,15 +146,45 @@ def pairs_of(
 @torch.no_grad()
 def decode_pairs(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     """Reconstruction (Eq 12): of each token, the weighted sum of its active features' rows."""
+    return sae.ranks.all_reduce(_summed_rows(sae, pairs)).add_(sae.b_dec)
+
+
+@torch.no_grad()
+def decode_prefixes(
+    sae: SAE, pairs: ActivePairs, groups: list[slice]
+) -> list[Float[Tensor, "batch d_in"]]:
+    """The reconstructions by the first group of features, by the first two, and so on."""
+    summed = [_summed_rows(sae, of_features(pairs, group)) for group in groups]
+    sae_outs = [sae.ranks.all_reduce(summed[0]).add_(sae.b_dec)]
+    for of_group in summed[1:]:
+        sae_outs.append(sae.ranks.all_reduce(of_group).add_(sae_outs[-1]))
+    return sae_outs
+
+
+def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
+    """The pairs of some successive features; no number is copied."""
+    if features == slice(0, len(pairs.offsets) - 1):
+        return pairs
+    first, last = pairs.offsets[[features.start, features.stop]].tolist()
+    of_slice = slice(first, last)
+    return ActivePairs(
+        pairs.offsets.clamp(first, last) - first,
+        pairs.features[of_slice],
+        pairs.tokens[of_slice],
+        pairs.feature_acts[of_slice],
+        pairs.batch_tokens,
+    )
+
+
+def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     tokens, by_token = pairs.tokens.sort(stable=True)
     counts = torch.bincount(tokens, minlength=pairs.batch_tokens)
-    summed = weighted_sums(
+    return weighted_sums(
         sae.W_dec,
         pairs.features[by_token],
         pairs.feature_acts[by_token],
         counts.cumsum(0) - counts,
     )
-    return sae.ranks.all_reduce(summed).add_(sae.b_dec)
 
 
 def weighted_sums(
@@ -180,22 +215,41 @@ def dot_products(
 
 
 @dataclass(frozen=True)
-class SparseGradient:
-    """Losses and gradients of one batch; gradients as large as the dictionary come in blocks.
+class Group:
+    """Successive features that answer for the same reconstructions.
 
     Attributes:
-        losses: the terms of the loss.
+        features: of the group.
+        error: gradient of the reconstruction terms by `sae_out`, summed over the reconstructions
+            that use the group, (batch, d_in).
+    """
+
+    features: slice
+    error: Float[Tensor, "batch d_in"]
+
+
+def acts_gradient(sae: SAE, pairs: ActivePairs, groups: list[Group]) -> Float[Tensor, " pairs"]:
+    """Gradient of the reconstruction terms by each pair's activation."""
+    return torch.cat(
+        [dot_products(of_features(pairs, of.features), sae.W_dec, of.error) for of in groups]
+    )
+
+
+@dataclass(frozen=True)
+class SparseGradient:
+    """Gradients of one batch; those as large as the dictionary come in blocks.
+
+    Attributes:
         pairs: what was active.
         b_enc: gradient of `b_enc`, (d_sae,).
         b_dec: gradient of `b_dec`, (d_in,).
     """
 
-    losses: Losses
     pairs: ActivePairs
     b_enc: Float[Tensor, " d_sae"]
     b_dec: Float[Tensor, " d_in"]
+    _groups: list[Group]
     _centred: Float[Tensor, "batch d_in"]
-    _error: Float[Tensor, "batch d_in"]
     _acts_gradient: Float[Tensor, " pairs"]
     _norm_gradient: Float[Tensor, " d_sae"] | None
     _sae: SAE
@@ -204,49 +258,49 @@ class SparseGradient:
     def blocks(self) -> Iterator[FeatureGradient]:
         """The gradients, block by block; each may be applied before the next is computed."""
         pairs = self.pairs
-        for features in blocks(self._sae):
-            begins = pairs.offsets[features.start : features.stop + 1]
-            first, last = int(begins[0]), int(begins[-1])
-            tokens, begins = pairs.tokens[first:last], begins[:-1] - first
-            W_dec = weighted_sums(self._error, tokens, pairs.feature_acts[first:last], begins)
-            if self._norm_gradient is not None:
-                rows = self._sae.W_dec[features]
-                directions = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                W_dec.addcmul_(self._norm_gradient[features, None], directions)
-            W_enc = weighted_sums(self._centred, tokens, self._acts_gradient[first:last], begins)
-            yield FeatureGradient(features, W_enc, self.b_enc[features], W_dec)
+        for group in self._groups:
+            for features in blocks(self._sae, group.features):
+                begins = pairs.offsets[features.start : features.stop + 1]
+                first, last = int(begins[0]), int(begins[-1])
+                tokens, begins = pairs.tokens[first:last], begins[:-1] - first
+                W_dec = weighted_sums(group.error, tokens, pairs.feature_acts[first:last], begins)
+                if self._norm_gradient is not None:
+                    rows = self._sae.W_dec[features]
+                    directions = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                    W_dec.addcmul_(self._norm_gradient[features, None], directions)
+                of_acts = self._acts_gradient[first:last]
+                W_enc = weighted_sums(self._centred, tokens, of_acts, begins)
+                yield FeatureGradient(features, W_enc, self.b_enc[features], W_dec)
 
 
 @torch.no_grad()
 def sparse_gradient(
     sae: SAE,
-    loss_config: LossConfig,
     x: Float[Tensor, "batch d_in"],
-    precision: EncoderPrecision = "float32",
+    pairs: ActivePairs,
+    groups: list[Group],
+    of_acts: Float[Tensor, " pairs"],
+    of_norms: Float[Tensor, " d_sae"] | None = None,
 ) -> SparseGradient:
-    """The loss on one batch and its gradient, which is autograd's except for rounding."""
-    pairs = active_pairs(sae, x, precision)
-    sae_out = decode_pairs(sae, pairs)
-    with torch.enable_grad():
-        reconstruction = reconstruction_error(loss_config, x, sae_out.requires_grad_())
-        (error,) = torch.autograd.grad(reconstruction, sae_out)
-    weights = l1_weights(loss_config, sae)
-    l1_scale = loss_config.l1_coefficient / len(x)
-    summed_acts = sums_by_feature(pairs, pairs.feature_acts)
-    l1 = sae.ranks.all_reduce(summed_acts @ weights / len(x))
-    acts_gradient = dot_products(pairs, sae.W_dec, error)
-    acts_gradient += (l1_scale * weights)[pairs.features]
-    b_enc = sums_by_feature(pairs, acts_gradient)
-    reconstruction = reconstruction.detach()
+    """The gradient of a loss, which is autograd's except for rounding.
+
+    Args:
+        sae: the weights.
+        x: residuals.
+        pairs: what was active.
+        groups: that cover all features in their order.
+        of_acts: gradient of the loss by each pair's activation.
+        of_norms: gradient of the loss by each decoder row's norm, if it depends on them.
+    """
+    b_enc = sums_by_feature(pairs, of_acts)
     return SparseGradient(
-        losses=Losses(reconstruction + loss_config.l1_coefficient * l1, reconstruction, l1),
         pairs=pairs,
         b_enc=b_enc,
-        b_dec=error.sum(dim=0) - sae.ranks.all_reduce(b_enc @ sae.W_enc.T),
+        b_dec=groups[0].error.sum(dim=0) - sae.ranks.all_reduce(b_enc @ sae.W_enc.T),
+        _groups=groups,
         _centred=x - sae.b_dec,
-        _error=error,
-        _acts_gradient=acts_gradient,
-        _norm_gradient=l1_scale * summed_acts if loss_config.penalty == "decoder_norm" else None,
+        _acts_gradient=of_acts,
+        _norm_gradient=of_norms,
         _sae=sae,
     )
 
