@@ -23,7 +23,7 @@ from benchmarks.peers import (
     UnavailableError,
     say,
 )
-from benchmarks.planted import L1_TIMES_D_IN, sae_config, perturbed_sae, plant, settle
+from benchmarks.planted import L1_TIMES_D_IN, perturbed_sae, plant, sae_config, settle
 from benchmarks.roofline import Roofline, best_seconds, measure, middle
 from benchmarks.rounds import Job
 from saetrack.sae.files import save_tensors

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planted import sae_config, perturbed_sae, plant
+from benchmarks.planted import perturbed_sae, plant, sae_config
 from benchmarks.rounds import forget_resident_peak, resident_bytes
 from saetrack.sae.step import TrainStep
 

@@ -183,6 +183,25 @@ class TrackConfig(Frozen):
     def _unit(self) -> str:
         return "checkpoint" if self.schedule[0].every is None else "LM step"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _loss_is_sae(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "loss" in values:
+            raise UserError("loss: is called sae since it says which features fire, too")
+        return values
+
+    @model_validator(mode="after")
+    def _features_suffice(self) -> Self:
+        k, ends = getattr(self.sae, "k", 1), getattr(self.sae, "matryoshka", ())
+        if k > self.d_sae:
+            raise UserError(f"sae.k={k}: must be at most d_sae={self.d_sae}")
+        if ends and ends[-1] >= self.d_sae:
+            raise UserError(
+                f"sae.matryoshka={list(ends)}: must end below d_sae={self.d_sae}, which is always "
+                "the last"
+            )
+        return self
+
     @model_validator(mode="after")
     def _layers_ascend(self) -> Self:
         if list(self.layers) != sorted(set(self.layers)):

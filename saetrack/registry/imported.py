@@ -65,13 +65,13 @@ class ImportedSAEs:
         # Of two processes at the same moment the first one's stands.
         return self._is_taken(name, facts["identity"])
 
-    def identity_of(self, name: str, d_in: int, d_sae: int) -> str:
+    def identity_of(self, name: str, kind: dict[str, Any]) -> str:
         """The identity of an imported SAE that a chain is to start from.
 
         Args:
             name: under which it was imported.
-            d_in: of the LM; 0 while that is not known.
-            d_sae: of the chain.
+            kind: `d_sae`, `architecture` and the like that it must have; of `d_in` 0 while that is
+                not known.
 
         Raises:
             UserError: there is none of that name, or it has another shape.
@@ -83,11 +83,12 @@ class ImportedSAEs:
                 f"start={name!r}: no such SAE was imported; there are: {known} "
                 "(saetrack import FOLDER --name NAME)"
             )
-        for field, wanted in (("d_in", d_in), ("d_sae", d_sae)):
-            if wanted and found.tags[field] != str(wanted):
+        for field, wanted in kind.items():
+            # What earlier releases imported is a ReLU SAE.
+            known = found.tags.get(field, "relu")
+            if wanted and known != str(wanted):
                 raise UserError(
-                    f"start={name!r}: has {field}={found.tags[field]}, but the chain has "
-                    f"{field}={wanted}"
+                    f"start={name!r}: has {field}={known}, but the chain has {field}={wanted}"
                 )
         return str(found.tags["identity"])
 
@@ -137,11 +138,13 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
     if foreign.feature_density is not None:
         save_tensors(density_file, {"feature_density": foreign.feature_density})
     # Of all that a link takes from its parent, and of nothing else.
+    kind = sae.settings()
     identity = content_hash(
         {
+            # As release 0.1 called it: what it imported keeps its identity.
+            **({} if sae.architecture == "relu" else {"kind": kind}),
             "weights": file_sha256(folder / WEIGHTS_FILE),
             "density": file_sha256(density_file) if density_file.exists() else None,
-            # As release 0.1 called it: what it imported keeps its identity.
             "residual_spread": foreign.residual_mean_distance,
         }
     )
@@ -152,6 +155,7 @@ def _write(folder: Path, name: str, foreign: ForeignSAE) -> dict[str, Any]:
         "sha256": folder_sha256(folder),
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
+        **{field: kind[field] for field in kind if field not in ("d_in", "d_sae")},
         "residual": foreign.residual,
         "lm": foreign.metadata.get("model_name"),
         "hook_name": foreign.metadata.get("hook_name"),

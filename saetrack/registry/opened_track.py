@@ -11,6 +11,7 @@ from saetrack.chain.planning import open_checkpoints, plan, without_job
 from saetrack.lm.checkpoints.folder import FolderSource, is_lost
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry.store import Registry
+from saetrack.sae.architectures import kind_of
 from saetrack.utils.settings import Settings
 
 
@@ -36,7 +37,8 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
         source.require_one_width([hook.layer for hook in config.all_hooks])
     start = None
     if config.start is not None:
-        start = registry.imported.identity_of(config.start, source.spec.d_model, config.d_sae)
+        kind = {"d_in": source.spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}
+        start = registry.imported.identity_of(config.start, kind)
     track = plan(config, source, settings, start)
     while (number := first_lost(track, source, registry)) is not None:
         track = without_job(track, number, source, start)

@@ -64,7 +64,7 @@ class DeadGradient(NamedTuple):
     threshold: Float[Tensor, " dead"] | None = None
 
 
-# Of some tokens: their indices, the dead features' `hidden_pre`, decoder rows and thresholds.
+# From tokens' indices, the dead features' `hidden_pre` on them, decoder rows and thresholds.
 DeadLoss = Callable[["Tensor", "Tensor", "Tensor", "Tensor | None"], "Tensor"]
 
 
@@ -79,10 +79,10 @@ def dead_gradient(
         features: the dead ones.
         loss_of: the share that some tokens have in the loss, as a function that autograd follows.
     """
-    threshold = sae.threshold[features] if hasattr(sae, "threshold") else None
-    leaves = [sae.W_enc.T[features], sae.b_enc[features], sae.W_dec[features], sae.b_dec]
-    leaves += [] if threshold is None else [threshold]
-    leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    parts = [sae.W_enc.T[features], sae.b_enc[features], sae.W_dec[features], sae.b_dec]
+    if "threshold" in dict(sae.named_parameters()):
+        parts.append(sae.get_parameter("threshold")[features])
+    leaves = [part.detach().clone().requires_grad_() for part in parts]
     W_enc, b_enc, W_dec, b_dec, *thresholds = leaves
     total = x.new_zeros(())
     sums = [torch.zeros_like(leaf) for leaf in leaves]
@@ -93,7 +93,7 @@ def dead_gradient(
             loss = loss_of(tokens, hidden_pre, W_dec, thresholds[0] if thresholds else None)
             total += loss.detach()
             found = torch.autograd.grad(loss, leaves, allow_unused=True)
-            for summed, gradient in zip(sums, found, strict=True):
+            for so_far, gradient in zip(sums, found, strict=True):
                 if gradient is not None:
-                    summed += gradient
+                    so_far.add_(gradient)
     return DeadGradient(total, features, *sums)

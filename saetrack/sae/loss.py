@@ -50,9 +50,11 @@ def error_weights(sae_config: SAEConfig, x: Float[Tensor, "batch d_in"]) -> Floa
         return full((len(x),), mean_weight, dtype=x.dtype, device=x.device)
     norms = (x - x.mean(dim=0)).norm(dim=1)
     if sae_config.reconstruction == "normalised":
-        return (1 / norms.square().sum().clamp_min(1e-12)).expand(len(x))
+        share: Tensor = 1 / norms.square().sum().clamp_min(1e-12)
+        return share.expand(len(x))
     floor = (1e-6 * norms.mean()).clamp_min(1e-12)
-    return mean_weight / maximum(norms, floor)
+    weights: Tensor = mean_weight / maximum(norms, floor)
+    return weights
 
 
 def weighted_error(

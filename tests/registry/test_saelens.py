@@ -14,27 +14,49 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from saetrack.registry.formats.saelens import SPARSITY_FILE, read_saelens, write_saelens
+from saetrack.sae.config import (
+    BatchTopKConfig,
+    JumpReLUConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+)
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
-from saetrack.sae.model import SAE, new_sae
+from saetrack.sae.model import SAE
 from saetrack.utils.errors import UserError
+from tests.support.plain_sae import fresh_sae, name_of
 
 D_IN, D_SAE, TOKENS = 24, 96, 200
 
 
 def theirs(folder: Path, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """SAELens' standard forward pass from its files, in float64: feature_acts and sae_out."""
+    """SAELens' forward pass from its files, in float64: feature_acts and sae_out."""
     cfg = json.loads((folder / CONFIG_FILE).read_text())
     weights = {name: t.double() for name, t in load_file(folder / WEIGHTS_FILE).items()}
     sae_in = x.double() - weights["b_dec"] * cfg["apply_b_dec_to_input"]
-    feature_acts = torch.relu(sae_in @ weights["W_enc"] + weights["b_enc"])
+    hidden_pre = sae_in @ weights["W_enc"] + weights["b_enc"]
+    feature_acts = torch.relu(hidden_pre)
+    if cfg.get("architecture") == "jumprelu":
+        feature_acts *= hidden_pre > weights["threshold"]
+    elif cfg.get("architecture") == "topk":
+        top = hidden_pre.topk(cfg["k"], dim=-1)
+        feature_acts = torch.zeros_like(hidden_pre).scatter(-1, top.indices, top.values.relu())
     return feature_acts, feature_acts @ weights["W_dec"] + weights["b_dec"]
+
+
+KINDS = (ReLUConfig(), TopKConfig(k=9), BatchTopKConfig(k=9), JumpReLUConfig())
 
 
 @pytest.fixture
 def sae() -> SAE:
     """Weights as after training: biases that are not zero, `b_dec` with a mean that is not."""
+    return trained_sae(ReLUConfig())
+
+
+def trained_sae(config: SAEConfig) -> SAE:
+    """As `sae`, of any architecture."""
     torch.manual_seed(0)
-    sae = new_sae(D_IN, D_SAE, torch.randn(D_IN) + 0.7, seed=0)
+    sae = fresh_sae(config, torch.randn(D_IN) + 0.7, D_SAE)
     with torch.no_grad():
         sae.b_enc.copy_(0.1 * torch.randn(D_SAE))
     return sae
@@ -92,6 +114,51 @@ def test_features_there_are_the_same_on_centred_and_on_raw_residuals(
         there, out_there = theirs(tmp_path, x)
         torch.testing.assert_close(there.float(), feature_acts, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(out_there.float(), sae_out, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", KINDS, ids=name_of)
+def test_every_architecture_computes_the_same_there_and_comes_back(
+    tmp_path: Path, raw: torch.Tensor, config: SAEConfig
+) -> None:
+    sae = trained_sae(config)
+    folder = written(tmp_path, sae)
+    centred = raw - raw.mean(dim=-1, keepdim=True)
+    with torch.no_grad():
+        feature_acts = sae.encode(centred)
+        assert 0 < (feature_acts > 0).float().mean() < 0.6
+        for x in (centred, raw):
+            there, _ = theirs(folder, x)
+            torch.testing.assert_close(there.float(), feature_acts, rtol=1e-5, atol=1e-5)
+        back = read_saelens(folder).sae
+        torch.testing.assert_close(back.encode(raw), feature_acts, rtol=1e-5, atol=1e-5)
+
+
+def test_a_foreign_jumprelu_with_free_rows_keeps_its_features(
+    tmp_path: Path, raw: torch.Tensor
+) -> None:
+    folder = written(tmp_path, trained_sae(JumpReLUConfig()), "raw")
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["W_dec"] *= torch.linspace(0.2, 3, D_SAE)[:, None]
+    weights["threshold"][:5] = -1.0
+    save_file(weights, folder / WEIGHTS_FILE)
+    there, sae_out = theirs(folder, raw)
+    back = read_saelens(folder).sae
+    with torch.no_grad():
+        here = back.encode(raw)
+        torch.testing.assert_close(here > 0, there > 0)
+        torch.testing.assert_close(back.decode(here), sae_out.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_topk_with_free_rows_is_refused_unless_it_ranks_by_norm(tmp_path: Path) -> None:
+    folder = written(tmp_path, trained_sae(TopKConfig(k=9)), "raw")
+    weights = load_file(folder / WEIGHTS_FILE)
+    weights["W_dec"] *= torch.linspace(0.2, 3, D_SAE)[:, None]
+    save_file(weights, folder / WEIGHTS_FILE)
+    with pytest.raises(UserError, match=r"W_dec has rows of norm 0.2 to 3; .*rescale_acts_by_dec"):
+        read_saelens(folder)
+    cfg = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps({**cfg, "rescale_acts_by_decoder_norm": True}))
+    assert read_saelens(folder).sae.architecture == "topk"
 
 
 def test_a_raw_sae_is_written_bit_by_bit(tmp_path: Path, sae: SAE) -> None:
@@ -233,10 +300,10 @@ ONE_NAN = torch.zeros(D_SAE).index_fill(0, torch.tensor([7]), torch.nan)
 @pytest.mark.parametrize(
     ("cfg", "tensors", "line"),
     [
-        ({"architecture": "topk", "k": 8}, {}, r"cfg.json: architecture='topk': must be"),
-        ({"architecture": "jumprelu"}, {}, r"architecture='jumprelu': must be 'standard'"),
-        ({"architecture": "gated"}, {}, r"architecture='gated': must be 'standard'"),
-        ({"activation_fn_str": "topk"}, {}, r"activation_fn_str='topk': must be 'relu'"),
+        ({"architecture": "topk"}, {}, r"k=None must be a whole number above 0"),
+        ({"architecture": "jumprelu"}, {}, r"threshold has shape None; cfg.json says \(96,\)"),
+        ({"architecture": "gated"}, {}, r"architecture='gated': must be 'standard', 'topk', 'jump"),
+        ({"activation_fn_str": "topk"}, {}, r"k=None must be a whole number above 0"),
         ({"normalize_activations": "layer_norm"}, {}, r"normalize_activations='layer_norm': must"),
         ({"normalize_activations": True}, {}, r"normalize_activations=True: must be 'none'"),
         ({"reshape_activations": "hook_z"}, {}, r"reshape_activations='hook_z': must be 'none'"),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from saetrack.sae import metrics
-from saetrack.sae.config import ReLUConfig, WarmStart
 from saetrack.sae.architectures.relu import ReLU
+from saetrack.sae.config import ReLUConfig, WarmStart
 from saetrack.sae.loss import Losses, losses, reconstruction_error
 from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import SAE, geometric_median, new_sae

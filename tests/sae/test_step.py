@@ -53,7 +53,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).detach().norm() / expected.detach().norm())
 
 
-def projected(config: SAEConfig, sae: SAE, W_dec: Tensor) -> Tensor:  # noqa: N803
+def projected(config: SAEConfig, sae: SAE, W_dec: Tensor) -> Tensor:
     """Without its part along the decoder rows, where these keep their norm."""
     if not config.unit_rows:
         return W_dec

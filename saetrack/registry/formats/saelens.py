@@ -1,7 +1,8 @@
 """SAELens' folders, from our SAEs and into them: the same features, to float rounding.
 
-Written is its `standard` architecture in the format of its release 6; read are that and the older
-one. What another architecture computes cannot be trained on here and is refused.
+Written are its architectures `standard` (ReLU), `topk` and `jumprelu` (BatchTopK too, as SAELens
+itself saves it) in the format of its release 6; read are these and the older format. What others
+compute cannot be trained on here and is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from safetensors.torch import load_file
 
 from saetrack.data.datasets import hub_repo
 from saetrack.registry.facts import current_names
+from saetrack.sae.architectures import sae_of_settings
+from saetrack.sae.architectures.batchtopk import BatchTopKSAE
+from saetrack.sae.architectures.jumprelu import JumpReLUSAE
+from saetrack.sae.architectures.topk import TopKSAE
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE, save_tensors
 from saetrack.sae.model import SAE
 from saetrack.utils.errors import UserError
@@ -42,9 +47,9 @@ FACTS = (
 # Fields of a foreign `cfg.json`, and the values whose arithmetic is ours; the first one is meant
 # where the field is missing.
 UNDERSTOOD: dict[str, tuple[Any, ...]] = {
-    "architecture": ("standard",),
-    "activation_fn": ("relu",),
-    "activation_fn_str": ("relu",),
+    "architecture": ("standard", "topk", "jumprelu"),
+    "activation_fn": ("relu", "topk"),
+    "activation_fn_str": ("relu", "topk"),
     "normalize_activations": ("none", None, False),
     "reshape_activations": ("none",),
     "apply_b_dec_to_input": (True, False),
@@ -91,14 +96,17 @@ def write_saelens(
         feature_density: share of tokens on which each feature fires, (d_sae,); None if unknown.
     """
     centred = cfg["track"]["residual"] == "centred"
-    save_tensors(folder / WEIGHTS_FILE, fold_centring(sae) if centred else sae.state_dict())
+    architecture, fields, tensors = _as_saelens(sae)
+    weights = (fold_centring(sae) if centred else four_weights(sae)) | tensors
+    save_tensors(folder / WEIGHTS_FILE, weights)
     if feature_density is not None:
         log_density = (feature_density + MIN_SHARE).log10()
         save_tensors(folder / SPARSITY_FILE, {"sparsity": log_density})
     written = {
-        "architecture": "standard",
+        "architecture": architecture,
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
+        **fields,
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": True,
@@ -107,6 +115,23 @@ def write_saelens(
         "metadata": _metadata(cfg, centred),
     }
     (folder / CONFIG_FILE).write_text(json.dumps(written, indent=1))
+
+
+def four_weights(sae: SAE) -> dict[str, Tensor]:
+    """What every architecture has."""
+    weights = sae.state_dict()
+    return {name: weights[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+
+
+def _as_saelens(sae: SAE) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """SAELens' architecture that computes the same, its own fields, and its further tensors."""
+    if isinstance(sae, TopKSAE):
+        return "topk", {"k": sae.k, "rescale_acts_by_decoder_norm": False}, {}
+    if isinstance(sae, JumpReLUSAE):
+        return "jumprelu", {}, {"threshold": sae.threshold}
+    if isinstance(sae, BatchTopKSAE):
+        return "jumprelu", {}, {"threshold": sae.topk_threshold.expand(sae.d_sae)}
+    return "standard", {}, {}
 
 
 @torch.no_grad()
@@ -118,7 +143,7 @@ def fold_centring(sae: SAE) -> dict[str, Tensor]:
     `sae_out` is left as it is: a reconstruction of the centred residual.
     """
     W_enc = sae.W_enc.double()
-    weights = dict(sae.state_dict())
+    weights = four_weights(sae)
     weights["W_enc"] = (W_enc - W_enc.mean(dim=0)).float()
     weights["b_enc"] = (sae.b_enc - sae.b_dec.double().mean() * W_enc.sum(dim=0)).float()
     return weights
@@ -192,7 +217,11 @@ def _read_cfg(folder: Path) -> dict[str, Any]:
     for field, allowed in UNDERSTOOD.items():
         value = cfg.get(field, allowed[0])
         if value not in allowed:
-            raise UserError(f"{path}: {field}={value!r}: must be {allowed[0]!r}")
+            known = ", ".join(repr(name) for name in allowed)
+            raise UserError(f"{path}: {field}={value!r}: must be {known}")
+    if "topk" in (cfg.get("activation_fn"), cfg.get("activation_fn_str")):  # as releases before 6
+        kwargs = _section(cfg, "activation_fn_kwargs")
+        cfg = {"k": kwargs.get("k"), **cfg, "architecture": "topk"}
     return cfg
 
 
@@ -207,7 +236,7 @@ def _read_weights(folder: Path, cfg: dict[str, Any]) -> SAE:
     try:
         with safe_open(path, framework="pt") as file:
             _require_shapes(path, file, cfg)
-            return _converted(file, bias_first=cfg.get("apply_b_dec_to_input", True))
+            return _converted(file, cfg)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
     except ValueError as error:
@@ -217,6 +246,8 @@ def _read_weights(folder: Path, cfg: dict[str, Any]) -> SAE:
 def _require_shapes(path: Path, file: Any, cfg: dict[str, Any]) -> None:
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    if cfg.get("architecture") == "jumprelu":
+        shapes["threshold"] = (d_sae,)
     names = list(file.keys())
     for name, shape in shapes.items():
         found = tuple(file.get_slice(name).get_shape()) if name in names else None
@@ -228,14 +259,14 @@ def _require_shapes(path: Path, file: Any, cfg: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _converted(file: Any, *, bias_first: bool) -> SAE:
+def _converted(file: Any, cfg: dict[str, Any]) -> SAE:
     """An SAE from an open file of the right shapes.
 
     Raises:
-        ValueError: a tensor holds values that are not finite.
+        ValueError: a tensor holds values that are not finite, or `k` and the rows cannot be ours.
     """
     b_enc, b_dec = _whole(file, "b_enc"), _whole(file, "b_dec")
-    sae = SAE(len(b_dec), len(b_enc))
+    sae = sae_of_settings({**cfg, "d_in": len(b_dec), "d_sae": len(b_enc)})
     factors = [_whole(file, name) for name in FACTORS if name in file.keys()]  # noqa: SIM118
     norms = torch.ones_like(b_enc)
     for features, W_dec in _rows(file, "W_dec"):
@@ -244,13 +275,31 @@ def _converted(file: Any, *, bias_first: bool) -> SAE:
         lengths = W_dec.norm(dim=1)
         norms[features] = torch.where(lengths > 0, lengths, 1.0)
         sae.W_dec[features] = (W_dec / norms[features, None]).float()
+    _require_same_order(cfg, norms)
     for dimensions, W_enc in _rows(file, "W_enc"):
-        if not bias_first:
+        if not cfg.get("apply_b_dec_to_input", True):
             b_enc += b_dec[dimensions] @ W_enc
         sae.W_enc[dimensions] = (W_enc * norms).float()
     sae.b_enc.copy_(b_enc * norms)
     sae.b_dec.copy_(b_dec)
+    if isinstance(sae, JumpReLUSAE):
+        # SAELens lets nothing negative through, whatever the threshold.
+        sae.threshold.copy_((_whole(file, "threshold") * norms).clamp_min(0))
     return sae
+
+
+def _require_same_order(cfg: dict[str, Any], norms: Tensor) -> None:
+    """The k largest activations stay the k largest when rows are divided by their norms."""
+    by_norm = cfg.get("rescale_acts_by_decoder_norm", False)
+    if (
+        cfg.get("architecture") == "topk"
+        and not by_norm
+        and float(norms.max() / norms.min()) > 1.001
+    ):
+        raise ValueError(
+            f"W_dec has rows of norm {norms.min():.3g} to {norms.max():.3g}; of a topk SAE all "
+            "must have the same, or rescale_acts_by_decoder_norm must be true"
+        )
 
 
 def _rows(file: Any, name: str) -> Iterator[tuple[slice, Tensor]]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Objective", "empty_sae", "kind_of", "objective_of", "sae_of_settings"]
 
-OBJECTIVES: dict[type[SAEConfig], type[Objective]] = {
+OBJECTIVES: dict[type[SAEConfig], type[Objective[Any, Any]]] = {
     ReLUConfig: ReLU,
     TopKConfig: TopK,
     BatchTopKConfig: BatchTopK,
@@ -60,7 +60,7 @@ def kind_of(sae_config: SAEConfig) -> dict[str, Any]:
     return {name: settings[name] for name in settings if name not in ("d_in", "d_sae")}
 
 
-def objective_of(sae: SAE, sae_config: SAEConfig) -> Objective:
+def objective_of(sae: SAE, sae_config: SAEConfig) -> Objective[Any, Any]:
     """What an SAE in training minimises."""
     return OBJECTIVES[type(sae_config)](sae, sae_config)
 

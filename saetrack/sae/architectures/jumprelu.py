@@ -171,7 +171,7 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
         scale = self.config.pre_act_coefficient / (len(x) * self.scale)
 
         def loss_of(
-            _tokens: Tensor, hidden_pre: Tensor, _W_dec: Tensor, threshold: Tensor | None
+            _tokens: Tensor, hidden_pre: Tensor, _rows: Tensor, threshold: Tensor | None
         ) -> Tensor:
             assert threshold is not None
             return scale * torch.relu(threshold - hidden_pre).sum()
@@ -218,7 +218,7 @@ class _Jump(torch.autograd.Function):
 
 
 class _Step(torch.autograd.Function):
-    """Whether a feature fires, with the paper's pseudo-derivative by the threshold (Eq 12 there)."""
+    """Whether a feature fires, with the pseudo-derivative by its threshold (Eq 12 there)."""
 
     @staticmethod
     def forward(ctx: Any, hidden_pre: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:

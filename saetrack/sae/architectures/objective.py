@@ -1,10 +1,11 @@
 """What all architectures share in training; each says what of it is different."""
 
+# ruff: noqa: ARG002  (a default needs less than what overrides it)
+
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
-
-import torch
 
 from saetrack.sae.config import EncoderPrecision, SAEConfig
 from saetrack.sae.dead_features import DeadFeatures, DeadGradient
@@ -143,7 +144,7 @@ def split_at(ends: tuple[int, ...], sae: SAE) -> list[slice]:
     first = sae.ranks.rank * sae.d_sae
     inner = [min(max(end - first, 0), sae.d_sae) for end in ends]
     bounds = [0, *inner, sae.d_sae]
-    groups = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    groups = [slice(a, b) for a, b in pairwise(bounds)]
     return groups if ends and ends[-1] < sae.d_sae * sae.ranks.count else groups[: len(ends) or 1]
 
 
@@ -151,8 +152,3 @@ def summed(sae: SAE, value: Tensor) -> Tensor:
     """Over the ranks."""
     total: Tensor = sae.ranks.all_reduce(value)
     return total
-
-
-def no_features(sae: SAE) -> Tensor:
-    """An index of no feature."""
-    return torch.empty(0, dtype=torch.int64, device=sae.b_enc.device)

@@ -98,10 +98,10 @@ class OfTopK(Objective[OfSAE, TopKConfig]):
         scale = self.config.auxk_coefficient * min(n_dead / auxk, 1.0)
 
         def loss_of(
-            tokens: Tensor, hidden_pre: Tensor, W_dec: Tensor, _threshold: Tensor | None
+            tokens: Tensor, hidden_pre: Tensor, rows: Tensor, _threshold: Tensor | None
         ) -> Tensor:
             acts = keep_top(self.sae, hidden_pre, min(auxk, n_dead))
-            missing = summed(self.sae, acts @ W_dec) + error[tokens]
+            missing = summed(self.sae, acts @ rows) + error[tokens]
             loss: Tensor = scale * (missing.square().sum(dim=1) * weights[tokens]).sum()
             return loss
 
