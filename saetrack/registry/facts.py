@@ -45,8 +45,8 @@ def link_facts(chain: Chain, link: Link) -> dict[str, Any]:
     }
 
 
-# What release 0.1 wrote under other names.
-RENAMED = {"residual_spread": "residual_mean_distance", "convention": "residual"}
+# What earlier releases wrote under other names.
+RENAMED = {"residual_spread": "residual_mean_distance", "convention": "residual", "loss": "sae"}
 
 
 def current_names(values: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from saetrack.training.chain_page import update_chain_page
 from saetrack.training.loop import train_track
 from saetrack.training.prepare import PreparedTrack, prepare
 from saetrack.utils.settings import Settings, load_settings
+from tests.checks import saelens_gradients
 from tests.support.hub_cache import put_in_hub_cache
 from tests.support.nano import NANO_TRACK
 
@@ -39,6 +40,12 @@ SCHEDULE = [
     {"first": 0, "last": 0, "tokens": 400_000},
     {"first": 1, "last": 10, "tokens": 60_000},
 ]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "relu": {},
+    "topk": {"architecture": "topk", "k": 8},
+    "batchtopk": {"architecture": "batchtopk", "k": 8, "matryoshka": [32]},
+    "jumprelu": {"architecture": "jumprelu", "l0_coefficient": 3e-3},
+}
 METRICS = ("explained_variance", "l0", "ce_loss", "ce_loss_spliced", "ce_loss_zero")
 COLUMNS: tables.Columns = {
     "lm_step": ("lm_step", "{:,}"),
@@ -145,13 +152,30 @@ def _compare(
     }
 
 
+def check_gradients(place: Path) -> bool:
+    """Every architecture's training step beside SAELens' own classes."""
+    version, found = saelens_gradients.compare(place)
+    title = f"Training steps beside SAELens {version}, relative differences"
+    tables.show(found, saelens_gradients.COLUMNS, title)
+    return bool(found[["feature_acts", "loss", "gradient"]].max().max() < TENSORS_AGREE)
+
+
 def main(words: list[str]) -> int:
-    """The mini-LM, or with `--quick` the nano LM."""
+    """The mini-LM, or with `--quick` the nano LM; a chain of each architecture."""
     lm, track = (
-        ("nano", NANO_TRACK) if "--quick" in words else ("mini", mini_track(schedule=SCHEDULE))
+        ("nano", {**NANO_TRACK, "d_sae": 128})
+        if "--quick" in words
+        else ("mini", mini_track(schedule=SCHEDULE))
     )
+    agrees = True
     with tempfile.TemporaryDirectory() as name:
-        agrees = check(lm, track, Path(name))
+        agrees = check_gradients(Path(name))
+        for architecture, settings in SETTINGS.items():
+            place = Path(name) / architecture
+            place.mkdir()
+            sae = {**track["sae"], **settings} if architecture == "relu" else settings
+            say(f"architecture: {architecture}")
+            agrees &= check(lm, {**track, "sae": sae}, place)
     say("everything agrees" if agrees else "SOMETHING DIFFERS")
     return 0 if agrees else 1
 

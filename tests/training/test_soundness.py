@@ -76,7 +76,7 @@ def test_what_looks_wrong_is_told() -> None:
 
 def test_warnings_stand_in_the_registry(settings: Settings) -> None:
     strong = {"l1_coefficient": 10.0}
-    ready = prepare(load_config({**NANO_TRACK, **ONE, "loss": strong}), settings)
+    ready = prepare(load_config({**NANO_TRACK, **ONE, "sae": strong}), settings)
     assert run(ready.track, ready.source, ready.registry) == 1
     (chain,) = ready.track.chains
     update_chain_page(ready.registry, chain)
