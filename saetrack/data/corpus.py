@@ -66,8 +66,11 @@ class Corpus:
         self, tokens: Int[Tensor, "rows context"], *, exclude_bos: bool
     ) -> Bool[Tensor, "rows context"]:
         """Which positions of rows are trained and measured on."""
-        kept = self.excluded.kept(tokens)
-        return kept & (tokens != self.bos_token_id) if exclude_bos else kept
+        return self.left_out(exclude_bos=exclude_bos).kept(tokens)
+
+    def left_out(self, *, exclude_bos: bool) -> Excluded:
+        """What is left out of rows, BOS too if asked."""
+        return self.excluded.and_token(self.bos_token_id) if exclude_bos else self.excluded
 
 
 def prepare_corpus(

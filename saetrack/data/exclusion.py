@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from saetrack.data.config import CorpusConfig
@@ -50,6 +51,22 @@ class Excluded:
             kept = ~torch.isin(rows, torch.tensor(self.token_ids, device=rows.device))
         kept[:, : self.first_positions] = False
         return kept
+
+    def kept_in(self, rows: Int[np.ndarray, "rows context"]) -> Bool[np.ndarray, "rows context"]:
+        """The same of an array."""
+        kept: Bool[np.ndarray, "rows context"] = self.kept(
+            torch.from_numpy(rows.astype(np.int64))
+        ).numpy()
+        return kept
+
+    def and_token(self, token_id: int) -> Excluded:
+        """The same, and a token wherever it stands."""
+        return replace(self, token_ids=tuple(sorted({*self.token_ids, token_id})))
+
+    def __or__(self, other: Excluded) -> Excluded:
+        """What one of two leaves out."""
+        token_ids = tuple(sorted({*self.token_ids, *other.token_ids}))
+        return Excluded(token_ids, max(self.first_positions, other.first_positions))
 
 
 NOTHING = Excluded()

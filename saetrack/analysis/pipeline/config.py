@@ -126,7 +126,11 @@ class AnalyzeConfig(Frozen):
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
-    exclude_bos: bool = Field(default=True, description="leave BOS positions out")
+    exclude_bos: bool = Field(
+        default=True,
+        description="leave BOS positions out; positions that the chain was not trained on are left "
+        "out in any case",
+    )
     seed: Index = 0
 
     @model_validator(mode="after")
