@@ -191,10 +191,10 @@ class ChainRuns:
             self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
             self._client.set_terminated(run.info.run_id)
 
-    def note(self, chain: Chain, warnings: dict[str, str]) -> None:
-        """Put what looks wrong with the chain's links, by their names, on its page."""
-        lines = [f"- {link}: {text}" for link, text in warnings.items()]
-        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *lines] if lines else [])])
+    def note(self, chain: Chain, lines: list[str]) -> None:
+        """Put what looks wrong with the chain's links, and what was left out, on its page."""
+        items = [f"- {line}" for line in lines]
+        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *items] if items else [])])
         self._client.set_tag(self.ids_of(chain)[1], "mlflow.note.content", text)
 
     def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:

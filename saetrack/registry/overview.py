@@ -10,14 +10,15 @@ from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import OUTSIDE_A_CHAIN
-from saetrack.registry.facts import WARNINGS
+from saetrack.registry.facts import LEFT_OUT, WARNINGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 TABLE_METRICS = (
-    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
+    *("loss", "mse", "explained_variance", "explained_variance_per_token"),
+    *("explained_variance_at_l0", "l0", "dead"),
     *("ce_loss_recovered", "tokens_per_s", "train_s"),
     *("start_loss", "start_explained_variance", "start_dead"),
 )
@@ -115,6 +116,20 @@ def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.Da
             }
         )
     return pd.DataFrame(rows)
+
+
+def notes_of(versions: Iterable[ModelVersion]) -> list[str]:
+    """What of a chain's text was left out, and what looks wrong with its links: a line each."""
+    ordered = sorted(versions, key=lambda version: int(version.tags["link"]))
+    left_out = {version.tags[LEFT_OUT]: None for version in ordered if LEFT_OUT in version.tags}
+    return [
+        *(f"of the text: {line}" for line in left_out),
+        *(
+            f"step {version.tags['lm_step']}: {version.tags[WARNINGS]}"
+            for version in ordered
+            if version.tags.get(WARNINGS)
+        ),
+    ]
 
 
 def history(client: MlflowClient, chain_name: str, version: int) -> pd.DataFrame:

@@ -23,10 +23,16 @@ from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect
-from saetrack.registry.facts import WARNINGS, as_tags, link_facts
+from saetrack.registry.facts import as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.overview import chains_table, history, links_table, registered_links
+from saetrack.registry.overview import (
+    chains_table,
+    history,
+    links_table,
+    notes_of,
+    registered_links,
+)
 from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.files import DENSITY_FILE
@@ -301,6 +307,10 @@ class Registry:
         """The same of a chain that is known by name only."""
         return links_table(self._client, self._versions.of_chain(chain_name))
 
+    def notes(self, chain_name: str) -> list[str]:
+        """What of a chain's text was left out, and what looks wrong with its links: a line each."""
+        return notes_of(self._versions.of_chain(chain_name))
+
     def history(self, chain_name: str, version: int) -> pd.DataFrame:
         """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
         return history(self._client, chain_name, version)
@@ -322,12 +332,9 @@ class Registry:
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
-        warnings = {
-            f"step {version.tags['lm_step']}": version.tags[WARNINGS]
-            for version in reversed(self._versions.of_chain(chain.name))
-            if version.tags.get(WARNINGS) and version.tags["identity"] in versions
-        }
-        self._runs.note(chain, warnings)
+        registered = self._versions.of_chain(chain.name)
+        current = [found for found in registered if found.tags["identity"] in versions]
+        self._runs.note(chain, notes_of(current))
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""

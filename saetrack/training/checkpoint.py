@@ -145,10 +145,8 @@ class _CheckpointTraining:
         else:
             starts = [_empty_start(of.chain, store) for of in claimed]
         held_out = store.held_out()
-        for of, resid in zip(claimed, held_out, strict=True):
-            warn_of_massive(of.chain.name, resid, store)
         self._links = [
-            _open_link(lm, resid, start, *of)
+            _open_link(store, resid, start, *of)
             for of, start, resid in zip(claimed, starts, held_out, strict=True)
         ]
         if state is None:
@@ -298,7 +296,7 @@ def _empty_start(chain: Chain, store: ActivationsStore) -> Start:
 
 
 def _open_link(
-    lm: HookedLM,
+    store: ActivationsStore,
     held_out: Float[Tensor, "tokens d_in"],
     start: Start,
     chain: Chain,
@@ -309,11 +307,12 @@ def _open_link(
     evaluation, ce_loss = chain.config.evaluation, None
     if evaluation.ce_tokens:
         ce_loss = measure_ce_loss(
-            lm,
+            store.lm,
             chain.corpus,
             chain.hook,
             evaluation.ce_tokens,
             held_out.mean(dim=0),
             exclude_bos=chain.config.corpus.exclude_bos,
         )
-    return LinkTraining(chain, link, start, held_out, ce_loss, recorder)
+    notes = warn_of_massive(chain.name, held_out, store)
+    return LinkTraining(chain, link, start, held_out, ce_loss, recorder, notes)
