@@ -54,8 +54,9 @@ def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
         "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
         **_costs(found),
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
+    lines = [*facts.items(), *(("warning", line) for line in found.warnings)]
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:{width}}  {fact}" for label, fact in lines)
 
 
 def _costs(found: Forecast) -> dict[str, str]:

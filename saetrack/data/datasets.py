@@ -10,10 +10,10 @@ from typing import Any
 
 from saetrack.data.config import EMBEDDED, HUB_DATASETS, CorpusConfig
 from saetrack.data.embedded import embedded_documents, embedded_text_version
-from saetrack.data.local_files import SUFFIXES, kind_of, local_files, open_bytes, rows_of
+from saetrack.data.local_files import SUFFIXES, TEXT, kind_of, local_files, open_bytes, rows_of
 from saetrack.data.rows import Row, checked, no_field
 from saetrack.utils.errors import UserError, first_line, shown
-from saetrack.utils.files import file_sha256
+from saetrack.utils.files import file_sha256, user_path
 
 OWNER_AND_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 # What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` leave in a folder.
@@ -128,6 +128,11 @@ def _rows(config: CorpusConfig) -> Iterator[Row]:
             f"{', '.join(SUFFIXES)}, each also with .gz or .zst behind it, and a folder that "
             "save_to_disk wrote"
         )
+    kinds = {kind_of(file) for file in files}
+    if kinds <= set(TEXT):
+        _require_defaults(config, "text_field")
+    if not kinds & set(TEXT):
+        _require_defaults(config, "separator")
     for file in files:
         yield from rows_of(str(file), partial(open_bytes, file), config, alone=len(files) == 1)
 
@@ -173,9 +178,9 @@ def _named(config: CorpusConfig) -> str:
 
 def _path(dataset: str) -> Path | None:
     try:
-        path = Path(dataset).expanduser()
+        path = user_path(dataset)
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+    except (OSError, ValueError):  # too long, a null byte
         return None
 
 

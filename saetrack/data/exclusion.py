@@ -34,13 +34,8 @@ class Excluded:
         """What a config leaves out, BOS aside.
 
         Raises:
-            UserError: a token is none of the tokenizer's, or nothing is left of a row.
+            UserError: a token is none of the tokenizer's.
         """
-        if config.exclude_first_positions >= config.context_size:
-            raise UserError(
-                f"corpus.exclude_first_positions={config.exclude_first_positions}: must be less "
-                f"than corpus.context_size={config.context_size}"
-            )
         ids = {_token_id(token, tokenizer) for token in config.exclude_tokens}
         return cls(tuple(sorted(ids)), config.exclude_first_positions)
 

@@ -29,13 +29,16 @@ COLUMNS = (
 
 
 def chains_table(
-    versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]]
+    versions: Iterable[ModelVersion],
+    tracks: dict[str, dict[str, Any]],
+    planned: dict[str, int],
 ) -> pd.DataFrame:
     """One row per chain, the one that grew last first.
 
     Args:
         versions: of all chains.
         tracks: the track parameters of each chain, by its name.
+        planned: how many links each chain will have, where its run says it.
     """
     by_chain: dict[str, list[ModelVersion]] = {}
     for version in versions:
@@ -44,13 +47,17 @@ def chains_table(
     for name, links in by_chain.items():
         last = max(links, key=lambda version: int(version.tags["link"]))
         changed_ms = max(version.creation_timestamp for version in links)
+        n_registered = len({version.tags["link"] for version in links})
         rows.append(
             {
                 "name": name,
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
                 # Not by identity: a checkpoint that was overwritten has two SAEs, and is one link.
-                "registered": len({version.tags["link"] for version in links}),
-                "planned": _planned(tracks.get(name)),
+                "registered": n_registered,
+                # Of a folder that grows just now, the run may say a smaller number than there is.
+                "planned": max(n_registered, planned[name])
+                if name in planned
+                else _planned(tracks.get(name)),
                 "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
                 "lm_step": int(last.tags["lm_step"]),
                 "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),

@@ -23,7 +23,7 @@ from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect
-from saetrack.registry.facts import as_tags, link_facts
+from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.overview import (
@@ -205,11 +205,12 @@ class Registry:
     def chains(self) -> pd.DataFrame:
         """One row per registered chain, the one that grew last first.
 
-        `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
-        not known any more); `warnings`, of how many links something looks wrong; `lm_step` of the
-        last link; `changed`, when it was registered.
+        `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links, of a live
+        folder as far as its checkpoints are known (NaN if that is not known any more); `warnings`,
+        of how many links something looks wrong; `lm_step` of the last link; `changed`, when it was
+        registered.
         """
-        return chains_table(self._versions.of_chains(), self._runs.tracks())
+        return chains_table(self._versions.of_chains(), self._runs.tracks(), self._runs.planned())
 
     def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
         """Where a browser finds each LM's saved views at a server: by LM, by the view's name."""
@@ -238,7 +239,13 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._versions.find(self._whole(chain_name), version, alias, lm_step)
+        try:
+            version_found = self._versions.find(chain_name, version, alias, lm_step)
+        except UserError:
+            whole = self._whole(chain_name)
+            if whole == chain_name:
+                raise
+            version_found = self._versions.find(whole, version, alias, lm_step)
         found = self._read(version_found)
         if found.feature_density is None:
             raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")

@@ -158,7 +158,9 @@ class _CheckpointTraining:
         self._saved_at_s = time.monotonic()
         due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
         self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
-        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
+        # What is in the buffer by now is served without the LM.
+        served = min(config.buffer_tokens // 2, link.tokens // 4)
+        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens, served)
 
     def run(self) -> None:
         """Train to the end of the budget, then register every link."""

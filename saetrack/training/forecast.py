@@ -13,14 +13,17 @@ from pathlib import Path
 
 import torch
 
-from saetrack.chain.compatibility import find_suitable_lm
+from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.odd import odd_parameters
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
 from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
+from saetrack.registry.opened_track import check_track
 from saetrack.utils.device import choose_device
+from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 
 FLOAT_BYTES = 4
@@ -49,6 +52,7 @@ class Forecast:
             held-out residuals, and a dense step or a state that is being written.
         product_rate: multiply-adds per second that were measured.
         hours: of training.
+        warnings: what looks odd in the parameters, a line each.
     """
 
     links: int
@@ -60,24 +64,30 @@ class Forecast:
     memory_bytes: int | None
     product_rate: float | None
     hours: float | None
+    warnings: tuple[str, ...]
 
 
 def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     """Estimate a track. Trains nothing and downloads nothing.
 
     Raises:
-        UserError: the config does not suit its LM, or its text does not exist.
+        UserError: as `open_track`, as far as what it needs is here.
     """
-    spec = _with_shape(find_suitable_lm(config), settings.cache_dir)
+    spec = _with_shape(check_track(config, settings), settings.cache_dir)
     budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
-    n_hooks = len(config.all_hooks)
+    n_hooks, odd = len(config.all_hooks), odd_parameters(config)
+    absent = absent_checkpoints(config, spec) if spec.is_listed else ""
+    if absent and spec.lm_steps and not budgets:
+        raise UserError(f"schedule: {absent}")
+    if absent:
+        odd.append(f"schedule: {absent}; the chain goes on without")
     counts = (
         len(budgets) * n_hooks,
         sum(tokens for _, tokens in budgets),
         len({index for index, _ in budgets}),
     )
     if not spec.d_model:
-        return Forecast(*counts, *[None] * 6)
+        return Forecast(*counts, None, None, None, None, None, None, tuple(odd))
     lm_weights, weights_to_hook = _lm_weights(spec, max(hook.layer for hook in config.all_hooks))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
@@ -100,6 +110,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         ),
         product_rate=rate,
         hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
+        warnings=tuple(odd),
     )
 
 
