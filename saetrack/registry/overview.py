@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import OUTSIDE_A_CHAIN
+from saetrack.lm.hook import parse_hook
 from saetrack.registry.facts import LEFT_OUT, WARNINGS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ TABLE_METRICS = (
     *("start_loss", "start_explained_variance", "start_dead"),
 )
 COLUMNS = (
-    *("name", "lm", "layer", "direction", "seed"),
+    *("name", "lm", "layer", "hook", "direction", "seed"),
     *("registered", "planned", "warnings", "lm_step", "changed"),
 )
 
@@ -52,6 +53,7 @@ def chains_table(
             {
                 "name": name,
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
+                "hook": str(parse_hook(last.tags["hook_name"])),
                 # Not by identity: a checkpoint that was overwritten has two SAEs, and is one link.
                 "registered": n_registered,
                 # Of a folder that grows just now, the run may say a smaller number than there is.

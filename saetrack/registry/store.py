@@ -205,10 +205,10 @@ class Registry:
     def chains(self) -> pd.DataFrame:
         """One row per registered chain, the one that grew last first.
 
-        `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links, of a live
-        folder as far as its checkpoints are known (NaN if that is not known any more); `warnings`,
-        of how many links something looks wrong; `lm_step` of the last link; `changed`, when it was
-        registered.
+        `name`, `lm`, `layer`, `hook` (resid_pre.4), `direction`, `seed`; `registered` and `planned`
+        links, of a live folder as far as its checkpoints are known (NaN if that is not known any
+        more); `warnings`, of how many links something looks wrong; `lm_step` of the last link;
+        `changed`, when it was registered.
         """
         return chains_table(self._versions.of_chains(), self._runs.tracks(), self._runs.planned())
 

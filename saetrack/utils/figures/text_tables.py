@@ -27,7 +27,7 @@ LINK_COLUMNS = {
 CHAINS = {
     "name": ("name", "{}"),
     "lm": ("LM", "{}"),
-    "layer": ("layer", "{}"),
+    "hook": ("hook", "{}"),
     "direction": ("direction", "{}"),
     "seed": ("seed", "{}"),
     "registered": ("links", "{:,}"),
