@@ -1,8 +1,9 @@
 """What a track would do and cost, before it does it: links, downloads, disk, memory, time.
 
-Time is counted in multiplications: twice the LM's weights below the hook for each token, the
-encoder's product and, of a link from scratch, the dense step's six products; divided by what a
-product of this size reaches here in a second or so, of which a track gets about half.
+Time is counted in multiplications: the LM's weights below the hook for each token, the encoder's
+product and, of a link from scratch, the dense step's six products, and the evaluations; divided by
+what a product of this size reaches here in a second or so, of which a track gets about half. It may
+be twice as long.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from saetrack.utils.settings import Settings
 FLOAT_BYTES = 4
 # Of the rate of a bare product that a whole track reaches, on the processors where it was timed.
 EFFICIENCY = 0.5
+# Of a checkpoint, beside the products: to load its LM, and to register its links.
+SECONDS_PER_CHECKPOINT = 2.0
 # Of a process with torch, transformers and MLflow, before anything is loaded into it.
 PROCESS_BYTES = 0.8e9
 # Arrays of a batch's activations that a dense step has at once, gradients included.
@@ -109,7 +112,12 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
             + FLOAT_BYTES * (loaded + state_numbers + buffer_numbers + held_out + passing)
         ),
         product_rate=rate,
-        hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
+        hours=(
+            _products(config, budgets, (lm_weights, weights_to_hook), spec.d_model)
+            / (rate * EFFICIENCY)
+            + SECONDS_PER_CHECKPOINT * len(budgets)
+        )
+        / 3600,
         warnings=tuple(odd),
     )
 
@@ -140,9 +148,10 @@ def _lm_weights(spec: ModelSpec, layer: int) -> tuple[int, int]:
 
 
 def _products(
-    config: TrackConfig, budgets: list[tuple[int, int]], weights_to_hook: int, d_model: int
+    config: TrackConfig, budgets: list[tuple[int, int]], lm_weights: tuple[int, int], d_model: int
 ) -> float:
-    """Multiply-adds of a track."""
+    """Multiply-adds of a track; weights of the whole LM and of it up to the hook."""
+    whole, weights_to_hook = lm_weights
     dictionary = len(config.all_hooks) * d_model * config.d_sae
     total = 0.0
     for number, (_, tokens) in enumerate(budgets):
@@ -150,7 +159,11 @@ def _products(
         # The sparse step decodes and sums over active pairs: about half an encoder's product.
         of_sae = (6 if from_scratch else 1.5) * dictionary
         total += tokens * (weights_to_hook + of_sae)
-    return total
+    evaluations = 2 + len(config.evaluation.eval_at_fractions)
+    of_held_out = config.corpus.held_out_tokens * (weights_to_hook + 2 * evaluations * dictionary)
+    n_losses = evaluations + 3  # with the SAE, and of the LM as it is and with two ablations
+    of_ce = len(config.all_hooks) * n_losses * config.evaluation.ce_tokens * whole
+    return total + len(budgets) * (of_held_out + of_ce)
 
 
 def _product_rate(d_in: int, d_sae: int, settings: Settings) -> float:
