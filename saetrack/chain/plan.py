@@ -181,7 +181,7 @@ def _plan_chain(
         identity = _link_identity(config, hook, corpus, lm, tokens, optimiser, parent)
         links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, hook, source, corpus, start, links),
+        _chain_name(config, hook, source, corpus, start, schedule[0][0].lm_step),
         source.spec.name,
         hook,
         config,
@@ -196,7 +196,7 @@ def _chain_name(
     source: CheckpointSource,
     corpus: Corpus,
     start: str | None,
-    links: list[Link],
+    first_lm_step: int,
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
@@ -209,7 +209,7 @@ def _chain_name(
     key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
-        kind += f"-step{links[0].checkpoint.lm_step}"
+        kind += f"-step{first_lm_step}"
     return f"{source.spec.name}.{hook.short}.{kind}.s{config.seed}.{key[:8]}"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.odd import odd_parameters
 from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
@@ -64,6 +65,8 @@ def plan(
         UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
+    for line in odd_parameters(config):
+        log.warning("%s", line)
     schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
     tokenizer, tokenizer_id = source.tokenizer()
     require_rows(tokenizer, source.spec)

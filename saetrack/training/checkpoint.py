@@ -147,11 +147,13 @@ class _CheckpointTraining:
             starts = [_empty_start(of.chain, store) for of in claimed]
         held_out = store.held_out()
         for of, resid in zip(claimed, held_out, strict=True):
-            warn_of_massive(of.chain.name, resid, store)
             require_varied_activations(resid, of.chain.hook, of.link.checkpoint.label)
         ce_losses = _ce_losses(lm, claimed, held_out)
         self._links = [
-            LinkTraining(of.chain, of.link, start, resid, ce_losses.get(of.chain.hook), of.recorder)
+            LinkTraining(
+                *(of.chain, of.link, start, resid, ce_losses.get(of.chain.hook), of.recorder),
+                warn_of_massive(of.chain.name, resid, store),
+            )
             for of, start, resid in zip(claimed, starts, held_out, strict=True)
         ]
         if state is None:
@@ -163,7 +165,9 @@ class _CheckpointTraining:
         self._saved_at_s = time.monotonic()
         due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
         self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
-        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
+        # What is in the buffer by now is served without the LM.
+        served = min(config.buffer_tokens // 2, link.tokens // 4)
+        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens, served)
 
     def run(self) -> None:
         """Train to the end of the budget, then register every link."""
