@@ -133,21 +133,19 @@ def pairs_of(
     feature_acts: Float[Tensor, " pairs"],
 ) -> ActivePairs:
     """Pairs in the order of `ActivePairs`, with where each feature's begin."""
-    counts = torch.bincount(features, minlength=sae.d_sae)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return ActivePairs(offsets, features, tokens, feature_acts, batch_tokens)
+    # Not by `bincount`, for whose size a GPU's host would wait.
+    counts = features.new_zeros(sae.d_sae + 1)
+    counts.scatter_add_(0, features + 1, torch.ones_like(features))
+    return ActivePairs(counts.cumsum(0), features, tokens, feature_acts, batch_tokens)
 
 
 @torch.no_grad()
 def decode_pairs(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     """Reconstruction (Eq 12): of each token, the weighted sum of its active features' rows."""
     tokens, by_token = pairs.tokens.sort(stable=True)
-    counts = torch.bincount(tokens, minlength=pairs.batch_tokens)
+    begins = torch.searchsorted(tokens, torch.arange(pairs.batch_tokens, device=tokens.device))
     summed = weighted_sums(
-        sae.W_dec,
-        pairs.features[by_token],
-        pairs.feature_acts[by_token],
-        counts.cumsum(0) - counts,
+        sae.W_dec, pairs.features[by_token], pairs.feature_acts[by_token], begins
     )
     return sae.ranks.all_reduce(summed).add_(sae.b_dec)
 
@@ -204,10 +202,10 @@ class SparseGradient:
     def blocks(self) -> Iterator[FeatureGradient]:
         """The gradients, block by block; each may be applied before the next is computed."""
         pairs = self.pairs
+        offsets = pairs.offsets.cpu()  # at once: the host waits for a GPU at each read
         for features in blocks(self._sae):
-            begins = pairs.offsets[features.start : features.stop + 1]
-            first, last = int(begins[0]), int(begins[-1])
-            tokens, begins = pairs.tokens[first:last], begins[:-1] - first
+            first, last = int(offsets[features.start]), int(offsets[features.stop])
+            tokens, begins = pairs.tokens[first:last], pairs.offsets[features] - first
             W_dec = weighted_sums(self._error, tokens, pairs.feature_acts[first:last], begins)
             if self._norm_gradient is not None:
                 rows = self._sae.W_dec[features]
