@@ -28,7 +28,7 @@ class MemoryStore:
 
     def parent(self, chain: Chain, link: Link) -> Parent:
         trained = self.links[link.parent_identity or ""]
-        return Parent(copy.deepcopy(trained.sae), trained.residual_mean_distance)
+        return Parent(copy.deepcopy(trained.sae).cpu(), trained.residual_mean_distance)
 
     def claim(self, chain: Chain, link: Link) -> MemoryRecorder | None:
         if link.identity in self.links:

@@ -115,8 +115,9 @@ class OnGpu(Tensor):
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"OnGpu({self.inner!r})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        copied: Tensor = OnGpu(self.inner.detach().clone()).requires_grad_(self.requires_grad)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied: Any = OnGpu(self.inner.detach().clone()).requires_grad_(self.requires_grad)
+        copied._is_param = getattr(self, "_is_param", False)  # what makes it a Parameter
         memo[id(self)] = copied
         return copied
 
@@ -215,6 +216,8 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
+        if func is torch.device:
+            return func(*args, **(kwargs or {}))
         args, kwargs = list(args), dict(kwargs or {})
         if func is Tensor.cuda:
             func, args = Tensor.to, [args[0], GPU]

@@ -116,12 +116,13 @@ def active_pairs(
 
 def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
     """Some of the pairs."""
+    chosen = wanted.nonzero().view(-1)  # once: a GPU's host waits for each
     return pairs_of(
         sae,
         pairs.batch_tokens,
-        pairs.features[wanted],
-        pairs.tokens[wanted],
-        pairs.feature_acts[wanted],
+        pairs.features[chosen],
+        pairs.tokens[chosen],
+        pairs.feature_acts[chosen],
     )
 
 
