@@ -132,11 +132,7 @@ class _CheckpointTraining:
         self._save_every_s = config.save_every_s
         self._train_s = 0.0
         store = ActivationsStore(
-            lm,
-            chain.corpus,
-            config.corpus.exclude_bos,
-            config.seed,
-            context.ranks,
+            lm, chain.corpus, config.corpus.exclude_bos, config.seed, context.ranks
         )
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()

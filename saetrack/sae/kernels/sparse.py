@@ -121,12 +121,13 @@ def pairs_above(
 
 def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
     """Some of the pairs."""
+    chosen = wanted.nonzero().view(-1)  # once: a GPU's host waits for each
     return pairs_of(
         sae,
         pairs.batch_tokens,
-        pairs.features[wanted],
-        pairs.tokens[wanted],
-        pairs.feature_acts[wanted],
+        pairs.features[chosen],
+        pairs.tokens[chosen],
+        pairs.feature_acts[chosen],
     )
 
 
@@ -138,9 +139,10 @@ def pairs_of(
     feature_acts: Float[Tensor, " pairs"],
 ) -> ActivePairs:
     """Pairs in the order of `ActivePairs`, with where each feature's begin."""
-    counts = torch.bincount(features, minlength=sae.d_sae)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return ActivePairs(offsets, features, tokens, feature_acts, batch_tokens)
+    # Not by `bincount`, for whose size a GPU's host would wait.
+    counts = features.new_zeros(sae.d_sae + 1)
+    counts.scatter_add_(0, features + 1, torch.ones_like(features))
+    return ActivePairs(counts.cumsum(0), features, tokens, feature_acts, batch_tokens)
 
 
 @torch.no_grad()
@@ -178,13 +180,8 @@ def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
 
 def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     tokens, by_token = pairs.tokens.sort(stable=True)
-    counts = torch.bincount(tokens, minlength=pairs.batch_tokens)
-    return weighted_sums(
-        sae.W_dec,
-        pairs.features[by_token],
-        pairs.feature_acts[by_token],
-        counts.cumsum(0) - counts,
-    )
+    begins = torch.searchsorted(tokens, torch.arange(pairs.batch_tokens, device=tokens.device))
+    return weighted_sums(sae.W_dec, pairs.features[by_token], pairs.feature_acts[by_token], begins)
 
 
 def weighted_sums(
@@ -258,11 +255,11 @@ class SparseGradient:
     def blocks(self) -> Iterator[FeatureGradient]:
         """The gradients, block by block; each may be applied before the next is computed."""
         pairs = self.pairs
+        offsets = pairs.offsets.cpu()  # at once: the host waits for a GPU at each read
         for group in self._groups:
             for features in blocks(self._sae, group.features):
-                begins = pairs.offsets[features.start : features.stop + 1]
-                first, last = int(begins[0]), int(begins[-1])
-                tokens, begins = pairs.tokens[first:last], begins[:-1] - first
+                first, last = int(offsets[features.start]), int(offsets[features.stop])
+                tokens, begins = pairs.tokens[first:last], pairs.offsets[features] - first
                 W_dec = weighted_sums(group.error, tokens, pairs.feature_acts[first:last], begins)
                 if self._norm_gradient is not None:
                     rows = self._sae.W_dec[features]
