@@ -126,7 +126,7 @@ class TrainStep:
         sae, objective = self.sae, self.objective
         pairs = objective.active_pairs(x, self._precision)
         weights = error_weights(self.sae_config, x)
-        errors = [sae_out - x for sae_out in decode_prefixes(sae, pairs, objective.groups)]
+        errors = [sae_out.sub_(x) for sae_out in decode_prefixes(sae, pairs, objective.groups)]
         reconstruction = torch.stack([weighted_error(weights, of) for of in errors]).sum()
         dead = objective.of_dead(x, errors[-1], weights)
         groups = _groups(objective.groups, errors, weights)
@@ -284,10 +284,13 @@ class TrainStep:
 
 
 def _groups(features: list[slice], errors: list[Tensor], weights: Tensor) -> list[Group]:
-    """Each group with the gradient of all reconstructions that use it: its own and the later."""
+    """Each group with the gradient of all reconstructions that use it: its own and the later.
+
+    The errors become the gradients: the memory is used again.
+    """
     groups: list[Group] = []
     for of_group, error in zip(reversed(features), reversed(errors), strict=True):
-        gradient = error * (2 * weights[:, None])
+        gradient = error.mul_(2 * weights[:, None])
         if groups:
             gradient += groups[-1].error
         groups.append(Group(of_group, gradient))
