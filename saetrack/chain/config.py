@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from saetrack.chain.budget import Plateau
 from saetrack.chain.schedule import Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
@@ -126,8 +127,8 @@ class TrackConfig(Frozen):
         "ends",
     )
 
-    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int]]:
-        """Checkpoint index and training tokens of each link, in the chain's order.
+    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int | Plateau]]:
+        """Checkpoint index and training budget of each link, in the chain's order.
 
         Args:
             lm_steps: of the checkpoints that the LM has, in a live folder so far.
@@ -152,8 +153,8 @@ class TrackConfig(Frozen):
         return ", ".join(f"{name}={shown(values)}" for name, values in given.items() if values)
 
     @property
-    def planned(self) -> list[tuple[int, int]] | None:
-        """Position (an index, or an LM step) and training tokens of each link of each chain.
+    def planned(self) -> list[tuple[int, int | Plateau]] | None:
+        """Position (an index, or an LM step) and training budget of each link of each chain.
 
         None if the schedule has no end. Whether the LM has such checkpoints is not asked.
         """
@@ -256,6 +257,20 @@ class TrackConfig(Frozen):
                 f"buffer_tokens={self.buffer_tokens}: must be at least twice "
                 f"batch_tokens={self.batch_tokens}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_tokens_are_left(self) -> Self:
+        for piece in self.schedule:
+            if isinstance(budget := piece.tokens, Plateau):
+                rows = -(-budget.validation_tokens // self.corpus.context_size)
+                left = self.corpus.train_tokens - rows * self.corpus.context_size
+                if budget.max > left:
+                    raise UserError(
+                        f"schedule: tokens.max={budget.max}: must be at most {left}, which is "
+                        f"corpus.train_tokens={self.corpus.train_tokens} without the rows on which "
+                        "a plateau is looked for"
+                    )
         return self
 
     @model_validator(mode="after")

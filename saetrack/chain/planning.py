@@ -79,13 +79,13 @@ def without_job(track: Track, number: int, source: CheckpointSource, start: str 
     """
     jobs = track.jobs
     gone = jobs[number].checkpoint
-    schedule = [(job.checkpoint, job.tokens) for job in (*jobs[:number], *jobs[number + 1 :])]
+    schedule = [(job.checkpoint, job.budget) for job in (*jobs[:number], *jobs[number + 1 :])]
     note = f"{gone.label} was deleted before it was tracked, and is left out"
     if number == len(schedule):  # no later one carries the note
         log.warning("%s", note)
     else:
-        checkpoint, tokens = schedule[number]
-        schedule[number] = checkpoint.noted(*gone.notes, note), tokens
+        checkpoint, budget = schedule[number]
+        schedule[number] = checkpoint.noted(*gone.notes, note), budget
     if not schedule:
         raise UserError(
             f"model={track.config.model!r}: {gone.label} was deleted before it was tracked, and "

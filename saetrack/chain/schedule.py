@@ -7,7 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from saetrack.utils.validation import Frozen, Tokens
+from saetrack.chain.budget import Budget
+from saetrack.utils.validation import Frozen
 
 # A registered schedule, which anyone may have written, must not fill the memory.
 MAX_LINKS = 1_000_000
@@ -36,7 +37,10 @@ class Piece(Frozen):
         description="how many LM steps on the next one is, in place of stride: first and last are "
         "then LM steps (first: 20, last: 140, every: 20); null: they are indices, from 0",
     )
-    tokens: Tokens = Field(description="training budget of each link of this piece")
+    tokens: Budget = Field(
+        description="training budget of each link of this piece: a number, or as many as it takes, "
+        "such as {max: 60000, until: plateau, within: 0.01}"
+    )
     repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
         default=1,
         description="links at each checkpoint: a chain over one checkpoint shows how far training "

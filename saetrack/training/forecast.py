@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from saetrack.chain.budget import most_tokens
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.lm.catalog.architectures import parameters
@@ -40,7 +41,8 @@ class Forecast:
 
     Attributes:
         links: of all hooks.
-        train_tokens: that pass through the LM for training, once for all hooks.
+        train_tokens: that pass through the LM for training, once for all hooks; at most, where
+            links end at a plateau.
         checkpoints: different ones.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
@@ -69,7 +71,8 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         UserError: the config does not suit its LM, or its text does not exist.
     """
     spec = _with_shape(find_suitable_lm(config), settings.cache_dir)
-    budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    budgets = [(position, most_tokens(budget)) for position, budget in planned]
     n_hooks = len(config.all_hooks)
     counts = (
         len(budgets) * n_hooks,

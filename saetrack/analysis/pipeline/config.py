@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.chain.budget import Plateau
 from saetrack.chain.config import TrackConfig
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -59,7 +60,7 @@ class CompareConfig(Frozen):
             for seed in self.seeds
         ]
 
-    def _budgets(self) -> dict[int, int]:
+    def _budgets(self) -> dict[int, int | Plateau]:
         return dict(self.track.planned or ())
 
     def _variant(self, **changes: Any) -> TrackConfig:
