@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from saetrack.chain.adaptive import with_pieces
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track, plan_track, scheduled
@@ -52,7 +53,9 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 def plan(
     config: TrackConfig, source: CheckpointSource, settings: Settings, start: str | None = None
 ) -> Track:
-    """All links of a track with their identities. Loads no LM and trains nothing.
+    """All links of a track with their identities. Trains nothing.
+
+    Loads no LM, except once to choose the checkpoints of an adaptive schedule.
 
     Args:
         config: of the track.
@@ -64,10 +67,14 @@ def plan(
         UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
-    schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
+    # Before the corpus is read, since it fails fast.
+    schedule = scheduled(config, source) if config.pieces else None
     tokenizer, tokenizer_id = source.tokenizer()
     require_rows(tokenizer, source.spec)
     corpus = prepare_corpus(config.corpus, tokenizer, tokenizer_id, settings.cache_dir)
+    if schedule is None:
+        config = with_pieces(config, source, corpus, settings)
+        schedule = scheduled(config, source)
     return plan_track(config, source, schedule, corpus, start)
 
 

@@ -104,6 +104,46 @@ class Piece(Frozen):
         return [position for position in self.positions() if position not in there]
 
 
+class Adaptive(Frozen):
+    """Checkpoints by how far activations move: chosen once, before the first link is trained.
+
+    Of the LM's checkpoints from the first to the last those are chosen between which activations
+    move as evenly as can be, so that warm starts lose equally (`saetrack.chain.adaptive`).
+
+    Example:
+        >>> schedule = Adaptive(adaptive=2, first_tokens=400_000, tokens=60_000)
+        >>> [(piece.first, piece.tokens) for piece in schedule.pieces([0, 512])]
+        [(0, 400000), (512, 60000)]
+    """
+
+    adaptive: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        description="how many checkpoints, the first and the last among them"
+    )
+    first_tokens: Budget = Field(description="training budget of the first link, as of a piece")
+    tokens: Budget = Field(description="training budget of each later link, as of a piece")
+    stride: Annotated[int, Field(gt=0)] = Field(
+        default=1,
+        description="of every how many checkpoints one is a candidate: each candidate is downloaded "
+        "and run once to choose",
+    )
+
+    def candidates(self, n_checkpoints: int) -> list[int]:
+        """Indices among which is chosen; the last checkpoint is one of them."""
+        return sorted({*range(0, n_checkpoints, self.stride), n_checkpoints - 1})
+
+    def pieces(self, lm_steps: Sequence[int]) -> tuple[Piece, ...]:
+        """The schedule, once the checkpoints are chosen."""
+        return tuple(
+            Piece(
+                first=lm_step,
+                last=lm_step,
+                every=1,
+                tokens=self.tokens if number else self.first_tokens,
+            )
+            for number, lm_step in enumerate(lm_steps)
+        )
+
+
 def describe(lm_steps: Sequence[int], shown: int = 8) -> str:
     """The checkpoints that an LM has, as a message names them."""
     if not lm_steps:

@@ -8,14 +8,17 @@ product of this size reaches here in a second or so, of which a track gets about
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from saetrack.chain.adaptive import known_choice
 from saetrack.chain.budget import most_tokens
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.schedule import Adaptive
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
@@ -71,6 +74,8 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         UserError: the config does not suit its LM, or its text does not exist.
     """
     spec = _with_shape(find_suitable_lm(config), settings.cache_dir)
+    n_fetched = _candidates(config, spec, settings.cache_dir)
+    config = in_pieces(config, settings.cache_dir, spec.lm_steps)
     planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
     budgets = [(position, most_tokens(budget)) for position, budget in planned]
     n_hooks = len(config.all_hooks)
@@ -94,7 +99,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
-        download_bytes=2 * lm_weights * counts[2] if spec.repo is not None else 0,
+        download_bytes=2 * lm_weights * (n_fetched or counts[2]) if spec.repo is not None else 0,
         registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * counts[0],
         state_bytes=FLOAT_BYTES * (state_numbers + buffer_numbers),
         memory_bytes=int(
@@ -104,6 +109,33 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         product_rate=rate,
         hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
     )
+
+
+def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:
+    """A config with the checkpoints that were chosen for its adaptive schedule, if it has one.
+
+    Where nothing was chosen so far, evenly strided ones stand for them, or the first numbers if the
+    LM's steps are not known.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive):
+        return config
+    choice = known_choice(config, cache_dir)
+    if choice is not None:
+        chosen = choice.lm_steps
+    else:
+        candidates = lm_steps or range(schedule.adaptive)
+        share = (len(candidates) - 1) / (schedule.adaptive - 1)
+        chosen = [candidates[round(share * number)] for number in range(schedule.adaptive)]
+    return config.model_copy(update={"schedule": schedule.pieces(chosen)})
+
+
+def _candidates(config: TrackConfig, spec: ModelSpec, cache_dir: Path) -> int:
+    """How many checkpoints are to be fetched to choose among; 0 once it is done."""
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive) or known_choice(config, cache_dir) is not None:
+        return 0
+    return len(schedule.candidates(len(spec.lm_steps))) if spec.lm_steps else 0
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:

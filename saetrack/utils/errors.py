@@ -43,7 +43,9 @@ def first_line(error: BaseException) -> str:
 def one_line(error: ValidationError) -> str:
     """The first problem of a pydantic validation as `field=value: what is allowed`."""
     problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "parameters"
+    # A member of a union whose name is in angle brackets is no field that the user wrote.
+    parts = [part for part in map(str, problem["loc"]) if not part.startswith("<")]
+    field = ".".join(parts) or "parameters"
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""

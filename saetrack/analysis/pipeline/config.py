@@ -30,7 +30,9 @@ class CompareConfig(Frozen):
     @model_validator(mode="after")
     def _compares_what_the_chain_has(self) -> Self:
         if self.track.planned is None:
-            raise UserError("track.schedule: must have an end (last), to be compared at it")
+            raise UserError(
+                "track.schedule: must name its checkpoints and have an end (last), to be compared at"
+            )
         offered = self._budgets()
         if absent := [index for index in self.checkpoints or () if index not in offered]:
             raise UserError(
@@ -49,7 +51,7 @@ class CompareConfig(Frozen):
         order = list(budgets)
         tokens = self.conventional_tokens or budgets[order[0]]
         chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
-        every = self.track.schedule[0].every
+        every = self.track.pieces[0].every
         return [
             self._variant(
                 seed=seed,
