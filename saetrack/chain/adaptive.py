@@ -1,7 +1,7 @@
-"""Checkpoints chosen by how far activations move, so that no warm start loses much more than others.
+"""Checkpoints chosen by how far activations move, so that warm starts lose equally.
 
-The choice is made once, from a pass of the LM's checkpoints over a few rows of text, and kept in the
-cache. From then on the schedule is a list of LM steps like any other: chains hold that list.
+The choice is made once, from a pass of the LM's checkpoints over a few rows of text, and kept in
+the cache. From then on the schedule is a list of LM steps like any other: chains hold that list.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,6 @@ def _choose(
     ).tolist()
     path = least_worst_path(moves, schedule.adaptive)
     chosen = [lm_steps[candidates[index]] for index in path]
-    lost = [round(moves[i][j], 4) for i, j in zip(path, path[1:], strict=False)]
+    lost = [round(moves[i][j], 4) for i, j in pairwise(path)]
     log.info("schedule: LM steps %s were chosen", ", ".join(map(str, chosen)))
     return Choice(source.lm_identity, chosen, lost)

@@ -123,8 +123,8 @@ class Adaptive(Frozen):
     tokens: Budget = Field(description="training budget of each later link, as of a piece")
     stride: Annotated[int, Field(gt=0)] = Field(
         default=1,
-        description="of every how many checkpoints one is a candidate: each candidate is downloaded "
-        "and run once to choose",
+        description="how many checkpoints on the next candidate is; every candidate is downloaded "
+        "and run once",
     )
 
     def candidates(self, n_checkpoints: int) -> list[int]:

@@ -62,7 +62,8 @@ def _text(config: TrackConfig, found: Forecast, registered: int, choice: Choice 
         "registered",
         **_choice(config, choice),
         "text": describe_dataset(config.corpus),
-        "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
+        "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of "
+        f"{config.corpus.train_tokens:,}",
         **_costs(found),
     }
     width = max(map(len, facts))

@@ -56,7 +56,9 @@ def measure_moves(
         hooks: at which activations are read.
         tokens: rows of text.
         kept: positions that count.
-        residual: as of `HookedLM`, like `precision` and `device`.
+        residual: as of `HookedLM`.
+        precision: likewise.
+        device: likewise.
 
     Raises:
         UserError: a checkpoint is not to be had, or cannot be loaded.

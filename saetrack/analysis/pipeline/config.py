@@ -31,7 +31,7 @@ class CompareConfig(Frozen):
     def _compares_what_the_chain_has(self) -> Self:
         if self.track.planned is None:
             raise UserError(
-                "track.schedule: must name its checkpoints and have an end (last), to be compared at"
+                "track.schedule: must name its checkpoints and have an end, to be compared at it"
             )
         offered = self._budgets()
         if absent := [index for index in self.checkpoints or () if index not in offered]:
