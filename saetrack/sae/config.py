@@ -108,8 +108,6 @@ class JumpReLUConfig:
     Attributes:
         architecture: `jumprelu`.
         l0_coefficient: weight of the number of features that fire on a token.
-        target_l0: if given, not that number is weighed but its squared difference from the target,
-            2 (l0 - target)^2 / target, as in Gemma Scope 2.
         bandwidth: of the estimate.
         initial_threshold: of every feature of a new SAE.
         reconstruction: as of `ReLUConfig`.
@@ -120,9 +118,8 @@ class JumpReLUConfig:
 
     architecture: Literal["jumprelu"] = "jumprelu"
     l0_coefficient: float = 1e-3
-    target_l0: float | None = None
-    bandwidth: float = 0.02
-    initial_threshold: float = 0.02
+    bandwidth: float = 0.2
+    initial_threshold: float = 0.1
     reconstruction: Reconstruction = "normalised"
     pre_act_coefficient: float = 3e-6
     dead_after_tokens: int = 1_000_000
@@ -132,9 +129,8 @@ class JumpReLUConfig:
         _require(self, "initial_threshold", at_least=0)
         _require(self, "pre_act_coefficient", at_least=0)
         _require(self, "dead_after_tokens", at_least=1)
-        for name in ("bandwidth", "target_l0"):
-            if (value := getattr(self, name)) is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value} must be more than 0")
+        if not 0 < self.bandwidth < float("inf"):
+            raise ValueError(f"bandwidth={self.bandwidth} must be more than 0")
 
     @property
     def unit_rows(self) -> bool:

@@ -15,8 +15,9 @@ import torch
 from saetrack.chain.budget import Plateau
 from saetrack.chain.link_store import LinkStore, Recorder
 from saetrack.chain.plan import Chain, CheckpointJob, Link
-from saetrack.lm.ce_loss import measure_ce_loss
+from saetrack.lm.ce_loss import CELoss, measure_ce_losses
 from saetrack.lm.checkpoints.ahead import Ahead
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.lm.weights import require_varied_activations
 from saetrack.sae.architectures import empty_sae
@@ -150,8 +151,12 @@ class _CheckpointTraining:
         held_out = store.held_out()
         for of, resid in zip(claimed, held_out, strict=True):
             warn_of_massive(of.chain.name, resid, store)
+            require_varied_activations(resid, of.chain.hook, of.link.checkpoint.label)
+        ce_losses = _ce_losses(lm, claimed, held_out)
         self._links = [
-            _open_link(lm, resid, unseen, start, *of)
+            LinkTraining(
+                of.chain, of.link, start, resid, unseen, ce_losses.get(of.chain.hook), of.recorder
+            )
             for of, start, resid, unseen in zip(
                 claimed, starts, held_out, _validation(store), strict=True
             )
@@ -317,24 +322,14 @@ def _validation(store: ActivationsStore) -> Sequence[Float[Tensor, "tokens d_in"
     return list(store.validation())
 
 
-def _open_link(
-    lm: HookedLM,
-    held_out: Float[Tensor, "tokens d_in"],
-    validation: Float[Tensor, "tokens d_in"] | None,
-    start: Start,
-    chain: Chain,
-    link: Link,
-    recorder: Recorder,
-) -> LinkTraining:
-    require_varied_activations(held_out, chain.hook, link.checkpoint.label)
-    evaluation, ce_loss = chain.config.evaluation, None
-    if evaluation.ce_tokens:
-        ce_loss = measure_ce_loss(
-            lm,
-            chain.corpus,
-            chain.hook,
-            evaluation.ce_tokens,
-            held_out.mean(dim=0),
-            exclude_bos=chain.config.corpus.exclude_bos,
-        )
-    return LinkTraining(chain, link, start, held_out, validation, ce_loss, recorder)
+def _ce_losses(
+    lm: HookedLM, claimed: list[ClaimedLink], held_out: Float[Tensor, "hooks tokens d_in"]
+) -> dict[Hook, CELoss]:
+    """Of each hook, where the config wants it."""
+    chain = claimed[0].chain
+    ce_tokens = chain.config.evaluation.ce_tokens
+    if not ce_tokens:
+        return {}
+    means = {of.chain.hook: x.mean(dim=0) for of, x in zip(claimed, held_out, strict=True)}
+    exclude_bos = chain.config.corpus.exclude_bos
+    return measure_ce_losses(lm, chain.corpus, means, ce_tokens, exclude_bos=exclude_bos)

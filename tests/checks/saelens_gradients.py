@@ -82,24 +82,6 @@ CASES = [
         {"jumprelu_bandwidth": 0.4, "l0_coefficient": 0.1, "pre_act_loss_coefficient": 0.2},
         {"l0": 0.1},
     ),
-    Case(
-        "jumprelu, target",
-        JumpReLUConfig(
-            l0_coefficient=0.1 / D_IN,
-            bandwidth=0.4,
-            target_l0=20,
-            reconstruction="mse",
-            pre_act_coefficient=0,
-        ),
-        "jumprelu",
-        {
-            "jumprelu_bandwidth": 0.4,
-            "jumprelu_sparsity_loss_mode": "quadratic",
-            "target_l0": 20,
-            "l0_coefficient": 0.1,
-        },
-        {"l0": 0.1},
-    ),
 ]
 
 

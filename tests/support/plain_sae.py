@@ -29,7 +29,7 @@ OTHERS: list[SAEConfig] = [
     BatchTopKConfig(k=7, auxk=5, auxk_coefficient=0.5, reconstruction="scale_free"),
     BatchTopKConfig(k=7, auxk_coefficient=0.0, matryoshka=(30, 100, 150)),
     JumpReLUConfig(l0_coefficient=0.01, bandwidth=0.4, pre_act_coefficient=0.1),
-    JumpReLUConfig(l0_coefficient=0.01, bandwidth=0.4, target_l0=20.0, reconstruction="mse"),
+    JumpReLUConfig(l0_coefficient=0.01, bandwidth=0.4, reconstruction="mse", pre_act_coefficient=0),
 ]
 ALL = RELU + OTHERS
 
@@ -37,9 +37,8 @@ ALL = RELU + OTHERS
 def name_of(config: SAEConfig) -> str:
     """Of a test's parameter."""
     words = [config.architecture, config.reconstruction]
-    words += [
-        str(getattr(config, name)) for name in ("penalty", "target_l0") if hasattr(config, name)
-    ]
+    if isinstance(config, ReLUConfig):
+        words.append(config.penalty)
     if getattr(config, "matryoshka", ()):
         words.append("matryoshka")
     return "-".join(words)
@@ -104,10 +103,7 @@ def plain_loss(
         return loss + config.l1_coefficient * (acts * lengths).sum(dim=1).mean()
     if isinstance(config, JumpReLUConfig):
         l0 = (hidden_pre > sae.threshold).float().sum(dim=1)  # type: ignore[operator]
-        target = config.target_l0
-        loss += config.l0_coefficient * (
-            l0.mean() if target is None else (2 * (l0 - target) ** 2 / target).mean()
-        )
+        loss += config.l0_coefficient * l0.mean()
         if dead is not None:
             missing = torch.relu(sae.threshold[dead] - hidden_pre[:, dead])  # type: ignore[index]
             loss += config.pre_act_coefficient * missing.sum(dim=1).mean() / scale
@@ -145,13 +141,10 @@ def _threshold_gradient(config: JumpReLUConfig, sae: SAE, x: Tensor, scale: floa
     with torch.no_grad():
         hidden_pre = (x - sae.b_dec) @ sae.W_enc + sae.b_enc
         acts = hidden_pre * (hidden_pre > threshold)
-        l0 = (acts > 0).float().sum(dim=1, keepdim=True)
     out = (acts @ sae.W_dec.detach() + sae.b_dec.detach()).requires_grad_()
     (of_out,) = torch.autograd.grad(weighted_square(config, x, out - x), out)
     of_acts = of_out @ sae.W_dec.detach().T
     kernel = ((hidden_pre - threshold).abs() < bandwidth / 2).float() / bandwidth
-    target = config.target_l0
-    slope = torch.ones_like(l0) if target is None else 4 * (l0 - target) / target
-    of_l0 = config.l0_coefficient * slope / len(x)
+    of_l0 = config.l0_coefficient / len(x)
     gradient: Tensor = -(kernel * (threshold * of_acts + of_l0)).sum(dim=0)
     return gradient

@@ -25,8 +25,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "jumprelu": {
         "architecture": "jumprelu",
         "l0_coefficient": 0.01,
-        "target_l0": 6,
-        "bandwidth": 0.1,
         "dead_after_tokens": 1_024,
     },
 }
@@ -51,7 +49,8 @@ def test_the_chain_learns_and_keeps_its_sparsity(
         evaluation = trained.evaluation
         assert trained.sae.architecture == kind["architecture"]
         assert evaluation.explained_variance > 0.4
-        assert evaluation.l0 == pytest.approx(kind.get("k", kind.get("target_l0")), rel=0.5)
+        # Of JumpReLU a coefficient decides, which has pushed it far below the half it began with.
+        assert evaluation.l0 == pytest.approx(kind.get("k", 12), rel=0.5)
     starts = [of[0][1]["explained_variance"] for of in undisturbed.metrics.values()]
     assert starts[0] < starts[1], "a link starts from its parent's weights"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from saetrack.sae.architectures.objective import Objective, summed
+from saetrack.sae.architectures.objective import Objective
 from saetrack.sae.config import EncoderPrecision, JumpReLUConfig
 from saetrack.sae.dead_features import DeadFeatures, DeadGradient, dead_gradient
 from saetrack.sae.kernels.sparse import (
@@ -110,15 +110,7 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
     ) -> Float[Tensor, ""]:
         """As `Objective` has it; the thresholds alone learn from it."""
         fires: Tensor = _Step.apply(hidden_pre.detach(), self.sae.threshold, self.bandwidth)  # type: ignore[no-untyped-call]
-        l0 = fires.sum(dim=1)
-        weights = self._l0_weights(summed(self.sae, l0.detach()))
-        if self.config.target_l0 is None:
-            return (weights * l0).mean()
-        # Its value is the whole penalty, on the first rank; its gradient is by this rank's l0.
-        whole = summed(self.sae, l0.detach())
-        value = self._penalty(whole).mean() / self.sae.ranks.count
-        through = (weights * l0).mean()
-        return value + through - through.detach()
+        return self.config.l0_coefficient * fires.sum(dim=1).mean()
 
     def active_pairs(
         self, x: Float[Tensor, "batch d_in"], precision: EncoderPrecision
@@ -133,20 +125,17 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
     def sparse_sparsity(
         self,
         pairs: ActivePairs,
-        of_acts: Float[Tensor, " pairs"],  # noqa: ARG002
+        of_acts: Float[Tensor, " pairs"],
         groups: list[Group],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " d_sae"] | None]:
         """As `Objective` has it."""
         assert self._near is not None
         near, self._near = self._near, None
-        l0 = torch.bincount(pairs.tokens, minlength=pairs.batch_tokens).float()
-        l0 = summed(self.sae, l0)
-        weights = self._l0_weights(l0) / pairs.batch_tokens
+        of_l0 = self.config.l0_coefficient / pairs.batch_tokens
         threshold = self.sae.threshold.detach()
-        of_near = acts_gradient(self.sae, near, groups) * threshold[near.features]
-        of_near += weights[near.tokens]
+        of_near = acts_gradient(self.sae, near, groups) * threshold[near.features] + of_l0
         self._threshold_gradient = sums_by_feature(near, of_near / -self.bandwidth)
-        return self._penalty(l0).mean() / self.sae.ranks.count, None
+        return of_acts.new_tensor(of_l0 * len(pairs.tokens)), None
 
     def threshold_gradient(self) -> Float[Tensor, " d_sae"] | None:
         """As `Objective` has it."""
@@ -154,7 +143,7 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
 
     def held_out_sparsity(self, l1: float, l0: float) -> float:  # noqa: ARG002
         """As `Objective` has it, by the mean number of active features."""
-        return float(self._penalty(torch.tensor(l0)))
+        return self.config.l0_coefficient * l0
 
     def of_dead(
         self,
@@ -186,18 +175,6 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
         """As `Objective` has it."""
         super().load(tensors)
         self.scale = float(tensors["scale"])
-
-    def _penalty(self, l0: Tensor) -> Tensor:
-        """Of each token, from its active features."""
-        target = self.config.target_l0
-        penalty = l0 if target is None else 2 * (l0 - target).square() / target
-        return self.config.l0_coefficient * penalty
-
-    def _l0_weights(self, l0: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Derivative of a token's penalty by its number of active features."""
-        target = self.config.target_l0
-        slope = torch.ones_like(l0) if target is None else 4 * (l0 - target) / target
-        return self.config.l0_coefficient * slope
 
 
 class _Jump(torch.autograd.Function):
