@@ -62,12 +62,17 @@ class TrackCallback(TrainerCallback):
             track = load_config(load_preset("track", str(track)))
         if not is_folder(track.model):
             raise UserError(f"model={track.model!r}: must be a folder, to save checkpoints in")
-        if lm_steps is None and track.schedule[0].every is None:
+        if not track.pieces:
+            raise UserError(
+                "schedule.adaptive: chooses among checkpoints that are saved already; name which "
+                "are to be saved"
+            )
+        if lm_steps is None and track.pieces[0].every is None:
             raise UserError(
                 "lm_steps: must say when to save, since the schedule counts checkpoints by index; "
                 "or count LM steps there (every)"
             )
-        if start and (track.schedule[-1].last is not None or track.follow_s <= 0):
+        if start and (track.pieces[-1].last is not None or track.follow_s <= 0):
             raise UserError(
                 "start=True: the track must follow its folder: last: null in its last piece, and "
                 "follow_s greater than the time between two checkpoints"
@@ -82,7 +87,7 @@ class TrackCallback(TrainerCallback):
         """Whether the track needs the checkpoint of an LM step."""
         if self._lm_steps is not None:
             return lm_step in self._lm_steps
-        return any(lm_step in piece.positions(lm_step) for piece in self._track.schedule)
+        return any(lm_step in piece.positions(lm_step) for piece in self._track.pieces)
 
     def on_train_begin(
         self,

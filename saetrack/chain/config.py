@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from saetrack.chain.schedule import Piece
+from saetrack.chain.budget import Plateau
+from saetrack.chain.schedule import Adaptive, Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import (
@@ -27,16 +28,23 @@ from saetrack.utils.validation import Frozen, Index, Tokens, validated
 def _architecture(value: Any) -> str:
     """Of the values of `sae`; the paper's where they do not say."""
     if isinstance(value, dict):
-        return str(value.get("architecture", "relu"))
-    return str(getattr(value, "architecture", "relu"))
+        return f"<{value.get('architecture', 'relu')}>"
+    return f"<{getattr(value, 'architecture', 'relu')}>"
 
 
 SAEField = Annotated[
-    Annotated[ReLUConfig, Tag("relu")]
-    | Annotated[TopKConfig, Tag("topk")]
-    | Annotated[BatchTopKConfig, Tag("batchtopk")]
-    | Annotated[JumpReLUConfig, Tag("jumprelu")],
+    Annotated[ReLUConfig, Tag("<relu>")]
+    | Annotated[TopKConfig, Tag("<topk>")]
+    | Annotated[BatchTopKConfig, Tag("<batchtopk>")]
+    | Annotated[JumpReLUConfig, Tag("<jumprelu>")],
     Discriminator(_architecture),
+]
+
+# Tags in angle brackets are left out of messages (saetrack.utils.errors).
+ScheduleField = Annotated[
+    Annotated[tuple[Piece, ...], Field(min_length=1), Tag("<pieces>")]
+    | Annotated[Adaptive, Tag("<adaptive>")],
+    Discriminator(lambda value: "<adaptive>" if isinstance(value, dict | Adaptive) else "<pieces>"),
 ]
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
@@ -86,8 +94,8 @@ class TrackConfig(Frozen):
         "mlp_out.4, resid_post.4, TransformerLens' names of what block 4 reads, computes and gives",
     )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
-    schedule: Annotated[tuple[Piece, ...], Field(min_length=1)] = Field(
-        description="pieces, one after another; see below"
+    schedule: ScheduleField = Field(
+        description="pieces, one after another, or an adaptive schedule; see below"
     )
     corpus: CorpusConfig = Field(
         default=CorpusConfig(), description="which text, and how much of it"
@@ -146,18 +154,23 @@ class TrackConfig(Frozen):
         "ends",
     )
 
-    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int]]:
-        """Checkpoint index and training tokens of each link, in the chain's order.
+    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int | Plateau]]:
+        """Checkpoint index and training budget of each link, in the chain's order.
 
         Args:
             lm_steps: of the checkpoints that the LM has, in a live folder so far.
         """
         return [
             (index, piece.tokens)
-            for piece in self.schedule
+            for piece in self.pieces
             for index in piece.checkpoint_indices(lm_steps)
             for _ in range(piece.repeat)
         ]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Of the schedule; none of an adaptive one, before its checkpoints are chosen."""
+        return () if isinstance(self.schedule, Adaptive) else self.schedule
 
     @property
     def all_hooks(self) -> list[Hook]:
@@ -172,16 +185,17 @@ class TrackConfig(Frozen):
         return ", ".join(f"{name}={shown(values)}" for name, values in given.items() if values)
 
     @property
-    def planned(self) -> list[tuple[int, int]] | None:
-        """Position (an index, or an LM step) and training tokens of each link of each chain.
+    def planned(self) -> list[tuple[int, int | Plateau]] | None:
+        """Position (an index, or an LM step) and training budget of each link of each chain.
 
-        None if the schedule has no end. Whether the LM has such checkpoints is not asked.
+        None if the schedule has no end, or is adaptive. Whether the LM has such checkpoints is not
+        asked.
         """
-        if self.schedule[-1].last is None:
+        if not self.pieces or self.pieces[-1].last is None:
             return None
         return [
             (position, piece.tokens)
-            for piece in self.schedule
+            for piece in self.pieces
             for position in piece.positions()
             for _ in range(piece.repeat)
         ]
@@ -193,15 +207,17 @@ class TrackConfig(Frozen):
         One link from scratch is `conventional`; several links at one checkpoint, or one that starts
         from an imported SAE, are a `frozen` chain, a control.
         """
-        first, last = self.schedule[0].first, self.schedule[-1].last
+        if not self.pieces:
+            return "forward"
+        first, last = self.pieces[0].first, self.pieces[-1].last
         if first == last:
-            is_one_link = len(self.schedule) == self.schedule[0].repeat == 1
+            is_one_link = len(self.pieces) == self.pieces[0].repeat == 1
             return "conventional" if is_one_link and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
 
     @property
     def _unit(self) -> str:
-        return "checkpoint" if self.schedule[0].every is None else "LM step"
+        return "checkpoint" if self.pieces[0].every is None else "LM step"
 
     @model_validator(mode="before")
     @classmethod
@@ -248,15 +264,15 @@ class TrackConfig(Frozen):
 
     @model_validator(mode="after")
     def _is_in_one_direction(self) -> Self:
-        for piece in self.schedule[:-1]:
+        for piece in self.pieces[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        if len({piece.every is None for piece in self.schedule}) > 1:
+        if len({piece.every is None for piece in self.pieces}) > 1:
             raise UserError(
                 "schedule: every (LM steps) must stand in all pieces or in none: the others count "
                 "checkpoints by their index"
             )
-        positions = (i for piece in self.schedule for i in piece.positions())
+        positions = (i for piece in self.pieces for i in piece.positions())
         for earlier, later in pairwise(positions):
             if self.direction == "frozen":
                 is_in_order = later == earlier
@@ -276,6 +292,26 @@ class TrackConfig(Frozen):
                 f"buffer_tokens={self.buffer_tokens}: must be at least twice "
                 f"batch_tokens={self.batch_tokens}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_tokens_are_left(self) -> Self:
+        schedule = self.schedule
+        budgets = (
+            [schedule.first_tokens, schedule.tokens]
+            if isinstance(schedule, Adaptive)
+            else [piece.tokens for piece in schedule]
+        )
+        for budget in budgets:
+            if isinstance(budget, Plateau):
+                rows = -(-budget.validation_tokens // self.corpus.context_size)
+                left = self.corpus.train_tokens - rows * self.corpus.context_size
+                if budget.max > left:
+                    raise UserError(
+                        f"schedule: tokens.max={budget.max}: must be at most {left}, which is "
+                        f"corpus.train_tokens={self.corpus.train_tokens} without the rows on which "
+                        "a plateau is looked for"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -85,13 +85,16 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
         """Upload the link's files, then create its version in one transaction."""
         self.log(
             {
-                "tokens_per_s": self._link.tokens / trained.train_s,
+                "tokens_per_s": trained.tokens / trained.train_s,
                 "residual_mean_distance": trained.residual_mean_distance,
             },
-            self._link.tokens,
+            trained.tokens,
         )
         self._send()
-        tags = {WARNINGS: "; ".join(trained.warnings)} if trained.warnings else {}
+        self._facts["tokens"] = trained.tokens
+        tags = {"tokens": str(trained.tokens)}
+        if trained.warnings:
+            tags[WARNINGS] = "; ".join(trained.warnings)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             self._write(folder, trained)
@@ -104,7 +107,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             self._chain,
             self._link,
             run_id=self._run_id,
-            tags=as_tags({**tags, **self._facts, "sha256": sha256, "processes": trained.processes}),
+            tags=as_tags({**self._facts, **tags, "sha256": sha256, "processes": trained.processes}),
         )
         for tag, text in tags.items():
             self._client.set_tag(self._run_id, tag, text)

@@ -150,7 +150,7 @@ class Registry:
                 {
                     **link_facts(chain, link),
                     "parent_version": self._versions.number_of(chain, link.parent_identity),
-                    "sha256": original.tags["sha256"],
+                    **{name: original.tags[name] for name in ("tokens", "sha256")},
                     WARNINGS: original.tags.get(WARNINGS),
                     "taken_over_from": f"{original.name} version {original.version}",
                 }

@@ -9,14 +9,18 @@ be twice as long.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from saetrack.chain.adaptive import known_choice
+from saetrack.chain.budget import most_tokens
 from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.odd import odd_parameters
+from saetrack.chain.schedule import Adaptive
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
@@ -46,7 +50,8 @@ class Forecast:
 
     Attributes:
         links: of all hooks.
-        train_tokens: that pass through the LM for training, once for all hooks.
+        train_tokens: that pass through the LM for training, once for all hooks; at most, where
+            links end at a plateau.
         checkpoints: different ones.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
@@ -77,8 +82,12 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         UserError: as `open_track`, as far as what it needs is here.
     """
     spec = _with_shape(check_track(config, settings), settings.cache_dir)
-    budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
-    n_hooks, odd = len(config.all_hooks), odd_parameters(config)
+    n_fetched = _candidates(config, spec, settings.cache_dir)
+    odd = odd_parameters(config)
+    config = in_pieces(config, settings.cache_dir, spec.lm_steps)
+    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    budgets = [(position, most_tokens(budget)) for position, budget in planned]
+    n_hooks = len(config.all_hooks)
     absent = absent_checkpoints(config, spec) if spec.is_listed else ""
     if absent and spec.lm_steps and not budgets:
         raise UserError(f"schedule: {absent}")
@@ -104,7 +113,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
-        download_bytes=2 * lm_weights * counts[2] if spec.repo is not None else 0,
+        download_bytes=2 * lm_weights * (n_fetched or counts[2]) if spec.repo is not None else 0,
         registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * counts[0],
         state_bytes=FLOAT_BYTES * (state_numbers + buffer_numbers),
         memory_bytes=int(
@@ -120,6 +129,33 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         / 3600,
         warnings=tuple(odd),
     )
+
+
+def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:
+    """A config with the checkpoints that were chosen for its adaptive schedule, if it has one.
+
+    Where nothing was chosen so far, evenly strided ones stand for them, or the first numbers if the
+    LM's steps are not known.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive):
+        return config
+    choice = known_choice(config, cache_dir)
+    if choice is not None:
+        chosen = choice.lm_steps
+    else:
+        candidates = lm_steps or range(schedule.adaptive)
+        share = (len(candidates) - 1) / (schedule.adaptive - 1)
+        chosen = [candidates[round(share * number)] for number in range(schedule.adaptive)]
+    return config.model_copy(update={"schedule": schedule.pieces(chosen)})
+
+
+def _candidates(config: TrackConfig, spec: ModelSpec, cache_dir: Path) -> int:
+    """How many checkpoints are to be fetched to choose among; 0 once it is done."""
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive) or known_choice(config, cache_dir) is not None:
+        return 0
+    return len(schedule.candidates(len(spec.lm_steps))) if spec.lm_steps else 0
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:

@@ -66,7 +66,9 @@ def one_line(error: ValidationError, known: Iterable[str] = ()) -> str:
         known: names of the fields that there are where the problem is.
     """
     problem = first_problem(error)
-    field = ".".join(str(part) for part in problem["loc"]) or "parameters"
+    # A member of a union whose name is in angle brackets is no field that the user wrote.
+    parts = [part for part in map(str, problem["loc"]) if not part.startswith("<")]
+    field = ".".join(parts) or "parameters"
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
 
 from saetrack.sae.config import ReLUConfig
 from saetrack.sae.kernels import sparse
-from saetrack.sae.metrics import evaluate
 from saetrack.sae.model import new_sae
 from saetrack.sae.step import TrainStep
 from tests.support.pretended_device import OnGpu, pretended_gpu

@@ -95,7 +95,7 @@ class OnGpu(Tensor):
     is_cuda, is_meta, is_cpu = True, False, False  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> OnGpu:  # noqa: D102
+    def __new__(cls, inner: Tensor) -> OnGpu:
         strided = inner.layout == torch.strided
         laid_out: dict[str, Any] = {"layout": inner.layout}
         if strided:

@@ -14,7 +14,7 @@ from saetrack.chain.plan import Chain
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
-from saetrack.sae.config import ReLUConfig, Optimiser
+from saetrack.sae.config import Optimiser, ReLUConfig
 from saetrack.sae.model import new_sae
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import Training, train

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.chain.budget import Plateau
 from saetrack.chain.config import TrackConfig
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -29,7 +30,9 @@ class CompareConfig(Frozen):
     @model_validator(mode="after")
     def _compares_what_the_chain_has(self) -> Self:
         if self.track.planned is None:
-            raise UserError("track.schedule: must have an end (last), to be compared at it")
+            raise UserError(
+                "track.schedule: must name its checkpoints and have an end, to be compared at it"
+            )
         offered = self._budgets()
         if absent := [index for index in self.checkpoints or () if index not in offered]:
             raise UserError(
@@ -48,7 +51,7 @@ class CompareConfig(Frozen):
         order = list(budgets)
         tokens = self.conventional_tokens or budgets[order[0]]
         chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
-        every = self.track.schedule[0].every
+        every = self.track.pieces[0].every
         return [
             self._variant(
                 seed=seed,
@@ -59,7 +62,7 @@ class CompareConfig(Frozen):
             for seed in self.seeds
         ]
 
-    def _budgets(self) -> dict[int, int]:
+    def _budgets(self) -> dict[int, int | Plateau]:
         return dict(self.track.planned or ())
 
     def _variant(self, **changes: Any) -> TrackConfig:

@@ -21,8 +21,11 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.adam import BETA1, BETA2, EPSILON, Adam
-from saetrack.sae.kernels import numba_kernels as kernels
+from saetrack.sae.kernels import numba_kernels
 from saetrack.sae.kernels.threads import spread
+
+# Their types stand in numba's signatures.
+kernels: Any = numba_kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -92,9 +95,12 @@ def search(
 
     tokens, values = zip(*spread(of_tile, tiles), strict=True)
     features = np.repeat(np.arange(sae.d_sae), counts[1:])
-    found = counts.cumsum(), features, np.concatenate(tokens), np.concatenate(values)
-    offsets, features, tokens, values = (torch.from_numpy(array) for array in found)
-    return offsets, features, tokens, values
+    return (
+        torch.from_numpy(counts.cumsum()),
+        torch.from_numpy(features),
+        torch.from_numpy(np.concatenate(tokens)),
+        torch.from_numpy(np.concatenate(values)),
+    )
 
 
 def coarse_encoder(sae: SAE) -> Float[Tensor, "d_sae d_in"]:
@@ -107,7 +113,7 @@ def coarse_encoder(sae: SAE) -> Float[Tensor, "d_sae d_in"]:
 
 
 def summed_rows(
-    W_dec: Float[Tensor, "d_sae d_in"],
+    rows: Float[Tensor, "d_sae d_in"],
     features: Int[Tensor, " pairs"],
     tokens: Int[Tensor, " pairs"],
     acts: Float[Tensor, " pairs"],
@@ -116,8 +122,8 @@ def summed_rows(
     """Of each token, the weighted sum of its pairs' decoder rows."""
     begins, order = np.zeros(batch + 1, np.int64), np.empty(len(tokens), np.int64)
     kernels.sort_by_token(_numpy(tokens), begins, order)
-    out = torch.zeros(batch, W_dec.shape[1])
-    given = _numpy(W_dec), _numpy(features), _numpy(acts), begins, order, out.numpy()
+    out = torch.zeros(batch, rows.shape[1])
+    given = _numpy(rows), _numpy(features), _numpy(acts), begins, order, out.numpy()
     spread(lambda piece: kernels.decode(*given, *piece), _pieces(TOKENS, 0, batch))
     return out
 

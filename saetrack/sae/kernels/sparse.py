@@ -11,8 +11,8 @@ pairs. Everything else runs over these pairs:
     db_enc_f   = sum over t of  da_ft
     db_dec     = sum over t of  dL/dsae_out_t  -  sum over f of  db_enc_f W_enc_f
 
-On a CPU, `cpu.py` does this in compiled kernels. Otherwise weighted sums are torch's `embedding_bag`,
-dot products its `sampled_addmm`.
+On a CPU, `cpu.py` does this in compiled kernels. Otherwise weighted sums are torch's
+`embedding_bag`, dot products its `sampled_addmm`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
-from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import embedding_bag
@@ -64,7 +63,7 @@ class ActivePairs:
     batch_tokens: int
 
 
-def compiled_for(weights: Tensor) -> ModuleType | None:
+def compiled_for(weights: Tensor) -> Any:
     """`saetrack.sae.kernels.cpu`, where numba is installed and can work on these weights.
 
     Otherwise, and on a GPU, torch's own operations do the same.
@@ -73,7 +72,7 @@ def compiled_for(weights: Tensor) -> ModuleType | None:
 
 
 @cache
-def _compiled() -> ModuleType | None:
+def _compiled() -> Any:
     if find_spec("numba") is None:
         return None
     from saetrack.sae.kernels import cpu
@@ -121,7 +120,8 @@ def pairs_above(
     centred = x - sae.b_dec
     bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
     if (compiled := compiled_for(sae.W_dec)) is not None:
-        return ActivePairs(*compiled.search(sae, centred, bounds, precision), len(x))
+        offsets, *found = compiled.search(sae, centred, bounds, precision)
+        return ActivePairs(offsets, *found, batch_tokens=len(x))
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
     pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
@@ -204,7 +204,8 @@ def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
 def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     if (compiled := compiled_for(sae.W_dec)) is not None:
         given = pairs.features, pairs.tokens, pairs.feature_acts, pairs.batch_tokens
-        return compiled.summed_rows(sae.W_dec, *given)
+        sums: Tensor = compiled.summed_rows(sae.W_dec, *given)
+        return sums
     tokens, by_token = pairs.tokens.sort(stable=True)
     begins = torch.searchsorted(tokens, torch.arange(pairs.batch_tokens, device=tokens.device))
     return weighted_sums(sae.W_dec, pairs.features[by_token], pairs.feature_acts[by_token], begins)
@@ -228,7 +229,8 @@ def dot_products(
 ) -> Float[Tensor, " pairs"]:
     """Of each pair, its feature's row times its token's row."""
     if (compiled := compiled_for(by_feature)) is not None:
-        return compiled.dot_products(pairs.offsets, pairs.tokens, by_feature, by_token)
+        found: Tensor = compiled.dot_products(pairs.offsets, pairs.tokens, by_feature, by_token)
+        return found
     size = (len(by_feature), len(by_token))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
