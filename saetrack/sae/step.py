@@ -204,6 +204,7 @@ class TrainStep:
     ) -> Float[Tensor, " d_in"]:
         """Update all features; returns the sum of their gradients of b_enc times W_enc^T."""
         sae, pairs = self.sae, gradient.pairs
+        through_encoder: Tensor
         compiled = compiled_for(sae.W_dec)
         if compiled is None:
             through_encoder = gradient.b_enc() @ sae.W_enc.T

@@ -191,6 +191,13 @@ def unwrapped(value: Any) -> Any:
     return value.inner if isinstance(value, OnGpu) else value
 
 
+def started(kernel: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Run one of the GPU's own kernels, which no operator shows, in an interpreter of it."""
+    inner = unwrapped(args)
+    with no_dispatch(), torch._C.DisableTorchFunction():
+        kernel(*inner, **options)
+
+
 class _Event:
     """Of a stream whose work is done as soon as it is queued."""
 
@@ -225,7 +232,7 @@ class _Calls(TorchFunctionMode):
         if func is Tensor.new_tensor and isinstance(args[0], OnGpu):
             there, func, args = [GPU], torch.tensor, args[1:]
         if there and func in FROM_NUMBERS:
-            return func(*args, **{**kwargs, "device": CPU}).to(GPU)
+            return func(*args, **{**kwargs, "device": CPU}).to(META)
         if not there and kwargs.get("device") in (META, "meta"):
             with _Operators.real_meta():
                 return func(*args, **kwargs)

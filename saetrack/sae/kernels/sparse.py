@@ -121,7 +121,7 @@ def pairs_above(
     bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
     if (compiled := compiled_for(sae.W_dec)) is not None:
         offsets, *found = compiled.search(sae, centred, bounds, precision)
-        return ActivePairs(offsets, *found, batch_tokens=len(x))
+        return ActivePairs(offsets, found[0], found[1], found[2], len(x))
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
     pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
