@@ -47,7 +47,7 @@ class _Gradient(NamedTuple):
         dead: what dead features learn beside.
         n_active: active pairs, of this rank.
         fired: features that were active.
-        smallest: smallest activation; None if nothing was active.
+        smallest: smallest activation; infinite if nothing was active.
     """
 
     losses: Losses
@@ -57,7 +57,7 @@ class _Gradient(NamedTuple):
     dead: DeadGradient | None
     n_active: int
     fired: Bool[Tensor, " d_sae"]
-    smallest: Float[Tensor, ""] | None
+    smallest: Float[Tensor, ""]
 
 
 class TrainStep:
@@ -140,7 +140,7 @@ class TrainStep:
             dead,
             len(pairs.tokens),
             pairs.offsets.diff() > 0,
-            pairs.feature_acts.min() if len(pairs.tokens) else None,
+            pairs.feature_acts.min() if len(pairs.tokens) else x.new_tensor(torch.inf),
         )
 
     def _dense(self, x: Float[Tensor, "batch d_in"]) -> _Gradient:
@@ -172,7 +172,7 @@ class TrainStep:
             dead,
             int((acts > 0).sum()),
             (acts > 0).any(dim=0),
-            acts[acts > 0].min() if (acts > 0).any() else None,
+            acts.where(acts > 0, torch.inf).min(),
         )
 
     def _losses(

@@ -22,6 +22,7 @@ from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registe
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
+from saetrack.sae.kernels import sparse
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
 from tests.support.planted_analysis import QUESTIONS
@@ -35,6 +36,12 @@ TRACK: dict[str, Any] = {
 }
 QUESTION = load_analyze_config({**QUESTIONS, "track": TRACK, "controls": {}})
 MATCHED = load_analyze_config({"chain": "any", "match_tokens": 1_024})
+
+
+@pytest.fixture(autouse=True)
+def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    monkeypatch.setattr(sparse, "_compiled", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from saetrack.chain.config import TrackConfig, load_config
 from saetrack.registry import Registry
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import read_saelens
+from saetrack.sae.kernels import sparse
 from saetrack.training.loop import train_missing
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
@@ -24,6 +25,12 @@ FIRST: dict[str, Any] = {
     "evaluation": {"matched_l0": 8, "ce_tokens": 0, "eval_at_fractions": []},
 }
 SECOND = {**FIRST, "start": "theirs"}
+
+
+@pytest.fixture(autouse=True)
+def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    monkeypatch.setattr(sparse, "_compiled", lambda: None)
 
 
 @pytest.fixture(autouse=True)

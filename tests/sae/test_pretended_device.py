@@ -40,6 +40,12 @@ WAITS = {"dense": STEPS, "sparse": 3 * STEPS}
 
 
 @pytest.fixture(autouse=True)
+def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    monkeypatch.setattr(sparse, "_compiled", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every loop goes round."""
     monkeypatch.setattr(sparse, "BLOCK_WEIGHTS", 16 * D_IN)

@@ -95,7 +95,7 @@ class OnGpu(Tensor):
     is_cuda, is_meta, is_cpu = True, False, False  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> OnGpu:
+    def __new__(cls, inner: Tensor) -> OnGpu:  # noqa: PYI034
         strided = inner.layout == torch.strided
         laid_out: dict[str, Any] = {"layout": inner.layout}
         if strided:
@@ -321,7 +321,7 @@ def _require_one_device(func: Any, args: tuple[Any, ...], here: list[Tensor]) ->
         raise MixedDevicesError(f"{func} mixes cuda:0 with tensors of the CPU: {shapes}; {_line()}")
 
 
-def _count_waits(
+def _count_waits(  # noqa: C901
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, goes_there: bool
 ) -> None:
     gpu = OnGpu.gpu

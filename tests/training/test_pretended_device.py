@@ -15,6 +15,7 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.config import Optimiser, ReLUConfig
+from saetrack.sae.kernels import sparse
 from saetrack.sae.model import new_sae
 from saetrack.sae.step import TrainStep
 from saetrack.sae.trainer import Training, train
@@ -48,6 +49,12 @@ WAITS = {"dense": 1, "sparse": 2}
 # passes through the LM, which gets tokens and says whether its activations are finite.
 WAITS_OF_A_REFILL = 6
 SPARSE_BELOW = {"dense": 0.0, "sparse": 1.1}
+
+
+@pytest.fixture(autouse=True)
+def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    monkeypatch.setattr(sparse, "_compiled", lambda: None)
 
 
 @pytest.fixture(autouse=True)
