@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # stay in a processor's cache.
 BLOCK_WEIGHTS = 2**18
 
+# The same on a GPU, whose host starts each block's kernels: few blocks, of 64 MB in float32.
+GPU_BLOCK_WEIGHTS = 2**24
+
 # Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller parts would stay
 # in the cache, but their products take longer: 10 % at 256 of 16,384 features, measured.
 PRODUCT_NUMBERS = 2**23
@@ -71,8 +74,9 @@ class FeatureGradient(NamedTuple):
 
 
 def blocks(sae: SAE) -> list[slice]:
-    """All features as slices whose weights fit into a processor's cache."""
-    return _slices(sae.d_sae, BLOCK_WEIGHTS // sae.d_in)
+    """All features as slices that are updated at a time; no number depends on their size."""
+    weights = GPU_BLOCK_WEIGHTS if sae.b_enc.is_cuda else BLOCK_WEIGHTS
+    return _slices(sae.d_sae, weights // sae.d_in)
 
 
 def _slices(d_sae: int, size: int) -> list[slice]:
