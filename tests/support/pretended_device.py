@@ -91,8 +91,8 @@ class OnGpu(Tensor):
     gpu: ClassVar[PretendedGpu]
     inner: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
-    device = GPU  # type: ignore[assignment]
-    is_cuda, is_meta, is_cpu = True, False, False  # type: ignore[assignment]
+    device = GPU
+    is_cuda, is_meta, is_cpu = True, False, False
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> Self:
@@ -100,7 +100,7 @@ class OnGpu(Tensor):
         laid_out: dict[str, Any] = {"layout": inner.layout}
         if strided:
             laid_out |= {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
-        made: Self = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Self = torch.Tensor._make_wrapper_subclass(
             cls, inner.size(), dtype=inner.dtype, device=META, requires_grad=False, **laid_out
         )
         made.inner = inner
@@ -121,30 +121,14 @@ class OnGpu(Tensor):
         memo[id(self)] = copied
         return copied
 
-    def item(self) -> Any:
-        _count(self.gpu.reads)
-        return self.inner.item()
-
     def tolist(self) -> Any:
         _count(self.gpu.reads)
         return self.inner.tolist()
 
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __index__(self) -> int:
-        return int(self.item())
-
-    def numpy(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
+    def numpy(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
-    __array__ = numpy  # type: ignore[assignment]
+    __array__ = numpy
 
     def get_device(self) -> int:
         return 0
