@@ -277,6 +277,8 @@ class _CheckpointTraining:
             trained = [saved.index(key) for key in keys]
             self._batches.restore(tensors, facts["batches"], trained)
             self._train_s = facts["train_s"]
+        except torch.OutOfMemoryError:  # of a GPU; nothing is wrong with the state
+            raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self._state_path}: not a state of these links ({type(error).__name__}: "

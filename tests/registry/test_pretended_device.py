@@ -41,7 +41,7 @@ def _without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 def there_and_back(settings: Settings, to: Path) -> dict[str, Tensor]:
     """The weights of a chain and of one that started from its export."""
     registry = Registry(settings)
-    found = {}
+    found: dict[str, Tensor] = {}
     for number, values in enumerate((FIRST, SECOND)):
         config: TrackConfig = load_config(values)
         n_links, prepared = train_missing(config, settings)

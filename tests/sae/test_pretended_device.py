@@ -49,6 +49,7 @@ def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every loop goes round."""
     monkeypatch.setattr(sparse, "BLOCK_WEIGHTS", 16 * D_IN)
+    monkeypatch.setattr(sparse, "GPU_BLOCK_WEIGHTS", 24 * D_IN)
     monkeypatch.setattr(sparse, "PRODUCT_NUMBERS", 25 * TOKENS)
     monkeypatch.setattr(fused, "PRODUCT_BYTES", 16 * TOKENS * 4)
     monkeypatch.setattr(fused, "BLOCK_TOKENS", 32)

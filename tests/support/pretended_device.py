@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, Self
 
 import pytest
 import torch
@@ -91,16 +91,16 @@ class OnGpu(Tensor):
     gpu: ClassVar[PretendedGpu]
     inner: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl
-    device = GPU  # type: ignore[assignment]
-    is_cuda, is_meta, is_cpu = True, False, False  # type: ignore[assignment]
+    device = GPU
+    is_cuda, is_meta, is_cpu = True, False, False
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> OnGpu:  # noqa: PYI034
+    def __new__(cls, inner: Tensor) -> Self:
         strided = inner.layout == torch.strided
         laid_out: dict[str, Any] = {"layout": inner.layout}
         if strided:
             laid_out |= {"strides": inner.stride(), "storage_offset": inner.storage_offset()}
-        made: OnGpu = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: Self = torch.Tensor._make_wrapper_subclass(
             cls, inner.size(), dtype=inner.dtype, device=META, requires_grad=False, **laid_out
         )
         made.inner = inner
@@ -121,30 +121,14 @@ class OnGpu(Tensor):
         memo[id(self)] = copied
         return copied
 
-    def item(self) -> Any:
-        _count(self.gpu.reads)
-        return self.inner.item()
-
     def tolist(self) -> Any:
         _count(self.gpu.reads)
         return self.inner.tolist()
 
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __index__(self) -> int:
-        return int(self.item())
-
-    def numpy(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
+    def numpy(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
 
-    __array__ = numpy  # type: ignore[assignment]
+    __array__ = numpy
 
     def get_device(self) -> int:
         return 0
@@ -321,27 +305,22 @@ def _require_one_device(func: Any, args: tuple[Any, ...], here: list[Tensor]) ->
         raise MixedDevicesError(f"{func} mixes cuda:0 with tensors of the CPU: {shapes}; {_line()}")
 
 
-def _count_waits(  # noqa: C901
+def _count_waits(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, goes_there: bool
 ) -> None:
     gpu = OnGpu.gpu
-    if func is aten.copy_.default:
-        to, from_ = (isinstance(one, OnGpu) for one in args[:2])
-        if to != from_:
-            _count(gpu.uploads if to else gpu.reads)
-    elif func is aten._to_copy.default:
-        if goes_there != isinstance(args[0], OnGpu):
-            waits = not kwargs.get("non_blocking")
-            if waits:
-                _count(gpu.uploads if goes_there else gpu.reads)
+    if func in COPIES:
+        from_there = isinstance(args[1 if func is aten.copy_.default else 0], OnGpu)
+        to_there = isinstance(args[0], OnGpu) if func is aten.copy_.default else goes_there
+        if to_there != from_there and not kwargs.get("non_blocking"):
+            _count(gpu.uploads if to_there else gpu.reads)
     elif func in INDEXING:
         indices = [one for one in args[1] if one is not None]
+        sets_one_value = func is not aten.index.Tensor and args[2].numel() == 1
         if any(not isinstance(one, OnGpu) for one in indices):
             _count(gpu.uploads)
-        elif any(one.dtype == torch.bool for one in indices):
-            is_filled = func is not aten.index.Tensor and args[2].numel() == 1
-            if not is_filled:
-                _count(gpu.reads)
+        elif any(one.dtype == torch.bool for one in indices) and not sets_one_value:
+            _count(gpu.reads)
     elif func in READING:
         _count(gpu.reads)
 

@@ -17,10 +17,13 @@ from saetrack.lm.hooked import HookedLM
 from saetrack.sae.config import Optimiser, ReLUConfig
 from saetrack.sae.kernels import sparse
 from saetrack.sae.model import new_sae
-from saetrack.sae.step import TrainStep
+from saetrack.sae.step import SPARSE_BELOW, TrainStep
 from saetrack.sae.trainer import Training, train
 from saetrack.training.activations_store import ActivationsStore
+from saetrack.training.link import LinkTraining
+from saetrack.training.massive import find_massive
 from saetrack.training.mixing_buffer import MixingBuffer
+from saetrack.training.state import save_state
 from saetrack.utils.device import choose_device
 from saetrack.utils.settings import Settings
 from tests.support.memory_store import MemoryStore
@@ -41,14 +44,15 @@ TRACK: dict[str, Any] = {
 }
 CONVENTIONAL = {**TRACK, "hooks": ["resid_pre.1"], "schedule": TRACK["schedule"][1:]}
 
-# How often the host waits for the GPU in a step. A dense step and a sparse one read how many pairs
-# were active, which decides about the next step; the sparse one first reads where they are, and
-# then where each feature's begin. Triton's step reads one number while the GPU has work to do.
+# How often the host waits for the GPU in a step. A dense step reads how many pairs were active,
+# which decides about the next step. A sparse one reads which they are, for each part of the
+# encoder's product (here there is one), and then where each feature's begin. Triton's step
+# (`tests/sae`) reads once, while the GPU has work to do.
 WAITS = {"dense": 1, "sparse": 2}
 # Half a pool is replaced after many batches: its order is read and written, and a chunk of rows
 # passes through the LM, which gets tokens and says whether its activations are finite.
 WAITS_OF_A_REFILL = 6
-SPARSE_BELOW = {"dense": 0.0, "sparse": 1.1}
+THRESHOLDS = {"dense": 0.0, "sparse": 1.1}
 
 
 @pytest.fixture(autouse=True)
@@ -63,15 +67,22 @@ def _without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saetrack.sae.step.find_spec", lambda _: None)
 
 
+def take_both_kinds_of_steps(patch: pytest.MonkeyPatch) -> None:
+    """Between the densities that these SAEs have."""
+    defaults = TrainStep.__init__.__defaults__ or ()
+    changed = tuple(0.5 if value == SPARSE_BELOW else value for value in defaults)
+    patch.setattr(TrainStep.__init__, "__defaults__", changed)
+
+
 @pytest.fixture(autouse=True)
-def _several_kinds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TrainStep.__init__, "__defaults__", ("float32", 0.5))
+def _both_kinds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_both_kinds_of_steps(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def expected(source: CheckpointSource, corpus: Corpus) -> MemoryStore:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainStep.__init__, "__defaults__", ("float32", 0.5))
+        take_both_kinds_of_steps(patch)
         return trained_with(source, corpus, **TRACK)
 
 
@@ -137,6 +148,30 @@ def test_training_goes_on_from_its_state(
         assert_same(store, expected, list(expected.links))
 
 
+def test_a_gpu_without_room_for_a_state_is_no_broken_state(
+    source: CheckpointSource, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    track = plan(source, corpus, **CONVENTIONAL)
+    path = tmp_path / f"{track.jobs[0].key}.safetensors"
+    save_state(path, {"pool": torch.zeros(1)}, {"links": {"1": {}}})
+    monkeypatch.setattr(LinkTraining, "restore", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(track, source, MemoryStore(), tmp_path)
+    assert path.exists()
+
+
+def test_massive_residuals_are_found() -> None:
+    resid, tokens = torch.ones(40, 4), torch.arange(40) % 7
+    resid[3] *= 1_000
+    expected = find_massive(resid, tokens, torch.arange(40))
+    assert expected is not None and expected.counts == {3: 1}
+    with pretended_gpu():
+        assert find_massive(resid.to("cuda"), tokens, torch.arange(40)) == expected
+
+
 def test_conventional_training(
     source: CheckpointSource, corpus: Corpus, settings: Settings
 ) -> None:
@@ -151,7 +186,7 @@ def test_conventional_training(
 def waits_by_step(path: str, lm: HookedLM, corpus: Corpus, gpu: PretendedGpu) -> list[Counter[str]]:
     """Of 12 steps, the first of which fills the pool and some of which refill it."""
     sae = new_sae(lm.d_in, 64, torch.zeros(lm.d_in), seed=0).to(lm.device)
-    step = TrainStep(sae, ReLUConfig(), sparse_below=SPARSE_BELOW[path])
+    step = TrainStep(sae, ReLUConfig(), sparse_below=THRESHOLDS[path])
     trainings = [Training(step, Optimiser(learning_rate=1e-3))]
     store = ActivationsStore(lm, corpus, exclude_bos=True, seed=0)
     found, before = [], gpu.waits

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 # stay in a processor's cache.
 BLOCK_WEIGHTS = 2**18
 
+# The same on a GPU, whose host starts each block's kernels: few blocks, of 64 MB in float32.
+GPU_BLOCK_WEIGHTS = 2**24
+
 # Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller parts would stay
 # in the cache, but their products take longer: 10 % at 256 of 16,384 features, measured.
 PRODUCT_NUMBERS = 2**23
@@ -90,8 +93,9 @@ class FeatureGradient(NamedTuple):
 
 
 def blocks(sae: SAE, features: slice | None = None) -> list[slice]:
-    """All features, or some, as slices whose weights fit into a processor's cache."""
-    return _slices(features or slice(0, sae.d_sae), BLOCK_WEIGHTS // sae.d_in)
+    """All features, or some, as slices that are updated at a time; no number depends on them."""
+    weights = GPU_BLOCK_WEIGHTS if sae.b_enc.is_cuda else BLOCK_WEIGHTS
+    return _slices(features or slice(0, sae.d_sae), weights // sae.d_in)
 
 
 def _slices(features: slice, size: int) -> list[slice]:
@@ -118,7 +122,8 @@ def pairs_above(
             rounding may be missed, or found and dropped again.
     """
     centred = x - sae.b_dec
-    bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
+    bounds = sae.b_enc.new_zeros(()) + above  # a number does not make the host wait for a GPU
+    bounds = bounds.detach().expand(sae.d_sae)
     if (compiled := compiled_for(sae.W_dec)) is not None:
         offsets, *found = compiled.search(sae, centred, bounds, precision)
         return ActivePairs(offsets, found[0], found[1], found[2], len(x))
