@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 OUTSIDE_A_CHAIN = frozenset({"layers", "hooks", "save_every_s", "follow_s"})
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 5
+WEIGHTS_VERSION = 6
 
 
 @dataclass(frozen=True)

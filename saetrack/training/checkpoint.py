@@ -133,10 +133,7 @@ class _CheckpointTraining:
         self._writer = writer
         self._save_every_s = config.save_every_s
         self._train_s = 0.0
-        store = ActivationsStore(
-            *(lm, chain.corpus, config.corpus.exclude_bos, config.seed, context.ranks),
-            link.budget.validation_tokens if isinstance(link.budget, Plateau) else 0,
-        )
+        store = _activations_store(lm, chain, link, context)
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()
         if state is None:
@@ -285,6 +282,15 @@ class _CheckpointTraining:
                 f"{str(error).splitlines()[0]}); delete it and run again"
             ) from None
         log.info("%s: goes on at %s tokens", self._label, f"{self._done_tokens:,}")
+
+
+def _activations_store(
+    lm: HookedLM, chain: Chain, link: Link, context: TrainingContext
+) -> ActivationsStore:
+    return ActivationsStore(
+        *(lm, chain.corpus, chain.config.corpus.exclude_bos, chain.config.seed, context.ranks),
+        link.budget.validation_tokens if isinstance(link.budget, Plateau) else 0,
+    )
 
 
 def _start(

@@ -85,14 +85,8 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     n_fetched = _candidates(config, spec, settings.cache_dir)
     odd = odd_parameters(config)
     config = in_pieces(config, settings.cache_dir, spec.lm_steps)
-    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
-    budgets = [(position, most_tokens(budget)) for position, budget in planned]
+    budgets = _budgets(config, spec, odd)
     n_hooks = len(config.all_hooks)
-    absent = absent_checkpoints(config, spec) if spec.is_listed else ""
-    if absent and spec.lm_steps and not budgets:
-        raise UserError(f"schedule: {absent}")
-    if absent:
-        odd.append(f"schedule: {absent}; the chain goes on without")
     counts = (
         len(budgets) * n_hooks,
         sum(tokens for _, tokens in budgets),
@@ -129,6 +123,21 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         / 3600,
         warnings=tuple(odd),
     )
+
+
+def _budgets(config: TrackConfig, spec: ModelSpec, odd: list[str]) -> list[tuple[int, int]]:
+    """Position and tokens, at most, of each link; what the LM lacks is added to the odd things.
+
+    Raises:
+        UserError: it lacks all of the schedule's checkpoints.
+    """
+    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    absent = absent_checkpoints(config, spec) if spec.is_listed else ""
+    if absent and spec.lm_steps and not planned:
+        raise UserError(f"schedule: {absent}")
+    if absent:
+        odd.append(f"schedule: {absent}; the chain goes on without")
+    return [(position, most_tokens(budget)) for position, budget in planned]
 
 
 def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:

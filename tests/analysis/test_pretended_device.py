@@ -20,6 +20,7 @@ from saetrack.analysis.pipeline.drift_tables import chain_drift
 from saetrack.analysis.pipeline.match_chains import match_chains
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.data.corpus import Corpus
+from saetrack.lm import loading
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.sae.kernels import sparse
@@ -40,8 +41,11 @@ MATCHED = load_analyze_config({"chain": "any", "match_tokens": 1_024})
 
 @pytest.fixture(autouse=True)
 def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    """torch's plain operations on the CPU too: compiled kernels and fused attention round
+    otherwise.
+    """
     monkeypatch.setattr(sparse, "_compiled", lambda: None)
+    monkeypatch.setattr(loading, "_has_own_scale", lambda _: True)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saetrack.chain.config import TrackConfig, load_config
+from saetrack.lm import loading
 from saetrack.registry import Registry
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import read_saelens
@@ -29,8 +30,11 @@ SECOND = {**FIRST, "start": "theirs"}
 
 @pytest.fixture(autouse=True)
 def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    """torch's plain operations on the CPU too: compiled kernels and fused attention round
+    otherwise.
+    """
     monkeypatch.setattr(sparse, "_compiled", lambda: None)
+    monkeypatch.setattr(loading, "_has_own_scale", lambda _: True)
 
 
 @pytest.fixture(autouse=True)

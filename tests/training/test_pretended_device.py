@@ -12,6 +12,7 @@ import torch
 
 from saetrack.chain.plan import Chain
 from saetrack.data.corpus import Corpus
+from saetrack.lm import loading
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.sae.config import Optimiser, ReLUConfig
@@ -57,8 +58,11 @@ THRESHOLDS = {"dense": 0.0, "sparse": 1.1}
 
 @pytest.fixture(autouse=True)
 def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's own operations on the CPU too: compiled kernels round otherwise."""
+    """torch's plain operations on the CPU too: compiled kernels and fused attention round
+    otherwise.
+    """
     monkeypatch.setattr(sparse, "_compiled", lambda: None)
+    monkeypatch.setattr(loading, "_has_own_scale", lambda _: True)
 
 
 @pytest.fixture(autouse=True)
