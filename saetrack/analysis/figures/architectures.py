@@ -35,7 +35,14 @@ MEASURES = {
     "ends_keeps_meaning": ("from first to last link", "{:.1%}"),
     "frozen_ends_keeps_meaning": ("the same, LM frozen", "{:.1%}"),
 }
-DRAWN = ("explained_variance", "ce_loss_recovered", "dead", "l0", RATIO, "angle_rad")
+DRAWN: tuple[str, ...] = (
+    "explained_variance",
+    "ce_loss_recovered",
+    "dead",
+    "l0",
+    RATIO,
+    "angle_rad",
+)
 DRAWN += ("keeps_index", "keeps_meaning")
 ALONG = {
     "explained_variance": "explained variance",
@@ -88,8 +95,7 @@ def _draw_measure(axes: Axes, seeds: pd.DataFrame, kinds: list[str], name: str) 
             if column in rows:
                 mean = rows[column].mean()
                 axes.plot([at - 0.3, at + 0.3], [mean, mean], color=colour, linewidth=2)
-                style = {"color": colour, "markerfacecolor": face, "markersize": 6}
-                axes.plot([at] * len(rows), rows[column], "o", **style)
+                axes.plot([at] * len(rows), rows[column], "o", color=colour, markerfacecolor=face)
     axes.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
     axes.set_title(MEASURES[name][0], fontsize=11)
 

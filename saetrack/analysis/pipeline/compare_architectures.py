@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -115,7 +116,7 @@ def architecture_tables(
     links, kept = [], []
     curves: dict[str, list[pd.DataFrame]] = {}
     for one in compared:
-        of = {"architecture": one.architecture, "seed": one.seed}
+        of: dict[str, Any] = {"architecture": one.architecture, "seed": one.seed}
         chain, registry = one.chain.chain, one.chain.ready.registry
         links.append(registry.table(chain).assign(**of))
         saes = registered_saes(registry, [chain], "link")
@@ -155,7 +156,7 @@ def _followed(whole: RegisteredChain, match_tokens: int, label: str) -> Iterator
 def _metrics(summary: pd.DataFrame) -> dict[str, float]:
     means = summary.set_index("architecture").filter(regex="_mean$")
     return {
-        f"{name}.{column.removesuffix('_mean')}": float(value)
+        f"{name}.{str(column).removesuffix('_mean')}": float(value)
         for name, row in means.iterrows()
         for column, value in row.items()
         if pd.notna(value)
