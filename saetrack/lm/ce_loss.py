@@ -74,38 +74,40 @@ class CELoss:
         return found
 
 
-def measure_ce_loss(
+def measure_ce_losses(
     lm: HookedLM,
     corpus: Corpus,
-    hook: Hook,
+    means: dict[Hook, Float[Tensor, " d_in"]],
     ce_tokens: int,
-    mean: Float[Tensor, " d_in"],
     *,
     exclude_bos: bool,
-) -> CELoss:
-    """Measure the clean and ablated losses once per checkpoint and hook.
+) -> dict[Hook, CELoss]:
+    """Measure the clean and ablated losses once per checkpoint: they depend on no SAE.
 
     Args:
         lm: loaded whole.
         corpus: its first held-out rows are used.
-        hook: at which the SAE reads.
+        means: of the held-out activations, at each hook at which an SAE reads.
         ce_tokens: how many held-out tokens.
-        mean: of the held-out activations at this hook.
         exclude_bos: BOS positions keep their activations, as those do that the corpus excludes:
             no SAE was trained on them.
     """
     n_rows = -(-ce_tokens // corpus.context_size)
     rows = torch.from_numpy(corpus.rows("held_out")[:n_rows].astype(np.int64))
     untouched = ~corpus.kept(rows, exclude_bos=exclude_bos)
-    return CELoss(
-        lm,
-        rows,
-        hook,
-        untouched,
-        ce_loss=_loss(lm, rows, hook, untouched, None),
-        ce_loss_zero=_loss(lm, rows, hook, untouched, torch.zeros_like),
-        ce_loss_mean=_loss(lm, rows, hook, untouched, mean.expand_as),
-    )
+    clean = _loss(lm, rows, next(iter(means)), untouched, None)
+    return {
+        hook: CELoss(
+            lm,
+            rows,
+            hook,
+            untouched,
+            ce_loss=clean,
+            ce_loss_zero=_loss(lm, rows, hook, untouched, torch.zeros_like),
+            ce_loss_mean=_loss(lm, rows, hook, untouched, mean.expand_as),
+        )
+        for hook, mean in means.items()
+    }
 
 
 def _loss(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Collection
 from pathlib import Path
 from pickle import UnpicklingError  # torch's name for what it refuses to run
 from typing import TYPE_CHECKING, Any
@@ -10,22 +10,31 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from saetrack.lm import stream
+from saetrack.lm.bridged import BridgedLM
+from saetrack.lm.catalog.architectures import ARCHITECTURES
+from saetrack.lm.stream import StreamLM
 from saetrack.lm.weights import prefix_of_names, require_finite, require_present
 from saetrack.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def load_bridge(
-    folder: Path, top_layer: int | None, dtype: torch.dtype, device: torch.device, label: str
-) -> TransformerBridge:
-    """Load a checkpoint into TransformerLens' bridge.
+def load_lm(
+    folder: Path,
+    top_layer: int | None,
+    kinds: Collection[str],
+    dtype: torch.dtype,
+    device: torch.device,
+    label: str,
+) -> StreamLM | BridgedLM:
+    """Load a checkpoint.
 
     Args:
         folder: holds `config.json` and weights.
         top_layer: the block that need not run, nor any above it; None for the whole LM.
+        kinds: of the hooks that are to be read.
         dtype: of the weights.
         device: where to run.
         label: of the checkpoint, for messages.
@@ -34,25 +43,35 @@ def load_bridge(
         UserError: the architecture is unknown, there is no such block, or weights that are needed
             are missing, of another shape or not finite.
     """
-    from transformer_lens.model_bridge.sources import build_bridge_from_module
+    from transformers import AutoConfig
     from transformers.utils import logging as transformers_logging
 
     # The layers above the hook are left out on purpose; their report would drown our own lines.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        model: Any = _load_truncated(folder, top_layer, dtype, label)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        architecture = ARCHITECTURES.get(config.model_type)
+        if not set(kinds) <= set(stream.KINDS):
+            architecture = None
+        fast = architecture is not None and architecture.sdpa and not _has_own_scale(config)
+        # The others are refused by some architectures. TransformerLens' hooks need eager attention.
+        config._attn_implementation = "sdpa" if fast else "eager"  # noqa: SLF001  (its only way in)
+        model: Any = _load_truncated(folder, config, top_layer, dtype, label)
         model.to(device)
-        # Not by `boot_transformers`: it wants a tokenizer beside the weights.
-        return build_bridge_from_module(
-            model,
-            type(model).__name__,
-            hf_config=copy.deepcopy(model.config),
-            dtype=dtype,
-            device=device,
-        )
+        if architecture is not None:
+            return StreamLM(model, architecture.blocks, is_rms=architecture.norm == "rms")
+        return BridgedLM(model)
     except CANNOT_LOAD as error:
         raise UserError(f"model: {label} cannot be loaded: {first_line(error)}") from None
+
+
+def _has_own_scale(config: PretrainedConfig) -> bool:
+    """Whether scores are scaled by the layer, as in Stanford's GPT-2, which sdpa has ignored."""
+    return bool(
+        getattr(config, "scale_attn_by_inverse_layer_idx", False)
+        or getattr(config, "reorder_and_upcast_attn", False)
+    )
 
 
 # Of transformers, TransformerLens or torch: an architecture that they do not know, one whose code
@@ -61,18 +80,17 @@ CANNOT_LOAD = (ValueError, ImportError, OSError, EOFError, SafetensorError, Unpi
 
 
 def _load_truncated(
-    folder: Path, top_layer: int | None, dtype: torch.dtype, label: str
+    folder: Path,
+    config: PretrainedConfig,
+    top_layer: int | None,
+    dtype: torch.dtype,
+    label: str,
 ) -> PreTrainedModel:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    # The others are refused by some architectures, or have ignored Stanford's attention scale.
-    config._attn_implementation = "eager"  # noqa: SLF001  (its only way in)
     if top_layer is not None:
         n_blocks = config.num_hidden_layers
         if top_layer >= n_blocks:
             raise UserError(f"model: {label} has layers 0 to {n_blocks - 1}, and no {top_layer}")
-        # TransformerLens stops in front of a block, so that one must exist.
+        # A pass stops in front of a block, so that one must exist.
         config.num_hidden_layers = top_layer + 1
     model, loading = _from_pretrained(folder, config, dtype)
     if prefix := prefix_of_names(model, loading):

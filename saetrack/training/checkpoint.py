@@ -13,8 +13,9 @@ import torch
 
 from saetrack.chain.link_store import LinkStore, Recorder
 from saetrack.chain.plan import Chain, CheckpointJob, Link
-from saetrack.lm.ce_loss import measure_ce_loss
+from saetrack.lm.ce_loss import CELoss, measure_ce_losses
 from saetrack.lm.checkpoints.ahead import Ahead
+from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.lm.weights import require_varied_activations
 from saetrack.sae.architectures import empty_sae
@@ -147,8 +148,10 @@ class _CheckpointTraining:
         held_out = store.held_out()
         for of, resid in zip(claimed, held_out, strict=True):
             warn_of_massive(of.chain.name, resid, store)
+            require_varied_activations(resid, of.chain.hook, of.link.checkpoint.label)
+        ce_losses = _ce_losses(lm, claimed, held_out)
         self._links = [
-            _open_link(lm, resid, start, *of)
+            LinkTraining(of.chain, of.link, start, resid, ce_losses.get(of.chain.hook), of.recorder)
             for of, start, resid in zip(claimed, starts, held_out, strict=True)
         ]
         if state is None:
@@ -297,23 +300,14 @@ def _empty_start(chain: Chain, store: ActivationsStore) -> Start:
     return Start(step, residual_mean_distance=0.0)
 
 
-def _open_link(
-    lm: HookedLM,
-    held_out: Float[Tensor, "tokens d_in"],
-    start: Start,
-    chain: Chain,
-    link: Link,
-    recorder: Recorder,
-) -> LinkTraining:
-    require_varied_activations(held_out, chain.hook, link.checkpoint.label)
-    evaluation, ce_loss = chain.config.evaluation, None
-    if evaluation.ce_tokens:
-        ce_loss = measure_ce_loss(
-            lm,
-            chain.corpus,
-            chain.hook,
-            evaluation.ce_tokens,
-            held_out.mean(dim=0),
-            exclude_bos=chain.config.corpus.exclude_bos,
-        )
-    return LinkTraining(chain, link, start, held_out, ce_loss, recorder)
+def _ce_losses(
+    lm: HookedLM, claimed: list[ClaimedLink], held_out: Float[Tensor, "hooks tokens d_in"]
+) -> dict[Hook, CELoss]:
+    """Of each hook, where the config wants it."""
+    chain = claimed[0].chain
+    ce_tokens = chain.config.evaluation.ce_tokens
+    if not ce_tokens:
+        return {}
+    means = {of.chain.hook: x.mean(dim=0) for of, x in zip(claimed, held_out, strict=True)}
+    exclude_bos = chain.config.corpus.exclude_bos
+    return measure_ce_losses(lm, chain.corpus, means, ce_tokens, exclude_bos=exclude_bos)

@@ -57,11 +57,17 @@ class LinkTraining:
     def begin(self) -> None:
         """Evaluate before the first batch, whose step is dense or sparse as held-out tokens are."""
         step = self.training.step
-        step.density = self.evaluate(0.0).l0 / (step.sae.d_sae * step.sae.ranks.count)
+        step.density = self.evaluate(0.0, ce=True).l0 / (step.sae.d_sae * step.sae.ranks.count)
 
     @part("metrics")
-    def evaluate(self, train_s: float) -> Evaluation:
-        """Measure on the held-out tokens, and record the metrics."""
+    def evaluate(self, train_s: float, *, ce: bool = False) -> Evaluation:
+        """Measure on the held-out tokens, and record the metrics.
+
+        Args:
+            train_s: seconds of training so far.
+            ce: whether to measure CE-loss recovered too, which costs a pass of the whole LM; done
+                before a link's first and after its last token.
+        """
         config = self.chain.config
         step = self.training.step
         evaluation = evaluate(
@@ -71,7 +77,7 @@ class LinkTraining:
             config.evaluation.matched_l0,
         )
         metrics = {**evaluation.scalars(), "train_s": train_s}
-        if self._ce_loss is not None:
+        if ce and self._ce_loss is not None:
             metrics |= self._ce_loss.metrics(step.sae)
         self._record(self.training.done_tokens, metrics)
         return evaluation
@@ -82,7 +88,7 @@ class LinkTraining:
         Raises:
             UserError: a weight or a metric is not finite.
         """
-        evaluation = self.evaluate(train_s)
+        evaluation = self.evaluate(train_s, ce=True)
         before, after = self._history[0][1], self._history[-1][1]
         assert self.training.first_loss is not None
         start = {

@@ -17,8 +17,8 @@ from saetrack.lm.hooked import HookedLM
 from saetrack.utils.errors import UserError
 from tests.support.architectures import CONFIGS, TOKENS, in_a_cache, pre, tiny
 
-# What TransformerLens computes itself rather than leave to transformers rounds otherwise.
-TOLERANCE = {"gpt2": 2e-6, "bloom": 2e-6}
+# Of float32, where torch's fused attention stands for the plain one.
+FUSED = 1e-5
 
 
 @pytest.fixture(scope="module", params=sorted(CONFIGS))
@@ -39,18 +39,34 @@ def test_each_architecture_of_the_catalogue_is_proven_here() -> None:
 def test_residuals_of_every_layer_equal_those_of_transformers(
     published: tuple[str, hf.PreTrainedModel, Path],
 ) -> None:
-    architecture, model, folder = published
+    _, model, folder = published
     layers = range(model.config.num_hidden_layers)
+    lm = HookedLM(folder, [pre(layer) for layer in layers], residual="raw")
+    attention = lm._lm.model.config._attn_implementation
+    same = hf.AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention).eval()
     with torch.no_grad():  # the last of the hidden states is behind the final norm
-        expected = model(TOKENS, output_hidden_states=True).hidden_states[: len(layers)]
-    tolerance = {"atol": TOLERANCE.get(architecture, 0.0), "rtol": 0}
-    multi_process = HookedLM(folder, [pre(layer) for layer in layers], residual="raw").activations(
-        TOKENS
-    )
+        plain, exact = (
+            of(TOKENS, output_hidden_states=True).hidden_states[: len(layers)]
+            for of in (model, same)
+        )
+    together = lm.activations(TOKENS)
     for layer in layers:
         (alone,) = HookedLM(folder, [pre(layer)], residual="raw").activations(TOKENS)
-        torch.testing.assert_close(alone, expected[layer], **tolerance)
-        torch.testing.assert_close(multi_process[layer], expected[layer], **tolerance)
+        assert torch.equal(alone, exact[layer])
+        assert torch.equal(together[layer], exact[layer])
+        torch.testing.assert_close(alone, plain[layer], atol=FUSED, rtol=0)
+
+
+@pytest.mark.parametrize("own_scale", [False, True])
+def test_stanfords_own_scale_of_attention_is_kept(tmp_path: Path, own_scale: bool) -> None:
+    config = CONFIGS["gpt2"]()
+    config.scale_attn_by_inverse_layer_idx = own_scale
+    model = tiny(config)
+    lm = HookedLM(in_a_cache(model, tmp_path), [pre(2)], residual="raw")
+    with torch.no_grad():
+        expected = model(TOKENS, output_hidden_states=True).hidden_states[2]
+    torch.testing.assert_close(lm.activations(TOKENS)[0], expected, atol=FUSED, rtol=0)
+    assert lm._lm.model.config._attn_implementation == ("eager" if own_scale else "sdpa")
 
 
 def test_the_spliced_loss_is_the_models_own(

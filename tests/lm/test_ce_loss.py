@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from saetrack.data.corpus import Corpus
 from saetrack.data.exclusion import Excluded
 from saetrack.lm import ce_loss
-from saetrack.lm.ce_loss import CELoss, measure_ce_loss
+from saetrack.lm.ce_loss import CELoss, measure_ce_losses
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
@@ -42,7 +42,8 @@ def folder(source: CheckpointSource) -> Path:
 def prepared(folder: Path, corpus: Corpus, *, exclude_bos: bool, residual: Any) -> CELoss:
     lm = HookedLM(folder, [HOOK], whole=True, residual=residual)
     mean = torch.full((32,), 0.5)
-    return measure_ce_loss(lm, corpus, HOOK, CE_TOKENS, mean, exclude_bos=exclude_bos)
+    found = measure_ce_losses(lm, corpus, {HOOK: mean}, CE_TOKENS, exclude_bos=exclude_bos)
+    return found[HOOK]
 
 
 def some_sae() -> SAE:

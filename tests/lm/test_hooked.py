@@ -144,7 +144,7 @@ def test_exactly_the_blocks_below_the_hook_run(
     (checkpoint,) = source.resolve([0])
     lm = HookedLM(source.fetch(checkpoint), [pre(2)])
     ran: list[int] = []
-    for index, block in enumerate(lm._bridge.blocks):
+    for index, block in enumerate(lm._lm.blocks):
         block.register_forward_hook(lambda *_, index=index: ran.append(index))
     lm.activations(TOKENS)
     assert ran == [0, 1]

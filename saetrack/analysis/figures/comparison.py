@@ -95,11 +95,13 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, metric: str) -> None:
     for kind, (_, colour, dashes) in KINDS.items():
         rows = curves[curves["kind"] == kind]
         values = rows.pivot_table(index="at", columns="seed", values=metric, dropna=False)
+        values = values.dropna(how="all")  # CE losses are measured at the ends alone
         if metric in SHARES:
             values = values.clip(lower=0)
         mean = values.mean(axis=1)
         axes.plot(values.iloc[1:], color=colour, linestyle=dashes, linewidth=0.8, alpha=0.45)
-        axes.plot(mean.iloc[1:], color=colour, linestyle=dashes, linewidth=2.2)
+        point = "o" if len(mean) <= 2 else None
+        axes.plot(mean.iloc[1:], color=colour, linestyle=dashes, linewidth=2.2, marker=point)
         # From the band to the first evaluation the axis is torn: a faint link, not a curve.
         axes.plot(mean.iloc[:2], color=colour, linestyle=dashes, linewidth=0.8, alpha=0.45)
         axes.plot(mean.iloc[:1], "o", color=colour, markersize=5)

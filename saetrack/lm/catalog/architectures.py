@@ -25,26 +25,32 @@ class Architecture:
         gated: the MLP has three matrices, not two.
         tied: by default unembedding and embedding share their weights.
         positions: learned ones, added to the embedding.
+        blocks: name of the list of its blocks in transformers' model.
+        sdpa: torch's fused attention gives what transformers' plain one does.
     """
 
     norm: Norm
     gated: bool
+    blocks: str = "model.layers"
+    sdpa: bool = True
     tied: bool = False
     positions: bool = False
 
 
 ARCHITECTURES = {
     "apertus": Architecture("rms", gated=False),
-    "bloom": Architecture("layer", gated=False, tied=True),
-    "gemma2": Architecture("rms", gated=True, tied=True),
-    "gpt2": Architecture("layer", gated=False, tied=True, positions=True),
-    "gpt_neox": Architecture("layer", gated=False),
+    "bloom": Architecture("layer", gated=False, tied=True, blocks="transformer.h", sdpa=False),
+    "gemma2": Architecture("rms", gated=True, tied=True, sdpa=False),
+    "gpt2": Architecture("layer", gated=False, tied=True, positions=True, blocks="transformer.h"),
+    "gpt_neox": Architecture("layer", gated=False, blocks="gpt_neox.layers"),
     "llama": Architecture("rms", gated=True),
     "olmo": Architecture("layer", gated=True),
     "olmo2": Architecture("rms", gated=True),
     "olmo3": Architecture("rms", gated=True),
     "olmoe": Architecture("rms", gated=True),
-    "opt": Architecture("layer", gated=False, tied=True, positions=True),
+    "opt": Architecture(
+        "layer", gated=False, tied=True, positions=True, blocks="model.decoder.layers"
+    ),
     "qwen3": Architecture("rms", gated=True),
     "smollm3": Architecture("rms", gated=True, tied=True),
 }
