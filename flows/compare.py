@@ -1,4 +1,4 @@
-"""A chain beside conventional SAEs."""
+"""Chains beside conventional SAEs, or kinds of SAE side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ tell_failures_in_one_line()
 @flow(name="compare", validate_parameters=False)
 @takes_fields_of(CompareConfig)
 def compare(**parameters: Any) -> State:
-    """Train what is missing of chains and conventional SAEs, and hold them against each other.
+    """Train what is missing of the chains that are compared, and hold them against each other.
 
     The parameters are a preset and the fields of `CompareConfig` that are other than the preset has
     them. A user's mistake fails the run with one line.
@@ -31,14 +31,9 @@ def compare(**parameters: Any) -> State:
 
 
 def run_comparison(config: CompareConfig) -> str:
-    """One comparison per layer, each a run in MLflow; what came of it."""
-    tracks = [train_missing(one)[1].track for one in config.chains()]
-    conventional = [train_missing(one)[1].track for one in config.conventional()]
-    from saetrack.analysis.pipeline.compare import by_layer, compare_chains
-    from saetrack.registry import Registry
+    """One comparison per hook, each a run in MLflow; what came of it."""
+    tracks = [train_missing(one)[1].track for one in config.all_tracks()]
+    from saetrack.analysis.pipeline.compare import compare_trained
 
-    registry = Registry(load_settings())
-    compare_task = task(name="compare", cache_policy=NO_CACHE)(compare_chains)
-    return "; ".join(
-        compare_task(registry, chains, beside) for chains, beside in by_layer(tracks, conventional)
-    )
+    compare_task = task(name="compare", cache_policy=NO_CACHE)(compare_trained)
+    return "; ".join(compare_task(config, tracks, load_settings()))

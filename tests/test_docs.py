@@ -113,12 +113,13 @@ CONFIGS = [
 
 @pytest.mark.parametrize(("kind", "text"), CONFIGS)
 def test_marked_configs_are_valid(kind: Kind, text: str, tmp_path: Path) -> None:
-    from saetrack.analysis.pipeline.config import load_analyze_config
+    from saetrack.analysis.pipeline.config import load_analyze_config, load_compare_config
     from saetrack.chain.config import load_config
 
     (tmp_path / "own.yaml").write_text(text)
     values = load_preset(kind, str(tmp_path / "own.yaml"))
-    {"track": load_config, "analyze": load_analyze_config}[kind](values)
+    loads = {"track": load_config, "analyze": load_analyze_config, "compare": load_compare_config}
+    loads[kind](values)
 
 
 def test_the_readme_shows_a_config() -> None:

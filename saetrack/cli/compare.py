@@ -1,4 +1,4 @@
-"""`saetrack compare NAME-OR-FILE`: a chain beside conventional SAEs."""
+"""`saetrack compare NAME-OR-FILE`: a chain beside conventional SAEs, or kinds of SAE."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ def compare(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train what is missing of chains and conventional SAEs, and compare them (appendix I.1).
+    """Train what is missing of several chains, and compare them.
+
+    A chain stands beside conventional SAEs (appendix I.1), or chains of several kinds of SAE stand
+    side by side, each with a frozen control.
 
     ```sh
     saetrack compare mini
+    saetrack compare mini-architectures
     saetrack compare mini --set track=mini-reverse --set seeds=[0,1]
     ```
     """
@@ -27,16 +31,12 @@ def compare(
     from saetrack.analysis.pipeline.config import load_compare_config
 
     config = load_compare_config(values)
-    prepared = [train_here(one)[1] for one in config.chains()]
-    conventional = [train_here(one)[1].track for one in config.conventional()]
+    trained = [train_here(one)[1] for one in config.all_tracks()]
     if not leads():
         return
-    from saetrack.analysis.pipeline.compare import by_layer, compare_chains
-
-    registry, tracks = prepared[0].registry, [one.track for one in prepared]
     with resumable("all SAEs that were trained are registered"):
-        done = [
-            compare_chains(registry, chains, beside)
-            for chains, beside in by_layer(tracks, conventional)
-        ]
+        from saetrack.analysis.pipeline.compare import compare_trained
+        from saetrack.utils.settings import load_settings
+
+        done = compare_trained(config, [one.track for one in trained], load_settings())
     say({"done": done}, "\n".join(done), as_json=as_json)

@@ -50,8 +50,8 @@ class SharedTokens:
             raise ValueError(
                 f"{left.batch_tokens} and {right.batch_tokens} tokens: not the same ones"
             )
-        self._left.append(_by_feature(left))
-        self._right.append(_by_feature(right))
+        self._left.append(by_feature(left))
+        self._right.append(by_feature(right))
 
     def correlations(self, device: torch.device = CPU) -> CorrelationScores:
         """The correlations of all features that vary; those of the others do not exist."""
@@ -59,7 +59,7 @@ class SharedTokens:
         return CorrelationScores(left, right, device)
 
 
-def _by_feature(pairs: ActivePairs) -> csr_array:
+def by_feature(pairs: ActivePairs) -> csr_array:
     """The activations as a sparse (d_sae, tokens) array of float64."""
     values, tokens, offsets = (
         part.detach().cpu().numpy() for part in (pairs.feature_acts, pairs.tokens, pairs.offsets)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations, groupby
 from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
 
-from saetrack.analysis.comparison.token_ratios import (
-    COLUMNS,
-    METRICS,
-    compare,
-    comparison_metrics,
-    summarise,
-)
+from saetrack.analysis.comparison.token_ratios import compare, comparison_metrics, summarise
 from saetrack.analysis.figures.comparison import curves_figure, matching_figure, speed_figure
 from saetrack.analysis.figures.comparison_text import comparison_report, matching_report
 from saetrack.analysis.matching.decoder_matching import (
@@ -29,9 +22,13 @@ from saetrack.analysis.matching.decoder_matching import (
     matching_table,
 )
 from saetrack.analysis.matching.matching import Matching
-from saetrack.chain.plan import Chain, Link, Track
+from saetrack.analysis.pipeline.compare_architectures import compare_architectures
+from saetrack.analysis.pipeline.compared_saes import ComparedSAE, curve_of, registered_saes
+from saetrack.analysis.pipeline.config import CompareConfig
+from saetrack.chain.plan import Chain, Track
 from saetrack.registry import Registry
 from saetrack.utils.files import content_hash
+from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -39,35 +36,13 @@ log = logging.getLogger(__name__)
 RANDOM_DIRECTIONS_SEED = 0
 
 
-@dataclass(frozen=True)
-class ComparedSAE:
-    """One registered SAE of a comparison.
-
-    Attributes:
-        kind: `link` or `conventional`.
-        chain: that it is a link of.
-        link: of that chain.
-        version: in the chain's registered model.
-    """
-
-    kind: str
-    chain: Chain
-    link: Link
-    version: int
-
-    @property
-    def checkpoint_and_seed(self) -> tuple[int, int]:
-        """Index of its checkpoint, and seed: what an SAE of either kind shares with its partner."""
-        return self.link.checkpoint.checkpoint_index, self.chain.config.seed
-
-
 def compared_saes(
     registry: Registry, chains: list[Chain], conventional: list[Chain]
 ) -> list[ComparedSAE]:
     """The links of chains that stand beside conventional SAEs, and these; all of one layer."""
-    saes = _registered(registry, conventional, "conventional")
+    saes = registered_saes(registry, conventional, "conventional")
     wanted = {sae.checkpoint_and_seed for sae in saes}
-    links = _registered(registry, chains, "link")
+    links = registered_saes(registry, chains, "link")
     return [*saes, *(sae for sae in links if sae.checkpoint_and_seed in wanted)]
 
 
@@ -79,7 +54,7 @@ def comparison_tables(registry: Registry, saes: list[ComparedSAE]) -> dict[str, 
         link; `summary`, means and spread over seeds; `matching`, one row per two SAEs whose
         features were matched; `cosines`, one row per two matched features.
     """
-    curves = pd.concat([_curve(registry, sae) for sae in saes], ignore_index=True)
+    curves = pd.concat([curve_of(registry, sae) for sae in saes], ignore_index=True)
     pairs = compare(curves)
     matchings = _match(registry, saes)
     return {
@@ -89,25 +64,6 @@ def comparison_tables(registry: Registry, saes: list[ComparedSAE]) -> dict[str, 
         "matching": matching_table(matchings),
         "cosines": cosine_table(matchings),
     }
-
-
-def _registered(registry: Registry, chains: list[Chain], kind: str) -> list[ComparedSAE]:
-    saes = []
-    for chain in chains:
-        versions = registry.versions(chain)
-        links = [link for link in chain.links if link.identity in versions]
-        saes += [ComparedSAE(kind, chain, link, versions[link.identity]) for link in links]
-    return saes
-
-
-def _curve(registry: Registry, sae: ComparedSAE) -> pd.DataFrame:
-    history = registry.history(sae.chain.name, sae.version)
-    return history.reindex(columns=["tokens", "train_s", *METRICS]).assign(
-        kind=sae.kind,
-        seed=sae.chain.config.seed,
-        lm_step=sae.link.checkpoint.lm_step,
-        checkpoint_index=sae.link.checkpoint.checkpoint_index,
-    )[COLUMNS]
 
 
 def _match(registry: Registry, saes: list[ComparedSAE]) -> dict[Pairing, Matching]:
@@ -145,6 +101,25 @@ def _match_at_checkpoint(registry: Registry, saes: list[ComparedSAE]) -> dict[Pa
         pairing = Pairing(lm_step, "conventional_seeds", f"{left}, {right}")
         found[pairing] = match_features(pulled["conventional", left], pulled["conventional", right])
     return found
+
+
+def compare_trained(
+    config: CompareConfig, tracks: Sequence[Track], settings: Settings
+) -> list[str]:
+    """A comparison for each hook, each a run in MLflow; what came of it, in a line each.
+
+    Args:
+        config: what is compared.
+        tracks: of `CompareConfig.all_tracks`, trained.
+        settings: of the registry and the cache.
+    """
+    if config.architectures is not None:
+        return compare_architectures(config, settings)
+    registry, count = Registry(settings), len(config.seeds)
+    return [
+        compare_chains(registry, chains, beside)
+        for chains, beside in by_layer(tracks[:count], tracks[count:])
+    ]
 
 
 def by_layer(

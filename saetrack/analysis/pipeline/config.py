@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from saetrack.chain.budget import Plateau
-from saetrack.chain.config import TrackConfig
+from saetrack.chain.config import SAEField, TrackConfig
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 
 class CompareConfig(Frozen):
-    """A chain compared with conventionally trained SAEs (appendix I.1), over several seeds."""
+    """Chains compared over several seeds: with conventionally trained SAEs, or by kinds of SAE.
+
+    Without `architectures` the track's chain stands beside SAEs from scratch (appendix I.1). With
+    them there is a chain of each kind, and beside it a control: as long a chain whose LM stands
+    still at the last checkpoint.
+    """
 
     track: TrackConfig = Field(description="a track's fields, as above")
+    architectures: Annotated[dict[str, SAEField], Field(min_length=2)] | None = Field(
+        default=None,
+        description="kinds of SAE by a name of your own, each with the fields of `sae`, the "
+        "reference first; null: the chain is compared with conventional SAEs",
+    )
+    match_tokens: Tokens = Field(
+        default=131_072,
+        description="on which the activations of neighbouring links are correlated",
+    )
     checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="where conventional SAEs are trained; null: first, middle, last of the chain",
@@ -34,6 +49,10 @@ class CompareConfig(Frozen):
                 "track.schedule: must name its checkpoints and have an end, to be compared at it"
             )
         offered = self._budgets()
+        if self.architectures is not None:
+            if len(self.track.planned) < 2:
+                raise UserError("track.schedule: must have two links at least, to follow features")
+            self.all_tracks()  # each kind suits the track
         if absent := [index for index in self.checkpoints or () if index not in offered]:
             raise UserError(
                 f"checkpoints={list(self.checkpoints or ())}: {absent[0]} is not in the track's "
@@ -44,6 +63,23 @@ class CompareConfig(Frozen):
     def chains(self) -> list[TrackConfig]:
         """The track with each seed."""
         return [self._variant(seed=seed) for seed in self.seeds]
+
+    def of_architecture(self, name: str) -> list[tuple[TrackConfig, TrackConfig]]:
+        """The track with one of `architectures` and its frozen control, with each seed."""
+        assert self.architectures is not None
+        sae = self.architectures[name]
+        frozen = self._frozen_schedule()
+        return [
+            (self._variant(sae=sae, seed=seed), self._variant(sae=sae, seed=seed, schedule=frozen))
+            for seed in self.seeds
+        ]
+
+    def all_tracks(self) -> list[TrackConfig]:
+        """Everything that is trained, in order."""
+        if self.architectures is None:
+            return [*self.chains(), *self.conventional()]
+        pairs = [pair for name in self.architectures for pair in self.of_architecture(name)]
+        return [track for pair in pairs for track in pair]
 
     def conventional(self) -> list[TrackConfig]:
         """An SAE from scratch at each checkpoint with each seed."""
@@ -60,6 +96,16 @@ class CompareConfig(Frozen):
             )
             for index in sorted(set(chosen))
             for seed in self.seeds
+        ]
+
+    def _frozen_schedule(self) -> list[dict[str, Any]]:
+        """The chain's budgets, all at its last checkpoint."""
+        planned = self.track.planned or []
+        at = {"first": planned[-1][0], "last": planned[-1][0]}
+        every = self.track.pieces[0].every
+        return [
+            {**at, "every": every, "tokens": tokens, "repeat": len(list(links))}
+            for tokens, links in groupby(tokens for _, tokens in planned)
         ]
 
     def _budgets(self) -> dict[int, int | Plateau]:

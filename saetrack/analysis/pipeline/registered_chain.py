@@ -87,9 +87,9 @@ def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[Registe
         UserError: nothing, or too little, is registered.
     """
     named = config.track or str(config.chain)
-    found = [_wanted(whole, config.versions) for whole in _whole(named, settings)]
+    found = [_wanted(whole, config.versions) for whole in chains_of(named, settings)]
     for beside in config.beside:
-        found += [_wanted(whole, None) for whole in _whole(beside, settings)]
+        found += [_wanted(whole, None) for whole in chains_of(beside, settings)]
     return found
 
 
@@ -101,7 +101,7 @@ def open_registered_chain(registry: Registry, name: str, settings: Settings) -> 
     """
     name = find_chain(registry.chain_names(), name)
     chains = [
-        found for found in _whole(registry.config_of(name), settings) if found.chain.name == name
+        found for found in chains_of(registry.config_of(name), settings) if found.chain.name == name
     ]
     if not chains:
         raise UserError(
@@ -118,7 +118,7 @@ def controls_of(
     for name, control in config.controls.items():
         if control.track.model != chain.config.model or chain.hook not in control.track.all_hooks:
             continue
-        of_hooks = {whole.chain.hook: whole for whole in _whole(control.track, settings)}
+        of_hooks = {whole.chain.hook: whole for whole in chains_of(control.track, settings)}
         whole = of_hooks[chain.hook]
         if len(whole.links) < len(whole.chain.links):
             log.info("control %s is left out: its chain is not registered whole", name)
@@ -127,7 +127,7 @@ def controls_of(
     return found
 
 
-def _whole(named: TrackConfig | str, settings: Settings) -> list[RegisteredChain]:
+def chains_of(named: TrackConfig | str, settings: Settings) -> list[RegisteredChain]:
     """The chains of a track, or the chain of a name, with all links that are registered."""
     if isinstance(named, str):
         return [open_registered_chain(Registry(settings), named, settings)]
