@@ -210,7 +210,7 @@ class TrainStep:
             self._update_blocks(gradient.blocks(sae), dead)
             return through_encoder
         with part("optimiser"):
-            return compiled.update(
+            shares: Tensor = compiled.update(
                 sae,
                 self.adam,
                 (pairs.offsets, pairs.tokens, pairs.feature_acts),
@@ -220,6 +220,7 @@ class TrainStep:
                 gradient.of_norms,
                 dead,
             )
+            return shares
 
     def _update_blocks(
         self, of_blocks: Iterable[FeatureGradient], dead: DeadGradient | None

@@ -11,8 +11,8 @@ pairs. Everything else runs over these pairs:
     db_enc_f   = sum over t of  da_ft
     db_dec     = sum over t of  dL/dsae_out_t  -  sum over f of  db_enc_f W_enc_f
 
-On a CPU, `cpu.py` does this in compiled kernels. Otherwise weighted sums are torch's `embedding_bag`,
-dot products its `sampled_addmm`.
+On a CPU, `cpu.py` does this in compiled kernels. Otherwise weighted sums are torch's
+`embedding_bag`, dot products its `sampled_addmm`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def pairs_above(
     centred = x - sae.b_dec
     bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
     if (compiled := compiled_for(sae.W_dec)) is not None:
-        return ActivePairs(*compiled.search(sae, centred, bounds, precision), len(x))
+        offsets, features, tokens, values = compiled.search(sae, centred, bounds, precision)
+        return ActivePairs(offsets, features, tokens, values, len(x))
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
     pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
@@ -202,7 +203,8 @@ def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
 def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     if (compiled := compiled_for(sae.W_dec)) is not None:
         given = pairs.features, pairs.tokens, pairs.feature_acts, pairs.batch_tokens
-        return compiled.summed_rows(sae.W_dec, *given)
+        summed: Tensor = compiled.summed_rows(sae.W_dec, *given)
+        return summed
     tokens, by_token = pairs.tokens.sort(stable=True)
     counts = torch.bincount(tokens, minlength=pairs.batch_tokens)
     return weighted_sums(
@@ -231,7 +233,8 @@ def dot_products(
 ) -> Float[Tensor, " pairs"]:
     """Of each pair, its feature's row times its token's row."""
     if (compiled := compiled_for(by_feature)) is not None:
-        return compiled.dot_products(pairs.offsets, pairs.tokens, by_feature, by_token)
+        found: Tensor = compiled.dot_products(pairs.offsets, pairs.tokens, by_feature, by_token)
+        return found
     size = (len(by_feature), len(by_token))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
