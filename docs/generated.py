@@ -103,31 +103,6 @@ def settings() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
-# Of fields that the code itself does not describe.
-MEANINGS = {
-    "schedule": "pieces, one after another, or an adaptive schedule; see below",
-    "corpus": "which text, and how much of it",
-    "evaluation": "when and at what held-out metrics are measured; changes no weights",
-    "lm_precision": "of the LM; training of the SAE is in float32",
-    "loss": "what is minimised",
-    "first_link": "learning rate and warm-up of a link that starts from scratch",
-    "later_links": "the same of links that start from a parent",
-    "warm_start": "what a link takes from its parent",
-    "batch_tokens": "tokens of one training step",
-    "buffer_tokens": "tokens among which residuals are shuffled; at least two batches",
-    "seed": "of initial weights and of the order of rows; of an analysis, of its samples",
-    "first": "the first checkpoint: its index from 0, or with every its LM step",
-    "context_size": "tokens of a row of text, BOS included",
-    "train_tokens": "of the part that links train on; read again if a budget is larger",
-    "held_out_tokens": "of the part that metrics are measured on",
-    "analysis_tokens": "of the part that analyses read",
-    "learning_rate": "of Adam, after its warm-up",
-    "warmup_steps": "over which the learning rate grows from 0",
-    "track": "a track's fields, as above",
-    "baseline_draws": "how often random contexts are drawn for the baseline",
-}
-
-
 def config_fields() -> str:
     """The fields of a track, an analysis, a comparison and a sweep."""
     from saetrack.analysis.pipeline.config import AnalyzeConfig, CompareConfig
@@ -166,7 +141,7 @@ def _fields(schema: dict[str, Any]) -> str:
     said = _attributes(schema.get("description", ""))
     rows = []
     for name, field in schema["properties"].items():
-        meaning = field.get("description") or said.get(name) or MEANINGS.get(name, "")
+        meaning = field.get("description") or said.get(name, "")
         rows.append((f"`{name}`", _type(name, field), _default(field), meaning))
     return table(("field", "type", "default", "meaning"), rows)
 

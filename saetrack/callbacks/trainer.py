@@ -18,6 +18,7 @@ from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.presets import load_preset
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import user_path
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class TrackCallback(TrainerCallback):
         self._lm_steps = None if lm_steps is None else frozenset(lm_steps)
         self._start = start
         self._dtype = dtype
-        self._folder = Path(track.model).expanduser()
+        self._folder = user_path(track.model)
 
     def wants(self, lm_step: int) -> bool:
         """Whether the track needs the checkpoint of an LM step."""
@@ -137,7 +138,7 @@ class TrackCallback(TrainerCallback):
         values = self._track.model_dump(mode="json")
         values["model"] = str(self._folder.absolute())  # in a file, paths begin at its folder
         if is_folder(dataset := values["corpus"]["dataset"]):
-            values["corpus"]["dataset"] = str(Path(dataset).expanduser().absolute())
+            values["corpus"]["dataset"] = str(user_path(dataset).absolute())
         config = self._folder / "track.yaml"
         config.write_text(yaml.safe_dump(values, sort_keys=False))
         command = [sys.executable, "-m", "saetrack.cli", "track", str(config)]

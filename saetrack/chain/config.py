@@ -28,15 +28,15 @@ from saetrack.utils.validation import Frozen, Index, Tokens, validated
 def _architecture(value: Any) -> str:
     """Of the values of `sae`; the paper's where they do not say."""
     if isinstance(value, dict):
-        return str(value.get("architecture", "relu"))
-    return str(getattr(value, "architecture", "relu"))
+        return f"<{value.get('architecture', 'relu')}>"
+    return f"<{getattr(value, 'architecture', 'relu')}>"
 
 
 SAEField = Annotated[
-    Annotated[ReLUConfig, Tag("relu")]
-    | Annotated[TopKConfig, Tag("topk")]
-    | Annotated[BatchTopKConfig, Tag("batchtopk")]
-    | Annotated[JumpReLUConfig, Tag("jumprelu")],
+    Annotated[ReLUConfig, Tag("<relu>")]
+    | Annotated[TopKConfig, Tag("<topk>")]
+    | Annotated[BatchTopKConfig, Tag("<batchtopk>")]
+    | Annotated[JumpReLUConfig, Tag("<jumprelu>")],
     Discriminator(_architecture),
 ]
 
@@ -94,14 +94,23 @@ class TrackConfig(Frozen):
         "mlp_out.4, resid_post.4, TransformerLens' names of what block 4 reads, computes and gives",
     )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
-    schedule: ScheduleField
-    corpus: CorpusConfig = CorpusConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    schedule: ScheduleField = Field(
+        description="pieces, one after another, or an adaptive schedule; see below"
+    )
+    corpus: CorpusConfig = Field(
+        default=CorpusConfig(), description="which text, and how much of it"
+    )
+    evaluation: EvaluationConfig = Field(
+        default=EvaluationConfig(),
+        description="when and at what held-out metrics are measured; changes no weights",
+    )
     residual: Literal["centred", "raw"] = Field(
         default="centred",
         description="residual as in the paper (writing weights centred), or as the LM has it",
     )
-    lm_precision: Literal["float32", "bfloat16"] = "float32"
+    lm_precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the LM; training of the SAE is in float32"
+    )
     encoder_precision: EncoderPrecision = Field(
         default="float32",
         description="of the SAE's dense product: bfloat16 finds the active features, whose "
@@ -112,12 +121,23 @@ class TrackConfig(Frozen):
         description="architecture of the SAEs (relu, topk, batchtopk or jumprelu) and what of it "
         "can be set",
     )
-    first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
-    later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
-    warm_start: WarmStart = WarmStart()
-    batch_tokens: Tokens = 4096
-    buffer_tokens: Tokens = 524_288
-    seed: Index = 0
+    first_link: Optimiser = Field(
+        default=Optimiser(learning_rate=4e-4, warmup_steps=5000),
+        description="learning rate and warm-up of a link that starts from scratch",
+    )
+    later_links: Optimiser = Field(
+        default=Optimiser(learning_rate=4e-5, warmup_steps=3),
+        description="the same of links that start from a parent",
+    )
+    warm_start: WarmStart = Field(
+        default=WarmStart(), description="what a link takes from its parent"
+    )
+    batch_tokens: Tokens = Field(default=4096, description="tokens of one training step")
+    buffer_tokens: Tokens = Field(
+        default=524_288,
+        description="tokens among which residuals are shuffled; at least two batches",
+    )
+    seed: Index = Field(default=0, description="of initial weights and of the order of rows")
     start: str | None = Field(
         default=None,
         description="name of an SAE that `saetrack import` brought in: the first link starts from "

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 OUTSIDE_A_CHAIN = frozenset({"layers", "hooks", "save_every_s", "follow_s"})
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 5
+WEIGHTS_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _plan_chain(
         identity = _link_identity(config, hook, corpus, lm, budget, optimiser, parent)
         links.append(Link(len(links), checkpoint, budget, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, hook, source, corpus, start, links),
+        _chain_name(config, hook, source, corpus, start, schedule[0][0].lm_step),
         source.spec.name,
         hook,
         config,
@@ -207,7 +207,7 @@ def _chain_name(
     source: CheckpointSource,
     corpus: Corpus,
     start: str | None,
-    links: list[Link],
+    first_lm_step: int,
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
@@ -220,7 +220,7 @@ def _chain_name(
     key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
-        kind += f"-step{links[0].checkpoint.lm_step}"
+        kind += f"-step{first_lm_step}"
     return f"{source.spec.name}.{hook.short}.{kind}.s{config.seed}.{key[:8]}"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from saetrack.chain.adaptive import with_pieces
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.odd import odd_parameters
 from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
@@ -67,6 +68,8 @@ def plan(
         UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
+    for line in odd_parameters(config):
+        log.warning("%s", line)
     # Before the corpus is read, since it fails fast.
     schedule = scheduled(config, source) if config.pieces else None
     tokenizer, tokenizer_id = source.tokenizer()

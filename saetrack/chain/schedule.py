@@ -25,7 +25,9 @@ class Piece(Frozen):
         [1, 2, 3]
     """
 
-    first: Position
+    first: Position = Field(
+        description="the first checkpoint: its index from 0, or with every its LM step"
+    )
     last: Position | None = Field(
         description="null: for as long as a live folder grows; only in the last piece"
     )

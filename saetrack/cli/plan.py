@@ -19,7 +19,7 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     """Say what a track would do, and what it would take; train and download nothing.
 
     Mistakes in the parameters are found as `saetrack track` would find them. Hours are those of
-    this machine, by a product that is timed for half a second; take them within a factor of two.
+    this machine, by a product that is timed for half a second; what else runs here makes them more.
 
     ```sh
     saetrack plan pythia-410m
@@ -66,8 +66,9 @@ def _text(config: TrackConfig, found: Forecast, registered: int, choice: Choice 
         f"{config.corpus.train_tokens:,}",
         **_costs(found),
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
+    lines = [*facts.items(), *(("warning", line) for line in found.warnings)]
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:{width}}  {fact}" for label, fact in lines)
 
 
 def _choice(config: TrackConfig, choice: Choice | None) -> dict[str, str]:
@@ -106,8 +107,8 @@ def _costs(found: Forecast) -> dict[str, str]:
         "disk": f"{_gigabytes(found.registry_bytes)} in the registry; "
         f"{_gigabytes(found.state_bytes)} while a checkpoint trains",
         "memory": f"about {_gigabytes(found.memory_bytes)}",
-        "time": f"about {_hours(found.hours)}, at {found.product_rate / 1e9:,.0f} billion "
-        "multiply-adds a second",
+        "time": f"{_hours(found.hours)} to {_hours(2 * found.hours)}, at "
+        f"{found.product_rate / 1e9:,.0f} billion multiply-adds a second",
     }
 
 

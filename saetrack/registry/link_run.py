@@ -131,6 +131,9 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             "residual_mean_distance": trained.residual_mean_distance,
             "processes": trained.processes,
         }
+        corpus = self._chain.config.corpus
+        if excluded := self._chain.corpus.left_out(exclude_bos=corpus.exclude_bos).token_ids:
+            cfg["excluded_token_ids"] = list(excluded)  # the config has some of them as text
         save_sae(folder, trained.sae, cfg)
         density = {"feature_density": trained.evaluation.feature_density}
         save_tensors(folder / DENSITY_FILE, density)

@@ -149,7 +149,12 @@ def _require(config: SAEConfig, name: str, *, at_least: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Adam's learning rate: a linear warm-up over the first steps, then constant."""
+    """Adam's learning rate: a linear warm-up over the first steps, then constant.
+
+    Attributes:
+        learning_rate: of Adam, after its warm-up.
+        warmup_steps: over which the learning rate grows from 0.
+    """
 
     learning_rate: float
     warmup_steps: int = 0

@@ -95,8 +95,11 @@ class ActivationsStore:
         tokens = torch.from_numpy(self.corpus.rows(split)[chosen.numpy()].astype(np.int64))
         own = self.lm.activations(tokens[self.ranks.shard_rows(len(tokens))])
         resid = self.ranks.all_gather_rows(own, len(tokens))
-        kept = self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
-        return resid.flatten(1, 2) if kept.all() else resid[:, kept.to(resid.device)]
+        resid, kept = resid.flatten(1, 2), self.corpus.kept(tokens, exclude_bos=self.exclude_bos)
+        if kept.all():
+            return resid
+        # As numbers: a GPU's host would wait to know how many a mask chooses.
+        return resid[:, kept.view(-1).nonzero().view(-1).to(resid.device)]
 
 
 @lru_cache(maxsize=1)

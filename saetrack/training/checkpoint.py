@@ -133,14 +133,7 @@ class _CheckpointTraining:
         self._writer = writer
         self._save_every_s = config.save_every_s
         self._train_s = 0.0
-        store = ActivationsStore(
-            lm,
-            chain.corpus,
-            config.corpus.exclude_bos,
-            config.seed,
-            context.ranks,
-            link.budget.validation_tokens if isinstance(link.budget, Plateau) else 0,
-        )
+        store = _activations_store(lm, chain, link, context)
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()
         if state is None:
@@ -150,12 +143,13 @@ class _CheckpointTraining:
             starts = [_empty_start(of.chain, store) for of in claimed]
         held_out = store.held_out()
         for of, resid in zip(claimed, held_out, strict=True):
-            warn_of_massive(of.chain.name, resid, store)
             require_varied_activations(resid, of.chain.hook, of.link.checkpoint.label)
         ce_losses = _ce_losses(lm, claimed, held_out)
         self._links = [
             LinkTraining(
-                of.chain, of.link, start, resid, unseen, ce_losses.get(of.chain.hook), of.recorder
+                *(of.chain, of.link, start, resid, unseen),
+                *(ce_losses.get(of.chain.hook), of.recorder),
+                warn_of_massive(of.chain.name, resid, store),
             )
             for of, start, resid, unseen in zip(
                 claimed, starts, held_out, _validation(store), strict=True
@@ -170,7 +164,9 @@ class _CheckpointTraining:
         self._saved_at_s = time.monotonic()
         due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
         self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
-        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
+        # What is in the buffer by now is served without the LM.
+        served = min(config.buffer_tokens // 2, link.tokens // 4)
+        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens, served)
 
     def run(self) -> None:
         """Train until every link has ended, then register every link."""
@@ -278,12 +274,23 @@ class _CheckpointTraining:
             trained = [saved.index(key) for key in keys]
             self._batches.restore(tensors, facts["batches"], trained)
             self._train_s = facts["train_s"]
+        except torch.OutOfMemoryError:  # of a GPU; nothing is wrong with the state
+            raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self._state_path}: not a state of these links ({type(error).__name__}: "
                 f"{str(error).splitlines()[0]}); delete it and run again"
             ) from None
         log.info("%s: goes on at %s tokens", self._label, f"{self._done_tokens:,}")
+
+
+def _activations_store(
+    lm: HookedLM, chain: Chain, link: Link, context: TrainingContext
+) -> ActivationsStore:
+    return ActivationsStore(
+        *(lm, chain.corpus, chain.config.corpus.exclude_bos, chain.config.seed, context.ranks),
+        link.budget.validation_tokens if isinstance(link.budget, Plateau) else 0,
+    )
 
 
 def _start(

@@ -35,6 +35,7 @@ class LinkTraining:
         validation: Float[Tensor, "tokens d_in"] | None,
         ce_loss: CELoss | None,
         recorder: Recorder,
+        notes: tuple[str, ...] = (),
     ) -> None:
         """A link before its first token, or one to `restore`.
 
@@ -46,6 +47,7 @@ class LinkTraining:
             validation: residuals to look for a plateau on, where the link ends at one.
             ce_loss: measures the LM's loss with the SAE spliced in, where that is wanted.
             recorder: receives the metrics, and registers the link.
+            notes: warnings that the log has already.
         """
         self.chain = chain
         self.link = link
@@ -58,6 +60,7 @@ class LinkTraining:
         self._ended_s: float | None = None
         self._ce_loss = ce_loss
         self._recorder = recorder
+        self._notes = (*link.checkpoint.notes, *notes)
         # Every evaluation so far, by training tokens. A link that goes on records them again, since
         # the registry has dropped the interrupted attempt.
         self._history: list[tuple[int, dict[str, float]]] = []
@@ -132,7 +135,6 @@ class LinkTraining:
         warnings = warnings_of(evaluation, self._held_out)
         for line in warnings:
             log.warning("%s: %s", name, line)
-        warnings = (*self.link.checkpoint.notes, *warnings)  # of which the log has the notes
         trained = TrainedLink(
             sae=sae,
             evaluation=evaluation,
@@ -141,7 +143,7 @@ class LinkTraining:
             train_s=train_s,
             residual_mean_distance=self._residual_mean_distance,
             processes=ranks.count,
-            warnings=warnings,
+            warnings=(*self._notes, *warnings),
         )
         with part("registry"):
             self._recorder.log(start, 0)

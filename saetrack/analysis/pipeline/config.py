@@ -15,7 +15,7 @@ from saetrack.utils.validation import Frozen, Index, Tokens, validated
 class CompareConfig(Frozen):
     """A chain compared with conventionally trained SAEs (appendix I.1), over several seeds."""
 
-    track: TrackConfig
+    track: TrackConfig = Field(description="a track's fields, as above")
     checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="where conventional SAEs are trained; null: first, middle, last of the chain",
@@ -77,7 +77,7 @@ class ControlChain(Frozen):
     """
 
     role: Literal["noise", "replicate"]
-    track: TrackConfig
+    track: TrackConfig = Field(description="a track's fields, as above")
 
 
 class AnalyzeConfig(Frozen):
@@ -114,7 +114,9 @@ class AnalyzeConfig(Frozen):
     random_directions: Annotated[int, Field(gt=0)] = Field(
         default=256, description="directions whose contexts are followed as a control"
     )
-    baseline_draws: Annotated[int, Field(ge=5)] = 5
+    baseline_draws: Annotated[int, Field(ge=5)] = Field(
+        default=5, description="how often random contexts are drawn for the baseline"
+    )
     baseline_tokens: Annotated[int, Field(ge=2)] = Field(
         default=100, description="random contexts of each draw"
     )
@@ -129,8 +131,12 @@ class AnalyzeConfig(Frozen):
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
-    exclude_bos: bool = Field(default=True, description="leave BOS positions out")
-    seed: Index = 0
+    exclude_bos: bool = Field(
+        default=True,
+        description="leave BOS positions out; positions that the chain was not trained on are left "
+        "out in any case",
+    )
+    seed: Index = Field(default=0, description="of the samples")
 
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:
