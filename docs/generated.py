@@ -7,6 +7,7 @@ Commands, settings, fields of configs, the catalogue of LMs, and one page of doc
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -102,31 +103,6 @@ def settings() -> str:
     return table(("variable", "default", "meaning"), rows)
 
 
-# Of fields that the code itself does not describe.
-MEANINGS = {
-    "schedule": "pieces, one after another; see below",
-    "corpus": "which text, and how much of it",
-    "evaluation": "when and at what held-out metrics are measured; changes no weights",
-    "lm_precision": "of the LM; training of the SAE is in float32",
-    "loss": "what is minimised",
-    "first_link": "learning rate and warm-up of a link that starts from scratch",
-    "later_links": "the same of links that start from a parent",
-    "warm_start": "what a link takes from its parent",
-    "batch_tokens": "tokens of one training step",
-    "buffer_tokens": "tokens among which residuals are shuffled; at least two batches",
-    "seed": "of initial weights and of the order of rows; of an analysis, of its samples",
-    "first": "the first checkpoint: its index from 0, or with every its LM step",
-    "context_size": "tokens of a row of text, BOS included",
-    "train_tokens": "of the part that links train on; read again if a budget is larger",
-    "held_out_tokens": "of the part that metrics are measured on",
-    "analysis_tokens": "of the part that analyses read",
-    "learning_rate": "of Adam, after its warm-up",
-    "warmup_steps": "over which the learning rate grows from 0",
-    "track": "a track's fields, as above",
-    "baseline_draws": "how often random contexts are drawn for the baseline",
-}
-
-
 def config_fields() -> str:
     """The fields of a track, an analysis, a comparison and a sweep."""
     from saetrack.analysis.pipeline.config import AnalyzeConfig, CompareConfig
@@ -140,17 +116,32 @@ def config_fields() -> str:
         schema = kind.model_json_schema()
         definitions = schema.pop("$defs", {})
         parts.append(f"## {name}\n\n{_fields(schema)}")
-        for group, field in schema["properties"].items():
-            if kind is TrackConfig and _kind(field) in definitions:
-                parts.append(f"### {group}\n\n{_fields(definitions[_kind(field)])}")
-    return "\n\n".join(parts)
+        if kind is TrackConfig:
+            pieces = definitions["Piece"]["properties"]
+            groups = schema["properties"] | {"tokens": pieces["tokens"]}
+            parts += [_group(group, field, definitions) for group, field in groups.items()]
+    return "\n\n".join(filter(None, parts))
+
+
+def _group(name: str, field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """The fields of a group; of each kind, where it may be one of several."""
+    kinds = [definitions[kind] for kind in re.findall(r"#/\$defs/(\w+)", json.dumps(field))]
+    kinds = [kind for kind in kinds if "properties" in kind]
+    if not kinds:
+        return ""
+    said = [f"{kind['description'].partition(chr(10))[0]}\n\n" for kind in kinds]
+    tables = [
+        f"{about if len(kinds) > 1 else ''}{_fields(kind)}"
+        for about, kind in zip(said, kinds, strict=True)
+    ]
+    return "\n\n".join([f"### {name}", *tables])
 
 
 def _fields(schema: dict[str, Any]) -> str:
     said = _attributes(schema.get("description", ""))
     rows = []
     for name, field in schema["properties"].items():
-        meaning = field.get("description") or said.get(name) or MEANINGS.get(name, "")
+        meaning = field.get("description") or said.get(name, "")
         rows.append((f"`{name}`", _type(name, field), _default(field), meaning))
     return table(("field", "type", "default", "meaning"), rows)
 
@@ -172,14 +163,15 @@ def _kind(field: dict[str, Any]) -> str:
 
 def _type(name: str, field: dict[str, Any]) -> str:
     if _kind(field):
-        group = name if name not in ("track", "beside", "controls") else "track"
+        shared = {"beside": "track", "controls": "track", "first_tokens": "tokens"}
+        group = shared.get(name, name)
         return (
             f"[list of pieces](#{group})" if field.get("type") == "array" else f"[group](#{group})"
         )
     if "enum" in field:
         return " or ".join(_code(value) for value in field["enum"])
-    if "anyOf" in field:
-        return " or ".join(_type(name, one) for one in field["anyOf"])
+    if kinds := field.get("anyOf") or field.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(name, one) for one in kinds))
     if field.get("type") == "array":
         return f"list of {_type(name, field.get('items', {}))}".removesuffix(" of ")
     names = {"number": "number", "string": "text", "object": "mapping"}

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from flows.gone import end_without_server
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,8 +59,11 @@ def state_in_one_line(work: Callable[[], str]) -> State:
     """The state of a run: what came of it, or the user's mistake."""
     from prefect.states import Completed, Failed
 
+    state: State
     try:
-        return Completed(message=work())
+        state = Completed(message=work())
     except UserError as error:
         # In the name as well: `--watch` prints a state's name only.
-        return Failed(name=f"Failed: {error}", message=str(error))
+        state = Failed(name=f"Failed: {error}", message=str(error))
+    end_without_server()
+    return state

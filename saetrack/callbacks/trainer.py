@@ -18,6 +18,7 @@ from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.presets import load_preset
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import user_path
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +62,17 @@ class TrackCallback(TrainerCallback):
             track = load_config(load_preset("track", str(track)))
         if not is_folder(track.model):
             raise UserError(f"model={track.model!r}: must be a folder, to save checkpoints in")
-        if lm_steps is None and track.schedule[0].every is None:
+        if not track.pieces:
+            raise UserError(
+                "schedule.adaptive: chooses among checkpoints that are saved already; name which "
+                "are to be saved"
+            )
+        if lm_steps is None and track.pieces[0].every is None:
             raise UserError(
                 "lm_steps: must say when to save, since the schedule counts checkpoints by index; "
                 "or count LM steps there (every)"
             )
-        if start and (track.schedule[-1].last is not None or track.follow_s <= 0):
+        if start and (track.pieces[-1].last is not None or track.follow_s <= 0):
             raise UserError(
                 "start=True: the track must follow its folder: last: null in its last piece, and "
                 "follow_s greater than the time between two checkpoints"
@@ -75,13 +81,13 @@ class TrackCallback(TrainerCallback):
         self._lm_steps = None if lm_steps is None else frozenset(lm_steps)
         self._start = start
         self._dtype = dtype
-        self._folder = Path(track.model).expanduser()
+        self._folder = user_path(track.model)
 
     def wants(self, lm_step: int) -> bool:
         """Whether the track needs the checkpoint of an LM step."""
         if self._lm_steps is not None:
             return lm_step in self._lm_steps
-        return any(lm_step in piece.positions(lm_step) for piece in self._track.schedule)
+        return any(lm_step in piece.positions(lm_step) for piece in self._track.pieces)
 
     def on_train_begin(
         self,
@@ -132,7 +138,7 @@ class TrackCallback(TrainerCallback):
         values = self._track.model_dump(mode="json")
         values["model"] = str(self._folder.absolute())  # in a file, paths begin at its folder
         if is_folder(dataset := values["corpus"]["dataset"]):
-            values["corpus"]["dataset"] = str(Path(dataset).expanduser().absolute())
+            values["corpus"]["dataset"] = str(user_path(dataset).absolute())
         config = self._folder / "track.yaml"
         config.write_text(yaml.safe_dump(values, sort_keys=False))
         command = [sys.executable, "-m", "saetrack.cli", "track", str(config)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saetrack.chain.schedule import describe
+from saetrack.chain.schedule import Adaptive, describe
 from saetrack.data.datasets import require_dataset
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder_layout import find_lm
@@ -74,7 +74,15 @@ def _require_hooks(config: TrackConfig, spec: ModelSpec) -> None:
 
 def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
     schedule = config.schedule
-    is_beyond_first = any(piece.first or piece.last for piece in schedule)
+    if isinstance(schedule, Adaptive) and spec.lm_steps:
+        n_candidates = len(schedule.candidates(len(spec.lm_steps)))
+        if n_candidates < schedule.adaptive:
+            raise UserError(
+                f"schedule.adaptive={schedule.adaptive}: {config.model} has {n_candidates} "
+                f"checkpoints to choose from at stride={schedule.stride}"
+            )
+    pieces = config.pieces
+    is_beyond_first = not pieces or any(piece.first or piece.last for piece in pieces)
     if spec.entry is not None and spec.entry.has_only_final and is_beyond_first:
         raise UserError(
             f"schedule: {config.model} has no public training checkpoints, only its final weights, "
@@ -82,7 +90,7 @@ def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
             "your own checkpoints as the model"
         )
     if not spec.is_listed:  # checked once the hub has listed them
-        if schedule[-1].last is None:
+        if pieces and pieces[-1].last is None:
             raise UserError(
                 f"schedule: last=null: only the hub knows {config.model}'s last checkpoint; name "
                 f"one (`saetrack families {config.model}` lists them)"
@@ -93,10 +101,10 @@ def _require_checkpoints(config: TrackConfig, spec: ModelSpec) -> None:
 
 def absent_checkpoints(config: TrackConfig, spec: ModelSpec) -> str:
     """What a schedule names and an LM does not have, in a sentence; empty if it has all."""
-    absent = [at for piece in config.schedule for at in piece.absent(spec.lm_steps)]
+    absent = [at for piece in config.pieces for at in piece.absent(spec.lm_steps)]
     if not absent:
         return ""
-    counts_steps = config.schedule[0].every is not None
+    counts_steps = config.pieces[0].every is not None
     unit = "LM step" if counts_steps else "checkpoint"
     more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
     hint = ""

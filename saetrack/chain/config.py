@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from saetrack.chain.schedule import Piece
+from saetrack.chain.budget import Plateau
+from saetrack.chain.schedule import Adaptive, Piece
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import (
@@ -27,16 +28,23 @@ from saetrack.utils.validation import Frozen, Index, Tokens, validated
 def _architecture(value: Any) -> str:
     """Of the values of `sae`; the paper's where they do not say."""
     if isinstance(value, dict):
-        return str(value.get("architecture", "relu"))
-    return str(getattr(value, "architecture", "relu"))
+        return f"<{value.get('architecture', 'relu')}>"
+    return f"<{getattr(value, 'architecture', 'relu')}>"
 
 
 SAEField = Annotated[
-    Annotated[ReLUConfig, Tag("relu")]
-    | Annotated[TopKConfig, Tag("topk")]
-    | Annotated[BatchTopKConfig, Tag("batchtopk")]
-    | Annotated[JumpReLUConfig, Tag("jumprelu")],
+    Annotated[ReLUConfig, Tag("<relu>")]
+    | Annotated[TopKConfig, Tag("<topk>")]
+    | Annotated[BatchTopKConfig, Tag("<batchtopk>")]
+    | Annotated[JumpReLUConfig, Tag("<jumprelu>")],
     Discriminator(_architecture),
+]
+
+# Tags in angle brackets are left out of messages (saetrack.utils.errors).
+ScheduleField = Annotated[
+    Annotated[tuple[Piece, ...], Field(min_length=1), Tag("<pieces>")]
+    | Annotated[Adaptive, Tag("<adaptive>")],
+    Discriminator(lambda value: "<adaptive>" if isinstance(value, dict | Adaptive) else "<pieces>"),
 ]
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]
@@ -86,14 +94,23 @@ class TrackConfig(Frozen):
         "mlp_out.4, resid_post.4, TransformerLens' names of what block 4 reads, computes and gives",
     )
     d_sae: Annotated[int, Field(gt=0)] = Field(description="features of the dictionary")
-    schedule: Annotated[tuple[Piece, ...], Field(min_length=1)]
-    corpus: CorpusConfig = CorpusConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
+    schedule: ScheduleField = Field(
+        description="pieces, one after another, or an adaptive schedule; see below"
+    )
+    corpus: CorpusConfig = Field(
+        default=CorpusConfig(), description="which text, and how much of it"
+    )
+    evaluation: EvaluationConfig = Field(
+        default=EvaluationConfig(),
+        description="when and at what held-out metrics are measured; changes no weights",
+    )
     residual: Literal["centred", "raw"] = Field(
         default="centred",
         description="residual as in the paper (writing weights centred), or as the LM has it",
     )
-    lm_precision: Literal["float32", "bfloat16"] = "float32"
+    lm_precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the LM; training of the SAE is in float32"
+    )
     encoder_precision: EncoderPrecision = Field(
         default="float32",
         description="of the SAE's dense product: bfloat16 finds the active features, whose "
@@ -104,12 +121,23 @@ class TrackConfig(Frozen):
         description="architecture of the SAEs (relu, topk, batchtopk or jumprelu) and what of it "
         "can be set",
     )
-    first_link: Optimiser = Optimiser(learning_rate=4e-4, warmup_steps=5000)
-    later_links: Optimiser = Optimiser(learning_rate=4e-5, warmup_steps=3)
-    warm_start: WarmStart = WarmStart()
-    batch_tokens: Tokens = 4096
-    buffer_tokens: Tokens = 524_288
-    seed: Index = 0
+    first_link: Optimiser = Field(
+        default=Optimiser(learning_rate=4e-4, warmup_steps=5000),
+        description="learning rate and warm-up of a link that starts from scratch",
+    )
+    later_links: Optimiser = Field(
+        default=Optimiser(learning_rate=4e-5, warmup_steps=3),
+        description="the same of links that start from a parent",
+    )
+    warm_start: WarmStart = Field(
+        default=WarmStart(), description="what a link takes from its parent"
+    )
+    batch_tokens: Tokens = Field(default=4096, description="tokens of one training step")
+    buffer_tokens: Tokens = Field(
+        default=524_288,
+        description="tokens among which residuals are shuffled; at least two batches",
+    )
+    seed: Index = Field(default=0, description="of initial weights and of the order of rows")
     start: str | None = Field(
         default=None,
         description="name of an SAE that `saetrack import` brought in: the first link starts from "
@@ -126,18 +154,23 @@ class TrackConfig(Frozen):
         "ends",
     )
 
-    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int]]:
-        """Checkpoint index and training tokens of each link, in the chain's order.
+    def budgets(self, lm_steps: Sequence[int]) -> list[tuple[int, int | Plateau]]:
+        """Checkpoint index and training budget of each link, in the chain's order.
 
         Args:
             lm_steps: of the checkpoints that the LM has, in a live folder so far.
         """
         return [
             (index, piece.tokens)
-            for piece in self.schedule
+            for piece in self.pieces
             for index in piece.checkpoint_indices(lm_steps)
             for _ in range(piece.repeat)
         ]
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Of the schedule; none of an adaptive one, before its checkpoints are chosen."""
+        return () if isinstance(self.schedule, Adaptive) else self.schedule
 
     @property
     def all_hooks(self) -> list[Hook]:
@@ -152,16 +185,17 @@ class TrackConfig(Frozen):
         return ", ".join(f"{name}={shown(values)}" for name, values in given.items() if values)
 
     @property
-    def planned(self) -> list[tuple[int, int]] | None:
-        """Position (an index, or an LM step) and training tokens of each link of each chain.
+    def planned(self) -> list[tuple[int, int | Plateau]] | None:
+        """Position (an index, or an LM step) and training budget of each link of each chain.
 
-        None if the schedule has no end. Whether the LM has such checkpoints is not asked.
+        None if the schedule has no end, or is adaptive. Whether the LM has such checkpoints is not
+        asked.
         """
-        if self.schedule[-1].last is None:
+        if not self.pieces or self.pieces[-1].last is None:
             return None
         return [
             (position, piece.tokens)
-            for piece in self.schedule
+            for piece in self.pieces
             for position in piece.positions()
             for _ in range(piece.repeat)
         ]
@@ -173,15 +207,17 @@ class TrackConfig(Frozen):
         One link from scratch is `conventional`; several links at one checkpoint, or one that starts
         from an imported SAE, are a `frozen` chain, a control.
         """
-        first, last = self.schedule[0].first, self.schedule[-1].last
+        if not self.pieces:
+            return "forward"
+        first, last = self.pieces[0].first, self.pieces[-1].last
         if first == last:
-            is_one_link = len(self.schedule) == self.schedule[0].repeat == 1
+            is_one_link = len(self.pieces) == self.pieces[0].repeat == 1
             return "conventional" if is_one_link and self.start is None else "frozen"
         return "forward" if last is None or first < last else "reverse"
 
     @property
     def _unit(self) -> str:
-        return "checkpoint" if self.schedule[0].every is None else "LM step"
+        return "checkpoint" if self.pieces[0].every is None else "LM step"
 
     @model_validator(mode="before")
     @classmethod
@@ -228,15 +264,15 @@ class TrackConfig(Frozen):
 
     @model_validator(mode="after")
     def _is_in_one_direction(self) -> Self:
-        for piece in self.schedule[:-1]:
+        for piece in self.pieces[:-1]:
             if piece.last is None:
                 raise UserError("schedule: only the last piece may go on without end (last=null)")
-        if len({piece.every is None for piece in self.schedule}) > 1:
+        if len({piece.every is None for piece in self.pieces}) > 1:
             raise UserError(
                 "schedule: every (LM steps) must stand in all pieces or in none: the others count "
                 "checkpoints by their index"
             )
-        positions = (i for piece in self.schedule for i in piece.positions())
+        positions = (i for piece in self.pieces for i in piece.positions())
         for earlier, later in pairwise(positions):
             if self.direction == "frozen":
                 is_in_order = later == earlier
@@ -256,6 +292,26 @@ class TrackConfig(Frozen):
                 f"buffer_tokens={self.buffer_tokens}: must be at least twice "
                 f"batch_tokens={self.batch_tokens}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_tokens_are_left(self) -> Self:
+        schedule = self.schedule
+        budgets = (
+            [schedule.first_tokens, schedule.tokens]
+            if isinstance(schedule, Adaptive)
+            else [piece.tokens for piece in schedule]
+        )
+        for budget in budgets:
+            if isinstance(budget, Plateau):
+                rows = -(-budget.validation_tokens // self.corpus.context_size)
+                left = self.corpus.train_tokens - rows * self.corpus.context_size
+                if budget.max > left:
+                    raise UserError(
+                        f"schedule: tokens.max={budget.max}: must be at most {left}, which is "
+                        f"corpus.train_tokens={self.corpus.train_tokens} without the rows on which "
+                        "a plateau is looked for"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ class TrainedLink:
         sae: the weights.
         evaluation: on held-out tokens, after the last training token.
         metrics: every number of that evaluation, CE losses included.
+        tokens: that it was trained on; fewer than its budget where it ended at a plateau.
         train_s: seconds of training, LM included; shared by all hooks of one pass.
         residual_mean_distance: of the checkpoint's residuals; the next link may scale by it.
         processes: how many trained it together. Another number gives the same weights except for
@@ -30,6 +31,7 @@ class TrainedLink:
     sae: SAE
     evaluation: Evaluation
     metrics: dict[str, float]
+    tokens: int
     train_s: float
     residual_mean_distance: float
     processes: int = 1

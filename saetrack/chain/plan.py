@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from saetrack.chain.budget import Plateau, most_tokens
 from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 OUTSIDE_A_CHAIN = frozenset({"layers", "hooks", "save_every_s", "follow_s"})
 
 # Raise when the arithmetic of training changes: identities must change with the weights.
-WEIGHTS_VERSION = 5
+WEIGHTS_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Link:
     Attributes:
         number: position in the chain, from 0.
         checkpoint: of the LM on whose residuals it is trained.
-        tokens: its training budget.
+        budget: the tokens that it trains on, or when it ends.
         optimiser: its learning rate and warm-up.
         identity: hash of everything that determines its weights, the parent's identity included.
         parent_identity: of the link, or of the imported SAE, that it starts from; None if it
@@ -42,10 +43,15 @@ class Link:
 
     number: int
     checkpoint: Checkpoint
-    tokens: int
+    budget: int | Plateau
     optimiser: Optimiser
     identity: str
     parent_identity: str | None
+
+    @property
+    def tokens(self) -> int:
+        """That it trains on, at most where it ends at a plateau."""
+        return most_tokens(self.budget)
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,13 @@ class CheckpointJob:
     key: str
 
     @property
+    def budget(self) -> int | Plateau:
+        """Of each of its links."""
+        return self.links[0][1].budget
+
+    @property
     def tokens(self) -> int:
-        """Training budget of each of its links."""
+        """That each of its links trains on, at most where they end at a plateau."""
         return self.links[0][1].tokens
 
 
@@ -122,11 +133,11 @@ class Track:
         return jobs
 
 
-Schedule = list[tuple[Checkpoint, int]]
+Schedule = list[tuple[Checkpoint, int | Plateau]]
 
 
 def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
-    """Checkpoint and training tokens of each link, in the chain's order; downloads nothing.
+    """Checkpoint and training budget of each link, in the chain's order; downloads nothing.
 
     Raises:
         UserError: there is no checkpoint yet, or one is neither in the cache nor available from
@@ -140,7 +151,7 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
         log.warning("schedule: %s; the chain goes on without", absent)
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
-    return [(checkpoints[index], tokens) for index, tokens in budgets]
+    return [(checkpoints[index], budget) for index, budget in budgets]
 
 
 def plan_track(
@@ -174,14 +185,14 @@ def _plan_chain(
     start: str | None,
 ) -> Chain:
     links: list[Link] = []
-    for checkpoint, tokens in schedule:
+    for checkpoint, budget in schedule:
         parent = links[-1].identity if links else start
         optimiser = config.first_link if parent is None else config.later_links
         lm = (source.lm_identity, checkpoint.commit)
-        identity = _link_identity(config, hook, corpus, lm, tokens, optimiser, parent)
-        links.append(Link(len(links), checkpoint, tokens, optimiser, identity, parent))
+        identity = _link_identity(config, hook, corpus, lm, budget, optimiser, parent)
+        links.append(Link(len(links), checkpoint, budget, optimiser, identity, parent))
     return Chain(
-        _chain_name(config, hook, source, corpus, start, links),
+        _chain_name(config, hook, source, corpus, start, schedule[0][0].lm_step),
         source.spec.name,
         hook,
         config,
@@ -196,7 +207,7 @@ def _chain_name(
     source: CheckpointSource,
     corpus: Corpus,
     start: str | None,
-    links: list[Link],
+    first_lm_step: int,
 ) -> str:
     """A readable part, then a hash of everything in which two chains may differ.
 
@@ -209,7 +220,7 @@ def _chain_name(
     key = content_hash([of_config, hook.key, lm, corpus.sha256, WEIGHTS_VERSION, *of_start])
     kind: str = config.direction
     if kind in ("conventional", "frozen"):
-        kind += f"-step{links[0].checkpoint.lm_step}"
+        kind += f"-step{first_lm_step}"
     return f"{source.spec.name}.{hook.short}.{kind}.s{config.seed}.{key[:8]}"
 
 
@@ -218,7 +229,7 @@ def _link_identity(
     hook: Hook,
     corpus: Corpus,
     lm: tuple[str, str],
-    tokens: int,
+    budget: int | Plateau,
     optimiser: Optimiser,
     parent: str | None,
 ) -> str:
@@ -239,7 +250,7 @@ def _link_identity(
             "layer": hook.key,
             "lm": lm,
             "corpus": text,
-            "tokens": tokens,
+            "tokens": budget.identity() if isinstance(budget, Plateau) else budget,
             "optimiser": asdict(optimiser),
             "within": config.model_dump(mode="json", exclude=left_out),
         }

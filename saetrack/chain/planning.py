@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from saetrack.chain.adaptive import with_pieces
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.odd import odd_parameters
 from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import prepare_corpus
 from saetrack.lm.catalog.models import ModelSpec
@@ -52,7 +54,9 @@ def open_checkpoints(config: TrackConfig, spec: ModelSpec, settings: Settings) -
 def plan(
     config: TrackConfig, source: CheckpointSource, settings: Settings, start: str | None = None
 ) -> Track:
-    """All links of a track with their identities. Loads no LM and trains nothing.
+    """All links of a track with their identities. Trains nothing.
+
+    Loads no LM, except once to choose the checkpoints of an adaptive schedule.
 
     Args:
         config: of the track.
@@ -64,10 +68,16 @@ def plan(
         UserError: a checkpoint is neither in the cache nor available from the hub, or the text
             cannot be read or is too short.
     """
-    schedule = scheduled(config, source)  # before the corpus is read, since it fails fast
+    for line in odd_parameters(config):
+        log.warning("%s", line)
+    # Before the corpus is read, since it fails fast.
+    schedule = scheduled(config, source) if config.pieces else None
     tokenizer, tokenizer_id = source.tokenizer()
     require_rows(tokenizer, source.spec)
     corpus = prepare_corpus(config.corpus, tokenizer, tokenizer_id, settings.cache_dir)
+    if schedule is None:
+        config = with_pieces(config, source, corpus, settings)
+        schedule = scheduled(config, source)
     return plan_track(config, source, schedule, corpus, start)
 
 
@@ -79,13 +89,13 @@ def without_job(track: Track, number: int, source: CheckpointSource, start: str 
     """
     jobs = track.jobs
     gone = jobs[number].checkpoint
-    schedule = [(job.checkpoint, job.tokens) for job in (*jobs[:number], *jobs[number + 1 :])]
+    schedule = [(job.checkpoint, job.budget) for job in (*jobs[:number], *jobs[number + 1 :])]
     note = f"{gone.label} was deleted before it was tracked, and is left out"
     if number == len(schedule):  # no later one carries the note
         log.warning("%s", note)
     else:
-        checkpoint, tokens = schedule[number]
-        schedule[number] = checkpoint.noted(*gone.notes, note), tokens
+        checkpoint, budget = schedule[number]
+        schedule[number] = checkpoint.noted(*gone.notes, note), budget
     if not schedule:
         raise UserError(
             f"model={track.config.model!r}: {gone.label} was deleted before it was tracked, and "

@@ -7,7 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from saetrack.utils.validation import Frozen, Tokens
+from saetrack.chain.budget import Budget
+from saetrack.utils.validation import Frozen
 
 # A registered schedule, which anyone may have written, must not fill the memory.
 MAX_LINKS = 1_000_000
@@ -24,7 +25,9 @@ class Piece(Frozen):
         [1, 2, 3]
     """
 
-    first: Position
+    first: Position = Field(
+        description="the first checkpoint: its index from 0, or with every its LM step"
+    )
     last: Position | None = Field(
         description="null: for as long as a live folder grows; only in the last piece"
     )
@@ -36,7 +39,10 @@ class Piece(Frozen):
         description="how many LM steps on the next one is, in place of stride: first and last are "
         "then LM steps (first: 20, last: 140, every: 20); null: they are indices, from 0",
     )
-    tokens: Tokens = Field(description="training budget of each link of this piece")
+    tokens: Budget = Field(
+        description="training budget of each link of this piece: a number, or as many as it takes, "
+        "such as {max: 60000, until: plateau, within: 0.01}"
+    )
     repeat: Annotated[int, Field(gt=0, le=10_000)] = Field(
         default=1,
         description="links at each checkpoint: a chain over one checkpoint shows how far training "
@@ -98,6 +104,46 @@ class Piece(Frozen):
             return []
         there = range(len(lm_steps)) if self.every is None else set(lm_steps)
         return [position for position in self.positions() if position not in there]
+
+
+class Adaptive(Frozen):
+    """Checkpoints by how far activations move: chosen once, before the first link is trained.
+
+    Of the LM's checkpoints from the first to the last those are chosen between which activations
+    move as evenly as can be, so that warm starts lose equally (`saetrack.chain.adaptive`).
+
+    Example:
+        >>> schedule = Adaptive(adaptive=2, first_tokens=400_000, tokens=60_000)
+        >>> [(piece.first, piece.tokens) for piece in schedule.pieces([0, 512])]
+        [(0, 400000), (512, 60000)]
+    """
+
+    adaptive: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        description="how many checkpoints, the first and the last among them"
+    )
+    first_tokens: Budget = Field(description="training budget of the first link, as of a piece")
+    tokens: Budget = Field(description="training budget of each later link, as of a piece")
+    stride: Annotated[int, Field(gt=0)] = Field(
+        default=1,
+        description="how many checkpoints on the next candidate is; every candidate is downloaded "
+        "and run once",
+    )
+
+    def candidates(self, n_checkpoints: int) -> list[int]:
+        """Indices among which is chosen; the last checkpoint is one of them."""
+        return sorted({*range(0, n_checkpoints, self.stride), n_checkpoints - 1})
+
+    def pieces(self, lm_steps: Sequence[int]) -> tuple[Piece, ...]:
+        """The schedule, once the checkpoints are chosen."""
+        return tuple(
+            Piece(
+                first=lm_step,
+                last=lm_step,
+                every=1,
+                tokens=self.tokens if number else self.first_tokens,
+            )
+            for number, lm_step in enumerate(lm_steps)
+        )
 
 
 def describe(lm_steps: Sequence[int], shown: int = 8) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig, load_config
+from saetrack.utils.errors import known_names
 from saetrack.utils.validation import Frozen, validated
 
 
@@ -19,7 +20,7 @@ class SweepConfig(Frozen):
     LM's passes; as tracks of their own they share nothing, but can run on several machines.
     """
 
-    track: TrackConfig
+    track: TrackConfig = Field(description="a track's fields, as above")
     over: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         description="field of the track to its values, for example {seed: [0, 1], layers: [[2], "
         "[3]]}; one track for each combination",
@@ -30,9 +31,9 @@ class SweepConfig(Frozen):
     def _every_track_is_sound(self) -> Self:
         unknown = set(self.over) - set(TrackConfig.model_fields)
         if unknown:
-            known = ", ".join(TrackConfig.model_fields)
+            name = min(unknown)
             raise ValueError(
-                f"{', '.join(sorted(unknown))}: no field of a track; there are {known}"
+                f"{name}: no field of a track; {known_names(name, TrackConfig.model_fields)}"
             )
         base = self.track.model_dump(mode="json")
         self._tracks = [

@@ -27,9 +27,10 @@ def bring(
     """
     from saetrack.registry import Registry
     from saetrack.registry.formats.saelens import read_saelens
+    from saetrack.utils.files import user_path
     from saetrack.utils.settings import load_settings
 
-    foreign = read_saelens(folder.expanduser())
+    foreign = read_saelens(user_path(folder))
     is_new = Registry(load_settings()).imported.add(name, foreign)
     sae = foreign.sae
     typer.echo(

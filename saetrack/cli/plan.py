@@ -10,6 +10,7 @@ from saetrack.cli.options import AsJson, Changes, TrackName
 from saetrack.cli.terminal import log_to_stderr, say
 
 if TYPE_CHECKING:
+    from saetrack.chain.adaptive import Choice
     from saetrack.chain.config import TrackConfig
     from saetrack.training.forecast import Forecast
 
@@ -18,7 +19,7 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     """Say what a track would do, and what it would take; train and download nothing.
 
     Mistakes in the parameters are found as `saetrack track` would find them. Hours are those of
-    this machine, by a product that is timed for half a second; take them within a factor of two.
+    this machine, by a product that is timed for half a second; what else runs here makes them more.
 
     ```sh
     saetrack plan pythia-410m
@@ -31,31 +32,65 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     from saetrack.utils.settings import load_settings
 
     config, settings = load_config(values), load_settings()
+    from saetrack.chain.adaptive import known_choice
+    from saetrack.chain.schedule import Adaptive
     from saetrack.registry import Registry
-    from saetrack.training.forecast import forecast
+    from saetrack.training.forecast import forecast, in_pieces
 
     found = forecast(config, settings)
-    registered = Registry(settings).registered_links(config)
+    registered = Registry(settings).registered_links(in_pieces(config, settings.cache_dir))
+    choice = None
+    if isinstance(config.schedule, Adaptive):
+        choice = known_choice(config, settings.cache_dir)
     say(
-        {**asdict(found), "registered_links": registered},
-        _text(config, found, registered),
+        {
+            **asdict(found),
+            "registered_links": registered,
+            "chosen_lm_steps": None if choice is None else choice.lm_steps,
+        },
+        _text(config, found, registered, choice),
         as_json=as_json,
     )
 
 
-def _text(config: TrackConfig, found: Forecast, registered: int) -> str:
+def _text(config: TrackConfig, found: Forecast, registered: int, choice: Choice | None) -> str:
     from saetrack.data.datasets import describe_dataset
 
     facts = {
         "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
         "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
         "registered",
+        **_choice(config, choice),
         "text": describe_dataset(config.corpus),
-        "training tokens": f"{found.train_tokens:,}; text of {config.corpus.train_tokens:,}",
+        "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of "
+        f"{config.corpus.train_tokens:,}",
         **_costs(found),
     }
-    width = max(map(len, facts))
-    return "\n".join(f"{label:{width}}  {fact}" for label, fact in facts.items())
+    lines = [*facts.items(), *(("warning", line) for line in found.warnings)]
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:{width}}  {fact}" for label, fact in lines)
+
+
+def _choice(config: TrackConfig, choice: Choice | None) -> dict[str, str]:
+    """Of an adaptive schedule, what was chosen, or how it will be."""
+    if config.pieces:
+        return {}
+    if choice is None:
+        return {"schedule": "chosen before the first link, by one pass over all candidates"}
+    steps = ", ".join(f"{lm_step:,}" for lm_step in choice.lm_steps)
+    return {
+        "schedule": f"LM steps {steps}; at most {max(choice.lost_variance):.2f} of the "
+        "variance moves between two"
+    }
+
+
+def _up_to(config: TrackConfig) -> str:
+    from saetrack.chain.budget import Plateau
+    from saetrack.chain.schedule import Adaptive
+
+    schedule = config.schedule
+    pieces = [schedule] if isinstance(schedule, Adaptive) else schedule
+    return "at most " if any(isinstance(piece.tokens, Plateau) for piece in pieces) else ""
 
 
 def _costs(found: Forecast) -> dict[str, str]:
@@ -72,8 +107,8 @@ def _costs(found: Forecast) -> dict[str, str]:
         "disk": f"{_gigabytes(found.registry_bytes)} in the registry; "
         f"{_gigabytes(found.state_bytes)} while a checkpoint trains",
         "memory": f"about {_gigabytes(found.memory_bytes)}",
-        "time": f"about {_hours(found.hours)}, at {found.product_rate / 1e9:,.0f} billion "
-        "multiply-adds a second",
+        "time": f"{_hours(found.hours)} to {_hours(2 * found.hours)}, at "
+        f"{found.product_rate / 1e9:,.0f} billion multiply-adds a second",
     }
 
 

@@ -19,7 +19,7 @@ feature_acts = link.sae.encode(residuals)  # (tokens, {d_sae})
 
 
 def show(chain: ChainName, as_json: AsJson = False) -> None:
-    """Show a chain: its links with their metrics, its config, and how to pull a link in Python.
+    """Show a chain: links with metrics, warnings, its config, and how to pull a link in Python.
 
     Metrics are on tokens that no link trained on. The version counts registrations; `pull` and
     `saetrack export` take it, or the LM's step.
@@ -29,7 +29,7 @@ def show(chain: ChainName, as_json: AsJson = False) -> None:
     from saetrack.utils.figures.text_tables import report
 
     registry, name = open_chain(chain)
-    links = registry.links(name)
+    links, notes = registry.links(name), registry.notes(name)
     track, hook = registry.track_of(name)
     if as_json:
         say_json(
@@ -38,12 +38,15 @@ def show(chain: ChainName, as_json: AsJson = False) -> None:
                 "layer": hook.layer,
                 "hook_name": hook.name,
                 "links": records(links),
+                "notes": notes,
                 "config": track,
             }
         )
         return
     last = links.iloc[-1]
     typer.echo(report(links, name))
+    if notes:
+        typer.echo("\n".join(["\nWarnings:", *(f"- {note}" for note in notes)]))
     typer.echo(f"\nConfig ({hook} is this chain's hook):\n")
     typer.echo(yaml.safe_dump(track, sort_keys=False, default_flow_style=None, width=100).rstrip())
     typer.echo("\nIn Python:")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Tokens
 
 # The name of the embedded text, and short names of datasets on the hub.
@@ -50,10 +51,17 @@ class CorpusConfig(Frozen):
     special_tokens: Literal["kept", "removed"] = _added(
         "kept", "special tokens that are spelled out in the text, such as those of a chat"
     )
-    context_size: Annotated[int, Field(ge=2)] = 128
-    train_tokens: Tokens = 300_000_000
-    held_out_tokens: Tokens = 262_144
-    analysis_tokens: Tokens = 4_194_304
+    context_size: Annotated[int, Field(ge=2)] = Field(
+        default=128, description="tokens of a row of text, BOS included"
+    )
+    train_tokens: Tokens = Field(
+        default=300_000_000,
+        description="of the part that links train on; read again if a budget is larger",
+    )
+    held_out_tokens: Tokens = Field(
+        default=262_144, description="of the part that metrics are measured on"
+    )
+    analysis_tokens: Tokens = Field(default=4_194_304, description="of the part that analyses read")
     exclude_bos: bool = Field(
         default=False,
         description="leave BOS positions out of training and metrics; the authors keep them",
@@ -64,6 +72,15 @@ class CorpusConfig(Frozen):
     exclude_first_positions: Annotated[int, Field(ge=0)] = _added(
         0, "how many positions at the beginning of each row are left out of training and metrics"
     )
+
+    @model_validator(mode="after")
+    def _leaves_positions(self) -> Self:
+        if self.exclude_first_positions >= self.context_size:
+            raise UserError(
+                f"corpus.exclude_first_positions={self.exclude_first_positions}: must be less than "
+                f"corpus.context_size={self.context_size}"
+            )
+        return self
 
     def text_fields(self) -> dict[str, Any]:
         """The fields that determine the tokens on disk."""

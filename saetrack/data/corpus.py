@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.datasets import dataset_version, hub_repo, read_documents
+from saetrack.data.datasets import Documents, dataset_version, hub_repo
 from saetrack.data.draft import Draft, Written, open_draft, rows_file
 from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.data.packing import RowPacker
@@ -47,6 +47,7 @@ class Corpus:
         bos_token_id: the token that begins every document and row.
         sha256: of all rows.
         excluded: positions that no SAE is trained or measured on, BOS aside.
+        notes: what of the text was left out, a line each.
         tokenizer: that made the rows, to name tokens.
     """
 
@@ -55,6 +56,7 @@ class Corpus:
     bos_token_id: int
     sha256: str
     excluded: Excluded = NOTHING
+    notes: tuple[str, ...] = field(default=(), compare=False)
     tokenizer: PreTrainedTokenizerFast | None = field(default=None, compare=False, repr=False)
 
     def rows(self, split: Split) -> UInt32[np.ndarray, "rows context_size"]:
@@ -66,8 +68,11 @@ class Corpus:
         self, tokens: Int[Tensor, "rows context"], *, exclude_bos: bool
     ) -> Bool[Tensor, "rows context"]:
         """Which positions of rows are trained and measured on."""
-        kept = self.excluded.kept(tokens)
-        return kept & (tokens != self.bos_token_id) if exclude_bos else kept
+        return self.left_out(exclude_bos=exclude_bos).kept(tokens)
+
+    def left_out(self, *, exclude_bos: bool) -> Excluded:
+        """What is left out of rows, BOS too if asked."""
+        return self.excluded.and_token(self.bos_token_id) if exclude_bos else self.excluded
 
 
 def prepare_corpus(
@@ -105,8 +110,12 @@ def prepare_corpus(
             f"{folder}: a cached corpus that cannot be read ({str(error).splitlines()[0]}); delete "
             "the folder and run again"
         ) from None
-    _tell_excluded(corpus, config, tokenizer)
-    return corpus
+    for note in corpus.notes:
+        log.warning("%s", note)
+    excluded_notes = _excluded_notes(corpus, config, tokenizer)
+    for note in excluded_notes:
+        log.info("%s", note)
+    return replace(corpus, notes=(*corpus.notes, *excluded_notes))
 
 
 def _open(folder: Path, config: CorpusConfig) -> Corpus:
@@ -117,19 +126,21 @@ def _open(folder: Path, config: CorpusConfig) -> Corpus:
         if file.stat().st_size != n_rows * row_bytes:
             raise ValueError(f"{file.name} must have {n_rows * row_bytes} bytes")
     bos_token_id, sha256 = int(meta["bos_token_id"]), str(meta["sha256"])
-    return Corpus(folder, config.context_size, bos_token_id, sha256)
+    left_out = meta.get("left_out")
+    notes = (str(left_out),) if left_out else ()
+    return Corpus(folder, config.context_size, bos_token_id, sha256, notes=notes)
 
 
-def _tell_excluded(
+def _excluded_notes(
     corpus: Corpus, config: CorpusConfig, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """Log what of the text is not trained on.
+) -> list[str]:
+    """Which positions of the text are not trained on.
 
     Raises:
         UserError: nothing is left of it.
     """
     if corpus.excluded == NOTHING and not config.exclude_bos:
-        return
+        return []
     rows = corpus.rows("train")
     left_out, counts = 0, np.zeros(0, dtype=np.int64)
     for begin in range(0, len(rows), COUNTED_ROWS):
@@ -142,21 +153,21 @@ def _tell_excluded(
     if left_out == rows.size:
         raise UserError("corpus.exclude_tokens: leave nothing of the text")
     most = [int(token_id) for token_id in np.argsort(-counts)[:SHOWN_TOKENS] if counts[token_id]]
-    log.info(
-        "%s of %s training positions (%.1f %%) are left out of training and metrics: %s",
-        f"{left_out:,}",
-        f"{rows.size:,}",
-        100 * left_out / rows.size,
-        ", ".join(f"{tokenizer.decode([token_id])!r} {counts[token_id]:,}" for token_id in most)
-        + (" and others" if np.count_nonzero(counts) > SHOWN_TOKENS else ""),
+    names = [f"{tokenizer.decode([token_id])!r} {counts[token_id]:,}" for token_id in most]
+    more = " and others" if np.count_nonzero(counts) > SHOWN_TOKENS else ""
+    line = (
+        f"{left_out:,} of {rows.size:,} training positions ({100 * left_out / rows.size:.1f} %) "
+        f"are left out of training and metrics: {', '.join(names)}{more}"
     )
+    return [line]
 
 
 def _write(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the rows of every split and `corpus.json` into `folder`, or those that it lacks."""
     bos_token_id = bos_of(tokenizer)
     with Draft(folder, config.context_size) as draft:
-        found = _fill(config, tokenizer, bos_token_id, draft)
+        documents = Documents(config)
+        found = _fill(documents, config, tokenizer, bos_token_id, draft)
     _require_enough(config, found)
     hashes = {split: file_sha256(rows_file(folder, split)) for split in SPLITS}
     meta = {
@@ -164,12 +175,17 @@ def _write(config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, folder: Pat
         "bos_token_id": bos_token_id,
         "dataset": config.dataset,
         "sha256": content_hash(hashes),
+        "left_out": documents.left_out_line(),
     }
     (folder / META_FILE).write_text(json.dumps(meta, indent=1))
 
 
 def _fill(
-    config: CorpusConfig, tokenizer: PreTrainedTokenizerFast, bos_token_id: int, draft: Draft
+    read: Documents,
+    config: CorpusConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    bos_token_id: int,
+    draft: Draft,
 ) -> Written:
     done = draft.progress
     missing_rows = {split: n - done.rows[split] for split, n in _wanted_rows(config).items()}
@@ -184,7 +200,7 @@ def _fill(
         "tokens",
         sum(done.rows.values()) * config.context_size,
     )
-    documents = Counted(read_documents(config), done.documents)
+    documents = Counted(read, done.documents)
     removed = special_ids(tokenizer) if config.special_tokens == "removed" else frozenset()
     for batch in tokenised(documents, tokenizer, missing_rows, removed):
         for split, tokens in batch:

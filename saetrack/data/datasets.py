@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,12 +10,10 @@ from typing import Any
 
 from saetrack.data.config import EMBEDDED, HUB_DATASETS, CorpusConfig
 from saetrack.data.embedded import embedded_documents, embedded_text_version
-from saetrack.data.local_files import SUFFIXES, kind_of, local_files, open_bytes, rows_of
+from saetrack.data.local_files import SUFFIXES, TEXT, kind_of, local_files, open_bytes, rows_of
 from saetrack.data.rows import Row, checked, no_field
 from saetrack.utils.errors import UserError, first_line, shown
-from saetrack.utils.files import file_sha256
-
-log = logging.getLogger(__name__)
+from saetrack.utils.files import file_sha256, user_path
 
 OWNER_AND_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 # What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` leave in a folder.
@@ -48,7 +45,7 @@ def require_dataset(config: CorpusConfig) -> None:
     elif hub_repo(config.dataset) is not None:
         _require_defaults(config, "separator")
     else:
-        next(read_documents(config), None)
+        next(iter(Documents(config)), None)
 
 
 def describe_dataset(config: CorpusConfig) -> str:
@@ -68,26 +65,48 @@ def describe_dataset(config: CorpusConfig) -> str:
     return f"{_named(config)}, {counts}, {size_bytes / 1e6:,.1f} MB"
 
 
-def read_documents(config: CorpusConfig) -> Iterator[str]:
+class Documents:
     """The documents of a text, always in the same order; one on the hub is streamed.
 
-    Raises:
-        UserError: it cannot be read, or a row of it is no text and is not to be left out.
+    Attributes:
+        left_out: rows so far that are no text and were left out, as `skip_bad_rows` asks.
+        first_left_out: where the first of them is, and what is wrong with it.
     """
-    if config.dataset == EMBEDDED:
-        yield from embedded_documents()
-        return
-    left_out, first = 0, ""
-    for row in _rows(config):
-        if isinstance(row.text, str):
-            yield row.text
-            continue
-        problem = f"corpus.dataset={_named(config)}: {row.where}: {row.text.reason}"
-        if not config.skip_bad_rows:
-            raise UserError(f"{problem}; skip_bad_rows=true leaves such rows out")
-        left_out, first = left_out + 1, first or problem
-    if left_out:
-        log.warning("%d rows were left out; the first: %s", left_out, first)
+
+    def __init__(self, config: CorpusConfig) -> None:
+        """Reads nothing yet."""
+        self._config = config
+        self.left_out, self.first_left_out = 0, ""
+
+    def __iter__(self) -> Iterator[str]:
+        """From the first document on.
+
+        Raises:
+            UserError: the text cannot be read, or a row is no text and is not to be left out.
+        """
+        config = self._config
+        self.left_out, self.first_left_out = 0, ""
+        if config.dataset == EMBEDDED:
+            yield from embedded_documents()
+            return
+        for row in _rows(config):
+            if isinstance(row.text, str):
+                yield row.text
+                continue
+            problem = f"{row.where}: {row.text.reason}"
+            if not config.skip_bad_rows:
+                raise UserError(
+                    f"corpus.dataset={_named(config)}: {problem}; skip_bad_rows=true leaves such "
+                    "rows out"
+                )
+            self.left_out += 1
+            self.first_left_out = self.first_left_out or problem
+
+    def left_out_line(self) -> str:
+        """How many rows were left out, and the first of them; or nothing."""
+        if not self.left_out:
+            return ""
+        return f"{self.left_out:,} rows were left out; the first: {self.first_left_out}"
 
 
 def _rows(config: CorpusConfig) -> Iterator[Row]:
@@ -109,6 +128,11 @@ def _rows(config: CorpusConfig) -> Iterator[Row]:
             f"{', '.join(SUFFIXES)}, each also with .gz or .zst behind it, and a folder that "
             "save_to_disk wrote"
         )
+    kinds = {kind_of(file) for file in files}
+    if kinds <= set(TEXT):
+        _require_defaults(config, "text_field")
+    if not kinds & set(TEXT):
+        _require_defaults(config, "separator")
     for file in files:
         yield from rows_of(str(file), partial(open_bytes, file), config, alone=len(files) == 1)
 
@@ -154,9 +178,9 @@ def _named(config: CorpusConfig) -> str:
 
 def _path(dataset: str) -> Path | None:
     try:
-        path = Path(dataset).expanduser()
+        path = user_path(dataset)
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+    except (OSError, ValueError):  # too long, a null byte
         return None
 
 

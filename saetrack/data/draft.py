@@ -148,8 +148,9 @@ def _locked(draft: Path) -> BinaryIO:
             log.info("another process tokenises the same text; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         # The other one may have finished, and moved or deleted the folder.
-        if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
         file.close()
 
 

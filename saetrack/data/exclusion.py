@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from saetrack.data.config import CorpusConfig
@@ -33,13 +34,8 @@ class Excluded:
         """What a config leaves out, BOS aside.
 
         Raises:
-            UserError: a token is none of the tokenizer's, or nothing is left of a row.
+            UserError: a token is none of the tokenizer's.
         """
-        if config.exclude_first_positions >= config.context_size:
-            raise UserError(
-                f"corpus.exclude_first_positions={config.exclude_first_positions}: must be less "
-                f"than corpus.context_size={config.context_size}"
-            )
         ids = {_token_id(token, tokenizer) for token in config.exclude_tokens}
         return cls(tuple(sorted(ids)), config.exclude_first_positions)
 
@@ -50,6 +46,22 @@ class Excluded:
             kept = ~torch.isin(rows, torch.tensor(self.token_ids, device=rows.device))
         kept[:, : self.first_positions] = False
         return kept
+
+    def kept_in(self, rows: Int[np.ndarray, "rows context"]) -> Bool[np.ndarray, "rows context"]:
+        """The same of an array."""
+        kept: Bool[np.ndarray, "rows context"] = self.kept(
+            torch.from_numpy(rows.astype(np.int64))
+        ).numpy()
+        return kept
+
+    def and_token(self, token_id: int) -> Excluded:
+        """The same, and a token wherever it stands."""
+        return replace(self, token_ids=tuple(sorted({*self.token_ids, token_id})))
+
+    def __or__(self, other: Excluded) -> Excluded:
+        """What one of two leaves out."""
+        token_ids = tuple(sorted({*self.token_ids, *other.token_ids}))
+        return Excluded(token_ids, max(self.first_positions, other.first_positions))
 
 
 NOTHING = Excluded()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.files import TOKENIZER
 from saetrack.lm.checkpoints.folder import open_folder
 from saetrack.lm.checkpoints.hub_source import HubSource, open_repo
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.checkpoints.store import TOKENIZER_REVISION, commit_folder, commit_of
 from saetrack.lm.embedded import recipe
 from saetrack.lm.embedded.publish import ensure_built
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> CheckpointSource:
@@ -30,6 +36,22 @@ def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> Checkpoin
     if spec.repo is not None:
         return open_repo(spec, spec.repo, cache_dir, limit_bytes)
     return HubSource(spec, ensure_built(spec, cache_dir), cache_dir, limit_bytes)
+
+
+def tokenizer_here(spec: ModelSpec, cache_dir: Path) -> PreTrainedTokenizerFast | None:
+    """The tokenizer of a hub's or an embedded LM if this machine has it; fetches nothing."""
+    repo = spec.repo or f"saetrack/{spec.name}-{recipe.recipe_key(spec)}"
+    if spec.entry is not None and spec.entry.tokenizer:
+        repo = spec.entry.tokenizer
+    commit = commit_of(cache_dir, repo, TOKENIZER_REVISION)
+    if commit is None or not commit_folder(cache_dir, TOKENIZER, repo, commit).is_dir():
+        return None
+    from transformers import AutoTokenizer
+
+    folder = commit_folder(cache_dir, TOKENIZER, repo, commit)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    found: PreTrainedTokenizerFast = tokenizer
+    return found
 
 
 def learning_rate(spec: ModelSpec) -> LearningRate | None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from saetrack.utils.errors import UserError
 
+SHOWN = 8
+
 
 def find_chain(names: Sequence[str], asked: str) -> str:
     """The one chain that is meant: by its name, or by a beginning that no other chain shares.
@@ -20,11 +22,15 @@ def find_chain(names: Sequence[str], asked: str) -> str:
     """
     if asked in names:
         return asked
+    if not asked:
+        raise UserError("chain='': must be a chain's name, or a beginning of it (saetrack chains)")
     matching = [name for name in names if name.startswith(asked)]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise UserError(f"chain={asked!r}: begins {len(matching)} names: {', '.join(matching)}")
+        more = f" and {len(matching) - SHOWN} more" if len(matching) > SHOWN else ""
+        names_shown = ", ".join(matching[:SHOWN])
+        raise UserError(f"chain={asked!r}: begins {len(matching)} names: {names_shown}{more}")
     beginnings = {name[: len(asked)]: name for name in names}
     close = difflib.get_close_matches(asked, beginnings, n=3, cutoff=0.5)
     near = [beginnings[beginning] for beginning in close]

@@ -18,7 +18,14 @@ from mlflow.exceptions import MlflowException
 from saetrack.chain.plan import Chain
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import now_ms
-from saetrack.registry.facts import as_params, as_tags, chain_facts, current_names, from_params
+from saetrack.registry.facts import (
+    PLANNED,
+    as_params,
+    as_tags,
+    chain_facts,
+    current_names,
+    from_params,
+)
 from saetrack.registry.received import model_and_dataset
 from saetrack.registry.views import add_views, has_views, view_addresses
 from saetrack.utils.files import content_hash, write_atomically
@@ -98,17 +105,28 @@ class ChainRuns:
     def ids_of(self, chain: Chain) -> tuple[str, str]:
         """Experiment and run of a chain, begun if there is none; asked of the server once."""
         if chain.name not in self._ids:
-            run = self.of(chain)
+            run, planned = self.of(chain), str(len(chain.links))
+            if run.data.tags.get(PLANNED) != planned:  # a folder has more checkpoints by now
+                self._client.set_tag(run.info.run_id, PLANNED, planned)
             self._ids[chain.name] = run.info.experiment_id, run.info.run_id
         return self._ids[chain.name]
 
     def tracks(self, condition: str = "") -> dict[str, dict[str, Any]]:
         """The track parameters of every chain that meets a condition, by the chain's name."""
+        return {
+            run.data.tags["chain"]: current_names(from_params(run.data.params))
+            for run in self._all(condition)
+        }
+
+    def planned(self) -> dict[str, int]:
+        """How many links each chain will have; a chain of an older release does not say it."""
+        runs = [run for run in self._all() if PLANNED in run.data.tags]
+        return {run.data.tags["chain"]: int(run.data.tags[PLANNED]) for run in runs}
+
+    def _all(self, condition: str = "") -> list[Run]:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
-        runs = self._client.search_runs(
-            experiments, f"tags.kind = 'chain'{condition}", max_results=50_000
-        )
-        return {run.data.tags["chain"]: current_names(from_params(run.data.params)) for run in runs}
+        condition = f"tags.kind = 'chain'{condition}"
+        return list(self._client.search_runs(experiments, condition, max_results=50_000))
 
     def was_begun_here(self, chain_name: str, track: dict[str, Any]) -> bool:
         """Whether a track's folders are those with which this machine began a chain.
@@ -191,10 +209,10 @@ class ChainRuns:
             self._client.set_tag(run.info.run_id, "links", str(len(chain.links)))
             self._client.set_terminated(run.info.run_id)
 
-    def note(self, chain: Chain, warnings: dict[str, str]) -> None:
-        """Put what looks wrong with the chain's links, by their names, on its page."""
-        lines = [f"- {link}: {text}" for link, text in warnings.items()]
-        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *lines] if lines else [])])
+    def note(self, chain: Chain, lines: list[str]) -> None:
+        """Put what looks wrong with the chain's links, and what was left out, on its page."""
+        items = [f"- {line}" for line in lines]
+        text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *items] if items else [])])
         self._client.set_tag(self.ids_of(chain)[1], "mlflow.note.content", text)
 
     def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:

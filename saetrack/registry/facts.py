@@ -12,6 +12,10 @@ from saetrack.chain.plan import Chain, Link
 
 # Tag of what looks wrong with a link but may be right.
 WARNINGS = "warnings"
+# And of what was left out of the text.
+LEFT_OUT = "left_out"
+# Tag of a chain's run: how many links it will have, as far as its checkpoints are known.
+PLANNED = "planned"
 
 
 def chain_facts(chain: Chain) -> dict[str, Any]:
@@ -24,6 +28,7 @@ def chain_facts(chain: Chain) -> dict[str, Any]:
         "dataset": chain.config.corpus.dataset,
         "corpus": chain.corpus.sha256,
         "seed": chain.config.seed,
+        **({LEFT_OUT: "; ".join(chain.corpus.notes)} if chain.corpus.notes else {}),
     }
 
 

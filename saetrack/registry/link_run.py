@@ -85,13 +85,16 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
         """Upload the link's files, then create its version in one transaction."""
         self.log(
             {
-                "tokens_per_s": self._link.tokens / trained.train_s,
+                "tokens_per_s": trained.tokens / trained.train_s,
                 "residual_mean_distance": trained.residual_mean_distance,
             },
-            self._link.tokens,
+            trained.tokens,
         )
         self._send()
-        tags = {WARNINGS: "; ".join(trained.warnings)} if trained.warnings else {}
+        self._facts["tokens"] = trained.tokens
+        tags = {"tokens": str(trained.tokens)}
+        if trained.warnings:
+            tags[WARNINGS] = "; ".join(trained.warnings)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             self._write(folder, trained)
@@ -104,7 +107,7 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             self._chain,
             self._link,
             run_id=self._run_id,
-            tags=as_tags({**tags, **self._facts, "sha256": sha256, "processes": trained.processes}),
+            tags=as_tags({**self._facts, **tags, "sha256": sha256, "processes": trained.processes}),
         )
         for tag, text in tags.items():
             self._client.set_tag(self._run_id, tag, text)
@@ -128,6 +131,9 @@ class LinkRun(contextlib.AbstractContextManager["LinkRun"]):
             "residual_mean_distance": trained.residual_mean_distance,
             "processes": trained.processes,
         }
+        corpus = self._chain.config.corpus
+        if excluded := self._chain.corpus.left_out(exclude_bos=corpus.exclude_bos).token_ids:
+            cfg["excluded_token_ids"] = list(excluded)  # the config has some of them as text
         save_sae(folder, trained.sae, cfg)
         density = {"feature_density": trained.evaluation.feature_density}
         save_tensors(folder / DENSITY_FILE, density)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import open_checkpoints, plan, without_job
-from saetrack.lm.checkpoints.folder import FolderSource, is_lost
+from saetrack.chain.planning import open_checkpoints, plan, require_rows, without_job
+from saetrack.data.exclusion import Excluded
+from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.folder import FolderSource, check_folder, is_lost
+from saetrack.lm.checkpoints.folder_layout import no_checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.open import tokenizer_here
 from saetrack.registry.store import Registry
 from saetrack.sae.architectures import kind_of
 from saetrack.utils.settings import Settings
@@ -37,12 +42,36 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
         source.require_one_width([hook.layer for hook in config.all_hooks])
     start = None
     if config.start is not None:
-        kind = {"d_in": source.spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}
-        start = registry.imported.identity_of(config.start, kind)
+        start = registry.imported.identity_of(config.start, _kind(config, source.spec))
     track = plan(config, source, settings, start)
     while (number := first_lost(track, source, registry)) is not None:
         track = without_job(track, number, source, start)
     return OpenedTrack(track, source, registry)
+
+
+def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
+    """The LM of a track, once all was checked that `open_track` checks and that is here.
+
+    Downloads, trains and tokenises nothing.
+
+    Raises:
+        UserError: as `open_track`.
+    """
+    spec = find_suitable_lm(config)
+    if config.start is not None:
+        Registry(settings).imported.identity_of(config.start, _kind(config, spec))
+    if spec.folder is None:
+        tokenizer = tokenizer_here(spec, settings.cache_dir)
+    elif spec.lm_steps:
+        tokenizer = check_folder(spec, [hook.layer for hook in config.all_hooks])
+    elif config.follow_s == 0:
+        raise no_checkpoint(config.model)
+    else:
+        tokenizer = None  # its training run has written nothing yet
+    if tokenizer is not None:
+        require_rows(tokenizer, spec)
+        Excluded.of(config.corpus, tokenizer)
+    return spec
 
 
 def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> int | None:
@@ -56,3 +85,8 @@ def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> in
         ):
             return number
     return None
+
+
+def _kind(config: TrackConfig, spec: ModelSpec) -> dict[str, Any]:
+    """What an imported SAE must be for a track to start from it."""
+    return {"d_in": spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}

@@ -10,31 +10,36 @@ from pydantic import ValidationError
 
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import OUTSIDE_A_CHAIN
-from saetrack.registry.facts import WARNINGS
+from saetrack.lm.hook import parse_hook
+from saetrack.registry.facts import LEFT_OUT, WARNINGS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 TABLE_METRICS = (
-    *("loss", "mse", "explained_variance", "explained_variance_at_l0", "l0", "dead"),
+    *("loss", "mse", "explained_variance", "explained_variance_per_token"),
+    *("explained_variance_at_l0", "l0", "dead"),
     *("ce_loss_recovered", "tokens_per_s", "train_s"),
     *("start_loss", "start_explained_variance", "start_dead"),
 )
 COLUMNS = (
-    *("name", "lm", "layer", "direction", "seed"),
+    *("name", "lm", "layer", "hook", "direction", "seed"),
     *("registered", "planned", "warnings", "lm_step", "changed"),
 )
 
 
 def chains_table(
-    versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]]
+    versions: Iterable[ModelVersion],
+    tracks: dict[str, dict[str, Any]],
+    planned: dict[str, int],
 ) -> pd.DataFrame:
     """One row per chain, the one that grew last first.
 
     Args:
         versions: of all chains.
         tracks: the track parameters of each chain, by its name.
+        planned: how many links each chain will have, where its run says it.
     """
     by_chain: dict[str, list[ModelVersion]] = {}
     for version in versions:
@@ -43,13 +48,18 @@ def chains_table(
     for name, links in by_chain.items():
         last = max(links, key=lambda version: int(version.tags["link"]))
         changed_ms = max(version.creation_timestamp for version in links)
+        n_registered = len({version.tags["link"] for version in links})
         rows.append(
             {
                 "name": name,
                 **{column: last.tags[column] for column in ("lm", "layer", "direction", "seed")},
+                "hook": str(parse_hook(last.tags["hook_name"])),
                 # Not by identity: a checkpoint that was overwritten has two SAEs, and is one link.
-                "registered": len({version.tags["link"] for version in links}),
-                "planned": _planned(tracks.get(name)),
+                "registered": n_registered,
+                # Of a folder that grows just now, the run may say a smaller number than there is.
+                "planned": max(n_registered, planned[name])
+                if name in planned
+                else _planned(tracks.get(name)),
                 "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
                 "lm_step": int(last.tags["lm_step"]),
                 "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),
@@ -115,6 +125,20 @@ def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.Da
             }
         )
     return pd.DataFrame(rows)
+
+
+def notes_of(versions: Iterable[ModelVersion]) -> list[str]:
+    """What of a chain's text was left out, and what looks wrong with its links: a line each."""
+    ordered = sorted(versions, key=lambda version: int(version.tags["link"]))
+    left_out = {version.tags[LEFT_OUT]: None for version in ordered if LEFT_OUT in version.tags}
+    return [
+        *(f"of the text: {line}" for line in left_out),
+        *(
+            f"step {version.tags['lm_step']}: {version.tags[WARNINGS]}"
+            for version in ordered
+            if version.tags.get(WARNINGS)
+        ),
+    ]
 
 
 def history(client: MlflowClient, chain_name: str, version: int) -> pd.DataFrame:

@@ -16,17 +16,15 @@ import pandas as pd
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
 from saetrack.lm.hook import Hook, parse_hook
-from saetrack.registry import received
+from saetrack.registry import overview, received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
-from saetrack.registry.chain_names import find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect
 from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.overview import chains_table, history, links_table, registered_links
 from saetrack.registry.received import Decoder, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.architectures import kind_of
@@ -152,7 +150,7 @@ class Registry:
                 {
                     **link_facts(chain, link),
                     "parent_version": self._versions.number_of(chain, link.parent_identity),
-                    "sha256": original.tags["sha256"],
+                    **{name: original.tags[name] for name in ("tokens", "sha256")},
                     WARNINGS: original.tags.get(WARNINGS),
                     "taken_over_from": f"{original.name} version {original.version}",
                 }
@@ -202,11 +200,14 @@ class Registry:
     def chains(self) -> pd.DataFrame:
         """One row per registered chain, the one that grew last first.
 
-        `name`, `lm`, `layer`, `direction`, `seed`; `registered` and `planned` links (NaN if that is
-        not known any more); `warnings`, of how many links something looks wrong; `lm_step` of the
-        last link; `changed`, when it was registered.
+        `name`, `lm`, `layer`, `hook` (resid_pre.4), `direction`, `seed`; `registered` and `planned`
+        links, of a live folder as far as its checkpoints are known (NaN if that is not known any
+        more); `warnings`, of how many links something looks wrong; `lm_step` of the last link;
+        `changed`, when it was registered.
         """
-        return chains_table(self._versions.of_chains(), self._runs.tracks())
+        return overview.chains_table(
+            self._versions.of_chains(), self._runs.tracks(), self._runs.planned()
+        )
 
     def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
         """Where a browser finds each LM's saved views at a server: by LM, by the view's name."""
@@ -214,7 +215,7 @@ class Registry:
 
     def chain_names(self) -> list[str]:
         """Of all registered chains, in the order of the alphabet."""
-        return sorted({version.name for version in self._versions.of_chains()})
+        return self._versions.chain_names()
 
     def pull(
         self,
@@ -235,17 +236,11 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._versions.find(self._whole(chain_name), version, alias, lm_step)
+        version_found = self._versions.find_by_beginning(chain_name, version, alias, lm_step)
         found = self._read(version_found)
         if found.feature_density is None:
             raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")
         return PulledLink(found.sae, found.cfg, found.feature_density, number(version_found))
-
-    def _whole(self, chain_name: str) -> str:
-        """The name of the one chain that is meant, by itself or by a beginning."""
-        if self._versions.of_chain(chain_name):
-            return chain_name
-        return find_chain(self.chain_names(), chain_name)
 
     def decoder(self, chain_name: str, version: int) -> Decoder:
         """The decoder rows of one link, without its other weights."""
@@ -261,7 +256,7 @@ class Registry:
         Raises:
             UserError: there is no such chain.
         """
-        return self._track_of(self._whole(chain_name))
+        return self._track_of(self._versions.whole_name(chain_name))
 
     def _track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
         versions = self._versions.of_chain(chain_name)
@@ -278,7 +273,7 @@ class Registry:
             UserError: there is no such chain, or what is registered is no track, or one that names
                 folders and that another machine registered.
         """
-        chain_name = self._whole(chain_name)
+        chain_name = self._versions.whole_name(chain_name)
         track, hook = self._track_of(chain_name)
         is_layer = hook.kind == "resid_pre"
         layers, hooks = [hook.layer] if is_layer else [], [] if is_layer else [hook]
@@ -292,21 +287,27 @@ class Registry:
 
     def registered_links(self, config: TrackConfig) -> int:
         """How many links are registered of the chains of a track's very parameters."""
-        return registered_links(self._versions.of_chains(), self._runs.tracks(), config)
+        return overview.registered_links(self._versions.of_chains(), self._runs.tracks(), config)
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""
         planned = {link.identity for link in chain.links}
         versions = self._versions.of_chain(chain.name)
-        return links_table(self._client, (v for v in versions if v.tags["identity"] in planned))
+        return overview.links_table(
+            self._client, (v for v in versions if v.tags["identity"] in planned)
+        )
 
     def links(self, chain_name: str) -> pd.DataFrame:
         """The same of a chain that is known by name only."""
-        return links_table(self._client, self._versions.of_chain(chain_name))
+        return overview.links_table(self._client, self._versions.of_chain(chain_name))
+
+    def notes(self, chain_name: str) -> list[str]:
+        """What of a chain's text was left out, and what looks wrong with its links: a line each."""
+        return overview.notes_of(self._versions.of_chain(chain_name))
 
     def history(self, chain_name: str, version: int) -> pd.DataFrame:
         """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
-        return history(self._client, chain_name, version)
+        return overview.history(self._client, chain_name, version)
 
     def finish(self, chain: Chain, figures: Path) -> None:
         """Bring a chain's run up to date: aliases, curves, table, figures.
@@ -325,12 +326,9 @@ class Registry:
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
-        warnings = {
-            f"step {version.tags['lm_step']}": version.tags[WARNINGS]
-            for version in reversed(self._versions.of_chain(chain.name))
-            if version.tags.get(WARNINGS) and version.tags["identity"] in versions
-        }
-        self._runs.note(chain, warnings)
+        registered = self._versions.of_chain(chain.name)
+        current = [found for found in registered if found.tags["identity"] in versions]
+        self._runs.note(chain, overview.notes_of(current))
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""

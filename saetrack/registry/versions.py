@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
+from saetrack.registry.chain_names import find_chain
 from saetrack.registry.imported import KIND
 from saetrack.utils.errors import UserError, first_line
 
@@ -51,6 +52,30 @@ class LinkVersions:
         """
         _require_name(chain_name)
         return self.search(f"name = '{chain_name}'")
+
+    def chain_names(self) -> list[str]:
+        """Of all registered chains, in the order of the alphabet."""
+        return sorted({version.name for version in self.of_chains()})
+
+    def whole_name(self, asked: str) -> str:
+        """The name of the one chain that is meant, by itself or by a beginning.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        return asked if asked and self.of_chain(asked) else find_chain(self.chain_names(), asked)
+
+    def find_by_beginning(
+        self, asked: str, version: int | None, alias: str | None, lm_step: int | None
+    ) -> ModelVersion:
+        """As `find`, of a chain by a beginning of its name too; a whole name costs one query."""
+        try:
+            return self.find(asked, version, alias, lm_step)
+        except UserError:
+            whole = self.whole_name(asked)
+            if whole == asked:
+                raise
+            return self.find(whole, version, alias, lm_step)
 
     def find(
         self, chain_name: str, version: int | None, alias: str | None, lm_step: int | None

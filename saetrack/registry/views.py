@@ -33,7 +33,7 @@ KIND_TAG = {"mlflow.experimentKind": "custom_model_development"}
 
 NOTE_TAG = "mlflow.note.content"
 
-# Columns in order, with their widths in pixels; a chain's name says layer, direction and seed.
+# Columns in order, with their widths in pixels; a chain's name says hook, direction and seed.
 RUN_NAME = {"attributes.`Run Name`": 230}
 COLUMNS = {
     "metrics.`explained_variance`": 140,
@@ -41,7 +41,7 @@ COLUMNS = {
     "metrics.`dead`": 80,
     "metrics.`ce_loss_recovered`": 140,
     "metrics.`loss`": 80,
-    "tags.`layer`": 60,
+    "tags.`hook_name`": 170,
     "tags.`direction`": 95,
     "tags.`seed`": 60,
     "metrics.`chain_tokens`": 110,

@@ -121,7 +121,7 @@ class JumpReLUConfig:
     bandwidth: float = 0.2
     initial_threshold: float = 0.1
     reconstruction: Reconstruction = "normalised"
-    pre_act_coefficient: float = 3e-6
+    pre_act_coefficient: float = 3e-4
     dead_after_tokens: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -149,7 +149,12 @@ def _require(config: SAEConfig, name: str, *, at_least: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Adam's learning rate: a linear warm-up over the first steps, then constant."""
+    """Adam's learning rate: a linear warm-up over the first steps, then constant.
+
+    Attributes:
+        learning_rate: of Adam, after its warm-up.
+        warmup_steps: over which the learning rate grows from 0.
+    """
 
     learning_rate: float
     warmup_steps: int = 0

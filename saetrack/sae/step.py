@@ -16,10 +16,11 @@ from saetrack.sae.dead_features import DeadGradient
 from saetrack.sae.kernels.sparse import (
     FeatureGradient,
     Group,
+    SparseGradient,
     acts_gradient,
     blocks,
+    compiled_for,
     decode_prefixes,
-    sparse_gradient,
 )
 from saetrack.sae.loss import Losses, error_weights, losses, weighted_error
 from saetrack.utils.timing import part
@@ -40,23 +41,23 @@ class _Gradient(NamedTuple):
 
     Attributes:
         losses: the terms.
-        blocks: gradients by the features' weights.
-        b_dec: gradient by `b_dec`.
+        features: gradients by the features' weights.
+        b_dec: gradient by `b_dec`; from the active pairs without its way through the encoder.
         threshold: gradient by the thresholds, where they are learnt.
         dead: what dead features learn beside.
         n_active: active pairs, of this rank.
         fired: features that were active.
-        smallest: smallest activation; None if nothing was active.
+        smallest: smallest activation; infinite if nothing was active.
     """
 
     losses: Losses
-    blocks: Iterable[FeatureGradient]
+    features: SparseGradient | list[FeatureGradient]
     b_dec: Float[Tensor, " d_in"]
     threshold: Float[Tensor, " d_sae"] | None
     dead: DeadGradient | None
     n_active: int
     fired: Bool[Tensor, " d_sae"]
-    smallest: Float[Tensor, ""] | None
+    smallest: Float[Tensor, ""]
 
 
 class TrainStep:
@@ -125,22 +126,21 @@ class TrainStep:
         sae, objective = self.sae, self.objective
         pairs = objective.active_pairs(x, self._precision)
         weights = error_weights(self.sae_config, x)
-        errors = [sae_out - x for sae_out in decode_prefixes(sae, pairs, objective.groups)]
+        errors = [sae_out.sub_(x) for sae_out in decode_prefixes(sae, pairs, objective.groups)]
         reconstruction = torch.stack([weighted_error(weights, of) for of in errors]).sum()
         dead = objective.of_dead(x, errors[-1], weights)
         groups = _groups(objective.groups, errors, weights)
         of_acts = acts_gradient(sae, pairs, groups)
         sparsity, of_norms = objective.sparse_sparsity(pairs, of_acts, groups)
-        gradient = sparse_gradient(sae, x, pairs, groups, of_acts, of_norms)
         return _Gradient(
             self._losses(reconstruction, sparsity, dead),
-            gradient.blocks(),
-            gradient.b_dec,
+            SparseGradient(pairs, groups, x - sae.b_dec, of_acts, of_norms),
+            groups[0].error.sum(dim=0),
             objective.threshold_gradient(),
             dead,
             len(pairs.tokens),
             pairs.offsets.diff() > 0,
-            pairs.feature_acts.min() if len(pairs.tokens) else None,
+            pairs.feature_acts.min() if len(pairs.tokens) else x.new_tensor(torch.inf),
         )
 
     def _dense(self, x: Float[Tensor, "batch d_in"]) -> _Gradient:
@@ -172,7 +172,7 @@ class TrainStep:
             dead,
             int((acts > 0).sum()),
             (acts > 0).any(dim=0),
-            acts[acts > 0].min() if (acts > 0).any() else None,
+            acts.where(acts > 0, torch.inf).min(),
         )
 
     def _losses(
@@ -185,11 +185,11 @@ class TrainStep:
     def _apply(self, gradient: _Gradient) -> None:
         """Update all parameters."""
         b_dec, threshold, dead = gradient.b_dec, gradient.threshold, gradient.dead
-        for of_block in gradient.blocks:
-            if dead is not None:
-                _add_dead(of_block, dead)
-            with part("optimiser"):
-                self._update_features(of_block)
+        if isinstance(gradient.features, SparseGradient):
+            through_encoder = self._update_sparsely(gradient.features, dead)
+            b_dec = b_dec - self.sae.ranks.all_reduce(through_encoder)
+        else:
+            self._update_blocks(gradient.features, dead)
         if dead is not None:
             b_dec = b_dec + self.sae.ranks.all_reduce(dead.b_dec)
             if threshold is not None and dead.threshold is not None:
@@ -198,6 +198,40 @@ class TrainStep:
         if threshold is not None:
             self.adam.update("threshold", threshold)
             self.adam.parameters["threshold"].clamp_(min=0.0)
+
+    def _update_sparsely(
+        self, gradient: SparseGradient, dead: DeadGradient | None
+    ) -> Float[Tensor, " d_in"]:
+        """Update all features; returns the sum of their gradients of b_enc times W_enc^T."""
+        sae, pairs = self.sae, gradient.pairs
+        through_encoder: Tensor
+        compiled = compiled_for(sae.W_dec)
+        if compiled is None:
+            through_encoder = gradient.b_enc() @ sae.W_enc.T
+            self._update_blocks(gradient.blocks(sae), dead)
+            return through_encoder
+        with part("optimiser"):
+            through_encoder = compiled.update(
+                sae,
+                self.adam,
+                (pairs.offsets, pairs.tokens, pairs.feature_acts),
+                gradient.of_acts,
+                gradient.centred,
+                [(group.features, group.error) for group in gradient.groups],
+                gradient.of_norms,
+                dead,
+            )
+        return through_encoder
+
+    def _update_blocks(
+        self, of_blocks: Iterable[FeatureGradient], dead: DeadGradient | None
+    ) -> None:
+        """Update all features, block by block."""
+        for of_block in of_blocks:
+            if dead is not None:
+                _add_dead(of_block, dead)
+            with part("optimiser"):
+                self._update_features(of_block)
 
     def _update_features(self, gradient: FeatureGradient) -> None:
         """Update a block of features.
@@ -252,10 +286,13 @@ class TrainStep:
 
 
 def _groups(features: list[slice], errors: list[Tensor], weights: Tensor) -> list[Group]:
-    """Each group with the gradient of all reconstructions that use it: its own and the later."""
+    """Each group with the gradient of all reconstructions that use it: its own and the later.
+
+    The errors become the gradients: the memory is used again.
+    """
     groups: list[Group] = []
     for of_group, error in zip(reversed(features), reversed(errors), strict=True):
-        gradient = error * (2 * weights[:, None])
+        gradient = error.mul_(2 * weights[:, None])
         if groups:
             gradient += groups[-1].error
         groups.append(Group(of_group, gradient))

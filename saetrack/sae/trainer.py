@@ -22,6 +22,7 @@ class Training:
         done_steps: steps taken.
         done_tokens: residuals trained on.
         first_loss: of the first batch, before anything was learnt from it.
+        has_ended: whether it is not trained any more.
     """
 
     def __init__(self, step: TrainStep, optimiser: Optimiser) -> None:
@@ -30,6 +31,7 @@ class Training:
         self.done_steps = 0
         self.done_tokens = 0
         self.first_loss: float | None = None
+        self.has_ended = False
 
     def advance(self, x: Float[Tensor, "batch d_in"]) -> None:
         """Train on one batch of residuals."""
@@ -47,12 +49,19 @@ def train(
 
     Args:
         trainings: one per layer, in the order of the batches' layers.
-        batches: residuals of one checkpoint; they end when the budget is used up.
+        batches: residuals of one checkpoint; they end when the budget is used up. No more are asked
+            for once every link has ended.
 
     Yields:
-        After each batch, how many tokens every link has been trained on so far.
+        After each batch, how many tokens the links have been trained on so far, except for those
+        that have ended.
     """
+    if all(training.has_ended for training in trainings):
+        return
     for residuals in batches:
         for training, x in zip(trainings, residuals, strict=True):
-            training.advance(x)
-        yield trainings[0].done_tokens
+            if not training.has_ended:
+                training.advance(x)
+        yield max(training.done_tokens for training in trainings)
+        if all(training.has_ended for training in trainings):
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from saetrack.chain.budget import Plateau
 from saetrack.chain.link_store import LinkStore, Recorder
 from saetrack.chain.plan import Chain, CheckpointJob, Link
 from saetrack.lm.ce_loss import CELoss, measure_ce_losses
@@ -131,13 +133,7 @@ class _CheckpointTraining:
         self._writer = writer
         self._save_every_s = config.save_every_s
         self._train_s = 0.0
-        store = ActivationsStore(
-            lm,
-            chain.corpus,
-            config.corpus.exclude_bos,
-            config.seed,
-            context.ranks,
-        )
+        store = _activations_store(lm, chain, link, context)
         self._batches = MixingBuffer(store, link.tokens, config.batch_tokens, config.buffer_tokens)
         state = self._saved_state()
         if state is None:
@@ -147,33 +143,47 @@ class _CheckpointTraining:
             starts = [_empty_start(of.chain, store) for of in claimed]
         held_out = store.held_out()
         for of, resid in zip(claimed, held_out, strict=True):
-            warn_of_massive(of.chain.name, resid, store)
             require_varied_activations(resid, of.chain.hook, of.link.checkpoint.label)
         ce_losses = _ce_losses(lm, claimed, held_out)
         self._links = [
-            LinkTraining(of.chain, of.link, start, resid, ce_losses.get(of.chain.hook), of.recorder)
-            for of, start, resid in zip(claimed, starts, held_out, strict=True)
+            LinkTraining(
+                *(of.chain, of.link, start, resid, unseen),
+                *(ce_losses.get(of.chain.hook), of.recorder),
+                warn_of_massive(of.chain.name, resid, store),
+            )
+            for of, start, resid, unseen in zip(
+                claimed, starts, held_out, _validation(store), strict=True
+            )
         ]
         if state is None:
             for of_link in self._links:
                 of_link.begin()
         else:
             self._restore(state)
-        done_tokens = self._links[0].training.done_tokens
+        done_tokens = self._done_tokens
         self._saved_at_s = time.monotonic()
         due = (fraction * link.tokens for fraction in config.evaluation.eval_at_fractions)
         self._evaluations_due = [tokens for tokens in due if tokens > done_tokens]
-        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens)
+        # What is in the buffer by now is served without the LM.
+        served = min(config.buffer_tokens // 2, link.tokens // 4)
+        self._progress = Progress(self._label, link.tokens, "tokens", done_tokens, served)
 
     def run(self) -> None:
-        """Train to the end of the budget, then register every link."""
+        """Train until every link has ended, then register every link."""
         self._running_since_s = time.perf_counter()
         for done_tokens in train([link.training for link in self._links], self._batches):
             self._progress.show(done_tokens)
+            for link in self._links:
+                link.end_at_plateau(self._train_s + time.perf_counter() - self._running_since_s)
             self._evaluate_or_save(done_tokens)
         self._train_s += time.perf_counter() - self._running_since_s
         for link in self._links:
             link.finish(self._train_s)
+
+    @property
+    def _done_tokens(self) -> int:
+        """Of the links that have not ended."""
+        return max(link.training.done_tokens for link in self._links)
 
     @property
     def _label(self) -> str:
@@ -200,14 +210,16 @@ class _CheckpointTraining:
 
     def _evaluate(self) -> None:
         for link in self._links:
-            link.evaluate(self._train_s)
+            if not link.training.has_ended:
+                link.evaluate(self._train_s)
 
     def _is_state_due(self, done_tokens: int) -> bool:
         """By rank 0's clock; a link that has seen its last batch is registered instead."""
-        training, link = self._links[0].training, self._links[0].link
-        if done_tokens == link.tokens:
+        trainings = [link.training for link in self._links]
+        if done_tokens == self._links[0].link.tokens or all(of.has_ended for of in trainings):
             return False
-        if self._ranks.count > 1 and training.done_steps % ASK_EVERY_STEPS:
+        done_steps = max(of.done_steps for of in trainings)
+        if self._ranks.count > 1 and done_steps % ASK_EVERY_STEPS:
             return False
         is_due: bool = self._ranks.broadcast_from_rank0(
             lambda: time.monotonic() - self._saved_at_s >= self._save_every_s
@@ -262,13 +274,23 @@ class _CheckpointTraining:
             trained = [saved.index(key) for key in keys]
             self._batches.restore(tensors, facts["batches"], trained)
             self._train_s = facts["train_s"]
+        except torch.OutOfMemoryError:  # of a GPU; nothing is wrong with the state
+            raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self._state_path}: not a state of these links ({type(error).__name__}: "
                 f"{str(error).splitlines()[0]}); delete it and run again"
             ) from None
-        done_tokens = self._links[0].training.done_tokens
-        log.info("%s: goes on at %s tokens", self._label, f"{done_tokens:,}")
+        log.info("%s: goes on at %s tokens", self._label, f"{self._done_tokens:,}")
+
+
+def _activations_store(
+    lm: HookedLM, chain: Chain, link: Link, context: TrainingContext
+) -> ActivationsStore:
+    return ActivationsStore(
+        *(lm, chain.corpus, chain.config.corpus.exclude_bos, chain.config.seed, context.ranks),
+        link.budget.validation_tokens if isinstance(link.budget, Plateau) else 0,
+    )
 
 
 def _start(
@@ -298,6 +320,13 @@ def _empty_start(chain: Chain, store: ActivationsStore) -> Start:
     sae = empty_sae(config.sae, store.lm.d_in, config.d_sae // ranks.count, ranks)
     step = TrainStep(sae.to(store.lm.device), config.sae, config.encoder_precision)
     return Start(step, residual_mean_distance=0.0)
+
+
+def _validation(store: ActivationsStore) -> Sequence[Float[Tensor, "tokens d_in"] | None]:
+    """Of each hook, what its plateau is looked for on."""
+    if not store.validation_tokens:
+        return [None] * len(store.lm.hooks)
+    return list(store.validation())
 
 
 def _ce_losses(

@@ -1,31 +1,41 @@
 """What a track would do and cost, before it does it: links, downloads, disk, memory, time.
 
-Time is counted in multiplications: twice the LM's weights below the hook for each token, the
-encoder's product and, of a link from scratch, the dense step's six products; divided by what a
-product of this size reaches here in a second or so, of which a track gets about half.
+Time is counted in multiplications: the LM's weights below the hook for each token, the encoder's
+product and, of a link from scratch, the dense step's six products, and the evaluations; divided by
+what a product of this size reaches here in a second or so, of which a track gets about half. It may
+be twice as long.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from saetrack.chain.compatibility import find_suitable_lm
+from saetrack.chain.adaptive import known_choice
+from saetrack.chain.budget import most_tokens
+from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
+from saetrack.chain.odd import odd_parameters
+from saetrack.chain.schedule import Adaptive
 from saetrack.lm.catalog.architectures import parameters
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
 from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
+from saetrack.registry.opened_track import check_track
 from saetrack.utils.device import choose_device
+from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 
 FLOAT_BYTES = 4
 # Of the rate of a bare product that a whole track reaches, on the processors where it was timed.
 EFFICIENCY = 0.5
+# Of a checkpoint, beside the products: to load its LM, and to register its links.
+SECONDS_PER_CHECKPOINT = 2.0
 # Of a process with torch, transformers and MLflow, before anything is loaded into it.
 PROCESS_BYTES = 0.8e9
 # Arrays of a batch's activations that a dense step has at once, gradients included.
@@ -40,7 +50,8 @@ class Forecast:
 
     Attributes:
         links: of all hooks.
-        train_tokens: that pass through the LM for training, once for all hooks.
+        train_tokens: that pass through the LM for training, once for all hooks; at most, where
+            links end at a plateau.
         checkpoints: different ones.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
@@ -49,6 +60,7 @@ class Forecast:
             held-out residuals, and a dense step or a state that is being written.
         product_rate: multiply-adds per second that were measured.
         hours: of training.
+        warnings: what looks odd in the parameters, a line each.
     """
 
     links: int
@@ -60,16 +72,20 @@ class Forecast:
     memory_bytes: int | None
     product_rate: float | None
     hours: float | None
+    warnings: tuple[str, ...]
 
 
 def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     """Estimate a track. Trains nothing and downloads nothing.
 
     Raises:
-        UserError: the config does not suit its LM, or its text does not exist.
+        UserError: as `open_track`, as far as what it needs is here.
     """
-    spec = _with_shape(find_suitable_lm(config), settings.cache_dir)
-    budgets = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    spec = _with_shape(check_track(config, settings), settings.cache_dir)
+    n_fetched = _candidates(config, spec, settings.cache_dir)
+    odd = odd_parameters(config)
+    config = in_pieces(config, settings.cache_dir, spec.lm_steps)
+    budgets = _budgets(config, spec, odd)
     n_hooks = len(config.all_hooks)
     counts = (
         len(budgets) * n_hooks,
@@ -77,7 +93,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         len({index for index, _ in budgets}),
     )
     if not spec.d_model:
-        return Forecast(*counts, *[None] * 6)
+        return Forecast(*counts, None, None, None, None, None, None, tuple(odd))
     lm_weights, weights_to_hook = _lm_weights(spec, max(hook.layer for hook in config.all_hooks))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
@@ -91,7 +107,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
-        download_bytes=2 * lm_weights * counts[2] if spec.repo is not None else 0,
+        download_bytes=2 * lm_weights * (n_fetched or counts[2]) if spec.repo is not None else 0,
         registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * counts[0],
         state_bytes=FLOAT_BYTES * (state_numbers + buffer_numbers),
         memory_bytes=int(
@@ -99,8 +115,56 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
             + FLOAT_BYTES * (loaded + state_numbers + buffer_numbers + held_out + passing)
         ),
         product_rate=rate,
-        hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
+        hours=(
+            _products(config, budgets, (lm_weights, weights_to_hook), spec.d_model)
+            / (rate * EFFICIENCY)
+            + SECONDS_PER_CHECKPOINT * len(budgets)
+        )
+        / 3600,
+        warnings=tuple(odd),
     )
+
+
+def _budgets(config: TrackConfig, spec: ModelSpec, odd: list[str]) -> list[tuple[int, int]]:
+    """Position and tokens, at most, of each link; what the LM lacks is added to the odd things.
+
+    Raises:
+        UserError: it lacks all of the schedule's checkpoints.
+    """
+    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    absent = absent_checkpoints(config, spec) if spec.is_listed else ""
+    if absent and spec.lm_steps and not planned:
+        raise UserError(f"schedule: {absent}")
+    if absent:
+        odd.append(f"schedule: {absent}; the chain goes on without")
+    return [(position, most_tokens(budget)) for position, budget in planned]
+
+
+def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:
+    """A config with the checkpoints that were chosen for its adaptive schedule, if it has one.
+
+    Where nothing was chosen so far, evenly strided ones stand for them, or the first numbers if the
+    LM's steps are not known.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive):
+        return config
+    choice = known_choice(config, cache_dir)
+    if choice is not None:
+        chosen = choice.lm_steps
+    else:
+        candidates = lm_steps or range(schedule.adaptive)
+        share = (len(candidates) - 1) / (schedule.adaptive - 1)
+        chosen = [candidates[round(share * number)] for number in range(schedule.adaptive)]
+    return config.model_copy(update={"schedule": schedule.pieces(chosen)})
+
+
+def _candidates(config: TrackConfig, spec: ModelSpec, cache_dir: Path) -> int:
+    """How many checkpoints are to be fetched to choose among; 0 once it is done."""
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive) or known_choice(config, cache_dir) is not None:
+        return 0
+    return len(schedule.candidates(len(spec.lm_steps))) if spec.lm_steps else 0
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:
@@ -129,9 +193,10 @@ def _lm_weights(spec: ModelSpec, layer: int) -> tuple[int, int]:
 
 
 def _products(
-    config: TrackConfig, budgets: list[tuple[int, int]], weights_to_hook: int, d_model: int
+    config: TrackConfig, budgets: list[tuple[int, int]], lm_weights: tuple[int, int], d_model: int
 ) -> float:
-    """Multiply-adds of a track."""
+    """Multiply-adds of a track; weights of the whole LM and of it up to the hook."""
+    whole, weights_to_hook = lm_weights
     dictionary = len(config.all_hooks) * d_model * config.d_sae
     total = 0.0
     for number, (_, tokens) in enumerate(budgets):
@@ -139,7 +204,11 @@ def _products(
         # The sparse step decodes and sums over active pairs: about half an encoder's product.
         of_sae = (6 if from_scratch else 1.5) * dictionary
         total += tokens * (weights_to_hook + of_sae)
-    return total
+    evaluations = 2 + len(config.evaluation.eval_at_fractions)
+    of_held_out = config.corpus.held_out_tokens * (weights_to_hook + 2 * evaluations * dictionary)
+    n_losses = evaluations + 3  # with the SAE, and of the LM as it is and with two ablations
+    of_ce = len(config.all_hooks) * n_losses * config.evaluation.ce_tokens * whole
+    return total + len(budgets) * (of_held_out + of_ce)
 
 
 def _product_rate(d_in: int, d_sae: int, settings: Settings) -> float:

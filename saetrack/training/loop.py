@@ -16,7 +16,7 @@ from saetrack.training.chain_page import update_chain_page
 from saetrack.training.checkpoint import TrainingContext, train_checkpoint
 from saetrack.training.prepare import PreparedTrack, prepare, wait_until_grown
 from saetrack.training.state import discard_state
-from saetrack.utils.progress import duration
+from saetrack.utils.progress import TimeLeft
 from saetrack.utils.settings import Settings
 from saetrack.utils.timing import percentages, timed
 
@@ -111,8 +111,7 @@ def pending_checkpoints(
             if not n_links:  # a process that was killed right after the last registration left it
                 discard_state(context.state_path(job))
     tokens_left = sum(job.tokens for job, _ in pending)
-    tokens_done = 0
-    began_s = time.monotonic()
+    time_left = TimeLeft()
     among = [job.checkpoint for job in track.jobs]
     with (
         Ahead(source, [job.checkpoint for job, _ in pending], among) as ahead,
@@ -121,17 +120,17 @@ def pending_checkpoints(
         for number, (job, n_links) in enumerate(pending, start=1):
             if is_lost(source, job.checkpoint):
                 return  # the track is prepared again, without it (`wait_until_grown`)
-            before_s = timing.spent_s()
+            before_s, began_s = timing.spent_s(), time.monotonic()
             yield PendingCheckpoint(job, n_links, ahead, context)
             spent_s = {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}
-            tokens_done += job.tokens
             tokens_left -= job.tokens
-            left_s = (time.monotonic() - began_s) / tokens_done * tokens_left
+            if job.links[0][1].parent_identity is not None:  # links from scratch take far longer
+                time_left.add(job.tokens, time.monotonic() - began_s)
             log.info(
-                "%d of %d links done, %s left; time of this one: %s",
+                "%d of %d links done, %s; time of this one: %s",
                 number,
                 len(pending),
-                duration(left_s),
+                time_left.line(tokens_left),
                 percentages(spent_s),
             )
 

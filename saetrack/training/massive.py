@@ -74,17 +74,20 @@ def find_massive(
 
 def warn_of_massive(
     label: str, resid: Float[Tensor, "tokens d_in"], store: ActivationsStore
-) -> None:
+) -> tuple[str, ...]:
     """Log a warning that names the tokens, once for each chain and set of tokens.
 
     Args:
         label: of the chain.
         resid: of the held-out split at one layer.
         store: that gave them.
+
+    Returns:
+        The warning, for the link's page; nothing where there is none.
     """
     found = find_massive(resid, *store.held_out_positions())
     if found is None:
-        return
+        return ()
     tokenizer = store.corpus.tokenizer
     names = [
         repr(tokenizer.decode([token_id])) if tokenizer is not None else str(token_id)
@@ -94,24 +97,22 @@ def warn_of_massive(
         names.append(f"{len(found.counts) - SHOWN_TOKENS} more tokens")
     first = found.first_positions
     where = f", all among the first {first} of their rows" if first <= FEW_POSITIONS else ""
-    _warn(label, ", ".join(names) + where, found)
+    tokens = ", ".join(names) + where
+    line = _line(tokens, found)
+    if (label, tokens) not in _warned:
+        _warned.add((label, tokens))
+        log.warning("%s: %s", label, line)
+    return (line,)
 
 
 _warned: set[tuple[str, str]] = set()
 
 
-def _warn(label: str, tokens: str, found: Massive) -> None:
-    if (label, tokens) in _warned:
-        return
-    _warned.add((label, tokens))
-    log.warning(
-        "%s: massive activations: %.1f %% of the positions (%s), up to %s times as long as the "
-        "median, carry %.1f %% of the residuals' squared length: explained variance speaks of them "
-        "alone, and features of the other tokens may die; corpus.exclude_tokens, exclude_bos and "
-        "exclude_first_positions leave positions out",
-        label,
-        100 * found.of_positions,
-        tokens,
-        f"{found.times:,.0f}",
-        100 * found.share,
+def _line(tokens: str, found: Massive) -> str:
+    return (
+        f"massive activations: {100 * found.of_positions:.1f} % of the positions ({tokens}), up to "
+        f"{found.times:,.0f} times as long as the median, carry {100 * found.share:.1f} % of the "
+        "residuals' squared length: explained variance speaks of them alone, and features of the "
+        "other tokens may die; corpus.exclude_tokens, exclude_bos and exclude_first_positions "
+        "leave positions out"
     )

@@ -45,7 +45,8 @@ class MixingBuffer:
         self._pool: Float[Tensor, "hooks pool d_in"] | None = None
         # What of the last chunk did not fit into the pool.
         self._leftover: Float[Tensor, "hooks tokens d_in"] | None = None
-        # Indices into the pool in the order in which they are served, and how many were served.
+        # Indices into the pool in the order in which they are served, on its device: a GPU's host
+        # would wait at each batch for a copy. And how many were served.
         self._order: Int[Tensor, " order"] = torch.empty(0, dtype=torch.int64)
         self._served = 0
 
@@ -62,7 +63,7 @@ class MixingBuffer:
             self._served += len(chosen)
             self._tokens_to_serve -= len(chosen)
             with part("buffer"):
-                batch = pool[:, chosen.to(pool.device)]
+                batch = pool[:, chosen]
             yield batch
 
     @property
@@ -102,7 +103,7 @@ class MixingBuffer:
         self._pool = tensors["pool"][hooks].to(device)
         leftover = tensors.get("leftover")
         self._leftover = None if leftover is None else leftover[hooks].to(device)
-        self._order = tensors["order"]
+        self._order = tensors["order"].to(device)
         self._shuffler.set_state(tensors["shuffler"])
         self._tokens_to_take = counts["tokens_to_take"]
         self._tokens_to_serve = counts["tokens_to_serve"]
@@ -116,23 +117,25 @@ class MixingBuffer:
             n_hooks, _, d_in = self._leftover.shape
             self._pool = self._leftover.new_empty(n_hooks, self._pool_tokens, d_in)
             self._fill(self._pool, torch.arange(self._pool_tokens))
-            self._shuffle(torch.arange(self._pool_tokens))
+            self._shuffle(self._pool, torch.arange(self._pool_tokens))
         return self._pool
 
     @part("buffer")
     def _refill(self, pool: Float[Tensor, "hooks pool d_in"]) -> None:
         """Replace what was served by new residuals, as far as the budget goes."""
         n_new = min(len(self._order), self._tokens_to_take)
-        replaced, used_up = self._order[:n_new], self._order[n_new:]
+        replaced, used_up = self._order[:n_new], self._order[n_new:].cpu()
         self._fill(pool, replaced)
         indices = torch.arange(self._pool_tokens)
-        self._shuffle(indices[~torch.isin(indices, used_up)])
+        self._shuffle(pool, indices[~torch.isin(indices, used_up)])
 
-    def _shuffle(self, indices: Int[Tensor, " indices"]) -> None:
+    def _shuffle(
+        self, pool: Float[Tensor, "hooks pool d_in"], indices: Int[Tensor, " indices"]
+    ) -> None:
         """A new order: of half of these residuals, or of all once there are no new ones."""
         order = indices[torch.randperm(len(indices), generator=self._shuffler)]
         half = self._pool_tokens // 2 // self._batch_tokens * self._batch_tokens
-        self._order = order[:half] if self._tokens_to_take else order
+        self._order = (order[:half] if self._tokens_to_take else order).to(pool.device)
         self._served = 0
 
     def _fill(

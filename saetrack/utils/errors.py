@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ KINDS = {
     "too_short": "must have {min_length} or more in its list",
     "model_type": "must hold fields, each with a value",
 }
+# What pydantic says of a field that does not exist, in a model and in a dataclass.
+UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 def shown(value: Any, characters: int = 80) -> str:
@@ -34,23 +38,44 @@ def shown(value: Any, characters: int = 80) -> str:
     return text if len(text) <= characters else text[: characters - 3] + "..."
 
 
+def known_names(name: str, names: Iterable[str]) -> str:
+    """The names that may be meant by one that is unknown: those like it, else all."""
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, cutoff=0.5)
+    return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text; its type where it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def one_line(error: ValidationError) -> str:
-    """The first problem of a pydantic validation as `field=value: what is allowed`."""
-    problem = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in problem["loc"]) or "parameters"
+def first_problem(error: ValidationError) -> Any:
+    """The problem of a validation that is told: what is missing may only be written otherwise."""
+    problems = error.errors(include_url=False)
+    unknown = [problem for problem in problems if problem["type"] in UNKNOWN]
+    return unknown[0] if unknown and problems[0]["type"] == "missing" else problems[0]
+
+
+def one_line(error: ValidationError, known: Iterable[str] = ()) -> str:
+    """The first problem of a pydantic validation as `field=value: what is allowed`.
+
+    Args:
+        error: of the validation.
+        known: names of the fields that there are where the problem is.
+    """
+    problem = first_problem(error)
+    # A member of a union whose name is in angle brackets is no field that the user wrote.
+    parts = [part for part in map(str, problem["loc"]) if not part.startswith("<")]
+    field = ".".join(parts) or "parameters"
     message = problem["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     tail = f" (and {more} more)" if more else ""
     if problem["type"] == "missing":
         return f"{field}: missing{tail}"
-    if problem["type"] == "extra_forbidden":
-        message = "unknown name"
+    if problem["type"] in UNKNOWN:
+        message = f"unknown name; {known_names(str(problem['loc'][-1]), known)}"
     if problem["type"] in KINDS:
         message = KINDS[problem["type"]].format(**problem.get("ctx", {}))
     return f"{field}={shown(problem['input'])}: {message[:1].lower()}{message[1:]}{tail}"

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
+def user_path(text: str | Path) -> Path:
+    """A path as a user writes it: `~` is the home; an unknown `~user` is a name like any other."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib's fails for an unknown ~user)
+
+
 def content_hash(content: Any) -> str:
     """SHA-256 (hex) of JSON-able content in canonical form; equal content, equal digest."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

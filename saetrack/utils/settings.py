@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from saetrack.utils.errors import UserError, one_line
+from saetrack.utils.errors import UserError, known_names, one_line
 
 PREFIX = "SAETRACK_"
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
@@ -133,12 +133,11 @@ def load_settings() -> Settings:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
-            raise UserError(
-                f"{name}={os.environ[name]!r}: unknown setting; known: {', '.join(sorted(known))}"
-            )
+            near = known_names(name.upper(), known)
+            raise UserError(f"{name}={os.environ[name]!r}: unknown setting; {near}")
     try:
         return Settings()
     except ValidationError as error:
-        field, _, rest = one_line(error).partition("=")
+        field, _, rest = one_line(error, known).partition("=")
         variable = PREFIX + field.upper().removeprefix(PREFIX)
         raise UserError(f"{variable}={rest}") from None

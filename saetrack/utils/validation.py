@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from dataclasses import is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from saetrack.utils.errors import UserError, one_line
+from saetrack.utils.errors import UserError, first_problem, one_line
 
 Tokens = Annotated[int, Field(gt=0)]
 Index = Annotated[int, Field(ge=0)]
@@ -30,4 +31,23 @@ def validated(kind: type[Model], values: dict[str, Any]) -> Model:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(one_line(error)) from None
+        raise UserError(one_line(error, _names_at(kind, error))) from None
+
+
+def _names_at(kind: type[BaseModel], error: ValidationError) -> list[str]:
+    """The names of the fields that there are where the first problem is."""
+    fields = _fields(kind)
+    for part in first_problem(error)["loc"][:-1]:
+        # Any other part is the number of an item, or the key of a mapping, of what was found last.
+        if part in fields:
+            fields = _fields(fields[str(part)])
+    return list(fields)
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    """The fields, with their annotations, of the first group of fields in an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {name: field.annotation for name, field in annotation.model_fields.items()}
+    if isinstance(annotation, type) and is_dataclass(annotation):
+        return get_type_hints(annotation)
+    return next((found for inner in get_args(annotation) if (found := _fields(inner))), {})

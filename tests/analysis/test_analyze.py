@@ -22,11 +22,13 @@ from saetrack.analysis.pipeline.analyze import (
     finish_analysis,
 )
 from saetrack.analysis.pipeline.chain_analysis import chain_analyses
+from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.cli.main import app
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import Excluded
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.training.activations_store import ActivationsStore
@@ -63,7 +65,7 @@ def registered(
         ({"chain": "mini"}, r"chain='mini': give either chain or track"),
         ({"track": None}, r"chain=None: give either chain or track"),
         ({"baseline_draws": 1}, r"baseline_draws=1: input should be greater than or equal to 5"),
-        ({"versions": [1]}, r"versions=.*at least 3 items"),
+        ({"versions": [1]}, r"versions=.*must have 3 or more in its list"),
     ],
 )
 def test_a_mistake_is_one_line(changes: dict[str, Any], line: str) -> None:
@@ -118,6 +120,32 @@ def test_a_chain_whose_features_all_died_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_positions_that_training_leaves_out_take_no_part(
+    registered: RegisteredChain,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    tmp_path: Path,
+) -> None:
+    (analysis,) = chain_analyses(analyze_config, module_settings)
+    chain, excluded = registered.chain, Excluded((5, 9), first_positions=3)
+    chain = replace(chain, corpus=replace(chain.corpus, excluded=excluded))
+    settings = module_settings.model_copy(update={"cache_dir": tmp_path})
+    changed = replace(
+        analysis, registered=replace(registered, chain=chain), settings=settings, controls={}
+    )
+    reader = ChainReader(changed)
+    rows = chain.corpus.rows("analysis")
+    kept = ~np.isin(rows, [5, 9, chain.corpus.bos_token_id])
+    kept[:, :3] = False
+    chosen = reader.chosen
+    for contexts in (chosen.final, chosen.first, chosen.of_directions, chosen.regions):
+        assert contexts.tokens == kept.sum()
+    assert kept[chosen.points.rows, chosen.points.positions].all()
+    share = 100 * (1 - kept.mean())
+    line = reader.text.left_out_line()
+    assert f"Positions left out: {share:.1f} % (" in line and "the first 3 of each row" in line
+
+
 def test_a_chain_is_found_by_its_name_and_versions(
     registered: RegisteredChain, module_settings: Settings
 ) -> None:
@@ -136,7 +164,7 @@ def test_one_pass_reads_what_the_residual_stream_gives(
     feature_pass = registered.open(link)
     rows = corpus.rows("analysis")
     points = unite({"some": (np.array([0, 3, 63]), np.array([5, 0, 31]))})
-    top = TopContexts(64, 5, exclude_bos=None, window=None)
+    top = TopContexts(64, 5, window=None)
     found = feature_pass.at(points, [top])
     lm = feature_pass.lm
     expected = lm.activations(torch.from_numpy(rows[[0, 3, 63]].astype(np.int64)))[0]

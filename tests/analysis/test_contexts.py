@@ -21,6 +21,7 @@ from saetrack.analysis.contexts.top_contexts import TopContexts, text_keys
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.analysis.formation.regions import RegionSample, region_table
 from saetrack.analysis.meaning.determinism import TokenStatistics
+from saetrack.data.exclusion import NOTHING, Excluded
 from tests.support.planted_semantics import (
     BOS,
     CONTEXT,
@@ -34,14 +35,17 @@ from tests.support.planted_semantics import (
 ROWS, VOCABULARY, D_SAE, K = 12, 9, 7, 5
 TOKENS = planted_rows(ROWS, VOCABULARY)
 ACTS = planted_acts(TOKENS, D_SAE)
+WITHOUT_BOS = Excluded((BOS,))
 
 
-@pytest.mark.parametrize("exclude_bos", [None, BOS])
+@pytest.mark.parametrize(
+    "excluded", [NOTHING, WITHOUT_BOS, Excluded((BOS, 3, 5)), Excluded((4,), first_positions=3)]
+)
 @pytest.mark.parametrize("window", [None, (2, 1), (0, 0)])
 def test_top_contexts_are_those_of_a_full_sort(
-    window, exclude_bos, monkeypatch: pytest.MonkeyPatch
+    window, excluded: Excluded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choices = {"window": window, "exclude_bos": exclude_bos}
+    choices = {"window": window, "excluded": excluded}
     for batch_rows, buffer_pairs in ((3, 1), (5, 40), (ROWS, 10**6)):
         monkeypatch.setattr(top_contexts, "BUFFER_PAIRS", buffer_pairs)
         top = TopContexts(D_SAE, K, **choices)
@@ -50,7 +54,8 @@ def test_top_contexts_are_those_of_a_full_sort(
         for feature in range(D_SAE):
             slow = slow_top(TOKENS, ACTS[..., feature], K, **choices)
             assert lists_of(contexts, feature) == slow
-    eligible = (-1 if exclude_bos is None else exclude_bos) != TOKENS
+    eligible = ~np.isin(TOKENS, excluded.token_ids)
+    eligible[:, : excluded.first_positions] = False
     assert contexts.tokens == eligible.sum()
     assert contexts.fires.tolist() == ((ACTS > 0) & eligible[..., None]).sum(axis=(0, 1)).tolist()
 
@@ -101,15 +106,22 @@ def test_the_union_knows_where_every_datapoint_went() -> None:
 
 
 def test_random_contexts_are_of_distinct_rows_and_seeded() -> None:
-    rows, positions = random_contexts(TOKENS, 6, 8, seed=1, exclude_bos=BOS)
+    rows, positions = random_contexts(TOKENS, 6, 8, seed=1, excluded=WITHOUT_BOS)
     assert rows.shape == positions.shape == (6, 8)
     assert all(len(set(draw)) == 8 for draw in rows.tolist())
     assert (TOKENS[rows, positions] != BOS).all()
-    again = random_contexts(TOKENS, 6, 8, seed=1, exclude_bos=BOS)
+    again = random_contexts(TOKENS, 6, 8, seed=1, excluded=WITHOUT_BOS)
     assert np.array_equal(rows, again[0]) and np.array_equal(positions, again[1])
     assert not np.array_equal(rows, random_contexts(TOKENS, 6, 8, seed=2)[0])
     with pytest.raises(ValueError, match="12 rows, fewer than a random set's 13"):
         random_contexts(TOKENS, 1, 13, seed=0)
+    # A row of which nothing may be drawn is none.
+    tokens, seven = TOKENS.copy(), Excluded((BOS, 7), first_positions=4)
+    tokens[2] = 7
+    rows, positions = random_contexts(tokens, 6, 11, seed=1, excluded=seven)
+    assert 2 not in rows and (tokens[rows, positions] != 7).all() and positions.min() >= 4
+    with pytest.raises(ValueError, match="11 rows, fewer than a random set's 12"):
+        random_contexts(tokens, 6, 12, seed=1, excluded=seven)
     directions = random_directions(5, 3, seed=0)
     torch.testing.assert_close(directions.norm(dim=1), torch.ones(5))
 
@@ -126,23 +138,25 @@ def test_windows_are_read_with_their_token_marked() -> None:
     assert token_ids_at(rows, np.array([0, -1]), np.array([3, -1])).tolist() == [3, -1]
 
 
-def test_determinism_is_that_of_the_definition() -> None:
+@pytest.mark.parametrize("excluded", [WITHOUT_BOS, Excluded((BOS, 3), first_positions=2)])
+def test_determinism_is_that_of_the_definition(excluded: Excluded) -> None:
     features = np.array([2, 4, 5])
     acts = ACTS.copy()
     acts[..., 4] = TOKENS * (TOKENS > 3) / 4  # decided by the token
     acts[..., 5] = np.random.default_rng(0).random(TOKENS.shape)  # by nothing
-    statistics = TokenStatistics(features, VOCABULARY, exclude_bos=BOS)
+    statistics = TokenStatistics(features, VOCABULARY, excluded)
     feed(statistics, TOKENS, acts, 5)
     found = statistics.determinism()
     learn = np.zeros_like(TOKENS, bool)
     learn[::2] = True
-    eligible = TOKENS != BOS
+    eligible = ~np.isin(TOKENS, excluded.token_ids)
+    eligible[:, : excluded.first_positions] = False
     for feature, eta in zip(found["feature"], found["determinism"], strict=True):
         f = acts[..., feature]
         overall = f[learn & eligible].mean()
         m = np.full(VOCABULARY, overall)
         for token in set(TOKENS[learn & eligible].tolist()):
-            m[token] = f[learn & (token == TOKENS)].mean()
+            m[token] = f[learn & eligible & (token == TOKENS)].mean()
         judged, ids = f[~learn & eligible], TOKENS[~learn & eligible]
         slow = 1 - ((judged - m[ids]) ** 2).mean() / judged.var()
         assert eta == pytest.approx(slow)
@@ -151,8 +165,9 @@ def test_determinism_is_that_of_the_definition() -> None:
     # A text of two tokens: 1 and 2.
     text_ids = np.array([0, 1, 1, 2, 3, 4, 5, 6, 7])
     recall = statistics.recall(np.array([1, 2, -1]), text_ids)
-    fires = acts[np.isin(TOKENS, [1, 2])][:, 2] > 0
-    assert recall[0] == pytest.approx(fires.mean()) and recall[1] == 0 and np.isnan(recall[2])
+    fires = acts[eligible & np.isin(TOKENS, [1, 2])][:, 2] > 0
+    assert recall[0] == pytest.approx(fires.mean()) and np.isnan(recall[2])
+    assert np.isnan(recall[1]) if 3 in excluded.token_ids else recall[1] == 0
 
 
 def test_regions_are_sampled_where_they_are() -> None:

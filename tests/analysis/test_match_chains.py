@@ -18,6 +18,7 @@ from saetrack.analysis.pipeline.match_chains import match_chains
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import Excluded
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
@@ -100,6 +101,22 @@ def test_two_seeds_are_matched_by_direction_and_by_activation(
     cosine = torch.cosine_similarity(*directions, dim=0)
     assert best["decoder_cosine"] == pytest.approx(float(cosine), abs=1e-4)
     assert numbers.set_index("by").loc["activations", "tokens"] == len(x)
+
+
+def test_positions_that_either_chain_leaves_out_are_not_matched_on(
+    chains: list[RegisteredChain],
+) -> None:
+    _, left, right = chains
+    corpus = right.chain.corpus
+    without = replace(corpus, excluded=Excluded((7,), first_positions=3))
+    right = replace(right, chain=replace(right.chain, corpus=without))
+    rows = corpus.rows("analysis")[:, 3:]
+    kept = int((~np.isin(rows, [7, corpus.bos_token_id])).sum())
+    assert kept < rows.size
+    for sides in ((left, right), (right, left)):
+        found = match_chains(*sides, MATCHED)
+        assert found is not None
+        assert found[1].set_index("by").loc["activations", "tokens"] == kept
 
 
 def test_layers_are_matched_by_activation_alone(chains: list[RegisteredChain]) -> None:

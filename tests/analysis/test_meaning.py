@@ -190,7 +190,7 @@ def test_an_embedder_is_the_weighted_mean_of_its_window() -> None:
     weight = 1e-3 / (1e-3 + counts)
     weight[205] = 0
     mean = (counts * weight) @ embeddings.numpy() / (counts * weight).sum()
-    embed = window_embedder(embeddings, rows, window=(3, 2), own_token=False, skip=205)
+    embed = window_embedder(embeddings, rows, window=(3, 2), own_token=False, skip=[205])
     found = embed(np.array([4, 9]), np.array([1, 20])).numpy()
     for vector, row, at in zip(found, (4, 9), (1, 20), strict=True):
         ids = [rows[row, i] for i in range(max(at - 3, 0), at + 3) if i != at]

@@ -19,6 +19,7 @@ from saetrack.analysis.formation.progress_measure import (
 )
 from saetrack.analysis.meaning.labels import Meanings, classify
 from saetrack.analysis.meaning.patterns import trace_patterns
+from saetrack.data.exclusion import Excluded
 from tests.support.planted_semantics import CONTEXT, feed
 
 ROWS, VOCABULARY, K, D_IN = 300, 12, 10, 24
@@ -55,7 +56,7 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
         x = acts @ directions[:5] * 4 + generator.normal(size=(*tokens.shape, D_IN)) / 5
         # What features fire on is nothing in common before they mean something.
         x[np.isin(tokens, NOISE[2:])] = generator.normal(size=D_IN) / 5
-        top = TopContexts(5, K, window=(3, 1), exclude_bos=0)
+        top = TopContexts(5, K, window=(3, 1), excluded=Excluded((0,)))
         feed(top, tokens, acts, 64)
         contexts = top.result()
         ids = token_ids_at(tokens, contexts.rows, contexts.positions)
@@ -65,7 +66,7 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
         meanings.append(Meanings(step, index, labels, mapped(ids, forms.text_ids)))
         kept.append(contexts)
         residuals.append(torch.from_numpy(x.reshape(-1, D_IN)).float())
-    random = random_contexts(tokens, 5, 40, seed=0, exclude_bos=0)
+    random = random_contexts(tokens, 5, 40, seed=0, excluded=Excluded((0,)))
     union = unite({"final": (kept[-1].rows, kept[-1].positions), "random": random})
     sets = {"final": FollowedSets(np.arange(4), union.sets["final"][:4])}
     places = union.rows * CONTEXT + union.positions

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from saetrack.chain.config import load_config
+from saetrack.chain.odd import odd_parameters
+from saetrack.chain.presets import load_preset, preset_names
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import load_settings
 from tests.support.nano import NANO_TRACK
@@ -97,7 +99,7 @@ def test_a_missing_parameter() -> None:
         (
             "SAETRACK_CACHE",
             "/tmp/x",
-            r"SAETRACK_CACHE='/tmp/x': unknown setting; known: .*CACHE_DIR",
+            r"SAETRACK_CACHE='/tmp/x': unknown setting; did you mean SAETRACK_CACHE_DIR",
         ),
         ("SAETRACK_CACHE_DIR", "/proc/none", r"SAETRACK_CACHE_DIR=/proc/none: cannot be made"),
     ],
@@ -127,3 +129,48 @@ def test_links_are_counted_before_the_hub_has_listed_its_checkpoints() -> None:
     schedule = [{"first": 0, "last": 6, "stride": 2, "tokens": 1_000}]
     config = load_config({**NANO_TRACK, "model": "olmo-1b", "schedule": schedule})
     assert config.planned == [(index, 1_000) for index in (0, 2, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"batchsize": 3}, r"batchsize=3: unknown name; did you mean batch_tokens\?$"),
+        ({"qqq": 1}, r"qqq=1: unknown name; known: batch_tokens, buffer_tokens, corpus, d_sae, "),
+        ({"corpus": {"datset": "x"}}, r"corpus.datset='x': unknown name; did you mean dataset\?$"),
+        (
+            {"first_link": {"lerning_rate": 1}},
+            r"first_link.lerning_rate=1: unknown name; did you mean learning_rate\?",
+        ),
+        (
+            {"schedule": [{"frist": 1, "last": 1, "tokens": 1}]},
+            r"schedule.0.frist=1: unknown name; did you mean first\?",
+        ),
+        (
+            {"corpus": {"exclude_first_positions": 128}},
+            r"corpus.exclude_first_positions=128: must be less than corpus.context_size=128",
+        ),
+    ],
+)
+def test_an_unknown_name_is_answered_with_those_like_it(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        load_config({**NANO_TRACK, **change})
+
+
+def test_parameters_without_the_effect_that_they_seem_to_have_are_named() -> None:
+    assert odd_parameters(load_config(NANO_TRACK)) == []
+    short = load_config(
+        {
+            **NANO_TRACK,
+            "first_link": {"learning_rate": 1e-3, "warmup_steps": 5_000},
+            "schedule": [{"first": 0, "last": 4, "tokens": 200}],
+        }
+    )
+    assert [line.partition(":")[0] for line in odd_parameters(short)] == [
+        "first_link.warmup_steps=5,000",
+        "later_links.warmup_steps=3",
+        "schedule",
+    ]
+    assert "a link of 200 tokens has 1 step of batch_tokens=256" in odd_parameters(short)[0]
+    assert "tokens=200 are less than batch_tokens=256" in odd_parameters(short)[2]
+    for preset in preset_names("track"):
+        assert odd_parameters(load_config(load_preset("track", preset))) == []

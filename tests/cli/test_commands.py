@@ -66,7 +66,7 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
     (line,) = [row for row in says("chains").output.splitlines() if chain.name in row]
     words = line.split()
     # Links, of how many, with how many warnings, up to which LM step.
-    assert words[:9] == [chain.name, "nano", "1", "forward", "0", "4", "4", "0", "16"]
+    assert words[:9] == [chain.name, "nano", "resid_pre.1", "forward", "0", "4", "4", "0", "16"]
 
 
 def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None:

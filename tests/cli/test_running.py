@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,10 @@ def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Status:
+def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Status]:
     """The exit status of a command line."""
+    logger = logging.getLogger("saetrack")
+    before = logger.handlers[:], logger.propagate, logger.level
 
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["saetrack", *words])
@@ -42,7 +45,9 @@ def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Status:
         assert isinstance(caught.value.code, int)
         return caught.value.code
 
-    return run
+    yield run
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])
 
 
 def test_a_track_is_trained_once_and_says_so(
@@ -187,3 +192,39 @@ def test_shells_complete_presets_and_chains(
 
     assert _complete_preset("compare")("py") == ["pythia-410m"]
     assert _complete_chain("no such") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("corpus.exclude_tokens=[zzzzqq]", "corpus.exclude_tokens='zzzzqq': must be one token"),
+        ("start=foo", "start='foo': no such SAE was imported"),
+        ("corpus={dataset: ./own.txt, text_field: foo}", "corpus.text_field='foo': means nothing"),
+        ("corpus={dataset: ./own.jsonl, separator: x}", "corpus.separator='x': means nothing"),
+        ("corpus.exclude_first_positions=32", "corpus.exclude_first_positions=32: must be less"),
+        ("model=./nope", "model='./nope': no such folder"),
+        ("batch_token=3", "batch_token=3: unknown name; did you mean batch_tokens,"),
+    ],
+)
+def test_a_plan_refuses_what_a_track_refuses(
+    status: Status, nano: str, capsys: pytest.CaptureFixture[str], change: str, line: str
+) -> None:
+    Path("own.txt").write_text("one\n\ntwo\n")
+    Path("own.jsonl").write_text('{"text": "one"}\n')
+    said = []
+    for command in ("plan", "track"):
+        assert status(command, nano, "--set", change) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0].startswith(f"error: {line}")
+    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+
+
+def test_a_plan_warns_of_what_has_hardly_an_effect(
+    status: Status, nano: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = "first_link={learning_rate: 1.0e-3, warmup_steps: 5000}"
+    assert status("plan", nano, "--set", change) == 0
+    assert (
+        "warning          first_link.warmup_steps=5,000: a link of 8,192 tokens has 32 steps"
+        in (capsys.readouterr().out)
+    )

@@ -331,7 +331,6 @@ def test_excluded_tokens_and_first_positions_are_named_and_counted(
             r"'word1 word2': must be one token .* is \d+ tokens",
         ),
         ({"exclude_tokens": (10**6,)}, r"exclude_tokens=1000000: .* has ids 0 to \d+"),
-        ({"exclude_first_positions": 16}, r"must be less than corpus.context_size=16"),
         ({"exclude_tokens": tuple(range(300))}, r"exclude_tokens: leave nothing of the text"),
     ],
 )

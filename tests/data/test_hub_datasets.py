@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from pyarrow import parquet
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.datasets import read_documents
+from saetrack.data.datasets import Documents
 from saetrack.utils.errors import UserError
 from tests.support.faulty_hub import Fault, FaultyHub, point_client_at, serve
 
@@ -48,7 +48,7 @@ def as_jsonl(*records: dict[str, Any]) -> bytes:
 
 
 def documents(repo: str = REPO, **fields: Any) -> list[str]:
-    return list(read_documents(CorpusConfig(dataset=repo, **fields)))
+    return list(Documents(CorpusConfig(dataset=repo, **fields)))
 
 
 def test_only_the_text_of_parquet_files_is_read(hub: FaultyHub) -> None:

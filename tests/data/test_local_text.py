@@ -15,10 +15,10 @@ from pyarrow import csv, ipc, parquet
 
 from saetrack.data.config import CorpusConfig
 from saetrack.data.datasets import (
+    Documents,
     dataset_version,
     describe_dataset,
     hub_repo,
-    read_documents,
     require_dataset,
 )
 from saetrack.utils.errors import UserError
@@ -31,7 +31,7 @@ def config(path: Path, **fields: Any) -> CorpusConfig:
 
 
 def documents(path: Path, **fields: Any) -> list[str]:
-    return list(read_documents(config(path, **fields)))
+    return list(Documents(config(path, **fields)))
 
 
 def refusal(path: Path, **fields: Any) -> str:
@@ -122,7 +122,7 @@ def test_cutting_a_large_file_takes_time_linear_in_it(tmp_path: Path) -> None:
     def read_s(megabytes: int, **fields: Any) -> float:
         path.write_text("word " * (200_000 * megabytes) + "\n" + "a line\n" * 150_000 * megabytes)
         began_s = time.process_time()
-        list(read_documents(config(path, **fields)))
+        list(Documents(config(path, **fields)))
         return time.process_time() - began_s
 
     for fields in ({}, {"separator": "<|end|>"}):
@@ -181,14 +181,16 @@ def test_nulls_and_lists_in_columns_are_refused_with_their_row(tmp_path: Path) -
     assert "short.csv: line 3: its field 'text' is null" in refusal(tmp_path / "short.csv")
 
 
-def test_bad_rows_are_left_out_and_counted_by_choice(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_bad_rows_are_left_out_and_counted_by_choice(tmp_path: Path) -> None:
     path = tmp_path / "some.jsonl"
     path.write_bytes(b'{"text": "one"}\n{"text": null}\n{"te\n\xe9\n{"text": "two"}\n')
-    assert documents(path, skip_bad_rows=True) == ["one", "two"]
-    assert "3 rows were left out; the first: " in caplog.text
-    assert "line 2: its field 'text' is null" in caplog.text
+    found = Documents(config(path, skip_bad_rows=True))
+    for _ in range(2):
+        assert list(found) == ["one", "two"]
+        assert found.left_out_line() == (
+            f"3 rows were left out; the first: {path}: line 2: its field 'text' is null, not a "
+            "text (corpus.text_field; the fields are text)"
+        )
 
 
 @pytest.mark.parametrize(

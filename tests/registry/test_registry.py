@@ -6,6 +6,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
@@ -18,6 +19,7 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry, claims
 from saetrack.registry.link_run import LinkRun
+from saetrack.registry.versions import LinkVersions
 from saetrack.training.chain_page import update_chain_page
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -121,6 +123,23 @@ def test_the_beginning_of_a_name_is_enough_and_an_unknown_one_is_said(
     assert by_beginning.version == registry.pull(chain.name, alias="final").version
     with pytest.raises(UserError, match=r"chain='nona': no such chain is registered"):
         registry.pull("nona", lm_step=4)
+
+
+def test_a_whole_name_costs_no_search_for_its_beginning(
+    registry: Registry, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    search = LinkVersions.search
+
+    def counted(self: LinkVersions, condition: str) -> Any:
+        asked.append(condition)
+        return search(self, condition)
+
+    monkeypatch.setattr(LinkVersions, "search", counted)
+    registry.pull(chain.name, version=1)
+    assert asked == []
+    registry.pull(chain.name, lm_step=4)
+    assert asked == [f"name = '{chain.name}'"]
 
 
 def test_two_saes_of_one_lm_step_are_said_not_chosen_from(

@@ -357,3 +357,18 @@ def test_a_broken_folder_is_one_line(
     with pytest.raises(UserError, match=line) as caught:
         read_saelens(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_positions_that_were_left_out_are_named_as_saelens_names_them(
+    tmp_path: Path, sae: SAE
+) -> None:
+    track = cfg_of()["track"]
+    track["corpus"] |= {"exclude_tokens": ["\n", 5], "exclude_first_positions": 4}
+    cfg = cfg_of(track=track, excluded_token_ids=[5, 187])
+    write_saelens(tmp_path, sae, cfg, torch.zeros(sae.d_sae))
+    metadata = json.loads((tmp_path / CONFIG_FILE).read_text())["metadata"]
+    assert metadata["exclude_special_tokens"] == [5, 187]
+    assert metadata["seqpos_slice"] == [4, None]
+    write_saelens(tmp_path, sae, cfg_of(), torch.zeros(sae.d_sae))
+    metadata = json.loads((tmp_path / CONFIG_FILE).read_text())["metadata"]
+    assert metadata["exclude_special_tokens"] is False and "seqpos_slice" not in metadata

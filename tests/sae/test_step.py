@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.config import JumpReLUConfig, ReLUConfig, SAEConfig, TopKConfig
-from saetrack.sae.kernels import sparse
+from saetrack.sae.kernels import cpu, sparse
 from saetrack.sae.kernels.sparse import decode_pairs
 from saetrack.sae.model import SAE, new_sae
 from saetrack.sae.step import TrainStep
@@ -33,6 +33,16 @@ def _several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 features in blocks of 64, the last one smaller."""
     monkeypatch.setattr(sparse, "BLOCK_WEIGHTS", 64 * D_IN)
     monkeypatch.setattr(sparse, "PRODUCT_NUMBERS", 90 * TOKENS)
+    for name, value in {"FEATURES": 64, "TOKENS": 16, "TILE_NUMBERS": 90 * TOKENS}.items():
+        monkeypatch.setattr(cpu, name, value)
+
+
+@pytest.fixture(params=["dense", "sparse", "sparse by torch alone"])
+def sparse_below(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The share of active pairs below which a step is sparse, with and without numba."""
+    if request.param == "sparse by torch alone":
+        monkeypatch.setattr(sparse, "_compiled", lambda: None)
+    return DENSE if request.param == "dense" else SPARSE
 
 
 def residuals(seed: int = 0, tokens: int = TOKENS) -> Tensor:
@@ -69,7 +79,6 @@ def moments(step: TrainStep) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("config", ALL, ids=name_of)
 @pytest.mark.parametrize("b_enc", [-1.5, -0.3, 0.0])
-@pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_the_gradient_is_that_of_the_papers_formulas(
     config: SAEConfig, b_enc: float, sparse_below: float
 ) -> None:
@@ -162,7 +171,6 @@ class PlainStep:
 
 
 @pytest.mark.parametrize("config", ALL, ids=name_of)
-@pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_steps_are_adam_on_the_projected_gradient(config: SAEConfig, sparse_below: float) -> None:
     step = TrainStep(some_sae(config), config, sparse_below=sparse_below)
     plain = PlainStep(some_sae(config), config)
@@ -178,7 +186,6 @@ def test_steps_are_adam_on_the_projected_gradient(config: SAEConfig, sparse_belo
         assert relative_error(moved, expected) < 2e-3, name
 
 
-@pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 @pytest.mark.parametrize("penalty", ["unit_decoder", "decoder_norm"])
 def test_decoder_rows_keep_their_norm_only_where_the_penalty_needs_it(
     penalty: str, sparse_below: float
@@ -191,7 +198,6 @@ def test_decoder_rows_keep_their_norm_only_where_the_penalty_needs_it(
     assert torch.allclose(norms, torch.ones(D_SAE), atol=1e-5) == (penalty == "unit_decoder")
 
 
-@pytest.mark.parametrize("sparse_below", [DENSE, SPARSE], ids=["dense", "sparse"])
 def test_the_decoder_gradient_has_no_part_along_its_row(sparse_below: float) -> None:
     config = RELU[0]
     step = TrainStep(some_sae(config), config, sparse_below=sparse_below)

@@ -29,7 +29,7 @@ class MemoryStore:
     def parent(self, chain: Chain, link: Link) -> Parent:
         trained = self.links[link.parent_identity or ""]
         return Parent(
-            copy.deepcopy(trained.sae),
+            copy.deepcopy(trained.sae).cpu(),
             trained.residual_mean_distance,
             trained.evaluation.feature_density,
         )

@@ -7,6 +7,7 @@ import torch
 from scipy import sparse
 
 from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch
+from saetrack.data.exclusion import Excluded
 
 CONTEXT = 16
 BOS = 0
@@ -59,13 +60,15 @@ def slow_top(
     k: int,
     *,
     window: tuple[int, int] | None,
-    exclude_bos: int | None,
+    excluded: Excluded,
 ) -> list[tuple[int, int, float]]:
     """Of one feature, by sorting everything: the definition, not the method."""
     found = [
         (-acts[row, at], row, at)
         for row, at in np.ndindex(*tokens.shape)
-        if acts[row, at] > 0 and tokens[row, at] != (-1 if exclude_bos is None else exclude_bos)
+        if acts[row, at] > 0
+        and tokens[row, at] not in excluded.token_ids
+        and at >= excluded.first_positions
     ]
     best: dict[int, tuple] = {}
     for entry in sorted(found):

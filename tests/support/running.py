@@ -26,11 +26,15 @@ CPU = torch.device("cpu")
 
 
 def run(
-    track: Track, source: CheckpointSource, store: LinkStore, state_dir: Path | None = None
+    track: Track,
+    source: CheckpointSource,
+    store: LinkStore,
+    state_dir: Path | None = None,
+    device: torch.device = CPU,
 ) -> int:
     """Train what is missing of a track; how many links that were."""
     with tempfile.TemporaryDirectory() as folder:
-        return train_track(track, source, TrainingContext(store, CPU, state_dir or Path(folder)))
+        return train_track(track, source, TrainingContext(store, device, state_dir or Path(folder)))
 
 
 def run_jobs(jobs: Iterable[CheckpointJob], source: CheckpointSource, store: LinkStore) -> None:

@@ -77,6 +77,19 @@ def test_a_chain_goes_on_without_what_is_gone_and_says_so(
     assert train_missing(config(live), settings)[0] == 0
 
 
+def test_a_chain_is_planned_over_the_checkpoints_that_there_are(
+    live: Path, settings: Settings, source: CheckpointSource
+) -> None:
+    arrive(live, source, step_20=0, step_40=1)
+    beyond = [{"first": 0, "last": 9, "tokens": 512}]
+    for n_links in (2, 3):
+        _, prepared = train_missing(config(live, schedule=beyond), settings)
+        (row,) = Registry(settings).chains().to_dict("records")
+        assert (row["registered"], row["planned"], len(steps(prepared))) == (n_links,) * 3
+        if n_links == 2:
+            arrive(live, source, step_60=2)
+
+
 def test_one_that_goes_while_another_is_trained_on_is_left_out(
     live: Path, settings: Settings, source: CheckpointSource
 ) -> None:

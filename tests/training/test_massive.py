@@ -58,9 +58,9 @@ def test_a_massive_token_is_named_with_what_leaves_it_out(
     assert found.counts == {frequent: is_massive.sum()}
     assert found.of_positions == pytest.approx(is_massive.mean())
     assert found.share > 0.99
-    for _ in range(2):
-        warn_of_massive("a chain of this test", held_out, store)
+    lines = [warn_of_massive("a chain of this test", held_out, store) for _ in range(2)]
     (record,) = caplog.records
+    assert lines == [(record.getMessage().removeprefix("a chain of this test: "),)] * 2
     assert corpus.tokenizer is not None
     assert f"({corpus.tokenizer.decode([frequent])!r})" in record.getMessage()
     assert "corpus.exclude_tokens" in record.getMessage()
@@ -84,7 +84,7 @@ def test_nothing_is_said_where_no_token_outweighs_the_others(
     assert find_massive(store.held_out()[0], *store.held_out_positions()) is None
     left_out = dataclasses.replace(corpus, excluded=Excluded((frequent,)))
     store = store_of(left_out, frequent, 2_000)
-    warn_of_massive("a third chain of this test", store.held_out()[0], store)
+    assert warn_of_massive("a third chain of this test", store.held_out()[0], store) == ()
     assert not caplog.records
 
 

@@ -74,6 +74,25 @@ def test_what_looks_wrong_is_told() -> None:
     assert (found.explained_variance, found.explained_variance_at_l0, found.mse) == (0, 0, 0)
 
 
+def test_massive_activations_and_left_out_positions_are_on_the_page(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saetrack.training.massive.TIMES_THE_MEDIAN", 0)
+    corpus = {**NANO_TRACK["corpus"], "exclude_first_positions": 1}
+    ready = prepare(load_config({**NANO_TRACK, **ONE, "corpus": corpus}), settings)
+    run(ready.track, ready.source, ready.registry)
+    (chain,) = ready.track.chains
+    update_chain_page(ready.registry, chain)
+    left_out, *warned = ready.registry.notes(chain.name)
+    assert left_out.startswith("of the text: 512 of 16,384 training positions (3.1 %) are left out")
+    assert any(line.startswith("step 0: massive activations: 100.0 % of the") for line in warned)
+    assert ready.registry.chains()["warnings"].tolist() == [1]
+    runs = ready.registry._client.search_runs(
+        [ready.registry._runs.experiment("nano")], "tags.kind = 'chain'"
+    )
+    assert f"- {left_out}\n- {warned[0]}" in runs[0].data.tags["mlflow.note.content"]
+
+
 def test_warnings_stand_in_the_registry(settings: Settings) -> None:
     strong = {"l1_coefficient": 10.0}
     ready = prepare(load_config({**NANO_TRACK, **ONE, "sae": strong}), settings)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saetrack.data.exclusion import NOTHING, Excluded
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy import ndarray
@@ -77,7 +79,7 @@ def random_contexts(
     draws: int,
     size: int,
     seed: int,
-    exclude_bos: int | None = None,
+    excluded: Excluded = NOTHING,
 ) -> tuple[Int[ndarray, "draws size"], Int[ndarray, "draws size"]]:
     """Random datapoints, the baseline of Eq 9: in each draw one position of each of `size` rows.
 
@@ -86,21 +88,22 @@ def random_contexts(
         draws: how many sets; the spread between them is the baseline's.
         size: datapoints per set (the authors: 150 in activation space, 100 in feature space).
         seed: of the draws.
-        exclude_bos: the id of BOS, which is then never drawn (each row must hold another token).
+        excluded: positions that are never drawn.
 
     Returns:
         Rows and positions.
 
     Raises:
-        ValueError: there are fewer rows than `size`.
+        ValueError: fewer rows than `size` have a position that may be drawn.
     """
-    if len(token_rows) < size:
-        raise ValueError(f"{len(token_rows)} rows, fewer than a random set's {size}")
+    eligible = np.flatnonzero(excluded.kept_in(token_rows).any(axis=1))
+    if len(eligible) < size:
+        raise ValueError(f"{len(eligible)} rows, fewer than a random set's {size}")
     generator = np.random.default_rng(seed)
-    rows = np.stack([generator.permutation(len(token_rows))[:size] for _ in range(draws)])
+    rows = np.stack([eligible[generator.permutation(len(eligible))[:size]] for _ in range(draws)])
     chance = generator.random((draws, size, token_rows.shape[1]))
-    if exclude_bos is not None:
-        chance[token_rows[rows] == exclude_bos] = -1
+    for draw, of_draw in zip(chance, rows, strict=True):
+        draw[~excluded.kept_in(token_rows[of_draw])] = -1
     return rows, chance.argmax(axis=-1)
 
 

@@ -9,7 +9,7 @@ Three things that the authors' search does not do, each by choice:
 - a row counts once: of the tokens of one row only the strongest is a datapoint;
 - a text counts once: of datapoints with the same tokens around them only the strongest is kept,
   so that a licence repeated in a hundred documents does not make a feature look coherent;
-- BOS positions take no part.
+- positions that no SAE was trained on take no part, nor does BOS.
 
 What does not fire is no datapoint: a feature that fires on fewer than k has a shorter list.
 """
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+
+from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt64
@@ -101,7 +103,7 @@ class TopContexts:
         k: int = 25,
         *,
         window: tuple[int, int] | None = (10, 5),
-        exclude_bos: int | None = None,
+        excluded: Excluded = NOTHING,
     ) -> None:
         """Begin with empty lists.
 
@@ -110,10 +112,10 @@ class TopContexts:
             k: datapoints per feature.
             window: tokens before and after a datapoint that make its text; of the rows' strongest
                 those of equal text (their own token included) count once. None: each counts.
-            exclude_bos: the id of BOS, whose positions are then left out; None keeps them.
+            excluded: positions that are left out.
         """
         self.d_sae, self.k = d_sae, k
-        self._window, self._bos = window, exclude_bos
+        self._window, self._excluded = window, excluded
         self._rows = np.full((d_sae, k), -1, np.int32)
         self._positions = np.full((d_sae, k), -1, np.int32)
         self._acts = np.zeros((d_sae, k), np.float32)
@@ -129,12 +131,9 @@ class TopContexts:
         """Take in what fires in one batch of rows; each row must come in one batch."""
         features, tokens, feature_acts = firings
         ids = batch.token_ids
-        wanted = feature_acts > 0
-        self._tokens += ids.size
-        if self._bos is not None:
-            bos = torch.from_numpy((ids == self._bos).reshape(-1))
-            self._tokens -= int(bos.sum())
-            wanted &= ~bos.to(tokens.device)[tokens]
+        kept = torch.from_numpy(self._excluded.kept_in(ids).reshape(-1))
+        self._tokens += int(kept.sum())
+        wanted = (feature_acts > 0) & kept.to(tokens.device)[tokens]
         fired = torch.bincount(features[wanted], minlength=self.d_sae)
         self._fires += fired.cpu().numpy()
         wanted &= feature_acts > self._floor.to(features.device)[features]

@@ -18,6 +18,7 @@ import torch
 from saetrack.analysis.contexts.token_purity import purity
 from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch, TopContexts
 from saetrack.analysis.formation.progress_measure import PointActivations, similarities
+from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt64
@@ -39,7 +40,7 @@ class RegionSample:
         seed: int,
         size: int = 25,
         edges: Sequence[float] = EDGES,
-        exclude_bos: int | None = None,
+        excluded: Excluded = NOTHING,
     ) -> None:
         """Empty.
 
@@ -50,14 +51,14 @@ class RegionSample:
             size: datapoints per region.
             edges: of the regions, ascending, as shares of the largest activation. What exceeds the
                 last one (another checkpoint's activations may) belongs to the last region.
-            exclude_bos: the id of BOS, whose positions are then left out.
+            excluded: positions that are left out.
         """
         self.features, self.edges = features, tuple(edges)
         self._max_acts = torch.from_numpy(np.asarray(max_acts, np.float32))
         self._features = torch.from_numpy(np.asarray(features, np.int64))
         self._seed = seed
         self._lists = TopContexts(
-            len(features) * self.regions, size, window=None, exclude_bos=exclude_bos
+            len(features) * self.regions, size, window=None, excluded=excluded
         )
 
     @property

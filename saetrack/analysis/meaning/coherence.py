@@ -12,7 +12,7 @@ of token frequency: the first n of a draw's contexts of a class, n being what th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 
 from saetrack.analysis.geometry.similarity import cosine
+from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -44,7 +45,7 @@ def window_embedder(
     *,
     window: tuple[int, int] = (10, 10),
     own_token: bool = True,
-    skip: int | None = None,
+    skip: Sequence[int] = (),
 ) -> Embedder:
     """A weighted mean of the token embeddings around a datapoint, less that of the whole corpus.
 
@@ -53,7 +54,7 @@ def window_embedder(
         token_rows: rows of the corpus split.
         window: tokens before and after the datapoint.
         own_token: whether the datapoint's own token counts.
-        skip: a token that never counts, such as BOS.
+        skip: tokens that never count, such as BOS.
 
     Returns:
         A function of rows and positions.
@@ -62,8 +63,7 @@ def window_embedder(
     counts = np.bincount(token_rows.reshape(-1), minlength=vocabulary)
     frequency = torch.from_numpy(counts / counts.sum())
     weights = FREQUENCY_WEIGHT / (FREQUENCY_WEIGHT + frequency)
-    if skip is not None:
-        weights[skip] = 0
+    weights[list(skip)] = 0
     mass = frequency * weights
     vectors = token_embeddings.detach().cpu().double()
     vectors = (vectors - mass @ vectors / mass.sum()) * weights[:, None]
@@ -130,17 +130,16 @@ def matched_null(
     *,
     sets: int = 500,
     frequency_classes: int = 8,
-    exclude_bos: int | None = None,
+    excluded: Excluded = NOTHING,
 ) -> MatchedNull:
     """Draw the random contexts, at most k per feature and set, for the features' own embedder.
 
-    Each frequency class makes up about the same share of the corpus. `exclude_bos` is the id of
-    BOS, which is then never drawn.
+    Each frequency class makes up about the same share of the corpus. `excluded` positions are
+    never drawn.
     """
     flat = token_rows.reshape(-1).astype(np.int64)
-    counts = np.bincount(flat, minlength=vocabulary)
-    if exclude_bos is not None:
-        counts[exclude_bos] = 0
+    kept = excluded.kept_in(token_rows).reshape(-1)
+    counts = np.bincount(flat[kept], minlength=vocabulary)
     by_frequency = np.argsort(counts, kind="stable")
     mass = counts[by_frequency].cumsum() - counts[by_frequency] / 2
     indices = (mass / max(counts.sum(), 1) * frequency_classes).astype(np.int64)
@@ -151,7 +150,7 @@ def matched_null(
     generator = np.random.default_rng(seed)
     sums, squares = [], []
     for b in range(int(numbered.max()) + 1):
-        eligible = np.flatnonzero((frequency_class[flat] == b) & (counts[flat] > 0))
+        eligible = np.flatnonzero((frequency_class[flat] == b) & kept)
         drawn_tokens = np.stack(
             [generator.choice(eligible, k, replace=len(eligible) < k) for _ in range(sets)]
         )

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from saetrack.analysis.geometry.similarity import row_sums
+from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -37,17 +38,17 @@ class TokenStatistics:
     """
 
     def __init__(
-        self, features: Int[ndarray, " sampled"], vocabulary: int, exclude_bos: int | None = None
+        self, features: Int[ndarray, " sampled"], vocabulary: int, excluded: Excluded = NOTHING
     ) -> None:
         """Nothing is summed yet.
 
         Args:
             features: whose activations are looked at, ascending.
             vocabulary: tokens that there are.
-            exclude_bos: the id of BOS, whose positions are then left out.
+            excluded: positions that are left out.
         """
         self.features, self.vocabulary = np.asarray(features), vocabulary
-        self._bos = exclude_bos
+        self._excluded = excluded
         shape = (len(features), vocabulary)
         # Of the learning and the judging half: the activations' count, sum and sum of squares.
         self._sums = [[sparse.csr_array(shape) for _ in range(3)] for _ in range(2)]
@@ -59,17 +60,16 @@ class TokenStatistics:
         """Take in what fires in one batch of rows."""
         ids = batch.token_ids.astype(np.int64)
         half = batch.row_numbers % 2
+        kept = self._excluded.kept_in(ids)
         for number in range(2):
-            self._token_counts[number] += np.bincount(
-                ids[half == number].reshape(-1), minlength=self.vocabulary
-            )
+            of_half = ids[half == number][kept[half == number]]
+            self._token_counts[number] += np.bincount(of_half, minlength=self.vocabulary)
         of_pair, index_of_token = firings.features.cpu().numpy(), firings.tokens.cpu().numpy()
         acts = firings.feature_acts.double().cpu().numpy()
         index = np.searchsorted(self.features, of_pair).clip(0, len(self.features) - 1)
         token_ids = ids.reshape(-1)[index_of_token]
         wanted = (self.features[index] == of_pair) & (acts > 0)
-        if self._bos is not None:
-            wanted &= token_ids != self._bos
+        wanted &= kept.reshape(-1)[index_of_token]
         half_of_pair = half[index_of_token // ids.shape[1]]
         columns = (half_of_pair, index, token_ids, acts)
         self._buffer.append([column[wanted] for column in columns])
@@ -91,12 +91,6 @@ class TokenStatistics:
                 sums[power] = sparse.csr_array(held + new.tocsr())
         self._buffer, self._buffered = [], 0
 
-    def _counts(self) -> Int[ndarray, "halves vocabulary"]:
-        counts = self._token_counts.copy()
-        if self._bos is not None:
-            counts[:, self._bos] = 0
-        return counts
-
     def determinism(self) -> pd.DataFrame:
         """Explained by the token, on the half that was not learned from.
 
@@ -106,7 +100,7 @@ class TokenStatistics:
             `contextual` or, where there is no number, None.
         """
         self._merge()
-        learn, judge = self._counts()
+        learn, judge = self._token_counts
         (_, sums, _), (_, judged, squares) = self._sums
         overall = row_sums(sums) / max(learn.sum(), 1)
         # A token that was never learned is expected to have the feature's overall mean.
@@ -147,7 +141,7 @@ class TokenStatistics:
         )
         wanted = to_text[texts[known]]
         fires = row_sums(wanted.multiply((self._sums[0][0] + self._sums[1][0])[known]))
-        occurs = wanted @ self._counts().sum(axis=0)
+        occurs = wanted @ self._token_counts.sum(axis=0)
         shares = np.full(len(texts), np.nan)
         shares[known] = np.divide(fires, occurs, out=np.full(len(known), np.nan), where=occurs > 0)
         return shares

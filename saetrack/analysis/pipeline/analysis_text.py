@@ -11,11 +11,23 @@ import numpy as np
 from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.data.exclusion import Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
+    from saetrack.analysis.pipeline.config import AnalyzeConfig
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+
+# That the page names.
+SHOWN_TOKENS = 5
+
+
+def left_out(registered: RegisteredChain, config: AnalyzeConfig) -> Excluded:
+    """What an analysis leaves out: what training did, and BOS if asked."""
+    chain = registered.chain
+    exclude_bos = config.exclude_bos or chain.config.corpus.exclude_bos
+    return chain.corpus.left_out(exclude_bos=exclude_bos)
 
 
 @dataclass(frozen=True)
@@ -24,20 +36,33 @@ class AnalysisText:
 
     Attributes:
         token_rows: of the analysis split, (rows, context_size).
-        excluded_bos: id of the BOS token, whose positions are left out; None keeps them.
+        excluded: positions that are left out.
         tokenizer: of the LM.
     """
 
     token_rows: Int[np.ndarray, "rows context"]
-    excluded_bos: int | None
+    excluded: Excluded
     tokenizer: Any
 
     @classmethod
-    def of(cls, registered: RegisteredChain, *, exclude_bos: bool) -> AnalysisText:
+    def of(cls, registered: RegisteredChain, config: AnalyzeConfig) -> AnalysisText:
         """The text of a chain's corpus, in its LM's tokens."""
-        corpus = registered.chain.corpus
+        rows = registered.chain.corpus.rows("analysis")
         tokenizer, _ = registered.ready.source.tokenizer()
-        return cls(corpus.rows("analysis"), corpus.bos_token_id if exclude_bos else None, tokenizer)
+        return cls(rows, left_out(registered, config), tokenizer)
+
+    def left_out_line(self) -> str:
+        """Which positions of the rows take no part, a sentence behind a blank; or nothing."""
+        excluded = self.excluded
+        what = [repr(self.decode([token])) for token in excluded.token_ids[:SHOWN_TOKENS]]
+        if (more := len(excluded.token_ids) - SHOWN_TOKENS) > 0:
+            what.append(f"{more} more tokens")
+        if excluded.first_positions:
+            what.append(f"the first {excluded.first_positions} of each row")
+        if not what:
+            return ""
+        share = 1 - float(excluded.kept_in(self.token_rows).mean())
+        return f" Positions left out: {100 * share:.1f} % ({', '.join(what)})."
 
     def decode(self, token_ids: list[int]) -> str:
         """Tokens as text."""

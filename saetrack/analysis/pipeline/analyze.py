@@ -23,6 +23,7 @@ from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
 from saetrack.analysis.pipeline.analysis_metrics import analysis_metrics
+from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
@@ -177,7 +178,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     write_sheet(sheet, folder / SHEET_FILE, seed)
     return FigureInputs(
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",
-        caption=_caption(registered, final),
+        caption=_caption(registered, final, text),
         tables=tables,
         labels=meaning.labels,
         sampled=list(sampled),
@@ -186,7 +187,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
 
 
-def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
+def _caption(registered: RegisteredChain, final: CheckpointResult, text: AnalysisText) -> str:
     status = final.status["status"].value_counts()
     versions = sorted(registered.versions[link.identity] for link in registered.links)
     left_out = ", ".join(
@@ -198,5 +199,6 @@ def _caption(registered: RegisteredChain, final: CheckpointResult) -> str:
     )
     return (
         f"{registered.chain.name}, versions {versions[0]} to {versions[-1]}; at the end "
-        f"{status.get('live', 0):,} live features, left out: {left_out}.{still}"
+        f"{status.get('live', 0):,} live features, left out: {left_out}."
+        f"{text.left_out_line()}{still}"
     )

@@ -40,7 +40,7 @@ from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 4
+RESULTS_VERSION = 5
 
 
 class ChainReader:
@@ -50,7 +50,7 @@ class ChainReader:
         """Reads nothing yet."""
         self.config = analysis.config
         self.links = analysis.registered.links
-        self.text = AnalysisText.of(analysis.registered, exclude_bos=self.config.exclude_bos)
+        self.text = AnalysisText.of(analysis.registered, self.config)
         self.loaded = LoadedCheckpoints(analysis.registered)
         self.matchings = control_matchings(analysis)
         self._cache_dir = analysis.settings.cache_dir
@@ -124,7 +124,7 @@ class ChainReader:
         chosen, points = self.chosen, self.chosen.points
         feature_pass = self.loaded.load(link)
         followed = chosen.followed["final"].features
-        by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded_bos)
+        by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded)
         activations, contexts = self._pass(link, feature_pass, by_token)
         status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])

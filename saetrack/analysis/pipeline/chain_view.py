@@ -101,6 +101,8 @@ class ChainView:
     def top_contexts(self, feature: int, *, lm_step: int, k: int = 10) -> pd.DataFrame:
         """Where a feature is most active in the corpus' analysis split, at one checkpoint.
 
+        BOS, and positions that the chain was not trained on, are left out.
+
         The first feature of a checkpoint costs a pass over the split, further ones nothing.
 
         Args:
@@ -117,8 +119,8 @@ class ChainView:
         """
         if lm_step not in self._contexts:
             opened = self._registered.open(self._link(lm_step))
-            bos = self._registered.chain.corpus.bos_token_id
-            collector = TopContexts(opened.sae.d_sae, KEPT_CONTEXTS, exclude_bos=bos)
+            excluded = self._registered.chain.corpus.left_out(exclude_bos=True)
+            collector = TopContexts(opened.sae.d_sae, KEPT_CONTEXTS, excluded=excluded)
             opened.top_contexts([collector])
             self._contexts[lm_step] = collector.result()
         contexts = self._contexts[lm_step]
@@ -181,5 +183,5 @@ def chains(settings: Settings | None = None) -> pd.DataFrame:
 
 
 def _require_feature(feature: int, d_sae: int) -> None:
-    if not 0 <= feature < d_sae:
-        raise UserError(f"feature={feature}: must be 0 to {d_sae - 1}")
+    if not isinstance(feature, int | np.integer) or not 0 <= feature < d_sae:
+        raise UserError(f"feature={shown(feature)}: must be a number from 0 to {d_sae - 1}")

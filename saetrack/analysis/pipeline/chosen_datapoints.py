@@ -64,7 +64,7 @@ class ChosenDatapoints:
 
 def top_contexts(features: int, config: AnalyzeConfig, text: AnalysisText) -> TopContexts:
     """A collector of the contexts that an analysis looks at."""
-    return TopContexts(features, config.contexts, exclude_bos=text.excluded_bos)
+    return TopContexts(features, config.contexts, excluded=text.excluded)
 
 
 def contexts_at_final(
@@ -95,7 +95,7 @@ def regions_at_final(
         live_features(of_features, config), config.sampled_features, config.seed
     )
     regions = RegionSample(
-        sampled, of_features.max_acts[sampled], config.seed, exclude_bos=text.excluded_bos
+        sampled, of_features.max_acts[sampled], config.seed, excluded=text.excluded
     )
     final.top_contexts([regions])
     return {"regions": regions.result()}
@@ -162,12 +162,14 @@ def _random_points(
     config: AnalyzeConfig, text: AnalysisText
 ) -> dict[str, tuple[Int[np.ndarray, "draws size"], Int[np.ndarray, "draws size"]]]:
     """Random datapoints: draws of the baseline, and the sample whose residuals are kept."""
-    rows, bos = text.token_rows, text.excluded_bos
-    baseline_size = min(config.baseline_tokens, len(rows))
-    sample_size = min(config.sample_tokens, len(rows))
+    rows, excluded = text.token_rows, text.excluded
+    eligible_rows = int(excluded.kept_in(rows).any(axis=1).sum())
+    baseline_size = min(config.baseline_tokens, eligible_rows)
+    sample_size = min(config.sample_tokens, eligible_rows)
+    draws, seed = config.baseline_draws, config.seed
     return {
-        "baseline": random_contexts(rows, config.baseline_draws, baseline_size, config.seed, bos),
-        "sample": random_contexts(rows, 1, sample_size, config.seed + 1, bos),
+        "baseline": random_contexts(rows, draws, baseline_size, seed, excluded),
+        "sample": random_contexts(rows, 1, sample_size, seed + 1, excluded),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.chain.budget import Plateau
 from saetrack.chain.config import SAEField, TrackConfig
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
@@ -20,7 +21,7 @@ class CompareConfig(Frozen):
     still at the last checkpoint.
     """
 
-    track: TrackConfig
+    track: TrackConfig = Field(description="a track's fields, as above")
     architectures: Annotated[dict[str, SAEField], Field(min_length=2)] | None = Field(
         default=None,
         description="kinds of SAE by a name of your own, each with the fields of `sae`, the "
@@ -44,7 +45,9 @@ class CompareConfig(Frozen):
     @model_validator(mode="after")
     def _compares_what_the_chain_has(self) -> Self:
         if self.track.planned is None:
-            raise UserError("track.schedule: must have an end (last), to be compared at it")
+            raise UserError(
+                "track.schedule: must name its checkpoints and have an end, to be compared at it"
+            )
         offered = self._budgets()
         if self.architectures is not None:
             if len(self.track.planned) < 2:
@@ -84,7 +87,7 @@ class CompareConfig(Frozen):
         order = list(budgets)
         tokens = self.conventional_tokens or budgets[order[0]]
         chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
-        every = self.track.schedule[0].every
+        every = self.track.pieces[0].every
         return [
             self._variant(
                 seed=seed,
@@ -99,13 +102,13 @@ class CompareConfig(Frozen):
         """The chain's budgets, all at its last checkpoint."""
         planned = self.track.planned or []
         at = {"first": planned[-1][0], "last": planned[-1][0]}
-        every = self.track.schedule[0].every
+        every = self.track.pieces[0].every
         return [
             {**at, "every": every, "tokens": tokens, "repeat": len(list(links))}
             for tokens, links in groupby(tokens for _, tokens in planned)
         ]
 
-    def _budgets(self) -> dict[int, int]:
+    def _budgets(self) -> dict[int, int | Plateau]:
         return dict(self.track.planned or ())
 
     def _variant(self, **changes: Any) -> TrackConfig:
@@ -120,7 +123,7 @@ class ControlChain(Frozen):
     """
 
     role: Literal["noise", "replicate"]
-    track: TrackConfig
+    track: TrackConfig = Field(description="a track's fields, as above")
 
 
 class AnalyzeConfig(Frozen):
@@ -157,7 +160,9 @@ class AnalyzeConfig(Frozen):
     random_directions: Annotated[int, Field(gt=0)] = Field(
         default=256, description="directions whose contexts are followed as a control"
     )
-    baseline_draws: Annotated[int, Field(ge=5)] = 5
+    baseline_draws: Annotated[int, Field(ge=5)] = Field(
+        default=5, description="how often random contexts are drawn for the baseline"
+    )
     baseline_tokens: Annotated[int, Field(ge=2)] = Field(
         default=100, description="random contexts of each draw"
     )
@@ -172,8 +177,12 @@ class AnalyzeConfig(Frozen):
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
-    exclude_bos: bool = Field(default=True, description="leave BOS positions out")
-    seed: Index = 0
+    exclude_bos: bool = Field(
+        default=True,
+        description="leave BOS positions out; positions that the chain was not trained on are left "
+        "out in any case",
+    )
+    seed: Index = Field(default=0, description="of the samples")
 
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:

@@ -85,7 +85,7 @@ class ContextLabeller:
             self.token_embeddings[: self.text.vocabulary],
             self.text.token_rows,
             own_token=own_token,
-            skip=self.text.excluded_bos,
+            skip=self.text.excluded.token_ids,
         )
 
     @cached_property
@@ -100,5 +100,5 @@ class ContextLabeller:
             self.text.vocabulary,
             self.config.contexts,
             self.config.seed,
-            exclude_bos=self.text.excluded_bos,
+            excluded=self.text.excluded,
         )

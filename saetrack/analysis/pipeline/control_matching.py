@@ -13,13 +13,12 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.match_chains import match_links, shared_links
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.chain.plan import Link
-from saetrack.data.corpus import Corpus
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when matching changes, so that old tables are not taken for new ones.
-MATCHING_VERSION = 1
+MATCHING_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,17 +27,15 @@ class ControlMatching:
 
     Attributes:
         name: of the control.
-        control: its chain.
-        links: the chain's link and the control's.
-        corpus: of the chain.
+        chains: that is analysed, and the control's.
+        links: of both.
         config: of the analysis.
         folder: of the cache, where tables are kept.
     """
 
     name: str
-    control: RegisteredChain
+    chains: tuple[RegisteredChain, RegisteredChain]
     links: tuple[Link, Link]
-    corpus: Corpus
     config: AnalyzeConfig
     folder: Path
 
@@ -49,9 +46,8 @@ class ControlMatching:
 
     def measure(self, lm: HookedLM, pulled: PulledLink) -> None:
         """Match, and keep the tables."""
-        both = pulled, self.control.pull(self.links[1])
-        hooks = self.control.chain.hook, self.control.chain.hook
-        pairs, numbers = match_links(both, hooks, lm, self.corpus, self.config)
+        both = pulled, self.chains[1].pull(self.links[1])
+        pairs, numbers = match_links(self.chains, both, lm, self.config)
         lm_step = self.links[1].checkpoint.lm_step
         with whole_folder(self.folder) as draft:
             pairs.assign(lm_step=lm_step).to_parquet(draft / "pairs.parquet")
@@ -72,12 +68,13 @@ class ControlMatching:
 
 def control_matchings(analysis: ChainAnalysis) -> list[ControlMatching]:
     """One for each control that shares a checkpoint with the chain; measures nothing."""
-    config, corpus = analysis.config, analysis.registered.chain.corpus
-    asked = [corpus.sha256, config.match_tokens, config.exclude_bos, config.seed]
+    config, registered = analysis.config, analysis.registered
+    corpus_hash = registered.chain.corpus.sha256
+    asked = [corpus_hash, config.match_tokens, config.exclude_bos, config.seed]
     matchings = []
     for name, control in analysis.controls.items():
-        if links := shared_links(analysis.registered, control):
+        if links := shared_links(registered, control):
             key = content_hash([MATCHING_VERSION, *(link.identity for link in links), *asked])[:32]
             folder = analysis.settings.cache_dir / "matchings" / key
-            matchings.append(ControlMatching(name, control, links, corpus, config, folder))
+            matchings.append(ControlMatching(name, (registered, control), links, config, folder))
     return matchings

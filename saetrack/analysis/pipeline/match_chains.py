@@ -14,7 +14,7 @@ from saetrack.analysis.matching.activation_matching import (
     match_activations,
 )
 from saetrack.analysis.matching.decoder_matching import match_features, match_random
-from saetrack.lm.hook import Hook
+from saetrack.analysis.pipeline.analysis_text import left_out
 from saetrack.lm.hooked import LM_BATCH_ROWS
 from saetrack.registry.received import Decoder
 from saetrack.utils.progress import Progress
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from saetrack.analysis.pipeline.config import AnalyzeConfig
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
     from saetrack.chain.plan import Link
-    from saetrack.data.corpus import Corpus
-    from saetrack.lm.hook import Hook
     from saetrack.lm.hooked import HookedLM
     from saetrack.registry import PulledLink
 
@@ -52,25 +50,24 @@ def match_chains(
     hooks = left.chain.hook, right.chain.hook
     lm = left.lm(links[0], tuple(dict.fromkeys(hooks)))
     pulled = left.pull(links[0]), right.pull(links[1])
-    pairs, numbers = match_links(pulled, hooks, lm, left.chain.corpus, config)
+    pairs, numbers = match_links((left, right), pulled, lm, config)
     lm_step = links[0].checkpoint.lm_step
     return pairs.assign(lm_step=lm_step), numbers.assign(lm_step=lm_step)
 
 
 def match_links(
+    chains: tuple[RegisteredChain, RegisteredChain],
     pulled: tuple[PulledLink, PulledLink],
-    hooks: tuple[Hook, Hook],
     lm: HookedLM,
-    corpus: Corpus,
     config: AnalyzeConfig,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Match the features of two links over one checkpoint, on the LM's device.
 
     Args:
-        pulled: the two links.
-        hooks: that they read.
-        lm: the checkpoint, hooked at these hooks.
-        corpus: on the first tokens of its analysis split activations are correlated.
+        chains: two. On the first tokens of the left one's analysis split activations are
+            correlated; positions that either was not trained on are left out.
+        pulled: a link of each.
+        lm: the checkpoint, hooked at their hooks.
         config: how many tokens, whether BOS counts, and the seed of the random directions and of
             the tokens' shuffled order.
 
@@ -88,7 +85,7 @@ def match_links(
     pairs: list[pd.DataFrame] = []
     numbers: list[dict[str, Any]] = []
     decoders = None
-    if hooks[0] == hooks[1]:
+    if chains[0].chain.hook == chains[1].chain.hook:
         left, right = (Decoder(link.sae.W_dec.detach(), link.feature_density) for link in pulled)
         decoders = left.W_dec, right.W_dec
         for by, found in (
@@ -97,7 +94,7 @@ def match_links(
         ):
             pairs.append(found.pairs.assign(by=by, decoder_cosine=found.pairs["score"]))
             numbers.append({"by": by, **found.scalars()})
-    correlations = _correlations(pulled, hooks, lm, corpus, config)
+    correlations = _correlations(chains, pulled, lm, config)
     shuffled = correlations.shuffled(config.seed)
     for by, scores in (("activations", correlations), ("shuffled tokens", shuffled)):
         found = match_activations(scores, decoders)
@@ -107,21 +104,22 @@ def match_links(
 
 
 def _correlations(
+    chains: tuple[RegisteredChain, RegisteredChain],
     pulled: tuple[PulledLink, PulledLink],
-    hooks: tuple[Hook, Hook],
     lm: HookedLM,
-    corpus: Corpus,
     config: AnalyzeConfig,
 ) -> CorrelationScores:
     """Of both SAEs' activations, from one pass of the LM up to the higher hook."""
     saes = [link.sae.to(lm.device) for link in pulled]
+    corpus = chains[0].chain.corpus
     rows = corpus.rows("analysis")[: max(1, config.match_tokens // corpus.context_size)]
-    read = [lm.hooks.index(hook) for hook in hooks]
+    read = [lm.hooks.index(registered.chain.hook) for registered in chains]
+    excluded = left_out(chains[0], config) | left_out(chains[1], config)
     acts = SharedTokens()
     progress = Progress("two SAEs", rows.size, "tokens")
     for start in range(0, len(rows), LM_BATCH_ROWS):
         token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
-        kept = (token_ids != corpus.bos_token_id).flatten() | (not config.exclude_bos)
+        kept = excluded.kept(token_ids).flatten()
         x = lm.activations(token_ids).flatten(1, 2)[:, kept.to(lm.device)]
         acts.add(*(sae.active_pairs(x[index]) for sae, index in zip(saes, read, strict=True)))
         progress.advance(token_ids.numel())

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import user_path
 
 Kind = Literal["track", "compare", "analyze", "sweep"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -115,7 +116,7 @@ def _read(
         seen: files that led here.
     """
     is_file = _is_path(name_or_file)
-    label = str(folder / Path(name_or_file).expanduser()) if is_file else name_or_file
+    label = str(folder / user_path(name_or_file)) if is_file else name_or_file
     if label in seen:
         raise UserError(f"{EXTENDS}: {' extends '.join([*seen, label])}: goes round in a circle")
     values = _parse(_text_of_file(kind, label) if is_file else _text_of_preset(kind, label), label)
@@ -173,7 +174,7 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(value, dict):
             return {key: anchor(str(key), item) for key, item in value.items()}
         if name == EXTENDS and isinstance(value, str) and _is_path(value):
-            return str(folder / Path(value).expanduser())
+            return str(folder / user_path(value))
         return value
 
     return {name: anchor(name, value) for name, value in values.items()}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
 from saetrack.lm.checkpoints.files import TOKENIZER_FILES
+from saetrack.lm.checkpoints.folder_layout import whole_checkpoints
 from saetrack.lm.checkpoints.ledger import look
 from saetrack.lm.checkpoints.seen import Seen, stats_of
-from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE
+from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, Shape, shape_of
 from saetrack.lm.checkpoints.subfolders import STEP_NAME
 from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, file_sha256
@@ -93,15 +94,7 @@ class FolderSource:
             UserError: the widths differ, or one has no such layer.
         """
         there = [seen for seen in self.checkpoints if (self.folder / seen.name).exists()]
-        for seen in there:
-            n_layers, d_model = seen.shape.n_layers, seen.shape.d_model
-            if d_model != self.spec.d_model or max(layers) >= n_layers:
-                raise UserError(
-                    f"model: {self.repo}: {seen.name} has {n_layers} blocks of width {d_model}, "
-                    f"{self.checkpoints[-1].name} has {self.spec.n_layers} of width "
-                    f"{self.spec.d_model}; a chain over layer {max(layers)} needs that layer and "
-                    "one width at every checkpoint: move those that are not this LM's away"
-                )
+        _require_one_width(self.repo, {seen.name: seen.shape for seen in there}, layers)
 
     def _notes_before(self, index: int) -> tuple[str, ...]:
         """What is known to be missing between a checkpoint and the one before it."""
@@ -154,13 +147,7 @@ class FolderSource:
             UserError: there is none, or none that can be read.
         """
         newest_first = [self.folder / seen.name for seen in reversed(self.checkpoints)]
-        for path in (*newest_first, self.folder):
-            if _tokenizer_files(path):
-                return _load_tokenizer(path)
-        raise UserError(
-            f"model: {self.repo} holds no tokenizer; save it into the folder "
-            "(tokenizer.save_pretrained)"
-        )
+        return _tokenizer_in(self.repo, [*newest_first, self.folder])
 
     def wait_for_more(self, known: int, patience_s: float) -> bool:
         """Wait until the folder has had more than `known` whole checkpoints.
@@ -219,6 +206,44 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
     for name, reason in list(left_out.items())[: -1 if is_waiting else None]:
         log.warning("%s: left out: %s %s", source.repo, name, reason)
     return source
+
+
+def check_folder(spec: ModelSpec, layers: Sequence[int]) -> PreTrainedTokenizerFast:
+    """What `open_folder` and the source that it gives would refuse; reads no weights.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: checkpoints are of different LMs, or there is no tokenizer.
+    """
+    assert spec.folder is not None
+    name = f"folder/{spec.name}"
+    whole, _ = whole_checkpoints(spec.folder)
+    _require_one_width(name, {path.name: shape_of(path) for path in whole.values()}, layers)
+    return _tokenizer_in(name, [*reversed(whole.values()), spec.folder])[0]
+
+
+def _require_one_width(name: str, shapes: dict[str, Shape], layers: Sequence[int]) -> None:
+    last = list(shapes)[-1]
+    for checkpoint, shape in shapes.items():
+        if shape.d_model != shapes[last].d_model or max(layers) >= shape.n_layers:
+            raise UserError(
+                f"model: {name}: {checkpoint} has {shape.n_layers} blocks of width "
+                f"{shape.d_model}, {last} has {shapes[last].n_layers} of width "
+                f"{shapes[last].d_model}; a chain over layer {max(layers)} needs that layer and "
+                "one width at every checkpoint: move those that are not this LM's away"
+            )
+
+
+def _tokenizer_in(name: str, folders: Sequence[Path]) -> tuple[PreTrainedTokenizerFast, str]:
+    """The tokenizer of the first folder that holds one."""
+    for path in folders:
+        if _tokenizer_files(path):
+            return _load_tokenizer(path)
+    raise UserError(
+        f"model: {name} holds no tokenizer; save it into the folder (tokenizer.save_pretrained)"
+    )
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

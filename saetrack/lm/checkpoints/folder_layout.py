@@ -13,6 +13,7 @@ from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, UnusableErro
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, shape_of
 from saetrack.lm.checkpoints.subfolders import ACCEPTED_NAMES, STEP_NAME, Subfolders, subfolders
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import user_path
 
 # A checkpoint that lacks something is waited for, and so are those behind it, since it may be in
 # the midst of being written. When nothing in it has changed for so long, it is left out.
@@ -41,8 +42,8 @@ def folder_spec(model: str) -> ModelSpec:
     Raises:
         UserError: no such folder, or an unknown config.
     """
-    folder = Path(os.path.expanduser(model))  # noqa: PTH111  (pathlib's fails for an unknown ~user)
-    whole, _ = whole_checkpoints(folder)
+    folder = user_path(model)
+    whole, _ = whole_checkpoints(folder, model)
     resolved = folder.resolve()
     shape = shape_of(whole[max(whole)]) if whole else UNKNOWN_SHAPE
     return ModelSpec(_name_of(resolved), None, "", tuple(whole), **asdict(shape), folder=resolved)
@@ -56,8 +57,12 @@ def _name_of(folder: Path) -> str:
     return name or "lm"
 
 
-def found_in(folder: Path) -> Subfolders:
+def found_in(folder: Path, model: str = "") -> Subfolders:
     """The checkpoints of a folder, whole or not, and what else looks like a model.
+
+    Args:
+        folder: to look into.
+        model: the same as the user wrote it, for messages.
 
     Raises:
         UserError: no such folder, or two checkpoints of one step.
@@ -66,10 +71,13 @@ def found_in(folder: Path) -> Subfolders:
         return subfolders(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"model='{folder}': no such folder (names of the catalogue hold no '{os.sep}')"
+            f"model={model or str(folder)!r}: no such folder (names of the catalogue hold no "
+            f"'{os.sep}')"
         ) from None
     except OSError as error:
-        raise UserError(f"model='{folder}': cannot be read ({error.strerror})") from None
+        raise UserError(
+            f"model={model or str(folder)!r}: cannot be read ({error.strerror})"
+        ) from None
 
 
 def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
@@ -81,8 +89,12 @@ def checkpoint_folders(folder: Path) -> list[tuple[int, Path]]:
     return found_in(folder).checkpoints
 
 
-def whole_checkpoints(folder: Path) -> tuple[dict[int, Path], dict[str, str]]:
+def whole_checkpoints(folder: Path, model: str = "") -> tuple[dict[int, Path], dict[str, str]]:
     """The checkpoints before the first that may still be in the midst of being written.
+
+    Args:
+        folder: to look into.
+        model: the same as the user wrote it, for messages.
 
     Returns:
         The folders by training step, ascending; and of each other one that looks like a model the
@@ -91,7 +103,7 @@ def whole_checkpoints(folder: Path) -> tuple[dict[int, Path], dict[str, str]]:
     Raises:
         UserError: no such folder, or two checkpoints of one step.
     """
-    found = found_in(folder)
+    found = found_in(folder, model)
     whole, left_out = {}, dict(found.refused)
     for lm_step, path in found.checkpoints:
         try:
@@ -122,7 +134,7 @@ def no_checkpoint(model: str) -> UserError:
     Raises:
         UserError: no such folder.
     """
-    _, left_out = whole_checkpoints(Path(os.path.expanduser(model)))  # noqa: PTH111
+    _, left_out = whole_checkpoints(user_path(model), model)
     reasons = [f"{name} {reason}" for name, reason in left_out.items()]
     if len(reasons) > MAX_REASONS:
         reasons = [*reasons[:MAX_REASONS], f"and {len(reasons) - MAX_REASONS} more"]

@@ -12,7 +12,7 @@ from saetrack.registry import PulledLink, Registry
 from saetrack.registry.formats.model_card import model_card
 from saetrack.registry.formats.saelens import without_paths, write_saelens
 from saetrack.utils.errors import UserError
-from saetrack.utils.files import whole_folder
+from saetrack.utils.files import user_path, whole_folder
 
 CARD_FILE = "README.md"
 
@@ -68,7 +68,7 @@ def _folder_names(links: pd.DataFrame) -> list[str]:
 
 @contextlib.contextmanager
 def _new_folder(to: Path) -> Iterator[Path]:
-    target = to.expanduser().resolve()
+    target = user_path(to).resolve()
     with contextlib.suppress(OSError):  # reported below
         if target.exists() and not (target.is_dir() and not any(target.iterdir())):
             raise UserError(f"to='{to}': holds something already; name a new folder")

@@ -153,6 +153,7 @@ def _metadata(cfg: dict[str, Any], centred: bool) -> dict[str, Any]:
     """What SAELens, and tools that build on it, must know to give the SAE its residuals."""
     track = without_paths(cfg["track"], cfg["lm"])
     corpus = track["corpus"]
+    first = corpus.get("exclude_first_positions", 0)
     # TransformerLens then subtracts the mean from all that is written to the residual stream.
     centring = {"center_writing_weights": True} if centred else {}
     return {
@@ -165,7 +166,9 @@ def _metadata(cfg: dict[str, Any], centred: bool) -> dict[str, Any]:
         "hook_head_index": None,
         "context_size": corpus["context_size"],
         "prepend_bos": True,
-        "exclude_special_tokens": corpus["exclude_bos"],
+        # True would mean every special token there; older releases knew of BOS only.
+        "exclude_special_tokens": cfg.get("excluded_token_ids") or corpus["exclude_bos"],
+        **({"seqpos_slice": [first, None]} if first else {}),
         "dataset_path": hub_repo(corpus["dataset"]) or corpus["dataset"],
         "saetrack": {**{name: cfg[name] for name in FACTS}, "track": track},
     }

@@ -95,11 +95,10 @@ class BatchTopK(OfTopK[BatchTopKSAE]):
         return batch_top_pairs(self.sae, x, self.config.k * len(x), precision)
 
     def after_step(
-        self, fired: Bool[Tensor, " d_sae"], smallest: Tensor | None, batch_tokens: int
+        self, fired: Bool[Tensor, " d_sae"], smallest: Tensor, batch_tokens: int
     ) -> None:
         """As `Objective` has it; moves the threshold."""
         super().after_step(fired, smallest, batch_tokens)
-        own = self.sae.b_enc.new_full((1,), torch.inf) if smallest is None else smallest.view(1)
-        of_all = self.sae.ranks.all_gather(own).min()
-        if bool(of_all.isfinite()):
-            self.sae.topk_threshold.lerp_(of_all, self._rate)
+        threshold = self.sae.topk_threshold
+        of_all = self.sae.ranks.all_gather(smallest.view(1)).min()
+        threshold.lerp_(of_all.where(of_all.isfinite(), threshold), self._rate)

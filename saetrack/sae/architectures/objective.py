@@ -115,13 +115,13 @@ class Objective(Generic[OfSAE, Config]):
         return None
 
     def after_step(
-        self, fired: Bool[Tensor, " d_sae"], smallest: Float[Tensor, ""] | None, batch_tokens: int
+        self, fired: Bool[Tensor, " d_sae"], smallest: Float[Tensor, ""], batch_tokens: int
     ) -> None:
         """Take note of a batch that was trained on.
 
         Args:
             fired: features that were active in it.
-            smallest: its smallest activation; None if nothing was active.
+            smallest: its smallest activation; infinite if nothing was active.
             batch_tokens: of the batch.
         """
         if self.dead_features is not None:

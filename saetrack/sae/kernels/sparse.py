@@ -11,7 +11,8 @@ pairs. Everything else runs over these pairs:
     db_enc_f   = sum over t of  da_ft
     db_dec     = sum over t of  dL/dsae_out_t  -  sum over f of  db_enc_f W_enc_f
 
-Weighted sums are torch's `embedding_bag`, dot products its `sampled_addmm`.
+On a CPU, `cpu.py` does this in compiled kernels. Otherwise weighted sums are torch's
+`embedding_bag`, dot products its `sampled_addmm`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import embedding_bag
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 # Weights of the features that are updated at a time: with moments and gradient, a few MB, which
 # stay in a processor's cache.
 BLOCK_WEIGHTS = 2**18
+
+# The same on a GPU, whose host starts each block's kernels: few blocks, of 64 MB in float32.
+GPU_BLOCK_WEIGHTS = 2**24
 
 # Numbers of the encoder's product that exist at a time, 32 MB in float32. Smaller parts would stay
 # in the cache, but their products take longer: 10 % at 256 of 16,384 features, measured.
@@ -60,6 +66,23 @@ class ActivePairs:
     batch_tokens: int
 
 
+def compiled_for(weights: Tensor) -> Any:
+    """`saetrack.sae.kernels.cpu`, where numba is installed and can work on these weights.
+
+    Otherwise, and on a GPU, torch's own operations do the same.
+    """
+    return _compiled() if weights.is_cpu and weights.dtype == torch.float32 else None
+
+
+@cache
+def _compiled() -> Any:
+    if find_spec("numba") is None:
+        return None
+    from saetrack.sae.kernels import cpu
+
+    return cpu
+
+
 class FeatureGradient(NamedTuple):
     """Gradients of a block of features, each with the features along its first axis."""
 
@@ -70,8 +93,9 @@ class FeatureGradient(NamedTuple):
 
 
 def blocks(sae: SAE, features: slice | None = None) -> list[slice]:
-    """All features, or some, as slices whose weights fit into a processor's cache."""
-    return _slices(features or slice(0, sae.d_sae), BLOCK_WEIGHTS // sae.d_in)
+    """All features, or some, as slices that are updated at a time; no number depends on them."""
+    weights = GPU_BLOCK_WEIGHTS if sae.b_enc.is_cuda else BLOCK_WEIGHTS
+    return _slices(features or slice(0, sae.d_sae), weights // sae.d_in)
 
 
 def _slices(features: slice, size: int) -> list[slice]:
@@ -98,9 +122,13 @@ def pairs_above(
             rounding may be missed, or found and dropped again.
     """
     centred = x - sae.b_dec
+    bounds = sae.b_enc.new_zeros(()) + above  # a number does not make the host wait for a GPU
+    bounds = bounds.detach().expand(sae.d_sae)
+    if (compiled := compiled_for(sae.W_dec)) is not None:
+        offsets, *found = compiled.search(sae, centred, bounds, precision)
+        return ActivePairs(offsets, found[0], found[1], found[2], len(x))
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
-    bounds = torch.as_tensor(above, dtype=torch.float32, device=x.device).expand(sae.d_sae)
     pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
     product = W.new_empty(pieces[0].stop, len(x))
     indices, acts = [], []  # flat, into all (feature, token) pairs
@@ -121,12 +149,13 @@ def pairs_above(
 
 def select(sae: SAE, pairs: ActivePairs, wanted: Bool[Tensor, " pairs"]) -> ActivePairs:
     """Some of the pairs."""
+    chosen = wanted.nonzero().view(-1)  # once: a GPU's host waits for each
     return pairs_of(
         sae,
         pairs.batch_tokens,
-        pairs.features[wanted],
-        pairs.tokens[wanted],
-        pairs.feature_acts[wanted],
+        pairs.features[chosen],
+        pairs.tokens[chosen],
+        pairs.feature_acts[chosen],
     )
 
 
@@ -138,9 +167,10 @@ def pairs_of(
     feature_acts: Float[Tensor, " pairs"],
 ) -> ActivePairs:
     """Pairs in the order of `ActivePairs`, with where each feature's begin."""
-    counts = torch.bincount(features, minlength=sae.d_sae)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return ActivePairs(offsets, features, tokens, feature_acts, batch_tokens)
+    # Not by `bincount`, for whose size a GPU's host would wait.
+    counts = features.new_zeros(sae.d_sae + 1)
+    counts.scatter_add_(0, features + 1, torch.ones_like(features))
+    return ActivePairs(counts.cumsum(0), features, tokens, feature_acts, batch_tokens)
 
 
 @torch.no_grad()
@@ -177,14 +207,13 @@ def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
 
 
 def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
+    if (compiled := compiled_for(sae.W_dec)) is not None:
+        given = pairs.features, pairs.tokens, pairs.feature_acts, pairs.batch_tokens
+        sums: Tensor = compiled.summed_rows(sae.W_dec, *given)
+        return sums
     tokens, by_token = pairs.tokens.sort(stable=True)
-    counts = torch.bincount(tokens, minlength=pairs.batch_tokens)
-    return weighted_sums(
-        sae.W_dec,
-        pairs.features[by_token],
-        pairs.feature_acts[by_token],
-        counts.cumsum(0) - counts,
-    )
+    begins = torch.searchsorted(tokens, torch.arange(pairs.batch_tokens, device=tokens.device))
+    return weighted_sums(sae.W_dec, pairs.features[by_token], pairs.feature_acts[by_token], begins)
 
 
 def weighted_sums(
@@ -204,6 +233,9 @@ def dot_products(
     by_token: Float[Tensor, "batch d_in"],
 ) -> Float[Tensor, " pairs"]:
     """Of each pair, its feature's row times its token's row."""
+    if (compiled := compiled_for(by_feature)) is not None:
+        found: Tensor = compiled.dot_products(pairs.offsets, pairs.tokens, by_feature, by_token)
+        return found
     size = (len(by_feature), len(by_token))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -237,72 +269,43 @@ def acts_gradient(sae: SAE, pairs: ActivePairs, groups: list[Group]) -> Float[Te
 
 @dataclass(frozen=True)
 class SparseGradient:
-    """Gradients of one batch; those as large as the dictionary come in blocks.
+    """What determines the gradient of one batch, which is autograd's except for rounding.
 
     Attributes:
         pairs: what was active.
-        b_enc: gradient of `b_enc`, (d_sae,).
-        b_dec: gradient of `b_dec`, (d_in,).
-    """
-
-    pairs: ActivePairs
-    b_enc: Float[Tensor, " d_sae"]
-    b_dec: Float[Tensor, " d_in"]
-    _groups: list[Group]
-    _centred: Float[Tensor, "batch d_in"]
-    _acts_gradient: Float[Tensor, " pairs"]
-    _norm_gradient: Float[Tensor, " d_sae"] | None
-    _sae: SAE
-
-    @torch.no_grad()
-    def blocks(self) -> Iterator[FeatureGradient]:
-        """The gradients, block by block; each may be applied before the next is computed."""
-        pairs = self.pairs
-        for group in self._groups:
-            for features in blocks(self._sae, group.features):
-                begins = pairs.offsets[features.start : features.stop + 1]
-                first, last = int(begins[0]), int(begins[-1])
-                tokens, begins = pairs.tokens[first:last], begins[:-1] - first
-                W_dec = weighted_sums(group.error, tokens, pairs.feature_acts[first:last], begins)
-                if self._norm_gradient is not None:
-                    rows = self._sae.W_dec[features]
-                    directions = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                    W_dec.addcmul_(self._norm_gradient[features, None], directions)
-                of_acts = self._acts_gradient[first:last]
-                W_enc = weighted_sums(self._centred, tokens, of_acts, begins)
-                yield FeatureGradient(features, W_enc, self.b_enc[features], W_dec)
-
-
-@torch.no_grad()
-def sparse_gradient(
-    sae: SAE,
-    x: Float[Tensor, "batch d_in"],
-    pairs: ActivePairs,
-    groups: list[Group],
-    of_acts: Float[Tensor, " pairs"],
-    of_norms: Float[Tensor, " d_sae"] | None = None,
-) -> SparseGradient:
-    """The gradient of a loss, which is autograd's except for rounding.
-
-    Args:
-        sae: the weights.
-        x: residuals.
-        pairs: what was active.
         groups: that cover all features in their order.
+        centred: x - b_dec.
         of_acts: gradient of the loss by each pair's activation.
         of_norms: gradient of the loss by each decoder row's norm, if it depends on them.
     """
-    b_enc = sums_by_feature(pairs, of_acts)
-    return SparseGradient(
-        pairs=pairs,
-        b_enc=b_enc,
-        b_dec=groups[0].error.sum(dim=0) - sae.ranks.all_reduce(b_enc @ sae.W_enc.T),
-        _groups=groups,
-        _centred=x - sae.b_dec,
-        _acts_gradient=of_acts,
-        _norm_gradient=of_norms,
-        _sae=sae,
-    )
+
+    pairs: ActivePairs
+    groups: list[Group]
+    centred: Float[Tensor, "batch d_in"]
+    of_acts: Float[Tensor, " pairs"]
+    of_norms: Float[Tensor, " d_sae"] | None
+
+    def b_enc(self) -> Float[Tensor, " d_sae"]:
+        """Gradient of `b_enc`."""
+        return sums_by_feature(self.pairs, self.of_acts)
+
+    @torch.no_grad()
+    def blocks(self, sae: SAE) -> Iterator[FeatureGradient]:
+        """The gradients, block by block; each may be applied before the next is computed."""
+        pairs, b_enc = self.pairs, self.b_enc()
+        offsets = pairs.offsets.cpu()  # at once: the host waits for a GPU at each read
+        for group in self.groups:
+            for features in blocks(sae, group.features):
+                first, last = int(offsets[features.start]), int(offsets[features.stop])
+                tokens, begins = pairs.tokens[first:last], pairs.offsets[features] - first
+                W_dec = weighted_sums(group.error, tokens, pairs.feature_acts[first:last], begins)
+                if self.of_norms is not None:
+                    rows = sae.W_dec[features]
+                    directions = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+                    W_dec.addcmul_(self.of_norms[features, None], directions)
+                of_acts = self.of_acts[first:last]
+                W_enc = weighted_sums(self.centred, tokens, of_acts, begins)
+                yield FeatureGradient(features, W_enc, b_enc[features], W_dec)
 
 
 def sums_by_feature(pairs: ActivePairs, values: Float[Tensor, " pairs"]) -> Float[Tensor, " d_sae"]:

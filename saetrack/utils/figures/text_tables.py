@@ -17,6 +17,7 @@ LINK_COLUMNS = {
     "mse": ("MSE", "{:.4g}"),
     "start_explained_variance": ("at\nstart", "{:.3f}"),
     "explained_variance": ("explained\nvariance", "{:.3f}"),
+    "explained_variance_per_token": ("per\ntoken", "{:.3f}"),
     "ce_loss_recovered": ("CE\nrecovered", "{:.3f}"),
     "l0": ("L0", "{:.1f}"),
     "dead": ("dead", "{:.1%}"),
@@ -26,7 +27,7 @@ LINK_COLUMNS = {
 CHAINS = {
     "name": ("name", "{}"),
     "lm": ("LM", "{}"),
-    "layer": ("layer", "{}"),
+    "hook": ("hook", "{}"),
     "direction": ("direction", "{}"),
     "seed": ("seed", "{}"),
     "registered": ("links", "{:,}"),
