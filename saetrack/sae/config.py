@@ -121,7 +121,7 @@ class JumpReLUConfig:
     bandwidth: float = 0.2
     initial_threshold: float = 0.1
     reconstruction: Reconstruction = "normalised"
-    pre_act_coefficient: float = 3e-6
+    pre_act_coefficient: float = 3e-4
     dead_after_tokens: int = 1_000_000
 
     def __post_init__(self) -> None:

@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+from saetrack.analysis.comparison.architectures import kept_table
 from saetrack.analysis.pipeline.analyze import checkpoints_to_read
 from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+from saetrack.analysis.pipeline.compare_architectures import followed_links
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.analysis.pipeline.drift_tables import chain_drift
 from saetrack.analysis.pipeline.match_chains import match_chains
@@ -106,3 +108,11 @@ def test_matching(on_cpu: Settings) -> None:
     assert found is not None and expected is not None
     for of_gpu, of_cpu in zip(found, expected, strict=True):
         pd.testing.assert_frame_equal(of_gpu, of_cpu, rtol=1e-6, atol=1e-9)
+
+
+def test_what_features_keep(on_cpu: Settings) -> None:
+    expected = kept_table(followed_links(opened(on_cpu, "cpu"), 1_024, "chain"), seed=0)
+    with pretended_gpu():
+        chain = opened(on_cpu, "cuda")
+        found = kept_table(followed_links(chain, 1_024, "chain"), seed=0)
+    pd.testing.assert_frame_equal(found, expected)

@@ -91,7 +91,7 @@ def kept(earlier: FollowedLink, later: FollowedLink, seed: int) -> dict[str, flo
     alive = np.intersect1d(earlier.acts.side.live, later.acts.side.live)
     if not len(alive):
         return {"features": 0, **dict.fromkeys(MOVED, np.nan)}
-    features = torch.from_numpy(alive)
+    features = torch.from_numpy(alive).to(earlier.W_dec.device)
     rows = earlier.W_dec[features]
     # A feature may have come to life meanwhile: it counts among those that are nearest.
     candidates = torch.from_numpy(later.acts.side.live).to(rows.device)
@@ -105,7 +105,7 @@ def kept(earlier: FollowedLink, later: FollowedLink, seed: int) -> dict[str, flo
     return {
         "features": len(alive),
         "angle_rad": float(angles.nanmedian()),
-        "keeps_index": float((nearest.cpu() == features).double().mean()),
+        "keeps_index": float((nearest == features).double().mean()),
         "keeps_meaning": float((correlations >= SIMILAR).mean()),
         "shuffled_keeps_meaning": float((shuffled >= SIMILAR).mean()),
     }

@@ -123,7 +123,7 @@ def architecture_tables(
         curves.setdefault(one.architecture, []).extend(curve_of(registry, sae) for sae in saes)
         for kind, whole in (("chain", one.chain), ("frozen", one.frozen)):
             label = f"{one.architecture}, seed {one.seed}, {kind}"
-            followed = _followed(whole, match_tokens, label)
+            followed = followed_links(whole, match_tokens, label)
             kept.append(kept_table(followed, one.seed).assign(**of, chain=kind))
     tables = {
         "links": pd.concat(links, ignore_index=True),
@@ -134,7 +134,7 @@ def architecture_tables(
     return {**tables, "seeds": seeds, "summary": over_seeds(seeds)}
 
 
-def _followed(whole: RegisteredChain, match_tokens: int, label: str) -> Iterator[FollowedLink]:
+def followed_links(whole: RegisteredChain, match_tokens: int, label: str) -> Iterator[FollowedLink]:
     """Every link of a chain with its activations on the first tokens of the analysis split."""
     corpus = whole.chain.corpus
     rows = corpus.rows("analysis")[: max(1, match_tokens // corpus.context_size)]
