@@ -10,8 +10,9 @@ from torch import Tensor
 
 from saetrack.sae.adam import Adam
 from saetrack.sae.config import EncoderPrecision, LossConfig
+from saetrack.sae.dense import dense_gradient
 from saetrack.sae.kernels.sparse import FeatureGradient, blocks, sparse_gradient
-from saetrack.sae.loss import Losses, losses
+from saetrack.sae.loss import Losses
 from saetrack.utils.timing import part
 
 if TYPE_CHECKING:
@@ -89,20 +90,14 @@ class TrainStep:
 
     def _dense(self, x: Float[Tensor, "batch d_in"]) -> tuple[Losses, int]:
         """Over all activations, by autograd; returns as `_sparse` does."""
-        sae = self.sae
-        feature_acts = sae.encode(x)
-        terms = losses(self.loss_config, sae, x, feature_acts, sae.decode(feature_acts))
-        W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(
-            terms.loss, (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)
-        )
-        for features in blocks(sae):
-            of_block = FeatureGradient(
-                features, W_enc.T[features], b_enc[features], W_dec[features]
-            )
+        gradient = dense_gradient(self.sae, self.loss_config, x)
+        W_enc, b_enc, W_dec = gradient.W_enc.T, gradient.b_enc, gradient.W_dec
+        for features in blocks(self.sae):
+            of_block = FeatureGradient(features, W_enc[features], b_enc[features], W_dec[features])
             with part("optimiser"):
                 self._update_features(of_block)
-        self.adam.update("b_dec", b_dec)
-        return Losses(*(term.detach() for term in terms)), int((feature_acts > 0).sum())
+        self.adam.update("b_dec", gradient.b_dec)
+        return gradient.losses, gradient.n_active
 
     @torch.no_grad()
     def _update_features(self, gradient: FeatureGradient) -> None:

@@ -20,6 +20,7 @@ from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
 from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
+from saetrack.sae.dense import BLOCK_NUMBERS, WHOLE_NUMBERS
 from saetrack.utils.device import choose_device
 from saetrack.utils.settings import Settings
 
@@ -28,7 +29,7 @@ FLOAT_BYTES = 4
 EFFICIENCY = 0.5
 # Of a process with torch, transformers and MLflow, before anything is loaded into it.
 PROCESS_BYTES = 0.8e9
-# Arrays of a batch's activations that a dense step has at once, gradients included.
+# Arrays of activations that a dense step has at once, gradients included.
 DENSE_ARRAYS = 3
 
 
@@ -86,8 +87,8 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
     held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
     # A fresh dictionary is active everywhere; later, copies of dictionaries are written as states.
-    dense = DENSE_ARRAYS * config.batch_tokens * config.d_sae + sae_numbers
-    passing = max(dense if config.start is None else 0, state_numbers)
+    dense = _dense_numbers(config, sae_numbers) if config.start is None else 0
+    passing = max(dense, state_numbers)
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
@@ -101,6 +102,14 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         product_rate=rate,
         hours=_products(config, budgets, weights_to_hook, spec.d_model) / rate / EFFICIENCY / 3600,
     )
+
+
+def _dense_numbers(config: TrackConfig, sae_numbers: int) -> int:
+    """Numbers that a dense step has beside the dictionary: activations and gradients."""
+    acts = config.batch_tokens * config.d_sae
+    if acts <= WHOLE_NUMBERS:
+        return DENSE_ARRAYS * acts + sae_numbers
+    return DENSE_ARRAYS * BLOCK_NUMBERS + 2 * sae_numbers  # gradients of a block, and their sum
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:

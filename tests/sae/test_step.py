@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.config import LossConfig
+from saetrack.sae import dense
+from saetrack.sae.dense import dense_gradient
 from saetrack.sae.kernels import sparse
 from saetrack.sae.kernels.sparse import active_pairs, decode_pairs, sparse_gradient
 from saetrack.sae.loss import losses
@@ -70,6 +72,26 @@ def sparse_gradient_whole(sae: SAE, loss_config: LossConfig, x: Tensor) -> dict[
         "W_dec": torch.cat([block.W_dec for block in of_blocks]),
         "b_dec": gradient.b_dec,
     }
+
+
+@pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "blocks"])
+def test_the_dense_gradient_is_autograds(
+    loss_config: LossConfig, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "WHOLE_NUMBERS", TOKENS * D_SAE - (not whole))
+    monkeypatch.setattr(dense, "BLOCK_NUMBERS", 25 * D_SAE)
+    sae, x = some_sae(), residuals()
+    with torch.no_grad():
+        sae.W_dec.mul_(torch.linspace(0.5, 2, D_SAE)[:, None])
+    found = dense_gradient(sae, loss_config, x)
+    for name, expected in plain_gradient(sae, loss_config, x).items():
+        assert relative_error(getattr(found, name), expected) < 1e-5, name
+    feature_acts = sae.encode(x)
+    terms = losses(loss_config, sae, x, feature_acts, sae.decode(feature_acts))
+    for name, term in zip(terms._fields, terms, strict=True):
+        assert float(getattr(found.losses, name)) == pytest.approx(float(term.detach()), rel=1e-5)
+    assert found.n_active == int((feature_acts > 0).sum())
 
 
 @pytest.mark.parametrize("loss_config", OBJECTIVES, ids=name_of)
