@@ -62,11 +62,11 @@ class Size:
 REAL = Size(
     lm=LMShape("pythia-410m-deduped", d_model=1024, n_layers=24, n_heads=16, vocabulary=50_304),
     changes={
-        "corpus": {"train_tokens": 65_536, "held_out_tokens": 2_048, "analysis_tokens": 8_192},
+        "corpus": {"train_tokens": 65_536, "held_out_tokens": 1_024, "analysis_tokens": 4_096},
         "evaluation": {"eval_at_fractions": [], "ce_tokens": 512},
         "save_every_s": 5,
     },
-    tokens=(8_192, 16_384),
+    tokens=(4_096, 12_288),
     analysis={"sample_tokens": 512},
     budgets_gb={**dict.fromkeys(WARM, 4.8), "import": 2.0, "analysis": 8.0},
 )

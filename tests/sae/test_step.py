@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from saetrack.sae.config import LossConfig
 from saetrack.sae import dense
+from saetrack.sae.config import LossConfig
 from saetrack.sae.dense import dense_gradient
 from saetrack.sae.kernels import sparse
 from saetrack.sae.kernels.sparse import active_pairs, decode_pairs, sparse_gradient

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import mmap
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def add_text(hub: FaultyHub) -> None:
 
 
 def _documents() -> list[str]:
-    return [text for text, _ in zip(embedded_documents(), range(DOCUMENTS))]
+    return list(islice(embedded_documents(), DOCUMENTS))
 
 
 def _config(shape: LMShape) -> GPTNeoXConfig:

@@ -18,16 +18,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching, min_weight_full_bipartite_matching
 
-from saetrack.analysis.matching.scores import Scores, blocks
+from saetrack.analysis.matching.scores import DENSE_PAIRS, Scores, blocks
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 CANDIDATES = 32
-
-DENSE_PAIRS = 2**24
-"""Up to so many scores all are held at once: 0.13 GB in float64, some seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,11 @@ def _highest(scores: Scores, count: int) -> tuple[_Highest, _Highest]:
             rows = rows.gather(0, index)
         best = top, rows
     assert best is not None
-    by_row = (torch.cat(parts).numpy() for parts in zip(*of_rows, strict=True))
-    return _Highest(*by_row), _Highest(*(part.T.cpu().numpy() for part in best))
+    scores_of_rows, columns = (torch.cat(parts) for parts in zip(*of_rows, strict=True))
+    return (
+        _Highest(scores_of_rows.double().numpy(), columns.numpy()),
+        _Highest(best[0].T.cpu().double().numpy(), best[1].T.cpu().numpy()),
+    )
 
 
 class _Pairs(NamedTuple):

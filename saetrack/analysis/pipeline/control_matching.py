@@ -19,7 +19,7 @@ from saetrack.registry import PulledLink
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when matching changes, so that old tables are not taken for new ones.
-MATCHING_VERSION = 1
+MATCHING_VERSION = 2
 
 
 @dataclass(frozen=True)
