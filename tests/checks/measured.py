@@ -30,7 +30,7 @@ class Phase:
         name: of the phase.
         wall_s: from its begin to its end.
         processor_s: of all threads.
-        peak_gb: largest resident memory.
+        peak_gb: most memory; without files that are mapped into it, which the system can drop.
         disk_gb: by which its folder is larger than before.
         parts: seconds of its longest parts, by what the command logs of a link.
     """
@@ -58,7 +58,8 @@ class Command:
         self._said = folder / "stderr.txt"
         self._result = folder / "stdout.txt"
         self._disk_bytes = disk_bytes(folder)
-        self._began_s, self._processor_s = time.monotonic(), 0.0
+        self._began_s, self._processor_s, self._before_s = time.monotonic(), 0.0, 0.0
+        self._peak_gb = 0.0
         self._links = 0
         with self._said.open("w") as err, self._result.open("w") as out:
             self._process = psutil.Popen(
@@ -68,7 +69,6 @@ class Command:
                 stdout=out,
                 stderr=err,
             )
-        self._usage = (0.0, 0.0)
 
     def until(self, line: str, name: str) -> Phase:
         """Measure until it logs a line."""
@@ -110,28 +110,27 @@ class Command:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except (psutil.Error, OSError):
             return True
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-        if peak:  # not of one that ends just now
-            self._usage = times.user + times.system, int(peak[1]) * 1024 / 1e9
+        found = re.search(r"RssAnon:\s+(\d+) kB", status)
+        if found:  # not of one that ends just now
+            self._processor_s = times.user + times.system
+            self._peak_gb = max(self._peak_gb, int(found[1]) * 1024 / 1e9)
         return True
 
     def _phase(self, name: str) -> Phase:
         """What it took since the phase before; the next one begins here."""
         now_s, size_bytes = time.monotonic(), disk_bytes(self._folder)
-        processor_s, peak_gb = self._usage
         shares = re.findall(r"time of this one: (.*)", self._said.read_text())
         is_new, self._links = len(shares) > self._links, len(shares)
         phase = Phase(
             name,
             now_s - self._began_s,
-            processor_s - self._processor_s,
-            peak_gb,
+            self._processor_s - self._before_s,
+            self._peak_gb,
             (size_bytes - self._disk_bytes) / 1e9,
             in_seconds(shares[-1], now_s - self._began_s) if is_new else "",
         )
-        self._began_s, self._processor_s, self._disk_bytes = now_s, processor_s, size_bytes
-        if self._process.poll() is None:
-            Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")  # forgets the peak
+        self._began_s, self._before_s, self._disk_bytes = now_s, self._processor_s, size_bytes
+        self._peak_gb = 0.0
         say(f"{name}: {phase.wall_s:.0f} s, {phase.peak_gb:.1f} GB {phase.parts}")
         return phase
 
