@@ -29,6 +29,9 @@ FLOAT_BYTES = 4
 EFFICIENCY = 0.5
 # Of a process with torch, transformers and MLflow, before anything is loaded into it.
 PROCESS_BYTES = 0.8e9
+# TransformerLens keeps the joint weights of queries, keys and values beside those of each: a
+# quarter of a block.
+LM_COPIES = 1.25
 # Arrays of activations that a dense step has at once, gradients included.
 DENSE_ARRAYS = 3
 
@@ -84,7 +87,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
     buffer_numbers *= n_hooks * spec.d_model
     state_numbers = 3 * sae_numbers * n_hooks
-    loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
+    loaded = LM_COPIES * (lm_weights if config.evaluation.ce_tokens else weights_to_hook)
     held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
     # A fresh dictionary is active everywhere; later, copies of dictionaries are written as states.
     dense = _dense_numbers(config, sae_numbers) if config.start is None else 0
@@ -105,11 +108,14 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
 
 
 def _dense_numbers(config: TrackConfig, sae_numbers: int) -> int:
-    """Numbers that a dense step has beside the dictionary: activations and gradients."""
+    """Numbers that a dense step has beside the dictionary: activations and gradients.
+
+    The gradient of `W_enc`, half of all, has two terms that are added.
+    """
     acts = config.batch_tokens * config.d_sae
     if acts <= WHOLE_NUMBERS:
-        return DENSE_ARRAYS * acts + sae_numbers
-    return DENSE_ARRAYS * BLOCK_NUMBERS + 2 * sae_numbers  # gradients of a block, and their sum
+        return DENSE_ARRAYS * acts + 3 * sae_numbers // 2
+    return DENSE_ARRAYS * BLOCK_NUMBERS + 5 * sae_numbers // 2  # of a block, and the sum so far
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:
