@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
+.PHONY: help track compare analyze live bench saelens kills rehearsal sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,9 @@ saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same featu
 
 kills: $(INSTALLED) ## twenty SIGKILLs over a track of two layers, and what they did: nothing
 	@$(BIN)/python -m tests.checks.random_kills
+
+rehearsal: $(INSTALLED) ## the paper's chain with its real shapes and few tokens: time, memory, disk
+	@$(BIN)/python -m tests.checks.rehearsal $(if $(SIZE),--size $(SIZE))
 
 lint: $(INSTALLED) ## formatting, rules, types, who imports whom, sizes of files
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from saetrack.sae.adam import Adam
 from saetrack.sae.architectures import objective_of
 from saetrack.sae.config import EncoderPrecision, ReLUConfig, SAEConfig
 from saetrack.sae.dead_features import DeadGradient
+from saetrack.sae.dense import dense_gradient
 from saetrack.sae.kernels.sparse import (
     FeatureGradient,
     Group,
@@ -145,34 +146,22 @@ class TrainStep:
 
     def _dense(self, x: Float[Tensor, "batch d_in"]) -> _Gradient:
         """Over all activations, by autograd."""
-        sae, objective = self.sae, self.objective
-        hidden_pre = sae.hidden_pre(x)
-        feature_acts = objective.activate(hidden_pre)
         weights = error_weights(self.sae_config, x)
-        errors = [
-            sae.decode(feature_acts[:, : group.stop], group.stop) - x for group in objective.groups
-        ]
-        reconstruction = torch.stack([weighted_error(weights, of) for of in errors]).sum()
-        sparsity = objective.sparsity(hidden_pre, feature_acts)
-        parameters = dict(sae.named_parameters())
-        found = torch.autograd.grad(
-            reconstruction + sae.ranks.all_reduce(sparsity), list(parameters.values())
-        )
-        of = dict(zip(parameters, found, strict=True))
-        acts = feature_acts.detach()
-        dead = objective.of_dead(x, errors[-1].detach(), weights)
+        found = dense_gradient(self.objective, x, weights)
+        dead = self.objective.of_dead(x, found.error, weights)
+        of = found.gradients
         return _Gradient(
-            self._losses(reconstruction.detach(), sparsity.detach(), dead),
+            self._losses(found.reconstruction, found.sparsity, dead),
             [
                 FeatureGradient(part, of["W_enc"].T[part], of["b_enc"][part], of["W_dec"][part])
-                for part in blocks(sae)
+                for part in blocks(self.sae)
             ],
             of["b_dec"],
             of.get("threshold"),
             dead,
-            int((acts > 0).sum()),
-            (acts > 0).any(dim=0),
-            acts.where(acts > 0, torch.inf).min(),
+            found.n_active,
+            found.fired,
+            found.smallest,
         )
 
     def _losses(

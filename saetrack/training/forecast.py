@@ -26,7 +26,9 @@ from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
 from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
+from saetrack.lm.stream import KINDS
 from saetrack.registry.opened_track import check_track
+from saetrack.sae.dense import BLOCK_NUMBERS, WHOLE_NUMBERS
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -38,7 +40,10 @@ EFFICIENCY = 0.5
 SECONDS_PER_CHECKPOINT = 2.0
 # Of a process with torch, transformers and MLflow, before anything is loaded into it.
 PROCESS_BYTES = 0.8e9
-# Arrays of a batch's activations that a dense step has at once, gradients included.
+# Inside a block, TransformerLens keeps the joint weights of queries, keys and values beside those
+# of each: a quarter of a block.
+BRIDGED_COPIES = 1.25
+# Arrays of activations that a dense step has at once, gradients included.
 DENSE_ARRAYS = 3
 
 
@@ -99,11 +104,12 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
     buffer_numbers *= n_hooks * spec.d_model
     state_numbers = 3 * sae_numbers * n_hooks
-    loaded = lm_weights if config.evaluation.ce_tokens else weights_to_hook
+    copies = 1 if {hook.kind for hook in config.all_hooks} <= set(KINDS) else BRIDGED_COPIES
+    loaded = copies * (lm_weights if config.evaluation.ce_tokens else weights_to_hook)
     held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
     # A fresh dictionary is active everywhere; later, copies of dictionaries are written as states.
-    dense = DENSE_ARRAYS * config.batch_tokens * config.d_sae + sae_numbers
-    passing = max(dense if config.start is None else 0, state_numbers)
+    dense = _dense_numbers(config, sae_numbers) if config.start is None else 0
+    passing = max(dense, state_numbers)
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
@@ -165,6 +171,17 @@ def _candidates(config: TrackConfig, spec: ModelSpec, cache_dir: Path) -> int:
     if not isinstance(schedule, Adaptive) or known_choice(config, cache_dir) is not None:
         return 0
     return len(schedule.candidates(len(spec.lm_steps))) if spec.lm_steps else 0
+
+
+def _dense_numbers(config: TrackConfig, sae_numbers: int) -> int:
+    """Numbers that a dense step has beside the dictionary: activations and gradients.
+
+    The gradient of `W_enc`, half of all, has two terms that are added.
+    """
+    acts = config.batch_tokens * config.d_sae
+    if acts <= WHOLE_NUMBERS:
+        return DENSE_ARRAYS * acts + 3 * sae_numbers // 2
+    return DENSE_ARRAYS * BLOCK_NUMBERS + 5 * sae_numbers // 2  # of a block, and the sum so far
 
 
 def _with_shape(spec: ModelSpec, cache_dir: Path) -> ModelSpec:

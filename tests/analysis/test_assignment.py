@@ -107,6 +107,18 @@ def test_features_are_matched_in_blocks_as_at_once() -> None:
     assert (dense.scalars()["left_unmatched"], dense.scalars()["right_unmatched"]) == (0, 10)
 
 
+def test_large_dictionaries_are_matched_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = (new_sae(16, 90, torch.zeros(16), seed) for seed in (0, 1))
+    sides = Decoder(left.W_dec, torch.ones(90)), Decoder(right.W_dec, torch.ones(90))
+    exact = match_features(*sides, dense_pairs=0, candidates=90)
+    monkeypatch.setattr(scores, "DENSE_PAIRS", 90 * 90 - 1)
+    found = match_features(*sides, dense_pairs=0, candidates=90)
+    assert scores.precision(90 * 90) is torch.float32
+    assert found.pairs["score"].dtype == np.float64
+    pd.testing.assert_frame_equal(found.pairs, exact.pairs, atol=1e-6)
+    assert (found.pairs["score"] != exact.pairs["score"]).any(), "it is another arithmetic"
+
+
 def planted_pair(d_sae: int = 40, d_in: int = 24) -> tuple[SAE, SAE, Tensor]:
     """Two SAEs whose features fire alike, in another order, with unlike decoders."""
     left = new_sae(d_in, d_sae, torch.zeros(d_in), 0)
@@ -120,7 +132,11 @@ def planted_pair(d_sae: int = 40, d_in: int = 24) -> tuple[SAE, SAE, Tensor]:
     return left, right, places
 
 
-def test_activations_match_what_fires_alike() -> None:
+@pytest.mark.parametrize("dense_pairs", [scores.DENSE_PAIRS, 0], ids=["float64", "float32"])
+def test_activations_match_what_fires_alike(
+    dense_pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "DENSE_PAIRS", dense_pairs)
     left, right, places = planted_pair()
     tokens = torch.randn(500, 24, generator=torch.Generator().manual_seed(3))
     shared = SharedTokens()
@@ -135,7 +151,8 @@ def test_activations_match_what_fires_alike() -> None:
     # What a GPU is given: dense blocks of the left side.
     there = on_device(correlations.right.acts, torch.device("cpu"))
     dense = multiply_on_device(there, correlations.left.acts[3:9])
-    torch.testing.assert_close(dense, correlations._products(correlations.left.acts[3:9]))
+    products = correlations._products(correlations.left.acts[3:9])
+    torch.testing.assert_close(dense.to(products.dtype), products)
     found = match_activations(correlations, decoders=(left.W_dec, right.W_dec))
     table = found.pairs
     assert 7 not in set(table["left"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saetrack.sae import dense
 from saetrack.sae.config import JumpReLUConfig, ReLUConfig, SAEConfig, TopKConfig
 from saetrack.sae.kernels import cpu, sparse
 from saetrack.sae.kernels.sparse import decode_pairs
@@ -99,6 +100,24 @@ def test_the_gradient_is_that_of_the_papers_formulas(
     assert float(terms.loss) == pytest.approx(expected_loss, rel=1e-5)
     for name, found in moments(step).items():
         assert relative_error(found, expected[name]) < 2e-6, name
+
+
+@pytest.mark.parametrize("config", ALL, ids=name_of)
+def test_a_dense_step_in_blocks_is_that_of_the_whole_batch(
+    config: SAEConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, in_blocks = (TrainStep(some_sae(config), config, sparse_below=DENSE) for _ in range(2))
+    x = residuals()
+    expected = whole(x, learning_rate=0.0)
+    monkeypatch.setattr(dense, "WHOLE_NUMBERS", TOKENS * D_SAE - 1)
+    monkeypatch.setattr(dense, "BLOCK_NUMBERS", 25 * D_SAE)  # 60 tokens in three
+    found = in_blocks(x, learning_rate=0.0)
+    assert float(found.loss) == pytest.approx(float(expected.loss), rel=1e-5)
+    assert in_blocks.density == whole.density
+    moments_of_whole = moments(whole)
+    for name, tensor in moments(in_blocks).items():
+        # Feature 3 is large everywhere; most of its gradient is projected away, not its rounding.
+        assert relative_error(tensor, moments_of_whole[name]) < 3e-5, name
 
 
 @pytest.mark.parametrize("config", ALL, ids=name_of)

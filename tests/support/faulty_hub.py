@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import socket
 import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +27,9 @@ from huggingface_hub.utils import _http
 from saetrack.lm.checkpoints import download
 
 SLICE_S = 0.02  # between the pieces of a slow response
+
+# A file's, in memory or, where it is large, on disk.
+Content = bytes | mmap.mmap
 
 
 class Fault(Enum):
@@ -47,7 +52,7 @@ class Revision:
     """One commit, and the branch that points to it."""
 
     commit: str
-    files: dict[str, bytes]
+    files: dict[str, Content]
 
     @property
     def siblings(self) -> list[dict[str, object]]:
@@ -60,7 +65,7 @@ class Revision:
                 "blobId": git_sha1(content),
             }
             if is_large(content):
-                sha256 = hashlib.sha256(content).hexdigest()
+                sha256 = sha256_of(content)
                 entry["lfs"] = {"size": len(content), "sha256": sha256, "pointerSize": 130}
             listed.append(entry)
         return listed
@@ -97,11 +102,12 @@ class FaultyHub:
         for told in (self.repos, self.faults, self.asked):
             told.clear()
 
-    def add(self, repo: str, revision: str, files: dict[str, bytes]) -> str:
+    def add(self, repo: str, revision: str, files: Mapping[str, Content]) -> str:
         """Serve files as a revision; returns the commit."""
-        text = repr((repo, revision, sorted(files.items())))
+        hashes = [(name, sha256_of(content)) for name, content in sorted(files.items())]
+        text = repr((repo, revision, hashes))
         commit = hashlib.sha1(text.encode()).hexdigest()
-        self.repos.setdefault(repo, {})[revision] = Revision(commit, files)
+        self.repos.setdefault(repo, {})[revision] = Revision(commit, dict(files))
         return commit
 
     def fail(self, what: str, fault: Fault, times: int = 1000) -> None:
@@ -198,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._send_json({"branches": branches, "converts": [], "tags": []})
         else:
-            revision = self._revision(rest[0])
+            revision = revisions.get(rest[0]) or self._revision(rest[0])
             if revision is None:
                 self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
             elif kind == "tree":
@@ -220,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
         content = revision.files[name]
-        sha1, sha256 = git_sha1(content), hashlib.sha256(content).hexdigest()
+        sha1, sha256 = git_sha1(content), sha256_of(content)
         large = is_large(content)
         if self.hub.is_due(name, {Fault.LESS}):
             content = content[: len(content) // 2]
@@ -242,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.asked[f"content of {name}"] += 1
             self._send_body(name, revision.files[name], {})
 
-    def _send_body(self, name: str, content: bytes, headers: dict[str, str]) -> None:
+    def _send_body(self, name: str, content: Content, headers: dict[str, str]) -> None:
         """All or the rest of a file's bytes, with the fault that is due."""
         status, begin = 200, 0
         wanted = self.headers.get("Range")
@@ -326,14 +332,23 @@ def is_within(entry: dict[str, object], folder: str) -> bool:
     return parent == (folder or ".")
 
 
-def is_large(content: bytes) -> bool:
+def is_large(content: Content) -> bool:
     """Whether the hub keeps a file as an LFS object."""
     return len(content) > 100
 
 
-def git_sha1(content: bytes) -> str:
+@lru_cache(maxsize=64)
+def git_sha1(content: Content) -> str:
     """The hash that git gives a file."""
-    return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+    digest = hashlib.sha1(f"blob {len(content)}\0".encode())
+    digest.update(content)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def sha256_of(content: Content) -> str:
+    """The hash that names an LFS object."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def point_client_at(address: str, patch: pytest.MonkeyPatch) -> None:

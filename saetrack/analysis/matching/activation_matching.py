@@ -23,6 +23,7 @@ from torch.nn.functional import normalize
 
 from saetrack.analysis.matching.assignment import CANDIDATES
 from saetrack.analysis.matching.matching import Matching, Side, match
+from saetrack.analysis.matching.scores import precision
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from saetrack.sae.kernels.sparse import ActivePairs
 
 CPU = torch.device("cpu")
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class SharedTokens:
@@ -130,16 +132,22 @@ class CorrelationScores:
     def rows(self, block: slice) -> Float[Tensor, "block columns"]:
         """Of some left features with all right ones."""
         left, right = self.left, self.right
-        scores = self._products(left.acts[block]).div_(left.acts.shape[1])
-        scores -= torch.outer(left.mean[block], right.mean).to(scores.device)
-        scores /= torch.outer(left.sd[block], right.sd).to(scores.device)
-        return scores
+        scores = self._products(left.acts[block])
+        means, sds = (
+            [values.to(scores.device, scores.dtype) for values in both]
+            for both in ((left.mean[block], right.mean), (left.sd[block], right.sd))
+        )
+        # In place: a block of scores is read and written as seldom as can be.
+        scores.addr_(*means, beta=1 / left.acts.shape[1], alpha=-1)
+        return scores.div_(sds[0][:, None]).div_(sds[1])
 
     def _products(self, left: csr_array) -> Float[Tensor, "block columns"]:
-        """Sums over tokens."""
+        """Sums over tokens, in the precision of the scores."""
+        dtype = precision(self.shape[0] * self.shape[1])
         if self.device.type == "cpu":
-            return torch.from_numpy((left @ self._right_by_token).toarray())
-        return multiply_on_device(self._right_there, left)
+            products = left @ self._right_by_token
+            return torch.from_numpy(products.astype(NUMPY[dtype], copy=False).toarray())
+        return multiply_on_device(self._right_there, left).to(dtype)
 
     @cached_property
     def _right_by_token(self) -> csr_array:

@@ -18,16 +18,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching, min_weight_full_bipartite_matching
 
-from saetrack.analysis.matching.scores import Scores, blocks
+from saetrack.analysis.matching.scores import DENSE_PAIRS, Scores, blocks
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 CANDIDATES = 32
-
-DENSE_PAIRS = 2**24
-"""Up to so many scores all are held at once: 0.13 GB in float64, some seconds at most."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +100,13 @@ class _Highest(NamedTuple):
 
 def _highest(scores: Scores, count: int) -> tuple[_Highest, _Highest]:
     """Each row's and each column's highest few scores, in one pass."""
-    of_rows: list[tuple[Tensor, Tensor]] = []
+    n_rows, n_columns = scores.shape
+    # Whole from the start: small pieces that stay would keep the memory of each block from reuse.
+    of_rows = torch.empty(n_rows, min(count, n_columns), dtype=torch.float64)
+    columns = torch.empty_like(of_rows, dtype=torch.int64)
     best: tuple[Tensor, Tensor] | None = None
     for block, of_block in blocks(scores):
-        top, columns = of_block.topk(min(count, of_block.shape[1]), dim=1)
-        of_rows.append((top.cpu(), columns.cpu()))
+        of_rows[block], columns[block] = of_block.topk(of_rows.shape[1], dim=1)
         # Of columns: the best of what was there before and of this block.
         top, rows = of_block.topk(min(count, len(of_block)), dim=0)
         rows += block.start
@@ -117,8 +116,10 @@ def _highest(scores: Scores, count: int) -> tuple[_Highest, _Highest]:
             rows = rows.gather(0, index)
         best = top, rows
     assert best is not None
-    by_row = (torch.cat(parts).numpy() for parts in zip(*of_rows, strict=True))
-    return _Highest(*by_row), _Highest(*(part.T.cpu().numpy() for part in best))
+    return (
+        _Highest(of_rows.numpy(), columns.numpy()),
+        _Highest(best[0].T.cpu().double().numpy(), best[1].T.cpu().numpy()),
+    )
 
 
 class _Pairs(NamedTuple):

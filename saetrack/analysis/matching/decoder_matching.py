@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
-from saetrack.analysis.matching.assignment import CANDIDATES, DENSE_PAIRS
+from saetrack.analysis.matching.assignment import CANDIDATES
 from saetrack.analysis.matching.matching import Matching, Side, match
-from saetrack.analysis.matching.scores import ProductScores
+from saetrack.analysis.matching.scores import DENSE_PAIRS, ProductScores, precision
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -53,7 +53,7 @@ def match_features(
     candidates: int = CANDIDATES,
     device: torch.device | str = "cpu",
 ) -> Matching:
-    """Match the live features of two SAEs of one residual stream, by cosines in float64.
+    """Match the live features of two SAEs of one residual stream, by cosines.
 
     Args:
         left: of one SAE; a feature with density 0 is dead and takes no part.
@@ -69,11 +69,8 @@ def match_features(
     if widths[0] != widths[1]:
         raise ValueError(f"d_in={widths[0]} and d_in={widths[1]}: not the same residual stream")
     sides = _live_side(left), _live_side(right)
-    directions = (
-        _directions(decoder.W_dec, side.live).to(device)
-        for decoder, side in zip((left, right), sides, strict=True)
-    )
-    return match(ProductScores(*directions), *sides, candidates, dense_pairs)
+    scores = _cosines(left.W_dec, right.W_dec, sides, device)
+    return match(scores, *sides, candidates, dense_pairs)
 
 
 @torch.no_grad()
@@ -92,11 +89,7 @@ def match_random(decoder: Decoder, seed: int, device: torch.device | str = "cpu"
     # Not torch's generator: SAEs start from it, perhaps at this very seed.
     shape = len(left.live), decoder.W_dec.shape[1]
     gaussian = torch.from_numpy(np.random.default_rng(seed).normal(size=shape))
-    scores = ProductScores(
-        _directions(decoder.W_dec, left.live).to(device),
-        _directions(gaussian, right.live).to(device),
-    )
-    return match(scores, left, right)
+    return match(_cosines(decoder.W_dec, gaussian, (left, right), device), left, right)
 
 
 def _live_side(decoder: Decoder) -> Side:
@@ -104,6 +97,17 @@ def _live_side(decoder: Decoder) -> Side:
     if len(density) != d_sae:
         raise ValueError(f"{len(density)} densities for d_sae={d_sae} features")
     return Side(np.flatnonzero(density.cpu().numpy()), d_sae)
+
+
+def _cosines(
+    left: Tensor, right: Tensor, sides: tuple[Side, Side], device: torch.device | str
+) -> ProductScores:
+    dtype = precision(len(sides[0].live) * len(sides[1].live))
+    both = (
+        _directions(rows, side.live).to(device, dtype)
+        for rows, side in zip((left, right), sides, strict=True)
+    )
+    return ProductScores(*both)
 
 
 def _directions(

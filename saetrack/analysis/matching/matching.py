@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.matching.assignment import CANDIDATES, DENSE_PAIRS, assign
+from saetrack.analysis.matching.assignment import CANDIDATES, assign
+from saetrack.analysis.matching.scores import DENSE_PAIRS
 
 if TYPE_CHECKING:
     from jaxtyping import Int

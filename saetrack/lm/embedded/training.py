@@ -50,7 +50,7 @@ def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
     recipe = RECIPES[spec.name]
     training_texts = (text for text in embedded_documents() if split_of(text) == "train")
     texts = list(itertools.islice(training_texts, recipe.documents))
-    tokenizer = _train_tokenizer(texts, recipe.vocabulary)
+    tokenizer = train_tokenizer(texts, recipe.vocabulary)
     rows = _rows(texts, tokenizer, spec.max_context)
     tokens = f"{rows.numel():,}"
     log.info("training %s on %s tokens of text from this Python's library", spec.name, tokens)
@@ -137,7 +137,7 @@ class _LMTraining:
         return order[index * self._recipe.batch_rows :][: self._recipe.batch_rows]
 
 
-def _train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of these texts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

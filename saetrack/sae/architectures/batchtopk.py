@@ -62,6 +62,8 @@ class BatchTopK(OfTopK[BatchTopKSAE]):
     From link to link the threshold passes too.
     """
 
+    by_token = False
+
     def __init__(self, sae: BatchTopKSAE, config: TopKConfig) -> None:
         super().__init__(sae, config)
         assert isinstance(config, BatchTopKConfig)

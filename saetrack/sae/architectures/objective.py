@@ -31,6 +31,8 @@ class Objective(Generic[OfSAE, Config]):
 
     # Whether a new SAE's encoder starts as the transpose of its decoder.
     tied: bool = True
+    # Whether what fires on a token depends on no other token of the batch.
+    by_token: bool = True
 
     def __init__(self, sae: OfSAE, config: Config) -> None:
         self.sae = sae
