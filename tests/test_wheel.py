@@ -22,7 +22,7 @@ def test_it_holds_the_library_alone_and_all_of_its_files(wheel: Path) -> None:
     there = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "saetrack").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.parent.name != "__pycache__"
     }
     assert names == there
     assert "saetrack/lm/catalog/published.yaml" in names

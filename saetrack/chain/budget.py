@@ -55,12 +55,15 @@ class Plateau(Frozen):
         return {**self.model_dump(), "checks": self.checks, "validation": self.validation_tokens}
 
 
+_TOKENS = TypeAdapter(Tokens)
+
+
 def _valid(value: Any) -> Any:
     """A budget of either kind; a union of pydantic would name its members in each message."""
     try:
         if isinstance(value, dict):
             return validated(Plateau, value)
-        return value if isinstance(value, Plateau) else TypeAdapter(Tokens).validate_python(value)
+        return value if isinstance(value, Plateau) else _TOKENS.validate_python(value)
     except UserError as error:
         raise ValueError(str(error)) from None
     except ValidationError as error:

@@ -204,14 +204,13 @@ class TrainStep:
     ) -> Float[Tensor, " d_in"]:
         """Update all features; returns the sum of their gradients of b_enc times W_enc^T."""
         sae, pairs = self.sae, gradient.pairs
-        through_encoder: Tensor
         compiled = compiled_for(sae.W_dec)
         if compiled is None:
             through_encoder = gradient.b_enc() @ sae.W_enc.T
             self._update_blocks(gradient.blocks(sae), dead)
             return through_encoder
         with part("optimiser"):
-            through_encoder = compiled.update(
+            shares: Tensor = compiled.update(
                 sae,
                 self.adam,
                 (pairs.offsets, pairs.tokens, pairs.feature_acts),
@@ -221,7 +220,7 @@ class TrainStep:
                 gradient.of_norms,
                 dead,
             )
-        return through_encoder
+            return shares
 
     def _update_blocks(
         self, of_blocks: Iterable[FeatureGradient], dead: DeadGradient | None

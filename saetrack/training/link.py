@@ -184,7 +184,9 @@ class LinkTraining:
 
     def _finished_line(self, evaluation: Evaluation, train_s: float, version: int) -> str:
         done_tokens, most = self.training.done_tokens, self.link.tokens
-        ended = f"plateau at {done_tokens:,} of {most:,} tokens, " if done_tokens < most else ""
+        budget, ended = self.link.budget, ""
+        if isinstance(budget, Plateau) and done_tokens < most:
+            ended = f"{budget.until} at {done_tokens:,} of {most:,} tokens, "
         return (
             f"{self.chain.hook.short} {self.chain.label(self.link)}: "
             f"explained variance {evaluation.explained_variance:.3f}, L0 {evaluation.l0:.1f}, "

@@ -76,6 +76,11 @@ def one_line(error: ValidationError, known: Iterable[str] = ()) -> str:
         return f"{field}: missing{tail}"
     if problem["type"] in UNKNOWN:
         message = f"unknown name; {known_names(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "union_tag_invalid":  # the kind of a group that there are several of
+        names = {
+            name: text.replace("<", "").replace(">", "") for name, text in problem["ctx"].items()
+        }
+        message = f"'{names['tag']}' is none of {names['expected_tags']}"
     if problem["type"] in KINDS:
         message = KINDS[problem["type"]].format(**problem.get("ctx", {}))
     return f"{field}={shown(problem['input'])}: {message[:1].lower()}{message[1:]}{tail}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import is_dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Tag, ValidationError
 
 from saetrack.utils.errors import UserError, first_problem, one_line
 
@@ -36,12 +36,22 @@ def validated(kind: type[Model], values: dict[str, Any]) -> Model:
 
 def _names_at(kind: type[BaseModel], error: ValidationError) -> list[str]:
     """The names of the fields that there are where the first problem is."""
-    fields = _fields(kind)
-    for part in first_problem(error)["loc"][:-1]:
+    annotation: Any = kind
+    for part in map(str, first_problem(error)["loc"][:-1]):
         # Any other part is the number of an item, or the key of a mapping, of what was found last.
-        if part in fields:
-            fields = _fields(fields[str(part)])
-    return list(fields)
+        if part.startswith("<"):
+            annotation = _tagged(annotation, part)
+        elif part in (fields := _fields(annotation)):
+            annotation = fields[part]
+    return list(_fields(annotation))
+
+
+def _tagged(annotation: Any, tag: str) -> Any:
+    """The member of a union that has a tag; None where there is none."""
+    inner = get_args(annotation)
+    if Tag(tag) in inner[1:]:
+        return inner[0]
+    return next((found for of in inner if (found := _tagged(of, tag)) is not None), None)
 
 
 def _fields(annotation: Any) -> dict[str, Any]:

@@ -106,7 +106,10 @@ def test_a_stride_leaves_out_candidates_and_a_plateau_ends_links(
     [
         ({"adaptive": 1}, r"schedule.adaptive=1: input should be greater than or equal to 2$"),
         ({"tokens": 0}, r"schedule.tokens=0: input should be greater than 0$"),
-        ({"links": 4}, r"schedule.links=4: unknown name$"),
+        (
+            {"links": 4},
+            r"schedule.links=4: unknown name; known: adaptive, first_tokens, stride, tokens$",
+        ),
         (
             {"adaptive": 7},
             r"schedule.adaptive=7: nano has 6 checkpoints to choose from at stride=1$",

@@ -66,9 +66,9 @@ from tests.support.nano import NANO_TRACK
         ({"corpus": 1}, r"corpus=1: must hold fields, each with a value$"),
         (
             {"sae": {"l1_coefficient": -1}},
-            r"sae.relu=.*: l1_coefficient=-1.* must be 0 or more",
+            r"sae=.*: l1_coefficient=-1.* must be 0 or more",
         ),
-        ({"sae": {"reconstruction": "mae"}}, r"sae.relu.reconstruction='mae': .*'mse'"),
+        ({"sae": {"reconstruction": "mae"}}, r"sae.reconstruction='mae': .*'mse'"),
         (
             {"first_link": {"learning_rate": 0}},
             r"first_link=.*learning_rate=0.* must be more than 0",

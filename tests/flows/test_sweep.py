@@ -33,7 +33,7 @@ def test_a_sweep_is_every_combination() -> None:
 @pytest.mark.parametrize(
     ("over", "line"),
     [
-        ({"sead": [0, 1]}, "sead: no field of a track; there are model, layers"),
+        ({"sead": [0, 1]}, "sead: no field of a track; did you mean seed"),
         ({"seed": [0, "one"]}, "seed='one'"),
         ({"seed": []}, "over.seed"),
         ({"model": ["nano", "gpt-9"]}, "model='gpt-9'"),

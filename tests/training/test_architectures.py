@@ -89,12 +89,15 @@ def test_a_chain_that_is_broken_off_ends_the_same(
 @pytest.mark.parametrize(
     ("sae", "message"),
     [
-        ({"architecture": "gated"}, r"sae=.*'gated'.*'relu', 'topk', 'batchtopk', 'jumprelu'"),
-        ({"architecture": "topk", "k": 0}, r"sae.topk=.*: k=0 must be 1 or more"),
+        (
+            {"architecture": "gated"},
+            r"sae=.*: 'gated' is none of 'relu', 'topk', 'batchtopk', 'jumprelu'",
+        ),
+        ({"architecture": "topk", "k": 0}, r"sae=.*: k=0 must be 1 or more"),
         ({"architecture": "topk", "k": 65}, r"sae.k=65: must be at most d_sae=64"),
         (
             {"architecture": "topk", "l1_coefficient": 1e-3},
-            r"sae.topk.l1_coefficient=0.001: unexpected",
+            r"sae.l1_coefficient=0.001: unknown name",
         ),
         ({"architecture": "batchtopk", "matryoshka": [32, 16]}, r"matryoshka=\[32, 16\] must asc"),
         ({"architecture": "topk", "matryoshka": [64]}, r"sae.matryoshka=\[64\]: .*d_sae=64"),

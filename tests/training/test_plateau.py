@@ -166,17 +166,17 @@ def test_what_was_trained_on_is_registered(
 ) -> None:
     registry, track = Registry(settings), plan(source, corpus, **TWO)
     run(track, source, registry)
-    longer = plan(
+    shorter = plan(
         source,
         corpus,
         **{
             **TWO,
-            "layers": [1],
+            "layers": [0],
             "schedule": [*TWO["schedule"][:1], {**TWO["schedule"][1], "last": 3}],
         },
     )
-    assert run(longer, source, registry) == 0, "taken over from the other chain"
-    for chain in (*track.chains, *longer.chains):
+    assert run(shorter, source, registry) == 0, "taken over from the other chain"
+    for chain in (*track.chains, *shorter.chains):
         tokens = [trained.links[link.identity].tokens for link in chain.links]
         assert list(registry.table(chain)["tokens"]) == tokens
         assert registry.history(chain.name, 2)["tokens"].max() == tokens[1]

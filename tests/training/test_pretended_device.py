@@ -56,13 +56,15 @@ WAITS_OF_A_REFILL = 6
 THRESHOLDS = {"dense": 0.0, "sparse": 1.1}
 
 
+def compute_plainly(patch: pytest.MonkeyPatch) -> None:
+    """By torch's plain operations: compiled kernels and fused attention round otherwise."""
+    patch.setattr(sparse, "_compiled", lambda: None)
+    patch.setattr(loading, "_has_own_scale", lambda _: True)
+
+
 @pytest.fixture(autouse=True)
 def _plain_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch's plain operations on the CPU too: compiled kernels and fused attention round
-    otherwise.
-    """
-    monkeypatch.setattr(sparse, "_compiled", lambda: None)
-    monkeypatch.setattr(loading, "_has_own_scale", lambda _: True)
+    compute_plainly(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +89,7 @@ def _both_kinds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def expected(source: CheckpointSource, corpus: Corpus) -> MemoryStore:
     with pytest.MonkeyPatch.context() as patch:
         take_both_kinds_of_steps(patch)
+        compute_plainly(patch)
         return trained_with(source, corpus, **TRACK)
 
 

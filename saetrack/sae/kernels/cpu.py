@@ -21,11 +21,8 @@ import torch
 from torch import Tensor
 
 from saetrack.sae.adam import BETA1, BETA2, EPSILON, Adam
-from saetrack.sae.kernels import numba_kernels
+from saetrack.sae.kernels import numba_kernels as kernels
 from saetrack.sae.kernels.threads import spread
-
-# Their types stand in numba's signatures.
-kernels: Any = numba_kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -93,13 +90,12 @@ def search(
             n = kernels.compact(product.numpy(), *of_features, *room)
         return scratch.tokens[:n].copy(), scratch.values[:n].copy()
 
-    tokens, values = zip(*spread(of_tile, tiles), strict=True)
-    features = np.repeat(np.arange(sae.d_sae), counts[1:])
+    found = spread(of_tile, tiles)
     return (
         torch.from_numpy(counts.cumsum()),
-        torch.from_numpy(features),
-        torch.from_numpy(np.concatenate(tokens)),
-        torch.from_numpy(np.concatenate(values)),
+        torch.from_numpy(np.repeat(np.arange(sae.d_sae), counts[1:])),
+        torch.from_numpy(np.concatenate([tokens for tokens, _ in found])),
+        torch.from_numpy(np.concatenate([values for _, values in found])),
     )
 
 
@@ -113,17 +109,17 @@ def coarse_encoder(sae: SAE) -> Float[Tensor, "d_sae d_in"]:
 
 
 def summed_rows(
-    rows: Float[Tensor, "d_sae d_in"],
+    by_feature: Float[Tensor, "d_sae d_in"],
     features: Int[Tensor, " pairs"],
     tokens: Int[Tensor, " pairs"],
     acts: Float[Tensor, " pairs"],
     batch: int,
 ) -> Float[Tensor, "batch d_in"]:
-    """Of each token, the weighted sum of its pairs' decoder rows."""
+    """Of each token, the weighted sum of its pairs' rows by feature."""
     begins, order = np.zeros(batch + 1, np.int64), np.empty(len(tokens), np.int64)
     kernels.sort_by_token(_numpy(tokens), begins, order)
-    out = torch.zeros(batch, rows.shape[1])
-    given = _numpy(rows), _numpy(features), _numpy(acts), begins, order, out.numpy()
+    out = torch.zeros(batch, by_feature.shape[1])
+    given = _numpy(by_feature), _numpy(features), _numpy(acts), begins, order, out.numpy()
     spread(lambda piece: kernels.decode(*given, *piece), _pieces(TOKENS, 0, batch))
     return out
 
@@ -136,8 +132,11 @@ def dot_products(
 ) -> Float[Tensor, " pairs"]:
     """Of each pair, its feature's row times its token's row."""
     out = torch.empty(len(tokens))
-    given = *(_numpy(of) for of in (offsets, tokens, by_feature, by_token)), out.numpy()
-    spread(lambda piece: kernels.dots(*given, *piece), _pieces(FEATURES, 0, len(by_feature)))
+    of_pairs, rows = (_numpy(offsets), _numpy(tokens)), (_numpy(by_feature), _numpy(by_token))
+    spread(
+        lambda piece: kernels.dots(*of_pairs, *rows, out.numpy(), *piece),
+        _pieces(FEATURES, 0, len(by_feature)),
+    )
     return out
 
 

@@ -12,22 +12,15 @@ A kernel's arguments, where they recur:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numba import float32, int64, njit, types, uint16, void
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float32]
-    Ints = NDArray[np.int64]
-    Trained = tuple[Floats, Floats, Floats]
-
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 # Tokens that are looked at together: most such spans of a feature have no active one.
-SPAN = 32
+SPAN = 64
 
 # Sums may be taken in another order, the same in each run, and products be added without rounding.
 SUMS = {"reassoc", "contract"}
@@ -82,21 +75,29 @@ def compact(product, bias, above, counts, tokens, values):
     found = 0
     batch = product.shape[1]
     for f in range(product.shape[0]):
-        row, begin = product[f], found
+        row, begin, by, bound = product[f], found, bias[f], above[f]
         for start in range(0, batch, SPAN):
-            stop = min(start + SPAN, batch)
-            hits = np.int32(0)
-            for t in range(start, stop):
-                hits += np.int32(row[t] + bias[f] > above[f])
-            if hits:
-                for t in range(start, stop):
-                    value = row[t] + bias[f]
-                    if value > above[f]:
-                        tokens[found] = t
+            part = row[start : start + SPAN]
+            any_above = np.int32(1)
+            if part.size == SPAN:  # a fixed number, which becomes vector instructions
+                any_above = np.int32(0)
+                for t in range(SPAN):
+                    any_above |= np.int32(part[t] + by > bound)
+            if any_above:
+                for t in range(part.size):
+                    value = part[t] + by
+                    if value > bound:
+                        tokens[found] = start + t
                         values[found] = value
                         found += 1
         counts[f] = found - begin
     return found
+
+
+@_kernel(float32(uint16))
+def _widened(bits):
+    """A number of bfloat16, given as bits."""
+    return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
 
 
 @_kernel(int64(uint16[:, ::1], _f2, _f2, _f1, _f1, _i1, _i1, _f1))
@@ -110,20 +111,20 @@ def compact_coarse(product, W_enc, centred, bias, above, counts, tokens, values)
     found = 0
     batch = product.shape[1]
     for f in range(product.shape[0]):
-        row, begin = product[f], found
+        row, begin, by, bound = product[f], found, bias[f], above[f]
         for start in range(0, batch, SPAN):
-            stop = min(start + SPAN, batch)
-            hits = np.int32(0)
-            for t in range(start, stop):
-                coarse = np.uint32(np.uint32(row[t]) << np.uint32(16)).view(np.float32)
-                hits += np.int32(coarse + bias[f] > above[f])
-            if hits:
-                for t in range(start, stop):
-                    coarse = np.uint32(np.uint32(row[t]) << np.uint32(16)).view(np.float32)
-                    if coarse + bias[f] > above[f]:
-                        value = _dot(W_enc[f], centred[t]) + bias[f]
-                        if value > above[f]:
-                            tokens[found] = t
+            part = row[start : start + SPAN]
+            any_above = np.int32(1)
+            if part.size == SPAN:
+                any_above = np.int32(0)
+                for t in range(SPAN):
+                    any_above |= np.int32(_widened(part[t]) + by > bound)
+            if any_above:
+                for t in range(part.size):
+                    if _widened(part[t]) + by > bound:
+                        value = _dot(W_enc[f], centred[start + t]) + by
+                        if value > bound:
+                            tokens[found] = start + t
                             values[found] = value
                             found += 1
         counts[f] = found - begin

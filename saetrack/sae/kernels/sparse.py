@@ -125,8 +125,8 @@ def pairs_above(
     bounds = sae.b_enc.new_zeros(()) + above  # a number does not make the host wait for a GPU
     bounds = bounds.detach().expand(sae.d_sae)
     if (compiled := compiled_for(sae.W_dec)) is not None:
-        offsets, *found = compiled.search(sae, centred, bounds, precision)
-        return ActivePairs(offsets, found[0], found[1], found[2], len(x))
+        offsets, features, tokens, values = compiled.search(sae, centred, bounds, precision)
+        return ActivePairs(offsets, features, tokens, values, len(x))
     dtype = getattr(torch, precision)
     W, b, xT = sae.W_enc.T.to(dtype), sae.b_enc.to(dtype), centred.to(dtype).T
     pieces = _slices(slice(0, sae.d_sae), PRODUCT_NUMBERS // len(x))
@@ -209,8 +209,8 @@ def of_features(pairs: ActivePairs, features: slice) -> ActivePairs:
 def _summed_rows(sae: SAE, pairs: ActivePairs) -> Float[Tensor, "batch d_in"]:
     if (compiled := compiled_for(sae.W_dec)) is not None:
         given = pairs.features, pairs.tokens, pairs.feature_acts, pairs.batch_tokens
-        sums: Tensor = compiled.summed_rows(sae.W_dec, *given)
-        return sums
+        summed: Tensor = compiled.summed_rows(sae.W_dec, *given)
+        return summed
     tokens, by_token = pairs.tokens.sort(stable=True)
     begins = torch.searchsorted(tokens, torch.arange(pairs.batch_tokens, device=tokens.device))
     return weighted_sums(sae.W_dec, pairs.features[by_token], pairs.feature_acts[by_token], begins)
