@@ -35,15 +35,16 @@ MEASURES = {
     "ends_keeps_meaning": ("from first to last link", "{:.1%}"),
     "frozen_ends_keeps_meaning": ("the same, LM frozen", "{:.1%}"),
 }
-DRAWN: tuple[str, ...] = (
-    "explained_variance",
-    "ce_loss_recovered",
-    "dead",
-    "l0",
-    RATIO,
-    "angle_rad",
-)
-DRAWN += ("keeps_index", "keeps_meaning")
+DRAWN = {
+    "explained_variance": "explained variance",
+    "ce_loss_recovered": "CE loss recovered",
+    "dead": "share of dead features",
+    RATIO: "tokens to equal quality\n(share of the first kind's)",
+    "angle_rad": "decoder rows turn\nper link (rad)",
+    "keeps_meaning": "share that keeps its meaning\nper link",
+    "ends_keeps_index": "share that keeps its index\nfrom first to last link",
+    "ends_keeps_meaning": "share that keeps its meaning\nfrom first to last link",
+}
 ALONG = {
     "explained_variance": "explained variance",
     "keeps_index": "share that keeps its index\nfrom the link before",
@@ -83,7 +84,7 @@ def architectures_figure(seeds: pd.DataFrame, title: str, path: Path) -> None:
             Setting(title),
             handles,
             "Held-out tokens, means over the links that have a parent. A feature keeps its index "
-            "if of all decoder rows of the next link its own is the nearest, and its meaning if "
+            "if of all decoder rows of the later link its own is the nearest, and its meaning if "
             "its activations on the same tokens correlate by 0.7 or more.",
         )
 
@@ -97,7 +98,7 @@ def _draw_measure(axes: Axes, seeds: pd.DataFrame, kinds: list[str], name: str) 
                 axes.plot([at - 0.3, at + 0.3], [mean, mean], color=colour, linewidth=2)
                 axes.plot([at] * len(rows), rows[column], "o", color=colour, markerfacecolor=face)
     axes.set_xticks(range(len(kinds)), kinds, rotation=30, ha="right")
-    axes.set_title(MEASURES[name][0], fontsize=11)
+    axes.set_title(DRAWN[name], fontsize=11)
 
 
 def along_chain_figure(links: pd.DataFrame, kept: pd.DataFrame, title: str, path: Path) -> None:
