@@ -69,14 +69,19 @@ DeadLoss = Callable[["Tensor", "Tensor", "Tensor", "Tensor | None"], "Tensor"]
 
 
 def dead_gradient(
-    sae: SAE, x: Float[Tensor, "batch d_in"], features: Int[Tensor, " dead"], loss_of: DeadLoss
+    sae: SAE,
+    x: Float[Tensor, "batch d_in"],
+    features: Int[Tensor, " dead"],
+    n_dead: int,
+    loss_of: DeadLoss,
 ) -> DeadGradient:
     """The gradient of a loss of the dead features, some tokens at a time.
 
     Args:
         sae: the weights.
         x: residuals.
-        features: the dead ones.
+        features: the dead ones, of this rank.
+        n_dead: how many all ranks have; it decides how many tokens are taken at a time, on all.
         loss_of: the share that some tokens have in the loss, as a function that autograd follows.
     """
     parts = [sae.W_enc.T[features], sae.b_enc[features], sae.W_dec[features], sae.b_dec]
@@ -86,7 +91,7 @@ def dead_gradient(
     W_enc, b_enc, W_dec, b_dec, *thresholds = leaves
     total = x.new_zeros(())
     sums = [torch.zeros_like(leaf) for leaf in leaves]
-    rows = max(1, DENSE_NUMBERS // max(1, len(features)))
+    rows = max(1, DENSE_NUMBERS // n_dead)
     with torch.enable_grad():
         for tokens in torch.arange(len(x), device=x.device).split(rows):
             hidden_pre = torch.addmm(b_enc, x[tokens] - b_dec, W_enc.T)

@@ -8,13 +8,21 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
 from saetrack.chain.config import load_config
-from saetrack.sae.config import ReLUConfig
+from saetrack.sae import dead_features
+from saetrack.sae.config import (
+    BatchTopKConfig,
+    JumpReLUConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+)
 from saetrack.sae.metrics import evaluate
-from saetrack.sae.model import SAE, new_sae
+from saetrack.sae.model import SAE
 from saetrack.sae.step import TrainStep
 from saetrack.sae.tensor_parallel import Ranks, join
 from saetrack.training.chain_page import update_chain_page
@@ -24,29 +32,43 @@ from saetrack.training.state import save_state
 from saetrack.utils.settings import load_settings
 from tests.support.nano import NANO_TRACK
 from tests.support.nano_run import run_command
+from tests.support.plain_sae import fresh_sae
 
-D_IN, D_SAE, TOKENS, STEPS = 16, 96, 128, 40
-OBJECTIVES = [
+D_IN, D_SAE, TOKENS = 16, 96, 128
+RELU: list[SAEConfig] = [
     ReLUConfig(l1_coefficient=0.02, reconstruction=reconstruction, penalty=penalty)
     for reconstruction in ("scale_free", "mse")
     for penalty in ("unit_decoder", "decoder_norm")
 ]
+# Features that never fire are dead from the third step on. They are among the first ones, so that
+# the second of two ranks has none.
+DEAD_AFTER = 2 * TOKENS
+OTHERS: list[SAEConfig] = [
+    TopKConfig(k=5, auxk_coefficient=0.5, dead_after_tokens=DEAD_AFTER),
+    BatchTopKConfig(k=5, auxk=3, matryoshka=(20, 70), dead_after_tokens=DEAD_AFTER),
+    JumpReLUConfig(
+        l0_coefficient=0.01, bandwidth=0.4, pre_act_coefficient=0.1, dead_after_tokens=DEAD_AFTER
+    ),
+]
+# Fewer where rounding decides which features fire: one that differs changes all that follows.
+STEPS = {**dict.fromkeys(range(len(RELU)), 40), **dict.fromkeys(range(len(RELU), 7), 6)}
 
 
 def residuals(seed: int) -> torch.Tensor:
     return torch.randn(TOKENS, D_IN, generator=torch.Generator().manual_seed(seed)) + 0.3
 
 
+@patch.object(dead_features, "DENSE_NUMBERS", 12 * 50)  # dead features' activations in three parts
 def steps(ranks: Ranks) -> dict[str, torch.Tensor]:
     """Weights, moments and losses after steps of all kinds."""
     found = {}
-    for number, sae_config in enumerate(OBJECTIVES):
+    for number, sae_config in enumerate([*RELU, *OTHERS]):
         for sparse_below in (0.0, 1.1):
-            sae = new_sae(D_IN, D_SAE, torch.full((D_IN,), 0.2), seed=1)
+            sae = fresh_sae(sae_config, torch.full((D_IN,), 0.2), D_SAE, seed=1)
             with torch.no_grad():
                 sae.b_enc[: D_SAE // 8] = -50.0
             step = TrainStep(sae.shard(ranks), sae_config, sparse_below=sparse_below)
-            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS)]
+            terms = [step(residuals(seed), 3e-3) for seed in range(STEPS[number])]
             measured = evaluate(step.sae, residuals(100), sae_config, matched_l0=4)
             label = f"{number} {sparse_below}"
             found |= {f"{label} {name}": tensor for name, tensor in step.state().items()}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from saetrack.sae.architectures.objective import Objective
+from saetrack.sae.architectures.objective import Objective, summed
 from saetrack.sae.config import EncoderPrecision, JumpReLUConfig
-from saetrack.sae.dead_features import DeadFeatures, DeadGradient, dead_gradient
+from saetrack.sae.dead_features import DeadFeatures, DeadLoss
 from saetrack.sae.kernels.sparse import (
     ActivePairs,
     Group,
@@ -145,27 +145,22 @@ class JumpReLU(Objective[JumpReLUSAE, JumpReLUConfig]):
         """As `Objective` has it, by the mean number of active features."""
         return self.config.l0_coefficient * l0
 
-    def of_dead(
+    def dead_loss(
         self,
-        x: Float[Tensor, "batch d_in"],
-        error: Float[Tensor, "batch d_in"],  # noqa: ARG002
+        error: Float[Tensor, "batch d_in"],
         weights: Float[Tensor, " batch"],  # noqa: ARG002
-    ) -> DeadGradient | None:
+        n_dead: int,  # noqa: ARG002
+    ) -> DeadLoss:
         """As `Objective` has it: what the dead features lack to their thresholds."""
-        if self.dead_features is None:
-            return None
-        features = self.dead_features.indices()
-        if not len(features):
-            return None
-        scale = self.config.pre_act_coefficient / (len(x) * self.scale)
+        scale = self.config.pre_act_coefficient / (len(error) * self.scale)
 
         def loss_of(
             _tokens: Tensor, hidden_pre: Tensor, _rows: Tensor, threshold: Tensor | None
         ) -> Tensor:
             assert threshold is not None
-            return scale * torch.relu(threshold - hidden_pre).sum()
+            return scale * summed(self.sae, torch.relu(threshold - hidden_pre).sum())
 
-        return dead_gradient(self.sae, x, features, loss_of)
+        return loss_of
 
     def state(self) -> dict[str, Tensor]:
         """As `Objective` has it."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import torch
+
 from saetrack.sae.config import EncoderPrecision, SAEConfig
-from saetrack.sae.dead_features import DeadFeatures, DeadGradient
+from saetrack.sae.dead_features import DeadFeatures, DeadGradient, DeadLoss, dead_gradient
 from saetrack.sae.kernels.sparse import ActivePairs, Group
 from saetrack.sae.model import SAE, draw_weights
 
@@ -107,14 +109,38 @@ class Objective(Generic[OfSAE, Config]):
         error: Float[Tensor, "batch d_in"],
         weights: Float[Tensor, " batch"],
     ) -> DeadGradient | None:
-        """What dead features learn from, None where there are none.
+        """What dead features learn from, None where no rank has any.
 
         Args:
             x: residuals.
             error: sae_out - x.
             weights: of each token's squared error.
         """
-        return None
+        if self.dead_features is None:
+            return None
+        features = self.dead_features.indices()
+        n_dead = len(features)
+        if self.sae.ranks.count > 1:  # a rank without any takes part in the others' sums
+            n_dead = int(summed(self.sae, torch.tensor(n_dead, device=x.device)))
+        if n_dead == 0:
+            return None
+        loss_of = self.dead_loss(error, weights, n_dead)
+        return dead_gradient(self.sae, x, features, n_dead, loss_of)
+
+    def dead_loss(
+        self,
+        error: Float[Tensor, "batch d_in"],
+        weights: Float[Tensor, " batch"],
+        n_dead: int,
+    ) -> DeadLoss:
+        """The weighted loss of dead features, where the architecture counts them.
+
+        Args:
+            error: sae_out - x.
+            weights: of each token's squared error.
+            n_dead: dead features of all ranks.
+        """
+        raise NotImplementedError
 
     def after_step(
         self, fired: Bool[Tensor, " d_sae"], smallest: Float[Tensor, ""], batch_tokens: int

@@ -8,7 +8,7 @@ import torch
 
 from saetrack.sae.architectures.objective import Objective, OfSAE, split_at, summed
 from saetrack.sae.config import EncoderPrecision, TopKConfig
-from saetrack.sae.dead_features import DeadFeatures, DeadGradient, dead_gradient
+from saetrack.sae.dead_features import DeadFeatures, DeadLoss
 from saetrack.sae.kernels.sparse import ActivePairs
 from saetrack.sae.kernels.top import top_pairs
 from saetrack.sae.model import SAE
@@ -80,20 +80,13 @@ class OfTopK(Objective[OfSAE, TopKConfig]):
         """As `Objective` has it."""
         return split_at(self.config.matryoshka, self.sae)
 
-    def of_dead(
+    def dead_loss(
         self,
-        x: Float[Tensor, "batch d_in"],
         error: Float[Tensor, "batch d_in"],
         weights: Float[Tensor, " batch"],
-    ) -> DeadGradient | None:
+        n_dead: int,
+    ) -> DeadLoss:
         """As `Objective` has it."""
-        if self.dead_features is None:
-            return None
-        features = self.dead_features.indices()
-        count = torch.tensor(len(features), device=x.device)
-        n_dead = int(summed(self.sae, count))
-        if n_dead == 0:
-            return None
         auxk = self.config.auxk or max(1, self.sae.d_in // 2)
         scale = self.config.auxk_coefficient * min(n_dead / auxk, 1.0)
 
@@ -105,7 +98,7 @@ class OfTopK(Objective[OfSAE, TopKConfig]):
             loss: Tensor = scale * (missing.square().sum(dim=1) * weights[tokens]).sum()
             return loss
 
-        return dead_gradient(self.sae, x, features, loss_of)
+        return loss_of
 
 
 class TopK(OfTopK[TopKSAE]):
