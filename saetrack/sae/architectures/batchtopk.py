@@ -10,7 +10,7 @@ from torch import Tensor
 from saetrack.sae.architectures.topk import OfTopK
 from saetrack.sae.config import BatchTopKConfig, EncoderPrecision, TopKConfig
 from saetrack.sae.kernels.sparse import ActivePairs, pairs_above
-from saetrack.sae.kernels.top import batch_bound, batch_top_pairs
+from saetrack.sae.kernels.top import batch_bound, batch_top_pairs, nth_largest
 from saetrack.sae.model import SAE
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 
@@ -85,10 +85,8 @@ class BatchTopK(OfTopK[BatchTopKSAE]):
     def activate(self, hidden_pre: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_sae"]:
         """As `Objective` has it."""
         acts = torch.relu(hidden_pre)
-        count = self.config.k * len(acts)
-        top = acts.detach().flatten().topk(min(count, acts.numel())).values
-        tops = self.sae.ranks.all_gather(torch.nn.functional.pad(top, (0, count - len(top))))
-        return acts * (acts >= tops.topk(count).values[-1])
+        bound = nth_largest(self.sae, acts.detach().flatten(), self.config.k * len(acts))
+        return acts * (acts >= bound)
 
     def active_pairs(
         self, x: Float[Tensor, "batch d_in"], precision: EncoderPrecision

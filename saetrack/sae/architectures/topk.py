@@ -10,7 +10,7 @@ from saetrack.sae.architectures.objective import Objective, OfSAE, split_at, sum
 from saetrack.sae.config import EncoderPrecision, TopKConfig
 from saetrack.sae.dead_features import DeadFeatures, DeadLoss
 from saetrack.sae.kernels.sparse import ActivePairs
-from saetrack.sae.kernels.top import top_pairs
+from saetrack.sae.kernels.top import kth_of_rows, top_pairs
 from saetrack.sae.model import SAE
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 
@@ -54,10 +54,7 @@ def keep_top(
     top = values.topk(min(k, values.shape[1]))
     if sae.ranks.count == 1:
         return torch.zeros_like(values).scatter(1, top.indices, top.values)
-    padded = top.values.new_full((len(values), k), -torch.inf)
-    padded[:, : top.values.shape[1]] = top.values.detach()
-    of_ranks = sae.ranks.all_gather(padded).view(-1, *padded.shape)
-    bounds = of_ranks.movedim(0, 1).flatten(1).topk(k).values[:, -1:]
+    bounds = kth_of_rows(sae, top.values.detach(), k, missing=-torch.inf)[:, None]
     return values.where(values >= bounds, 0.0)
 
 

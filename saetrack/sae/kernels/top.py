@@ -75,24 +75,41 @@ def batch_bound(sae: SAE, x: Float[Tensor, "batch d_in"], count: int) -> float:
         x: few tokens, which are encoded whole.
         count: pairs.
     """
-    acts = sae.hidden_pre(x).relu().flatten()
-    top = acts.topk(min(max(count, 1), len(acts)), sorted=False).values
-    whole = sae.ranks.all_gather(pad(top, (0, max(count, 1) - len(top))))
-    return float(whole.topk(max(count, 1), sorted=False).values.min())
+    return float(nth_largest(sae, sae.hidden_pre(x).relu().flatten(), max(count, 1)))
 
 
 def largest(sae: SAE, pairs: ActivePairs, count: int) -> ActivePairs:
     """The `count` pairs of the largest activations, among those of all ranks."""
-    top = pairs.feature_acts.topk(min(count, len(pairs.feature_acts)), sorted=False).values
-    tops = sae.ranks.all_gather(pad(top, (0, count - len(top))))
-    smallest_kept = tops.topk(count, sorted=False).values.min()
-    return select(sae, pairs, pairs.feature_acts >= smallest_kept)
+    return select(sae, pairs, pairs.feature_acts >= nth_largest(sae, pairs.feature_acts, count))
+
+
+def nth_largest(sae: SAE, values: Float[Tensor, " values"], n: int) -> Float[Tensor, ""]:
+    """The n-th largest of the values of all ranks, 0 if there are fewer; none is negative."""
+    top = values.topk(min(n, len(values)), sorted=False).values
+    tops = sae.ranks.all_gather(pad(top, (0, n - len(top))))
+    return tops.topk(n, sorted=False).values.min()
+
+
+def kth_of_rows(
+    sae: SAE, top: Float[Tensor, "tokens up_to_k"], k: int, missing: float = 0.0
+) -> Float[Tensor, " tokens"]:
+    """The k-th largest value of each token over all ranks, from the largest of this rank.
+
+    Args:
+        sae: of these ranks.
+        top: the k largest of this rank, or all that it has.
+        k: counted from the largest.
+        missing: stands for values where there are fewer.
+    """
+    padded = pad(top, (0, k - top.shape[1]), value=missing)
+    of_ranks = sae.ranks.all_gather(padded).view(-1, *padded.shape)
+    return of_ranks.movedim(0, 1).flatten(1).topk(k, sorted=False).values.min(dim=1).values
 
 
 def _top_values(sae: SAE, x: Float[Tensor, "tokens d_in"], k: int) -> Float[Tensor, " tokens"]:
     """The k-th largest positive activation of each token, 0 where there are fewer."""
     acts = sae.hidden_pre(x).relu()
-    return _kth(sae, acts.topk(min(k, sae.d_sae), sorted=False).values, k)
+    return kth_of_rows(sae, acts.topk(min(k, sae.d_sae), sorted=False).values, k)
 
 
 def _bounds(sae: SAE, pairs: ActivePairs, k: int) -> Float[Tensor, " batch"]:
@@ -103,13 +120,7 @@ def _bounds(sae: SAE, pairs: ActivePairs, k: int) -> Float[Tensor, " batch"]:
     width = max(k, int(counts.max()))
     acts = pairs.feature_acts.new_zeros(pairs.batch_tokens, width)
     acts[tokens, rank] = pairs.feature_acts[by_token]
-    return _kth(sae, acts.topk(k, sorted=False).values, k)
-
-
-def _kth(sae: SAE, top: Float[Tensor, "tokens up_to_k"], k: int) -> Float[Tensor, " tokens"]:
-    padded = pad(top, (0, k - top.shape[1]))
-    of_ranks = sae.ranks.all_gather(padded).view(-1, *padded.shape)
-    return of_ranks.movedim(0, 1).flatten(1).topk(k, sorted=False).values.min(dim=1).values
+    return kth_of_rows(sae, acts.topk(k, sorted=False).values, k)
 
 
 def _with_whole_tokens(
