@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,12 +24,17 @@ from saetrack.analysis.comparison.architectures import (
 )
 from saetrack.analysis.matching.activation_matching import FeatureActs
 from saetrack.analysis.pipeline.compare import compare_trained
+from saetrack.analysis.pipeline.compare_architectures import followed_links
 from saetrack.analysis.pipeline.config import CompareConfig, load_compare_config
 from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.chain.presets import load_preset
 from saetrack.data.corpus import Corpus
+from saetrack.data.exclusion import Excluded
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
+from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
+from saetrack.sae.model import new_sae
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
@@ -148,6 +155,23 @@ def test_each_kind_has_a_control_as_long_at_the_last_checkpoint() -> None:
         tokens for _, tokens in chain.planned or ()
     ]
     assert {index for index, _ in control.planned or ()} == {28}
+
+
+def test_what_features_keep_is_read_where_links_are_trained(
+    source: CheckpointSource, corpus: Corpus
+) -> None:
+    excluded = Excluded(first_positions=5)
+    lm = HookedLM(source.fetch(source.resolve([5])[0]), [Hook("resid_pre", 1)])
+    whole: Any = SimpleNamespace(
+        chain=SimpleNamespace(corpus=replace(corpus, excluded=excluded)),
+        links=[SimpleNamespace(number=0, checkpoint=SimpleNamespace(lm_step=0))],
+        lm=lambda _: lm,
+        pull=lambda _: SimpleNamespace(sae=new_sae(lm.d_in, 64, torch.zeros(lm.d_in), seed=0)),
+    )
+    (link,) = followed_links(whole, 1_024, "a chain")
+    rows = corpus.rows("analysis")[: 1_024 // corpus.context_size]
+    kept = excluded.and_token(corpus.bos_token_id).kept_in(rows)
+    assert link.acts.acts.shape[1] == kept.sum() < rows.size - 5 * len(rows) + 1
 
 
 @pytest.fixture(scope="module")

@@ -146,7 +146,7 @@ def followed_links(whole: RegisteredChain, match_tokens: int, label: str) -> Ite
         for start in range(0, len(rows), LM_BATCH_ROWS):
             token_ids = torch.from_numpy(rows[start : start + LM_BATCH_ROWS].astype("int64"))
             x = lm.activations(token_ids)[0].flatten(0, 1)
-            kept = (token_ids != corpus.bos_token_id).flatten().to(lm.device)
+            kept = corpus.kept(token_ids, exclude_bos=True).flatten().to(lm.device)
             parts.append(by_feature(sae.active_pairs(x[kept])))
         acts = FeatureActs.of(hstack(parts, "csr"))
         yield FollowedLink(link.number, link.checkpoint.lm_step, sae.W_dec.detach(), acts)
