@@ -23,7 +23,12 @@ from saetrack.analysis.matching.decoder_matching import (
 )
 from saetrack.analysis.matching.matching import Matching
 from saetrack.analysis.pipeline.compare_architectures import compare_architectures
-from saetrack.analysis.pipeline.compared_saes import ComparedSAE, curve_of, registered_saes
+from saetrack.analysis.pipeline.compared_saes import (
+    ComparedSAE,
+    comparison_facts,
+    curve_of,
+    registered_saes,
+)
 from saetrack.analysis.pipeline.config import CompareConfig
 from saetrack.chain.plan import Chain, Track
 from saetrack.registry import Registry
@@ -154,14 +159,7 @@ def compare_chains(registry: Registry, chains: list[Chain], conventional: list[C
         versions: dict[str, list[int]] = {}
         for sae in saes:
             versions.setdefault(sae.chain.name, []).append(sae.version)
-        facts = {
-            "kind": "comparison",
-            "identity": identity,
-            "layer": chain.layer,
-            "hook_name": chain.hook_name,
-            "seeds": seeds,
-            "versions": versions,
-        }
+        facts = comparison_facts(chain, identity, seeds, versions)
         with tempfile.TemporaryDirectory() as folder:
             _write(tables, Path(folder), f"{chain.lm_name} {chain.hook_name}")
             metrics = _metrics(tables)

@@ -26,7 +26,7 @@ from saetrack.analysis.figures.architectures import (
     architectures_report,
 )
 from saetrack.analysis.matching.activation_matching import FeatureActs, by_feature
-from saetrack.analysis.pipeline.compared_saes import curve_of, registered_saes
+from saetrack.analysis.pipeline.compared_saes import comparison_facts, curve_of, registered_saes
 from saetrack.analysis.pipeline.config import CompareConfig
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, chains_of
 from saetrack.lm.hooked import LM_BATCH_ROWS
@@ -85,17 +85,11 @@ def _compare(compared: list[ComparedChain], match_tokens: int) -> str:
     if not registry.reports.has(chain.lm_name, identity):
         tables = architecture_tables(compared, match_tokens)
         log.info("\n%s\n", architectures_report(tables["summary"], title))
-        facts = {
-            "kind": "comparison",
-            "identity": identity,
-            "layer": chain.layer,
-            "hook_name": chain.hook_name,
-            "seeds": seeds,
-            "versions": {
-                whole.chain.name: [whole.versions[link.identity] for link in whole.links]
-                for _, whole in both
-            },
+        versions = {
+            whole.chain.name: [whole.versions[link.identity] for link in whole.links]
+            for _, whole in both
         }
+        facts = comparison_facts(chain, identity, seeds, versions)
         with tempfile.TemporaryDirectory() as folder:
             _write(tables, Path(folder), f"{chain.lm_name} {chain.hook_name}")
             metrics = _metrics(tables["summary"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +42,27 @@ def registered_saes(registry: Registry, chains: list[Chain], kind: str) -> list[
         links = [link for link in chain.links if link.identity in versions]
         saes += [ComparedSAE(kind, chain, link, versions[link.identity]) for link in links]
     return saes
+
+
+def comparison_facts(
+    chain: Chain, identity: str, seeds: list[int], versions: dict[str, list[int]]
+) -> dict[str, Any]:
+    """What a comparison's run says of itself.
+
+    Args:
+        chain: one of those that are compared, all of one hook.
+        identity: of the comparison.
+        seeds: of the chains.
+        versions: that were read, by registered model.
+    """
+    return {
+        "kind": "comparison",
+        "identity": identity,
+        "layer": chain.layer,
+        "hook_name": chain.hook_name,
+        "seeds": seeds,
+        "versions": versions,
+    }
 
 
 def curve_of(registry: Registry, sae: ComparedSAE) -> pd.DataFrame:
