@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.training.checkpoint import TrainingContext, train_checkpoint
 from saetrack.training.loop import train_track
+from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.utils.settings import Settings
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
@@ -46,6 +48,30 @@ def run_jobs(jobs: Iterable[CheckpointJob], source: CheckpointSource, store: Lin
     ):
         for job in chosen:
             train_checkpoint(job, ahead, TrainingContext(store, CPU, Path(folder)))
+
+
+@contextmanager
+def broken_off(after_batches: int, of_pass: int = 1) -> Iterator[None]:
+    """The block trains, and is broken off after so many batches of a checkpoint.
+
+    Args:
+        after_batches: that are trained on.
+        of_pass: of the first checkpoint that the block trains, or of a later one.
+    """
+    batches, passes = MixingBuffer.__iter__, 0
+
+    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
+        nonlocal passes
+        passes += 1
+        for number, batch in enumerate(batches(self)):
+            if passes == of_pass and number == after_batches:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MixingBuffer, "__iter__", breaking_off)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def plan(source: CheckpointSource, corpus: Corpus, /, **changes: Any) -> Track:

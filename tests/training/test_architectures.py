@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import torch
 from saetrack.chain.config import load_config
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
-from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.utils.errors import UserError
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, trained_with
+from tests.support.running import broken_off, plan, run, trained_with
 
 KINDS: dict[str, dict[str, Any]] = {
     "topk": {"architecture": "topk", "k": 3, "dead_after_tokens": 1_024},
@@ -61,23 +59,11 @@ def test_a_chain_that_is_broken_off_ends_the_same(
     source: CheckpointSource,
     corpus: Corpus,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     track = plan(source, corpus, sae=kind, schedule=SHORT, save_every_s=0)
     store = MemoryStore()
-    batches, seen = MixingBuffer.__iter__, []
-
-    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
-        for batch in batches(self):
-            seen.append(1)
-            if len(seen) == 36:  # in the second link
-                raise KeyboardInterrupt
-            yield batch
-
-    with monkeypatch.context() as broken:
-        broken.setattr(MixingBuffer, "__iter__", breaking_off)
-        with pytest.raises(KeyboardInterrupt):
-            run(track, source, store, tmp_path)
+    with broken_off(after_batches=3, of_pass=2):
+        run(track, source, store, tmp_path)
     assert len(store.links) == 1
     run(track, source, store, tmp_path)
     for identity, trained in undisturbed.links.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
 from saetrack.registry.formats.export import export_chain
-from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.utils.settings import Settings
 from tests.support.memory_store import MemoryStore
-from tests.support.running import plan, run, trained_with
+from tests.support.running import broken_off, plan, run, trained_with
 
 HOOKS: dict[str, Any] = {
     "layers": [],
@@ -71,21 +69,10 @@ def test_a_pass_over_two_hooks_that_was_broken_off_goes_on_and_ends_the_same(
     corpus: Corpus,
     trained: MemoryStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batches = MixingBuffer.__iter__
-
-    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
-        for number, batch in enumerate(batches(self)):
-            if number == 6:
-                raise KeyboardInterrupt
-            yield batch
-
     track, store = plan(source, corpus, **HOOKS, save_every_s=0), MemoryStore()
-    with monkeypatch.context() as broken:
-        broken.setattr(MixingBuffer, "__iter__", breaking_off)
-        with pytest.raises(KeyboardInterrupt):
-            run(track, source, store, tmp_path)
+    with broken_off(after_batches=6):
+        run(track, source, store, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     assert run(track, source, store, tmp_path) == 4
     found, expected = weights(store), weights(trained)

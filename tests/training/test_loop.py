@@ -20,7 +20,7 @@ from saetrack.training.link import LinkTraining
 from saetrack.training.mixing_buffer import MixingBuffer
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, run_jobs, trained_with
+from tests.support.running import broken_off, plan, run, run_jobs, trained_with
 
 
 @pytest.fixture(scope="module")
@@ -128,21 +128,12 @@ def test_a_link_that_was_broken_off_goes_on_from_its_last_state(
     track = plan(source, corpus, **changes)
     store = MemoryStore()
 
-    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
-        for number, batch in enumerate(batches(self)):
-            if number == after_batches:
-                raise KeyboardInterrupt
-            yield batch
-
-    batches = MixingBuffer.__iter__
-    with monkeypatch.context() as broken:
-        broken.setattr(MixingBuffer, "__iter__", breaking_off)
-        with pytest.raises(KeyboardInterrupt):
-            run(track, source, store, tmp_path)
+    with broken_off(after_batches):
+        run(track, source, store, tmp_path)
     states = list(tmp_path.glob("*.safetensors"))
     assert len(states) == 1
 
-    trained_batches = 0
+    batches, trained_batches = MixingBuffer.__iter__, 0
 
     def counting(self: MixingBuffer) -> Iterator[torch.Tensor]:
         nonlocal trained_batches

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
-from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.training.plateau import PlateauWatch
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
-from tests.support.running import plan, run, trained_with
+from tests.support.running import broken_off, plan, run, trained_with
 
 FIRST = {"first": 0, "last": 0, "tokens": 2_048}
 BARE = {"eval_at_fractions": [0.5], "matched_l0": 8, "ce_tokens": 0}
@@ -135,24 +133,11 @@ def test_a_link_that_was_broken_off_ends_where_it_would_have(
     corpus: Corpus,
     trained: MemoryStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     after_batches: int,
 ) -> None:
-    batches, passes = MixingBuffer.__iter__, 0
-
-    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
-        nonlocal passes
-        passes += 1
-        for number, batch in enumerate(batches(self)):
-            if passes == 2 and number == after_batches:
-                raise KeyboardInterrupt
-            yield batch
-
     track, store = plan(source, corpus, **TWO, save_every_s=0), MemoryStore()
-    with monkeypatch.context() as broken:
-        broken.setattr(MixingBuffer, "__iter__", breaking_off)
-        with pytest.raises(KeyboardInterrupt):
-            run(track, source, store, tmp_path)
+    with broken_off(after_batches, of_pass=2):
+        run(track, source, store, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     run(track, source, store, tmp_path)
     expected = found(trained)

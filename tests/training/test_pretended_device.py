@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from saetrack.utils.device import choose_device
 from saetrack.utils.settings import Settings
 from tests.support.memory_store import MemoryStore
 from tests.support.pretended_device import OnGpu, PretendedGpu, pretended_gpu
-from tests.support.running import plan, run, trained_with
+from tests.support.running import broken_off, plan, run, trained_with
 
 # Dense steps, then sparse ones from a warm start; each hook is evaluated, with its CE loss.
 TRACK: dict[str, Any] = {
@@ -133,23 +132,12 @@ def test_training_goes_on_from_its_state(
     settings: Settings,
     expected: MemoryStore,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batches = MixingBuffer.__iter__
-
-    def breaking_off(self: MixingBuffer) -> Iterator[torch.Tensor]:
-        for number, batch in enumerate(batches(self)):
-            if number == 5:
-                raise KeyboardInterrupt
-            yield batch
-
     track, store = plan(source, corpus, **{**TRACK, "save_every_s": 0}), MemoryStore()
     with pretended_gpu():
         device = users_device(settings)
-        with monkeypatch.context() as broken:
-            broken.setattr(MixingBuffer, "__iter__", breaking_off)
-            with pytest.raises(KeyboardInterrupt):
-                run(track, source, store, tmp_path, device)
+        with broken_off(after_batches=5):
+            run(track, source, store, tmp_path, device)
         assert len(list(tmp_path.glob("*.safetensors"))) == 1
         assert run(track, source, store, tmp_path, device) == 4
         assert_same(store, expected, list(expected.links))
