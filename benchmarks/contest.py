@@ -77,6 +77,7 @@ def contestants(device: str) -> list[Contestant]:
         Contestant("SAELens compile", SAE_LENS, lens, "compile"),
         Contestant("dictionary_learning", DICTIONARY_LEARNING, standard, "standard"),
         Contestant("dictionary_learning April", DICTIONARY_LEARNING, standard, "april update"),
+        Contestant(f"{OURS} TopK", None, "saetrack_step", "topk", counts_features=True),
         Contestant("sparsify TopK", SPARSIFY, "sparsify_step", "topk", counts_features=True),
     ]
     if multiplies_bfloat16(device):
@@ -84,6 +85,13 @@ def contestants(device: str) -> list[Contestant]:
             Contestant(f"{OURS} bfloat16", None, "saetrack_step", "sparse bfloat16"),
             Contestant("SAELens autocast", SAE_LENS, lens, "autocast"),
             Contestant("SAELens autocast compile", SAE_LENS, lens, "autocast compile"),
+            Contestant(
+                "sparsify TopK autocast",
+                SPARSIFY,
+                "sparsify_step",
+                "topk autocast",
+                counts_features=True,
+            ),
         ]
         if device == "cuda":  # its loop knows no autocast on the CPU
             chosen.append(
@@ -107,7 +115,7 @@ def multiplies_bfloat16(device: str) -> bool:
     slower = seconds[torch.bfloat16] / seconds[torch.float32]
     if slower > EMULATED:
         say(
-            f"SAELens autocast: left out: this processor emulates bfloat16, a product takes "
+            f"all autocast: left out: this processor emulates bfloat16, a product takes "
             f"{slower:.0f} times as long as in float32"
         )
     return slower <= EMULATED
