@@ -77,6 +77,33 @@ def test_every_form_of_weights_counts(
     assert commits(look()) == before
 
 
+def test_a_whole_file_beside_other_shards_is_left_out(
+    live: Path, look: Callable[[], FolderSource]
+) -> None:
+    whole = write(live, 3)
+    kept = (whole / "model.safetensors").read_bytes()
+    shard(whole)  # the same run, later, in shards
+    (whole / "model.safetensors").write_bytes(kept)
+    write(live, 4)
+    source = look()
+    assert source.spec.lm_steps == (4,)
+    assert source.left_out["checkpoint-3"].startswith(
+        "holds weights twice, in model.safetensors and in the shards of model.safetensors.index.js"
+    )
+    index = {"weight_map": {"a": "model.safetensors"}}  # one that names the whole file is no other
+    (whole / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert look().spec.lm_steps == (3, 4)
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": ["a"]}, {"weight_map": {}}])
+def test_an_index_that_names_no_file_is_told(
+    live: Path, look: Callable[[], FolderSource], content: dict[str, Any]
+) -> None:
+    shard(write(live, 3))
+    (live / "checkpoint-3" / "model.safetensors.index.json").write_text(json.dumps(content))
+    assert look().left_out["checkpoint-3"].endswith("that names no file (weight_map)")
+
+
 def test_only_checkpoints_count_and_the_config_tells_the_shape(live: Path) -> None:
     write(live, 10, name="step")
     write(live, 9, name="step")
