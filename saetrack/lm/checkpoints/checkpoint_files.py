@@ -20,6 +20,10 @@ SETTLED_S = 60.0
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
+# What git leaves in the place of a large file if it was cloned without LFS.
+LFS_POINTER = b"version https://git-lfs"
+
+
 class NotWholeError(Exception):
     """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
 
@@ -155,6 +159,16 @@ def _shards(checkpoint: Path, index: str) -> list[str]:
 
 
 def _is_whole_file(path: Path) -> bool:
+    """Whether a file is fully written.
+
+    Raises:
+        UnusableError: it never will hold weights.
+    """
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise UnusableError(
+                f"has a Git LFS pointer where {path.name} should be: fetch the file (git lfs pull)"
+            )
     if path.suffix == ".safetensors":
         return path.stat().st_size == _declared_bytes(path)
     # A zip's directory is at its end; an index was read whole already.

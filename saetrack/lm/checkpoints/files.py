@@ -32,7 +32,13 @@ class Part:
 
 SAFETENSORS_FILES = ("model*.safetensors", "model.safetensors.index.json", "config.json")
 BIN_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "config.json")
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 CHECKPOINT = Part("checkpoints", (SAFETENSORS_FILES, BIN_FILES))
 TOKENIZER = Part("tokenizers", (TOKENIZER_FILES,))
