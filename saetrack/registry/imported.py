@@ -69,7 +69,7 @@ class ImportedSAEs:
         # Of two processes at the same moment the first one's stands.
         return self._is_taken(name, facts["identity"])
 
-    def identity_of(self, name: str, kind: dict[str, Any], hook: Hook) -> str:
+    def identity_of(self, name: str, kind: dict[str, Any], hook: Hook, residual: str) -> str:
         """The identity of an imported SAE that a chain is to start from.
 
         Args:
@@ -77,6 +77,7 @@ class ImportedSAEs:
             kind: `d_sae`, `architecture` and the like that it must have; of `d_in` 0 while that is
                 not known.
             hook: that the chain reads; a warning is logged if the SAE is known to read another.
+            residual: of the chain, `raw` or `centred`; a warning is logged if the SAE's differ.
 
         Raises:
             UserError: there is none of that name, or it has another shape.
@@ -99,6 +100,15 @@ class ImportedSAEs:
         if theirs and _stream(theirs) != _stream(hook.name):
             log.warning(
                 "start=%r: was trained on %s, but the chain reads %s", name, theirs, hook.name
+            )
+        # What was imported by earlier releases calls them by an earlier name.
+        theirs = current_names(found.tags).get("residual", residual)
+        if theirs != residual:
+            log.warning(
+                "start=%r: was trained on %s residuals, but those of the chain are %s",
+                name,
+                theirs,
+                residual,
             )
         return str(found.tags["identity"])
 

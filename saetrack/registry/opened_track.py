@@ -88,8 +88,8 @@ def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> in
     return None
 
 
-def _start(config: TrackConfig, spec: ModelSpec) -> tuple[str, dict[str, Any], Hook]:
-    """The imported SAE that a track starts from, what it must be, and the hook that it reads."""
+def _start(config: TrackConfig, spec: ModelSpec) -> tuple[str, dict[str, Any], Hook, str]:
+    """The imported SAE that a track starts from, and what it should be and have read."""
     assert config.start is not None
     kind = {"d_in": spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}
-    return config.start, kind, config.all_hooks[0]
+    return config.start, kind, config.all_hooks[0], config.residual

@@ -366,7 +366,12 @@ def test_a_start_that_was_trained_on_another_hook_is_told(
     prepare(load_config({**NANO_TRACK, "start": "theirs"}), settings)
     line = f"start='theirs': was trained on {theirs}, but the chain reads blocks.1.hook_resid_pre"
     assert (line in caplog.messages) == is_told
-    assert any("was trained on" in message for message in caplog.messages) == is_told
+    assert any("but the chain reads" in message for message in caplog.messages) == is_told
+    line = "start='theirs': was trained on raw residuals, but those of the chain are centred"
+    assert line in caplog.messages
+    caplog.clear()
+    prepare(load_config({**NANO_TRACK, "start": "theirs", "residual": "raw"}), settings)
+    assert not any("residuals, but" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a'b", ".hidden", "x y"])

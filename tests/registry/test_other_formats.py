@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saetrack.registry.formats.any_format import read_foreign
+from saetrack.sae.architectures.batchtopk import BatchTopKSAE
 from saetrack.utils.errors import UserError
 
 D_IN, D_SAE, K = 12, 40, 5
@@ -150,6 +151,8 @@ def test_a_threshold_that_was_never_set_lets_all_through_as_it_does_there(tmp_pa
     tensors, _, _ = DICTIONARIES["BatchTopKSAE"]
     folder = dictionary(tmp_path, "BatchTopKSAE", {**tensors, "threshold": torch.tensor(-1.0)})
     require_same(folder, SHIFTED, SHIFTED @ W_DEC + B_DEC)
+    sae = read_foreign(folder).sae
+    assert isinstance(sae, BatchTopKSAE) and float(sae.topk_threshold) == 0
 
 
 @pytest.mark.parametrize(
