@@ -21,7 +21,7 @@ from saetrack.cli.show import show
 from saetrack.cli.sweep import sweep
 from saetrack.cli.terminal import Stopped
 from saetrack.cli.track import track
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, is_disk_full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +30,10 @@ app = typer.Typer(
     help="Chains of sparse autoencoders over the training checkpoints of language models.",
     epilog="The registry is the one that SAETRACK_TRACKING_URI names. Exit status: 0; 2 for a "
     "mistake in what was asked; 130 after Ctrl-C; 1 for any other failure.",
+)
+DISK_FULL = (
+    "the disk of the registry, the cache or of temporary files is full (or its quota); make room "
+    "and run the same command again: it goes on from what was saved"
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and analyse": (init, plan, track, analyze, compare, sweep),
@@ -62,9 +66,15 @@ def _options(
 def main() -> None:
     """Run a command and exit: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for what else fails.
 
-    A mistake and a Ctrl-C are one line each on stderr.
+    A mistake, a full disk and a Ctrl-C are one line each on stderr.
     """
-    sys.exit(_status())
+    try:
+        status = _status()
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        status = _fail(f"error: {DISK_FULL}", 1)
+    sys.exit(status)
 
 
 def _status() -> int:

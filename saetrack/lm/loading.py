@@ -14,6 +14,7 @@ from saetrack.lm import stream
 from saetrack.lm.bridged import BridgedLM
 from saetrack.lm.catalog.architectures import ARCHITECTURES
 from saetrack.lm.stream import StreamLM
+from saetrack.lm.weight_types import require_unquantised
 from saetrack.lm.weights import prefix_of_names, require_finite, require_present
 from saetrack.utils.errors import UserError, first_line
 
@@ -97,6 +98,8 @@ def _load_truncated(
         # As torch.compile and DistributedDataParallel wrap a model before it is saved.
         model, loading = _from_pretrained(folder, config, dtype, {f"^{prefix}": ""})
     require_present(model, loading, label, needs_head=top_layer is None)
+    if getattr(config, "quantization_config", None) is None:
+        require_unquantised(model, folder, label)
     require_finite(model, label)
     model.eval()
     return model

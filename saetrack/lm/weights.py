@@ -115,13 +115,22 @@ def require_present(
     Raises:
         UserError: names the first such tensor.
     """
-    broken = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    shapes = {key: tuple(shape) for key, shape, _ in loading["mismatched_keys"]}
+    broken = {*loading["missing_keys"], *shapes}
     if not needs_head:
         broken -= _names_of_head(model)
-    if broken:
-        raise UserError(
-            f"model: {label} lacks usable weights for {len(broken)} tensors, first {min(broken)}"
+    if not broken:
+        return
+    first = min(broken)
+    line = f"model: {label} lacks usable weights for {len(broken)} tensors, first {first}"
+    if first in shapes:
+        line += f", which has shape {shapes[first]} in its files"
+    if (0,) in shapes.values():
+        line += (
+            "; such empty ones are all that DeepSpeed's ZeRO-3 leaves to save_pretrained: gather "
+            "them (zero_to_fp32.py, or stage3_gather_16bit_weights_on_model_save)"
         )
+    raise UserError(line)
 
 
 def _names_of_head(model: PreTrainedModel) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import tempfile
 from pathlib import Path
@@ -12,17 +13,20 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from saetrack.lm.hook import Hook, parse_hook
 from saetrack.registry.artifacts import SAE_FOLDER, folder_sha256
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.facts import as_tags, current_names
-from saetrack.registry.formats.saelens import ForeignSAE
+from saetrack.registry.formats.foreign import ForeignSAE
 from saetrack.sae.files import DENSITY_FILE, WEIGHTS_FILE, save_sae, save_tensors
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, file_sha256
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+log = logging.getLogger(__name__)
 
 EXPERIMENT = KIND = "imported"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -65,13 +69,15 @@ class ImportedSAEs:
         # Of two processes at the same moment the first one's stands.
         return self._is_taken(name, facts["identity"])
 
-    def identity_of(self, name: str, kind: dict[str, Any]) -> str:
+    def identity_of(self, name: str, kind: dict[str, Any], hook: Hook, residual: str) -> str:
         """The identity of an imported SAE that a chain is to start from.
 
         Args:
             name: under which it was imported.
             kind: `d_sae`, `architecture` and the like that it must have; of `d_in` 0 while that is
                 not known.
+            hook: that the chain reads; a warning is logged if the SAE is known to read another.
+            residual: of the chain, `raw` or `centred`; a warning is logged if the SAE's differ.
 
         Raises:
             UserError: there is none of that name, or it has another shape.
@@ -90,6 +96,20 @@ class ImportedSAEs:
                 raise UserError(
                     f"start={name!r}: has {field}={known}, but the chain has {field}={wanted}"
                 )
+        theirs = found.tags.get("hook_name", "")
+        if theirs and _stream(theirs) != _stream(hook.name):
+            log.warning(
+                "start=%r: was trained on %s, but the chain reads %s", name, theirs, hook.name
+            )
+        # What was imported by earlier releases calls them by an earlier name.
+        theirs = current_names(found.tags).get("residual", residual)
+        if theirs != residual:
+            log.warning(
+                "start=%r: was trained on %s residuals, but those of the chain are %s",
+                name,
+                theirs,
+                residual,
+            )
         return str(found.tags["identity"])
 
     def version(self, identity: str | None) -> ModelVersion | None:
@@ -117,6 +137,15 @@ class ImportedSAEs:
         versions = self._client.search_model_versions(f"name = '{_model(name)}'")
         whole = [version for version in versions if version.tags.get("kind") == KIND]
         return min(whole, key=lambda version: int(version.version), default=None)
+
+
+def _stream(hook_name: str) -> str:
+    """A hook's name; what leaves a block by the name of what enters the next one."""
+    try:
+        hook = parse_hook(hook_name)
+    except ValueError:  # one that is none of ours
+        return hook_name
+    return Hook("resid_pre", hook.layer + 1).name if hook.kind == "resid_post" else hook.name
 
 
 def _model(name: str) -> str:

@@ -14,6 +14,7 @@ from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource, check_folder, is_lost
 from saetrack.lm.checkpoints.folder_layout import no_checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.lm.hook import Hook
 from saetrack.lm.open import tokenizer_here
 from saetrack.registry.store import Registry
 from saetrack.sae.architectures import kind_of
@@ -42,7 +43,7 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
         source.require_one_width([hook.layer for hook in config.all_hooks])
     start = None
     if config.start is not None:
-        start = registry.imported.identity_of(config.start, _kind(config, source.spec))
+        start = registry.imported.identity_of(*_start(config, source.spec))
     track = plan(config, source, settings, start)
     while (number := first_lost(track, source, registry)) is not None:
         track = without_job(track, number, source, start)
@@ -59,7 +60,7 @@ def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
     """
     spec = find_suitable_lm(config)
     if config.start is not None:
-        Registry(settings).imported.identity_of(config.start, _kind(config, spec))
+        Registry(settings).imported.identity_of(*_start(config, spec))
     if spec.folder is None:
         tokenizer = tokenizer_here(spec, settings.cache_dir)
     elif spec.lm_steps:
@@ -87,6 +88,8 @@ def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> in
     return None
 
 
-def _kind(config: TrackConfig, spec: ModelSpec) -> dict[str, Any]:
-    """What an imported SAE must be for a track to start from it."""
-    return {"d_in": spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}
+def _start(config: TrackConfig, spec: ModelSpec) -> tuple[str, dict[str, Any], Hook, str]:
+    """The imported SAE that a track starts from, and what it should be and have read."""
+    assert config.start is not None
+    kind = {"d_in": spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}
+    return config.start, kind, config.all_hooks[0], config.residual

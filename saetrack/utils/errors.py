@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,25 @@ def known_names(name: str, names: Iterable[str]) -> str:
     known = sorted(names)
     near = difflib.get_close_matches(name, known, cutoff=0.5)
     return f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error is, or was caused by, a disk or a quota without room.
+
+    SQLite's and safetensors' own errors say so in their text alone.
+
+    Example:
+        >>> is_disk_full(OSError(28, "No space left on device")), is_disk_full(OSError("other"))
+        (True, False)
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(text in str(seen) for text in ("No space left on device", "disk is full")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def first_line(error: BaseException) -> str:

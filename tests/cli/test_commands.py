@@ -250,7 +250,7 @@ def test_a_chain_goes_on_from_an_imported_link_as_it_would_have_here(
     monkeypatch.setenv("SAETRACK_TRACKING_URI", settings.tracking_uri)
     monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(settings.artifact_dir))
     told = [says("import", "first", "--name", "theirs").output for _ in range(2)]
-    assert "theirs: imported; d_in 32, d_sae 64, for centred residuals" in told[0]
+    assert "theirs: imported; relu, d_in 32, d_sae 64, of blocks.1.hook_resid_pre" in told[0]
     assert "theirs: was imported before" in told[1]
     assert "theirs" in says("chains").output
     parameters = {
@@ -339,6 +339,39 @@ def test_a_start_that_does_not_fit_is_one_line(
     with pytest.raises(UserError, match=line) as caught:
         prepare(load_config({**NANO_TRACK, **change}), module_settings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "is_told"),
+    [
+        ("blocks.1.hook_resid_pre", False),
+        ("blocks.0.hook_resid_post", False),  # the same activations
+        ("", False),
+        ("blocks.1.hook_mlp_out", True),
+        ("blocks.1.attn.hook_z", True),
+    ],
+)
+def test_a_start_that_was_trained_on_another_hook_is_told(
+    settings: Settings,
+    tmp_path: Path,
+    theirs: str,
+    is_told: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    weights = {"W_enc": torch.ones(32, 64), "b_enc": torch.zeros(64), "b_dec": torch.zeros(32)}
+    save_file({**weights, "W_dec": torch.ones(64, 32)}, tmp_path / WEIGHTS_FILE)
+    cfg = {"d_in": 32, "d_sae": 64, "metadata": {"hook_name": theirs}}
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(cfg))
+    Registry(settings).imported.add("theirs", read_saelens(tmp_path))
+    prepare(load_config({**NANO_TRACK, "start": "theirs"}), settings)
+    line = f"start='theirs': was trained on {theirs}, but the chain reads blocks.1.hook_resid_pre"
+    assert (line in caplog.messages) == is_told
+    assert any("but the chain reads" in message for message in caplog.messages) == is_told
+    line = "start='theirs': was trained on raw residuals, but those of the chain are centred"
+    assert line in caplog.messages
+    caplog.clear()
+    prepare(load_config({**NANO_TRACK, "start": "theirs", "residual": "raw"}), settings)
+    assert not any("residuals, but" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a'b", ".hidden", "x y"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -12,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow.exceptions import MlflowException
+from safetensors import SafetensorError
 
 from saetrack.chain.plan import Chain
 from saetrack.cli import main as command_line
 from saetrack.cli.analyze import tracks_of
 from saetrack.registry import Registry
+from saetrack.sae import files
 from saetrack.training import loop
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
@@ -104,6 +108,36 @@ def test_what_is_no_mistake_of_the_users_keeps_its_traceback(
     monkeypatch.setattr(sys, "argv", ["saetrack", "track", nano])
     with pytest.raises(RuntimeError, match="a bug"):
         command_line.main()  # Python then exits with 1
+
+
+@pytest.mark.parametrize(
+    "full",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+        MlflowException("(sqlite3.OperationalError) database or disk is full\n[SQL: INSERT]"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(
+    full: Exception,
+    status: Status,
+    nano: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(*_: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "save_file", write)
+        assert status("track", nano, "-q") == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("error: the disk of the registry, the cache or of temporary files")
+    assert not any("Traceback" in line for line in told)
 
 
 def test_an_analysis_with_controls_trains_them_first(

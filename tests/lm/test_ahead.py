@@ -27,6 +27,10 @@ class Scripted:
         self.go_on = threading.Event()
         self.go_on.set()
         self.errors: list[Exception] = []
+        self.weights: dict[Checkpoint, dict[str, str]] = {}
+
+    def weight_digests(self, checkpoint: Checkpoint) -> dict[str, str]:
+        return self.weights.get(checkpoint, {})
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
         self.asked.append(checkpoint.lm_step)
@@ -56,6 +60,40 @@ def test_the_next_one_comes_while_this_one_trains(tmp_path: Path) -> None:
         with ahead.checkpoint(ONE) as folder:
             assert folder == tmp_path / "1"
             assert source.asked == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("weights", "note"),
+    [
+        ({"1": "d", "2": "e"}, ()),
+        ({}, ()),
+        ({"1": "a", "2": "b"}, ("at step2 (LM step 2) holds the same weights as step0",)),
+        (
+            {"1": "a", "2": "e"},
+            ("at step2 (LM step 2) and step0 (LM step 0) have 1 of 2 files of",),
+        ),
+        (
+            {"1": "a", "2": "c"},
+            ("at step2 (LM step 2) and step1 (LM step 1) have 2 of 2 files of",),
+        ),
+    ],
+)
+def test_a_checkpoint_with_files_of_another_one_is_noted(
+    tmp_path: Path, weights: dict[str, str], note: tuple[str, ...]
+) -> None:
+    source = Scripted(tmp_path)
+    source.weights = {
+        ZERO: {"1": "a", "2": "b"},
+        ONE: {"1": "a", "2": "c", "3": "f"},
+        TWO: weights,
+    }
+    ahead = Ahead(source, [ZERO, ONE, TWO], [ZERO, ONE, TWO])
+    assert ahead.noted(ZERO).notes == ()
+    assert len(ahead.noted(ONE).notes) == 1
+    del source.weights[ZERO]  # it has left the disk since
+    found = ahead.noted(TWO).notes
+    assert len(found) == len(note)
+    assert all(begin in line for begin, line in zip(note, found, strict=True))
 
 
 def test_an_error_of_the_background_is_told_when_it_matters(tmp_path: Path) -> None:

@@ -77,6 +77,65 @@ def test_every_form_of_weights_counts(
     assert commits(look()) == before
 
 
+def test_a_whole_file_beside_other_shards_is_left_out(
+    live: Path, look: Callable[[], FolderSource]
+) -> None:
+    whole = write(live, 3)
+    kept = (whole / "model.safetensors").read_bytes()
+    shard(whole)  # the same run, later, in shards
+    (whole / "model.safetensors").write_bytes(kept)
+    write(live, 4)
+    source = look()
+    assert source.spec.lm_steps == (4,)
+    assert source.left_out["checkpoint-3"].startswith(
+        "holds weights twice, in model.safetensors and in the shards of model.safetensors.index.js"
+    )
+    index = {"weight_map": {"a": "model.safetensors"}}  # one that names the whole file is no other
+    (whole / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert look().spec.lm_steps == (3, 4)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named_and_keeps_nothing_waiting(
+    live: Path, look: Callable[[], FolderSource], name: str
+) -> None:
+    path = write(live, 3)
+    (path / "model.safetensors").unlink()
+    (path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    write(live, 4)
+    source = look()
+    assert source.spec.lm_steps == (4,)
+    assert source.left_out["checkpoint-3"].startswith(f"has a Git LFS pointer where {name} should")
+
+
+def test_added_tokens_beside_a_vocabulary_are_read(live: Path, cache_dir: Path) -> None:
+    """Older releases save them in a file of their own; without it their text is cut into pieces."""
+    path = write(live, 3)
+    words = {letter: number for number, letter in enumerate([*"abersu<|>", "<|end|>"])}
+    for name, content in {
+        "config.json": {**CONFIG, "model_type": "gpt2"},
+        "vocab.json": words,
+        "added_tokens.json": {"<|user|>": len(words)},
+        "special_tokens_map.json": dict.fromkeys(("bos_token", "unk_token"), "<|end|>"),
+        "tokenizer_config.json": {"tokenizer_class": "GPT2Tokenizer"},
+    }.items():
+        (path / name).write_text(json.dumps(content))
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer, identity = look_into(live, cache_dir).tokenizer()
+    assert tokenizer("<|user|>a").input_ids == [len(words), words["a"]]
+    (path / "added_tokens.json").write_text("{}")
+    assert look_into(live, cache_dir).tokenizer()[1] != identity
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": ["a"]}, {"weight_map": {}}])
+def test_an_index_that_names_no_file_is_told(
+    live: Path, look: Callable[[], FolderSource], content: dict[str, Any]
+) -> None:
+    shard(write(live, 3))
+    (live / "checkpoint-3" / "model.safetensors.index.json").write_text(json.dumps(content))
+    assert look().left_out["checkpoint-3"].endswith("that names no file (weight_map)")
+
+
 def test_only_checkpoints_count_and_the_config_tells_the_shape(live: Path) -> None:
     write(live, 10, name="step")
     write(live, 9, name="step")

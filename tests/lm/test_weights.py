@@ -126,6 +126,36 @@ def test_a_weight_of_another_shape_is_refused_by_name(checkpoint: Path) -> None:
         HookedLM(checkpoint, [FIRST])
 
 
+@pytest.mark.parametrize("is_zip", [False, True], ids=["safetensors", "a zip"])
+def test_quantised_weights_are_never_taken_for_weights(checkpoint: Path, is_zip: bool) -> None:
+    def save(dtype: torch.dtype, **buffers: Tensor) -> None:
+        tiny_neox().save_pretrained(checkpoint)
+        save_again(checkpoint, lambda saved: saved | buffers | {MLP: saved[MLP].to(dtype)})
+        if is_zip:
+            weights = load_file(checkpoint / "model.safetensors")
+            (checkpoint / "model.safetensors").unlink()
+            torch.save(weights, checkpoint / "pytorch_model.bin")
+
+    expected = resid(checkpoint)
+    mask = {"gpt_neox.layers.0.attention.bias": torch.ones(1, 1, 32, 32, dtype=torch.uint8)}
+    save(torch.float32, **mask)
+    assert torch.equal(resid(checkpoint), expected), "a buffer is no weight"
+    for dtype in (torch.int8, torch.float8_e4m3fn):
+        save(dtype)
+        with pytest.raises(UserError, match=f"{MLP} is held as .*8.*, so it is quantised") as error:
+            resid(checkpoint)
+        assert "\n" not in str(error.value)
+
+
+def test_the_empty_weights_of_zero_3_are_named(checkpoint: Path) -> None:
+    save_again(checkpoint, lambda saved: {name: torch.zeros(0) for name in saved})
+    with pytest.raises(
+        UserError, match=r"27 tensors.* shape \(0,\) in its files; .*ZeRO-3"
+    ) as error:
+        HookedLM(checkpoint, [FIRST])
+    assert "\n" not in str(error.value)
+
+
 def test_a_head_is_needed_only_for_logits(checkpoint: Path) -> None:
     before = resid(checkpoint)
     save_again(checkpoint, lambda saved: {key: saved[key] for key in saved if key != HEAD})

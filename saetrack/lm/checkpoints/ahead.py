@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Ahead:
             among: all of the chain's, for `noted`.
         """
         self._among = among
-        self._by_weights: dict[str, Checkpoint] = {}
+        self._digests: dict[Checkpoint, Mapping[str, str]] = {}
         self._source = source
         self._next = dict(pairwise(checkpoints))
         self._coming: tuple[Checkpoint, Future[_Held]] | None = None
@@ -81,25 +81,36 @@ class Ahead:
             self._begin(following)
 
     def noted(self, checkpoint: Checkpoint) -> Checkpoint:
-        """A fetched checkpoint, with a note if one before it in the chain has the same weights.
+        """A fetched checkpoint, with a note if one before it in the chain has weights of it.
 
-        Published training runs have such checkpoints. Those that are neither on this machine nor
-        were fetched by this object are not known.
+        Published training runs have such checkpoints: whole ones under another step, and some with
+        a shard of another step. Those that are neither on this machine nor were fetched by this
+        object are not known.
         """
-        weights_id = self._source.weights_id(checkpoint)
-        if weights_id is None:
-            return checkpoint
+        mine = self._digests_of(checkpoint)
+        most, twin = 0, checkpoint
         for other in self._among:
-            if other == checkpoint:
+            if other == checkpoint or not mine:
                 break
-            if (known := self._source.weights_id(other)) is not None:
-                self._by_weights.setdefault(known, other)
-        twin = self._by_weights.setdefault(weights_id, checkpoint)
-        if twin == checkpoint:
+            theirs = self._digests_of(other)
+            n_shared = sum(digest in theirs.values() for digest in mine.values())
+            if n_shared > most:
+                most, twin = n_shared, other
+        if not most:
             return checkpoint
+        of = f"{twin.revision} (LM step {twin.lm_step})"
+        if most == len(mine) == len(self._digests_of(twin)):
+            return checkpoint.noted(f"{checkpoint.label} holds the same weights as {of}")
         return checkpoint.noted(
-            f"{checkpoint.label} holds the same weights as {twin.revision} (LM step {twin.lm_step})"
+            f"{checkpoint.label} and {of} have {most} of {len(mine)} files of weights in common: "
+            "they may be of another step"
         )
+
+    def _digests_of(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """As the source knows them now, or knew them once: a checkpoint may have left the disk."""
+        if known := self._source.weight_digests(checkpoint):
+            self._digests[checkpoint] = known
+        return self._digests.get(checkpoint, {})
 
     def _begin(self, checkpoint: Checkpoint) -> None:
         future: Future[_Held] = Future()

@@ -20,6 +20,10 @@ SETTLED_S = 60.0
 OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
+# What git leaves in the place of a large file if it was cloned without LFS.
+LFS_POINTER = b"version https://git-lfs"
+
+
 class NotWholeError(Exception):
     """A checkpoint is not complete, or not yet; the text goes on from the checkpoint's name."""
 
@@ -52,10 +56,37 @@ def whole_files(checkpoint: Path) -> list[str]:
         UserError: an index names a file of another folder.
     """
     names = present_files(checkpoint)
+    _require_one_set(checkpoint, names)
     for name in names:
         if not _is_whole_file(checkpoint / name):
             raise NotWholeError(f"has only a part of {name}")
     return names
+
+
+def _require_one_set(checkpoint: Path, names: list[str]) -> None:
+    """Refuse a whole file beside whole shards: one of the two is of another training step.
+
+    So it is where a run saves into a folder again, in shards of another size. `transformers` reads
+    the whole file, which may be the old one.
+
+    Raises:
+        UnusableError: there are both.
+    """
+    whole = next((name for name in names if name in WEIGHT_FILES), None)
+    if whole is None or not _index_of(checkpoint, whole):
+        return
+    index = f"{whole}.index.json"
+    try:
+        shards = _shards(checkpoint, index)
+    except NotWholeError:
+        return
+    if shards != [whole] and all(
+        (checkpoint / name).is_file() and _is_whole_file(checkpoint / name) for name in shards
+    ):
+        raise UnusableError(
+            f"holds weights twice, in {whole} and in the shards of {index}, and one of them may "
+            "be older: remove the one that is not meant"
+        )
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -101,19 +132,43 @@ def _weight_files(checkpoint: Path) -> list[str]:
         if (checkpoint / name).exists():
             return [name]
         # Written last, after the shards that it names.
-        index = checkpoint / f"{name}.index.json"
-        if index.exists():
-            shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-            if outside := [shard for shard in shards if Path(shard).name != shard]:
-                raise UserError(
-                    f"model='{checkpoint.parent}': {checkpoint.name}/{index.name} names "
-                    f"{outside[0]!r}, which is no file of its folder"
-                )
-            return [index.name, *shards]
+        index = f"{name}.index.json"
+        if (checkpoint / index).exists():
+            return [index, *_shards(checkpoint, index)]
     raise NotWholeError(f"has no {' or '.join(WEIGHT_FILES)}")
 
 
+def _shards(checkpoint: Path, index: str) -> list[str]:
+    """Names of the files that an index names.
+
+    Raises:
+        NotWholeError: it names none.
+        UserError: it names a file of another folder.
+    """
+    weight_map = read_json(checkpoint / index).get("weight_map")
+    named = weight_map.values() if isinstance(weight_map, dict) else ()
+    shards = sorted({str(name) for name in named})
+    if not shards:
+        raise NotWholeError(f"has a {index} that names no file (weight_map)")
+    if outside := [shard for shard in shards if Path(shard).name != shard]:
+        raise UserError(
+            f"model='{checkpoint.parent}': {checkpoint.name}/{index} names {outside[0]!r}, which "
+            "is no file of its folder"
+        )
+    return shards
+
+
 def _is_whole_file(path: Path) -> bool:
+    """Whether a file is fully written.
+
+    Raises:
+        UnusableError: it never will hold weights.
+    """
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise UnusableError(
+                f"has a Git LFS pointer where {path.name} should be: fetch the file (git lfs pull)"
+            )
     if path.suffix == ".safetensors":
         return path.stat().st_size == _declared_bytes(path)
     # A zip's directory is at its end; an index was read whole already.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from saetrack.utils.files import content_hash, file_sha256
+from saetrack.utils.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Part:
 
 SAFETENSORS_FILES = ("model*.safetensors", "model.safetensors.index.json", "config.json")
 BIN_FILES = ("pytorch_model*.bin", "pytorch_model.bin.index.json", "config.json")
-TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 CHECKPOINT = Part("checkpoints", (SAFETENSORS_FILES, BIN_FILES))
 TOKENIZER = Part("tokenizers", (TOKENIZER_FILES,))
@@ -74,16 +80,9 @@ def is_digest(name: str) -> bool:
     return re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", name) is not None
 
 
-def weights_id(digests: Mapping[str, str]) -> str:
-    """Equal for two checkpoints whose files of weights are equal, whatever their configs say.
-
-    Every byte counts: the hashes are those of whole files, which a folder's ledger has anyway,
-    and a hub lists. The same weights saved in another form are not found to be the same.
-
-    Args:
-        digests: of a checkpoint's files, by name.
-    """
-    return content_hash([digest for name, digest in sorted(digests.items()) if is_weights(name)])
+def weight_digests(digests: Mapping[str, str]) -> dict[str, str]:
+    """Those of a checkpoint's files that hold weights, by name."""
+    return {name: digest for name, digest in digests.items() if is_weights(name)}
 
 
 def is_weights(name: str) -> bool:

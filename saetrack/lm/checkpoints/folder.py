@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +72,9 @@ class FolderSource:
         """
         return self.checkpoints[0].commit if self.checkpoints else ""
 
-    def weights_id(self, checkpoint: Checkpoint) -> str | None:
-        """The same for two checkpoints with the same weights; None if it is not known."""
-        return self.checkpoints[checkpoint.checkpoint_index].weights_id or None
+    def weight_digests(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Hashes of the files that hold its weights, by name; none if they are not known."""
+        return self.checkpoints[checkpoint.checkpoint_index].weights
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Checkpoints with the commits that their content has."""

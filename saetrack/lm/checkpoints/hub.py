@@ -66,14 +66,14 @@ def revisions_on_disk(repo: str, cache: Path) -> list[str]:
     ]
 
 
-def weights_id(repo: str, commit: str, cache: Path) -> str | None:
-    """The same for two commits with the same weights, by the hashes that the hub lists.
+def weight_digests(repo: str, commit: str, cache: Path) -> dict[str, str]:
+    """The hashes that the hub lists for a commit's files of weights, by name.
 
-    None for a commit whose weights are not on this machine, or whose hashes are not known.
+    Empty for a commit whose weights are not on this machine, or whose hashes are not known.
     """
     digests = store.listed_digests(store.commit_folder(cache, CHECKPOINT, repo, commit))
     digests = digests or store.listed_digests(_snapshot(repo, commit))
-    return files.weights_id(digests) if any(map(files.is_weights, digests)) else None
+    return files.weight_digests(digests)
 
 
 def fetch(

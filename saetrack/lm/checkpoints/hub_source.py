@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,9 @@ class HubSource:
         """The repository."""
         return self.repo
 
-    def weights_id(self, checkpoint: Checkpoint) -> str | None:
-        """The same for two checkpoints with the same weights; None for one not on this machine."""
-        return hub.weights_id(checkpoint.repo, checkpoint.commit, self.cache)
+    def weight_digests(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Hashes of the files that hold its weights, by name; none for one not on this machine."""
+        return hub.weight_digests(checkpoint.repo, checkpoint.commit, self.cache)
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, whole_files
-from saetrack.lm.checkpoints.files import weights_id
+from saetrack.lm.checkpoints.files import weight_digests
 from saetrack.lm.checkpoints.folder_layout import found_in, may_become_whole
 from saetrack.lm.checkpoints.moved import inherited
 from saetrack.lm.checkpoints.seen import Ledger, Seen, stats_of
@@ -130,7 +130,7 @@ def _examine(lm_step: int, name: str, path: Path) -> Seen:
         commit=content_hash(digests)[:40],
         shape=shape,
         files=stats,
-        weights_id=weights_id(digests),
+        weights=weight_digests(digests),
         save_steps=trainer_number(path, "save_steps") or 0,
     )
 

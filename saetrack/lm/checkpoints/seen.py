@@ -22,7 +22,7 @@ class Seen(BaseModel):
     commit: str
     shape: Shape
     files: Stats
-    weights_id: str = ""  # of the weights alone; ledgers of older versions lack it
+    weights: dict[str, str] = {}  # hashes of its weights' files; ledgers of 0.1 lack them
     save_steps: int = 0  # how often the Trainer saves, if it wrote this
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,8 +30,11 @@ class CheckpointSource(Protocol):
         A hub's name of the repository; of a folder the content of its first checkpoint.
         """
 
-    def weights_id(self, checkpoint: Checkpoint) -> str | None:
-        """The same for two checkpoints with the same weights; None if it is not known yet."""
+    def weight_digests(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Hashes of the files that hold its weights, by name; none if they are not known yet.
+
+        Every byte counts: the same weights saved in another form have other hashes.
+        """
 
     def resolve(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
         """Pin checkpoints to commits; downloads nothing.

@@ -87,7 +87,9 @@ def _take_epochs(
         if not has_steps:
             _take(folder, found, int(epoch[1]), path)
         elif step is None:
-            refused[path.name] = f"its training step is not known: it has no {STATE_FILE}"
+            refused[path.name] = (
+                f"its training step is not known: it has no {STATE_FILE} with a global_step"
+            )
         elif step in found:
             refused[path.name] = f"is of the same step as {found[step].name}"
         else:
@@ -98,8 +100,8 @@ def _take_last(path: Path, found: dict[int, Path], refused: dict[str, str]) -> N
     step = _step_inside(path)
     if step is None:
         refused[path.name] = (
-            f"its training step is not known: it has no {STATE_FILE}; rename it to checkpoint-N, "
-            "or name it itself as the model"
+            f"its training step is not known: it has no {STATE_FILE} with a global_step; rename it "
+            "to checkpoint-N, or name it itself as the model"
         )
     elif step in found:  # the Trainer's last checkpoint once more
         refused[path.name] = f"is of the same step as {found[step].name}"

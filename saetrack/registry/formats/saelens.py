@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +18,14 @@ from safetensors.torch import load_file
 
 from saetrack.data.datasets import hub_repo
 from saetrack.registry.facts import current_names
-from saetrack.sae.architectures import sae_of_settings
+from saetrack.registry.formats.foreign import (
+    ForeignSAE,
+    Weights,
+    in_our_form,
+    read_config,
+    require_values,
+    section,
+)
 from saetrack.sae.architectures.batchtopk import BatchTopKSAE
 from saetrack.sae.architectures.jumprelu import JumpReLUSAE
 from saetrack.sae.architectures.topk import TopKSAE
@@ -54,31 +59,6 @@ UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "reshape_activations": ("none",),
     "apply_b_dec_to_input": (True, False),
 }
-# Numbers of a matrix that are converted at a time, 32 MB in float64.
-ROW_NUMBERS = 2**22
-
-# In releases before 6 a factor per feature between encoder and decoder.
-FACTORS = ("scaling_factor", "finetuning_scaling_factor")
-
-
-@dataclass(frozen=True)
-class ForeignSAE:
-    """An SAE that was read from a SAELens folder.
-
-    Attributes:
-        sae: decoder rows have norm 1; a feature's activations grew by its row's old norm, so that
-            `sae_out` stayed the same.
-        feature_density: share of tokens on which each feature fires, (d_sae,); None where unknown.
-        residual_mean_distance: of the residuals that it was trained on; 0 where unknown.
-        residual: of these residuals.
-        metadata: what the folder says of the LM and the hook.
-    """
-
-    sae: SAE
-    feature_density: Float[Tensor, " d_sae"] | None
-    residual_mean_distance: float
-    residual: str
-    metadata: dict[str, Any]
 
 
 def write_saelens(
@@ -188,12 +168,12 @@ def read_saelens(folder: Path) -> ForeignSAE:
     Raises:
         UserError: a file is missing or broken, or the SAE computes what ours cannot.
     """
-    cfg = _read_cfg(folder)
+    cfg = _read_cfg(folder / CONFIG_FILE)
     sae = _read_weights(folder, cfg)
-    metadata = _section(cfg, "metadata") or {k: cfg[k] for k in cfg if k not in UNDERSTOOD}
-    facts = current_names(_section(metadata, "saetrack"))
+    metadata = section(cfg, "metadata") or {k: cfg[k] for k in cfg if k not in UNDERSTOOD}
+    facts = current_names(section(metadata, "saetrack"))
     distance = facts.get("residual_mean_distance")
-    is_centred = _section(metadata, "model_from_pretrained_kwargs").get("center_writing_weights")
+    is_centred = section(metadata, "model_from_pretrained_kwargs").get("center_writing_weights")
     return ForeignSAE(
         sae,
         _read_density(folder, sae.d_sae),
@@ -203,127 +183,32 @@ def read_saelens(folder: Path) -> ForeignSAE:
     )
 
 
-def _section(values: dict[str, Any], name: str) -> dict[str, Any]:
-    section = values.get(name)
-    return section if isinstance(section, dict) else {}
-
-
-def _read_cfg(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    try:
-        cfg = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise UserError(f"{path}: cannot be read ({reason})") from None
-    if not isinstance(cfg, dict):
-        raise UserError(f"{path}: must hold a JSON object")
-    for field, allowed in UNDERSTOOD.items():
-        value = cfg.get(field, allowed[0])
-        if value not in allowed:
-            known = ", ".join(repr(name) for name in allowed)
-            raise UserError(f"{path}: {field}={value!r}: must be {known}")
+def _read_cfg(path: Path) -> dict[str, Any]:
+    cfg = read_config(path)
+    require_values(path, cfg, UNDERSTOOD)
     if "topk" in (cfg.get("activation_fn"), cfg.get("activation_fn_str")):  # as releases before 6
-        kwargs = _section(cfg, "activation_fn_kwargs")
+        kwargs = section(cfg, "activation_fn_kwargs")
         cfg = {"k": kwargs.get("k"), **cfg, "architecture": "topk"}
     return cfg
 
 
 def _read_weights(folder: Path, cfg: dict[str, Any]) -> SAE:
-    """The same SAE in our form: `b_dec` subtracted first, decoder rows of norm 1.
-
-    Some rows at a time, in float64: no second copy of the weights exists.
-    """
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; weights in other formats are not read")
-    try:
-        with safe_open(path, framework="pt") as file:
-            _require_shapes(path, file, cfg)
-            return _converted(file, cfg)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _require_shapes(path: Path, file: Any, cfg: dict[str, Any]) -> None:
     d_in, d_sae = cfg.get("d_in"), cfg.get("d_sae")
     shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
     if cfg.get("architecture") == "jumprelu":
         shapes["threshold"] = (d_sae,)
-    names = list(file.keys())
-    for name, shape in shapes.items():
-        found = tuple(file.get_slice(name).get_shape()) if name in names else None
-        if found != shape:
-            raise UserError(f"{path}: {name} has shape {found}; {CONFIG_FILE} says {shape}")
-    for name in names:
-        if name not in shapes and name not in FACTORS:
-            raise UserError(f"{path}: {name}: unknown tensor; known: {', '.join(shapes)}")
-
-
-@torch.no_grad()
-def _converted(file: Any, cfg: dict[str, Any]) -> SAE:
-    """An SAE from an open file of the right shapes.
-
-    Raises:
-        ValueError: a tensor holds values that are not finite, or `k` and the rows cannot be ours.
-    """
-    b_enc, b_dec = _whole(file, "b_enc"), _whole(file, "b_dec")
-    sae = sae_of_settings({**cfg, "d_in": len(b_dec), "d_sae": len(b_enc)})
-    factors = [_whole(file, name) for name in FACTORS if name in file.keys()]  # noqa: SIM118
-    norms = torch.ones_like(b_enc)
-    for features, W_dec in _rows(file, "W_dec"):
-        for factor in factors:
-            W_dec.mul_(factor[features, None])
-        lengths = W_dec.norm(dim=1)
-        norms[features] = torch.where(lengths > 0, lengths, 1.0)
-        sae.W_dec[features] = (W_dec / norms[features, None]).float()
-    _require_same_order(cfg, norms)
-    for dimensions, W_enc in _rows(file, "W_enc"):
-        if not cfg.get("apply_b_dec_to_input", True):
-            b_enc += b_dec[dimensions] @ W_enc
-        sae.W_enc[dimensions] = (W_enc * norms).float()
-    sae.b_enc.copy_(b_enc * norms)
-    sae.b_dec.copy_(b_dec)
-    if isinstance(sae, JumpReLUSAE):
-        # SAELens lets nothing negative through, whatever the threshold.
-        sae.threshold.copy_((_whole(file, "threshold") * norms).clamp_min(0))
-    return sae
-
-
-def _require_same_order(cfg: dict[str, Any], norms: Tensor) -> None:
-    """The k largest activations stay the k largest when rows are divided by their norms."""
-    by_norm = cfg.get("rescale_acts_by_decoder_norm", False)
-    if (
-        cfg.get("architecture") == "topk"
-        and not by_norm
-        and float(norms.max() / norms.min()) > 1.001
-    ):
-        raise ValueError(
-            f"W_dec has rows of norm {norms.min():.3g} to {norms.max():.3g}; of a topk SAE all "
-            "must have the same, or rescale_acts_by_decoder_norm must be true"
-        )
-
-
-def _rows(file: Any, name: str) -> Iterator[tuple[slice, Tensor]]:
-    """A matrix in float64, some rows at a time."""
-    rows = file.get_slice(name)
-    n_rows, n_columns = rows.get_shape()
-    size = max(1, ROW_NUMBERS // n_columns)
-    for start in range(0, n_rows, size):
-        block = slice(start, min(start + size, n_rows))
-        yield block, _finite(name, rows[block])
-
-
-def _whole(file: Any, name: str) -> Tensor:
-    return _finite(name, file.get_tensor(name))
-
-
-def _finite(name: str, values: Tensor) -> Tensor:
-    """In float64, never the caller's own."""
-    if not values.isfinite().all():
-        raise ValueError(f"{name} holds values that are not finite")
-    return values.to(torch.float64, copy=True)
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = Weights({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
+            weights.require_shapes(shapes, CONFIG_FILE)
+            return in_our_form(weights, cfg)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _read_density(folder: Path, d_sae: int) -> Tensor | None:
