@@ -39,6 +39,8 @@ def _whole(config: TrackConfig, settings: Settings) -> dict[str, float]:
     connecting, planning, the chain's page.
     """
     prepared = prepare(config, settings)
+    chain, link = prepared.track.jobs[-1].links[0]
+    HookedLM(prepared.source.fetch(link.checkpoint), [chain.hook])  # imports transformers' module
     seconds = 0.0
     for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
         began_s = time.perf_counter()
