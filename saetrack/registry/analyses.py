@@ -15,16 +15,18 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import runs_of
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_tags
+from saetrack.registry.lives import lives_in_place
 from saetrack.utils.errors import UserError
 
 
 class Reports:
     """Tables, figures and numbers of each analysis, found by the hash of what it was made from."""
 
-    def __init__(self, client: MlflowClient, runs: ChainRuns) -> None:
-        """Of a registry."""
+    def __init__(self, client: MlflowClient, runs: ChainRuns, cache_dir: Path) -> None:
+        """Of a registry; life stores of another machine are kept in the cache."""
         self._client = client
         self._runs = runs
+        self._cache_dir = cache_dir
 
     def has(self, lm_name: str, identity: str) -> bool:
         """Whether an analysis of that identity is registered, and whole."""
@@ -71,6 +73,21 @@ class Reports:
         Raises:
             UserError: it was never analysed.
         """
+        run_id = self._newest_run(chain_name)
+        with self._downloaded(run_id) as folder:
+            yield run_id, folder
+
+    def lives_folder(self, chain_name: str) -> Path:
+        """The life store of the newest analysis of a chain, in place where it lies here.
+
+        Raises:
+            UserError: it was never analysed, or by a release that kept no life store.
+        """
+        return lives_in_place(
+            self._client, self._newest_run(chain_name), chain_name, self._cache_dir
+        )
+
+    def _newest_run(self, chain_name: str) -> str:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
             experiments,
@@ -80,9 +97,7 @@ class Reports:
         found = [run for run in runs if run.data.tags["chain"] == chain_name]
         if not found:
             raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
-        run_id = str(found[0].info.run_id)
-        with self._downloaded(run_id) as folder:
-            yield run_id, folder
+        return str(found[0].info.run_id)
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
