@@ -22,7 +22,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from flows.gpus import gpus
 from flows.logs import log_to_terminal
-from flows.serve import credentials
+from saetrack.utils.credentials import credentials
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings, load_settings
 
