@@ -46,7 +46,8 @@ class TextIndex:
             Them, and whether there are more.
         """
         wanted = query.casefold()
-        at, firsts = self._text.find(wanted), []
+        at = self._text.find(wanted)
+        firsts: list[int] = []
         while at >= 0 and len(firsts) < FOUND_AT_MOST:
             firsts.append(at)
             at = self._text.find(wanted, at + 1)
@@ -76,7 +77,7 @@ def search(lives: LifeStore, index: TextIndex, query: str, limit: int) -> dict[s
     ids = [token for token, text in enumerate(index.tokens) if bare in text]
     # A token that is the query itself comes before those that only hold it.
     exact = [token for token in ids if index.tokens[token].strip() == bare]
-    by_token = {}
+    by_token: dict[int, tuple[int, list[int]]] = {}
     for some in (exact, ids):
         for feature, token, links in lives.features_with_token(some):
             by_token.setdefault(feature, (token, links))

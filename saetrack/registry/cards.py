@@ -17,6 +17,7 @@ from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import connect
 from saetrack.registry.facts import PLANNED, WARNINGS, current_names, from_params
 from saetrack.registry.imported import KIND
+from saetrack.registry.lives import LIVES
 from saetrack.registry.versions import LinkVersions
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CURVES = ("explained_variance", "l0", "dead", "ce_loss_recovered")
-FIGURES, LIVES = "figures", "lives"  # folders of an analysis' run
+FIGURES = "figures"  # folder of an analysis' run
 RUNS_AT_ONCE = 200  # in one condition of MLflow's
 # A chain that was deleted is on its page for so long, unless another one changes.
 LISTED_S = 30.0
@@ -127,6 +128,12 @@ class ChainCards:
                 if seen.links or name in training
             ]
         return sorted(cards, key=lambda card: (card.is_training, card.changed_ms), reverse=True)
+
+    def analysis(self, name: str) -> AnalysisCard | None:
+        """The newest analysis of one chain; None if it was not analysed."""
+        with self._lock:
+            experiments = [found.experiment_id for found in self._client.search_experiments()]
+            return self._newest_analyses(experiments).get(name)
 
     def _training(self, experiments: list[str]) -> set[str]:
         condition = "tags.kind = 'link' and attributes.status = 'RUNNING'"

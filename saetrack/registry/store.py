@@ -19,7 +19,6 @@ from saetrack.lm.hook import Hook, parse_hook
 from saetrack.registry import overview, received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
-from saetrack.registry.cards import ChainCard, ChainCards
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect
@@ -90,7 +89,6 @@ class Registry:
         self.imported = ImportedSAEs(self._client, self._runs)
         self._artifacts = Artifacts(self._client, settings)
         self._versions = LinkVersions(self._client)
-        self._cards = ChainCards(self._client, self._versions)
 
     # What training needs (saetrack.chain.link_store.LinkStore)
 
@@ -210,13 +208,6 @@ class Registry:
         return overview.chains_table(
             self._versions.of_chains(), self._runs.tracks(), self._runs.planned()
         )
-
-    def cards(self) -> list[ChainCard]:
-        """One card per chain with its links' curves, the one that grew last first.
-
-        What was asked before is not asked again: a page may ask every few seconds.
-        """
-        return self._cards.all()
 
     def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
         """Where a browser finds each LM's saved views at a server: by LM, by the view's name."""
