@@ -34,7 +34,19 @@ from saetrack.analysis.life_store.manifest import (
 from saetrack.analysis.meaning.labels import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 
-WORDS = ["the", "of", "and", "to", "in", "a", "is", "that", "it", "was", "for", "on", "as", "with", "be", "by", "he", "at", "from", "his", "had", "not", "are", "but", "which", "or", "this", "have", "an", "they", "one", "were", "all", "we", "her", "she", "there", "would", "their", "him", "been", "has", "when", "who", "will", "no", "more", "if", "out", "so", "up", "said", "what", "its", "about", "than", "into", "them", "can", "only", "other", "time", "new", "some", "could", "these", "two", "may", "first", "then", "do", "any", "like", "my", "now", "over", "such", "our", "man", "me", "even", "most", "made", "after", "also", "did", "many", "river", "bank", "money", "water", "forest", "music", "market", "judge", "court", "law", "doctor", "nurse", "hospital", "school", "teacher", "student", "book", "letter", "word", "language", "verb", "noun", "red", "green", "blue", "north", "south", "east", "west", "king", "queen", "war", "peace", "army", "ship", "harbour", "wind", "rain", "snow", "summer", "winter", "bread", "wine", "garden", "stone", "iron", "gold", "silver", "number", "seven", "eleven", "hundred", "theorem", "proof", "function", "integer", "matrix", "virus", "protein", "cell", "gene", "planet", "star", "galaxy", "orbit", "engine", "wheel", "bridge", "tower", "street", "house", "door", "window"]
+LINES = (
+    "the of and to in a is that it was for on as with be by he at from his had not are but "
+    "which or this have an they one were all we her she there would their him been has when who "
+    "will no more if out so up said what its about than into them can only other time new some "
+    "could these two may first then do any like my now over such our man me even most made "
+    "after also did many river bank money water forest music market judge court law doctor "
+    "nurse hospital school teacher student book letter word language verb noun red green blue "
+    "north south east west king queen war peace army ship harbour wind rain snow summer winter "
+    "bread wine garden stone iron gold silver number seven eleven hundred theorem proof "
+    "function integer matrix virus protein cell gene planet star galaxy orbit engine wheel "
+    "bridge tower street house door window "
+)
+WORDS = LINES.split()
 HOSTILE = [
     "<script>alert(1)</script>",
     "<b>",

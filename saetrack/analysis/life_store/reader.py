@@ -167,7 +167,7 @@ class LifeStore:
         curves = [column.name for column in self.manifest.columns if column.curve]
         return {
             "feature": feature,
-            "pattern": self.manifest.patterns[int(self._of_chain["pattern"][feature])],
+            "pattern": self._pattern(feature),
             "formation_link": int(self._of_chain["formation_link"][feature]),
             "map": _numbers(self._of_chain["map"][feature]),
             "curves": {
@@ -186,7 +186,9 @@ class LifeStore:
         arrays = self._links[link]
 
         def listed(ids: str, numbers: str) -> list[list[Any]]:
-            pairs = zip(arrays[ids][feature].tolist(), _numbers(arrays[numbers][feature]))
+            pairs = zip(
+                arrays[ids][feature].tolist(), _numbers(arrays[numbers][feature]), strict=True
+            )
             return [[number, value] for number, value in pairs if number >= 0]
 
         return {
@@ -243,13 +245,24 @@ class LifeStore:
         for link in reversed(range(len(self._links)) if links is None else sorted(links)):
             arrays = self._links[link]
             rows = arrays["context_rows"]
+            if rows.min() < -1 or rows.max() >= len(self.tokens):
+                raise UserError(f"{link_folder(self.folder, link)}: contexts of rows that are not")
             features, numbers = np.nonzero(any_in_row[rows])
             positions = arrays["context_positions"][features, numbers]
-            kept = inside[rows[features, numbers], positions]
-            for feature, number in zip(features[kept].tolist(), numbers[kept].tolist()):
+            within = np.minimum(positions, inside.shape[1] - 1)
+            kept = inside[rows[features, numbers], within] & (within == positions)
+            for feature, number in zip(
+                features[kept].tolist(), numbers[kept].tolist(), strict=True
+            ):
                 at = feature, number
                 row, position = int(rows[at]), int(arrays["context_positions"][at])
                 yield FoundContext(feature, link, row, position, int(arrays["context_groups"][at]))
+
+    def _pattern(self, feature: int) -> str:
+        number, patterns = int(self._of_chain["pattern"][feature]), self.manifest.patterns
+        if number >= len(patterns):
+            raise UserError(f"{self.folder}: pattern {number} of feature {feature} is unknown")
+        return patterns[number]
 
     def _matches(self, feature: int) -> Iterator[dict[str, Any]]:
         arrays = self._of_chain
