@@ -15,18 +15,17 @@ Each answer is made in a thread: endpoints are plain functions.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, ExceptionHandler
 
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.answers import column_bytes, feature_bytes
@@ -144,7 +143,7 @@ def make_app(
     listen: str = "127.0.0.1",
     known: tuple[str, str] | None = None,
     page: Path = PAGE,
-) -> Starlette:
+) -> ASGIApp:
     """The explorer of some chains.
 
     Args:
@@ -170,8 +169,7 @@ def make_app(
         Mount("/api", routes=[]),
         Mount("/", _Page(directory=page, html=True, check_dir=False)),
     ]
-    guard = Middleware(Guard, listen=listen, known=known)
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=_HANDLERS)
+    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), listen, known)
 
 
 class _Page(StaticFiles):
@@ -185,7 +183,8 @@ class _Page(StaticFiles):
 
 def _refused(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        line = "no such page" if error.detail == "Not Found" else error.detail
+        return JSONResponse({"error": line}, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 400)
 
 
@@ -194,7 +193,7 @@ def _failed(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": "the server failed; its log says more"}, 500)
 
 
-_HANDLERS: dict[object, Callable[[Request, Exception], Response]] = {
+_HANDLERS: dict[Any, ExceptionHandler] = {
     HTTPException: _refused,
     UserError: _refused,
     Exception: _failed,

@@ -33,7 +33,7 @@ HEADERS = {
 class Guard:
     """Turns away who may not ask, and gives every answer the headers above."""
 
-    def __init__(self, app: ASGIApp, *, listen: str, known: tuple[str, str] | None) -> None:
+    def __init__(self, app: ASGIApp, listen: str, known: tuple[str, str] | None) -> None:
         """Of a server.
 
         Args:

@@ -15,7 +15,7 @@ from saetrack.utils.credentials import is_loopback
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
 PORT = 8400
 ANY = ("0.0.0.0", "::")  # noqa: S104  (a comparison)
@@ -55,7 +55,7 @@ def address_of(bound: socket.socket, listen: str) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
 
-def serve(app: Starlette, bound: socket.socket) -> None:
+def serve(app: ASGIApp, bound: socket.socket) -> None:
     """Answer until Ctrl-C or SIGTERM; open pages are not waited for."""
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
     try:
