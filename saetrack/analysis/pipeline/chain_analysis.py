@@ -16,7 +16,7 @@ from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 8
+TABLES_VERSION = 9
 
 
 @dataclass(frozen=True)
