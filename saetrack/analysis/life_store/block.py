@@ -47,12 +47,15 @@ class Block:
     @cached_property
     def keys(self) -> Int[ndarray, " pairs"]:
         """Feature and token of each pair as one number, ascending."""
-        return self.of_pair * self.tokens + self.pairs.tokens
+        found: Int[ndarray, " pairs"] = self.of_pair * self.tokens + self.pairs.tokens
+        return found
 
     @cached_property
     def max_acts(self) -> Float[ndarray, " features"]:
         """The largest activation of each feature; 0 if it never fires."""
-        return self.reduced(np.maximum, self.pairs.acts, np.float32(0))
+        found: Float[ndarray, " features"]
+        found = self.reduced(np.maximum, self.pairs.acts, np.float32(0))
+        return found
 
     def reduced(self, how: np.ufunc, values: ndarray, empty: np.generic) -> ndarray:
         """One value for each feature of those of its pairs; `empty` where it has none."""

@@ -47,7 +47,10 @@ def _components(rows: Float[ndarray, "rows d_in"], count: int) -> Float[ndarray,
     _, vectors = np.linalg.eigh(centred.T @ centred)
     vectors = vectors[:, ::-1][:, :count]
     largest = np.abs(vectors).argmax(axis=0)
-    return centred @ (vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])]))
+    found: Float[ndarray, "rows components"] = centred @ (
+        vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    )
+    return found
 
 
 def _umap(rows: Float[ndarray, "rows components"], seed: int) -> Float[ndarray, "rows 2"]:

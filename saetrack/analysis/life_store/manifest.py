@@ -11,7 +11,7 @@ from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index
 
 # Raise when the layout changes: older stores are then refused.
-STORE_VERSION = 1
+STORE_VERSION: Literal[1] = 1
 
 Dtype = Literal["u1", "u2", "u4", "i2", "i4", "f2", "f4"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]  # it names a file
@@ -145,8 +145,9 @@ class Manifest(Strict):
 
     def _has_a_value_per_link(self) -> None:
         bands = [column.control for column in self.columns if column.control is not None]
-        for values in [self.live, *(band.low for band in bands), *(band.high for band in bands)]:
-            if len(values) != len(self.links):
-                raise UserError(f"links: {len(self.links)} links, but {len(values)} values of them")
+        lengths = {len(self.live)}
+        lengths |= {len(bound) for band in bands for bound in (band.low, band.high)}
+        if wrong := lengths - {len(self.links)}:
+            raise UserError(f"links: {len(self.links)} links, but {wrong.pop()} values of them")
         if len(self.tokens.shape) != 2:
             raise UserError(f"tokens={self.tokens.shape}: must be rows and context_size")

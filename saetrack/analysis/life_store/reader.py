@@ -77,7 +77,8 @@ class LifeStore:
         """
         if not 0 <= link < len(self._links):
             raise UserError(f"link={link}: must be a number from 0 to {len(self._links) - 1}")
-        return _named(self._links[link], name)
+        found: Shaped[ndarray, " d_sae"] = _named(self._links[link], name)
+        return found
 
     def of_chain(self, name: str) -> Shaped[ndarray, " d_sae"]:
         """A value per feature of the whole chain.
@@ -85,7 +86,8 @@ class LifeStore:
         Raises:
             UserError: there is no such array.
         """
-        return _named(self._of_chain, name)
+        found: Shaped[ndarray, " d_sae"] = _named(self._of_chain, name)
+        return found
 
     @cached_property
     def vocabulary(self) -> list[str]:

@@ -59,7 +59,7 @@ class Text:
 
 def shown_top(contexts: Contexts) -> int:
     """How many of the strongest contexts are shown."""
-    return min(TOP, contexts.rows.shape[1])
+    return min(TOP, int(contexts.rows.shape[1]))
 
 
 def link_records(spool: PairSpool, contexts: Contexts, text: Text, seed: int) -> dict[str, ndarray]:
