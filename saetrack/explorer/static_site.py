@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 
@@ -147,23 +146,29 @@ def write_site(plan: SitePlan, servers: Servers, folder: Path) -> Iterator[int]:
         UserError: something is in the folder already.
     """
     require_empty(folder)
-    with whole_folder(folder) as draft:
-        draft.chmod(0o755)  # a web server is another user
-        shutil.copytree(PAGE, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__"))
-        _write(draft / SITE_FILE, as_json(_site_json(plan)))
-        home = home_json([plan.card], servers, static=True)
-        _write(draft / "api" / "home.json", as_json(home))
-        of_chain = draft / "api" / "chains" / quote(plan.card.name, safe="")
-        lives = plan.store.lives
-        _write(of_chain / "chain.json", plan.store.manifest_bytes())
-        _write(of_chain / "vocabulary.json.gz", _packed(plan.store.vocabulary_bytes()))
-        for link, name in _columns(lives):
-            content = _packed(column_bytes(lives, link, name))
-            _write(of_chain / "columns" / link / f"{name}.bin.gz", content)
-        for number in plan.blocks:
-            _write(of_chain / "features" / f"{number}.json.gz", _packed(plan.block(number)))
-            yield bisect_left(plan.features, (number + 1) * BLOCK)
-        require_empty(folder)  # as it was when this began
+    try:
+        with whole_folder(folder) as draft:
+            yield from _fill(draft, plan, servers)
+            require_empty(folder)  # as it was when this began
+    except OSError as error:
+        raise UserError(f"to={str(folder)!r}: cannot be written ({error.strerror})") from None
+
+
+def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
+    shutil.copytree(PAGE, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__"))
+    _write(draft / SITE_FILE, as_json(_site_json(plan)))
+    _write(draft / "api" / "home.json", as_json(home_json([plan.card], servers, static=True)))
+    of_chain, lives = draft / "api" / "chains" / plan.card.name, plan.store.lives
+    _write(of_chain / "chain.json", plan.store.manifest_bytes())
+    _write(of_chain / "vocabulary.json.gz", _packed(plan.store.vocabulary_bytes()))
+    for link, name in _columns(lives):
+        content = _packed(column_bytes(lives, link, name))
+        _write(of_chain / "columns" / link / f"{name}.bin.gz", content)
+    for number in plan.blocks:
+        _write(of_chain / "features" / f"{number}.json.gz", _packed(plan.block(number)))
+        yield bisect_left(plan.features, (number + 1) * BLOCK)
+    for made in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        made.chmod(0o755)  # a web server is another user
 
 
 def _site_json(plan: SitePlan) -> dict[str, Any]:

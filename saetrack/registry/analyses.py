@@ -15,7 +15,7 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import runs_of
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_tags
-from saetrack.registry.lives import lives_in_place
+from saetrack.registry.lives import LIVES, lives_in_place
 from saetrack.utils.errors import UserError
 
 
@@ -60,7 +60,7 @@ class Reports:
 
     @contextmanager
     def files(self, lm_name: str, identity: str) -> Iterator[Path]:
-        """The files of an analysis, for as long as the block lasts."""
+        """The files of an analysis, its life store aside, for as long as the block lasts."""
         run_id = self._find(lm_name, identity)
         assert run_id is not None, "there is no such analysis"
         with self._downloaded(run_id) as folder:
@@ -69,6 +69,8 @@ class Reports:
     @contextmanager
     def of_chain(self, chain_name: str) -> Iterator[tuple[str, Path]]:
         """Run and files of the newest analysis of a chain, for as long as the block lasts.
+
+        Its life store is not among them (`lives_folder`).
 
         Raises:
             UserError: it was never analysed.
@@ -101,8 +103,12 @@ class Reports:
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
+        """All files but the life store, which may have gigabytes."""
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(self._client.download_artifacts(run_id, "", dst_path=folder))
+            for found in self._client.list_artifacts(run_id):
+                if found.path != LIVES:
+                    self._client.download_artifacts(run_id, found.path, dst_path=folder)
+            yield Path(folder)
 
     def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
         """Add files and numbers to an analysis; what has the same name is replaced."""

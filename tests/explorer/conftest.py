@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.app import make_app
-from starlette.testclient import TestClient
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card, manifest_steps
 from tests.support.life_store import small_store
 
@@ -27,11 +27,16 @@ def chains(store: Path) -> DemoChains:
 
 
 @pytest.fixture
-def client(chains: DemoChains, tmp_path: Path) -> TestClient:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of one file in place of the real one."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "index.html").write_text("<!doctype html>")
+    return folder
+
+
+@pytest.fixture
+def client(chains: DemoChains, page: Path) -> TestClient:
     """A browser on this machine."""
-    page = tmp_path / "page"
-    page.mkdir()
-    (page / "index.html").write_text("<!doctype html>")
     servers = Servers("5000", "http://prefect.example/")
     app = make_app(chains, servers=servers, page=page)
     return TestClient(app, base_url="http://127.0.0.1:8400")

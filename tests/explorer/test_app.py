@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from starlette.testclient import TestClient
 
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.explorer import home, own_text
 from saetrack.explorer.app import make_app
 from saetrack.utils.errors import UserError
-from starlette.testclient import TestClient
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
 AT = f"/api/chains/{FORWARD}"
@@ -126,7 +126,13 @@ def test_names_of_chains_open_no_other_folder(client: TestClient, name: str) -> 
 
 def test_the_page_has_no_file_outside_of_its_folder(client: TestClient) -> None:
     assert client.get("/site.json").json() == {"static": False}
-    for path in ("/../app.py", "/%2e%2e/app.py", "/..%2Fapp.py", "/%2e%2e%2Fapp.py", "//etc/passwd"):
+    for path in (
+        "/../app.py",
+        "/%2e%2e/app.py",
+        "/..%2Fapp.py",
+        "/%2e%2e%2Fapp.py",
+        "//etc/passwd",
+    ):
         found = client.get(path)
         assert found.status_code == 404 or found.json().get("error"), path
 
@@ -224,7 +230,9 @@ def test_features_are_found_by_their_tokens_and_contexts(client: TestClient, sto
         assert lives.manifest.context_groups[one["group"]] != "silent"
 
 
-@pytest.mark.parametrize("query", ["", "  ", "\0", "<script>alert(1)</script>", "no such text", "\\"])
+@pytest.mark.parametrize(
+    "query", ["", "  ", "\0", "<script>alert(1)</script>", "no such text", "\\"]
+)
 def test_odd_queries_are_answered(client: TestClient, query: str) -> None:
     found = client.get(f"{AT}/search.json", params={"q": query}).json()
     assert found["q"] == query
@@ -240,7 +248,12 @@ def test_own_text_shows_the_strongest_features(client: TestClient) -> None:
     assert first == second
     assert len(first) == 3
     strongest = [
-        max(max(one["acts"]) for step in found["steps"] for one in step["features"] if one["feature"] == f)
+        max(
+            max(one["acts"])
+            for step in found["steps"]
+            for one in step["features"]
+            if one["feature"] == f
+        )
         for f in first
     ]
     assert strongest == sorted(strongest, reverse=True)
@@ -297,7 +310,12 @@ def test_one_text_is_read_at_a_time(chains: DemoChains, monkeypatch: pytest.Monk
     monkeypatch.setattr(chains, "activations", slowly)
     reader = own_text.OwnText(chains)
     asked = own_text.AskedText("a", (0,), 3)
-    first = threading.Thread(target=lambda: pytest.raises(UserError, reader.read, FORWARD, asked))
+
+    def read() -> None:
+        with pytest.raises(UserError):
+            reader.read(FORWARD, asked)
+
+    first = threading.Thread(target=read)
     first.start()
     assert entered.wait(10)
     with pytest.raises(own_text.HTTPException) as caught:

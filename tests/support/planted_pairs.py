@@ -11,7 +11,7 @@ from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 
 
 def planted_activations(
-    rows: int = 24, context: int = 16, d_sae: int = 12, vocabulary: int = 9, seed: int = 0
+    rows: int = 12, context: int = 40, d_sae: int = 12, vocabulary: int = 9, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (rows, context), and activations (d_sae, rows * context).
 
