@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import socket
 import sys
 import tempfile
 import time
@@ -116,6 +117,13 @@ def demo(folder: Path) -> DemoChains:
         card(PLAIN, [0, 16, 256]),
     ]
     return GrowingChains(cards, stores)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def main(port: int, folder: str | None) -> None:

@@ -187,7 +187,8 @@ class ChainView {
     }
     await this.choose();
     this.paint();
-    this.drawDistribution();
+    await this.drawDistribution();
+    this.node.dataset.drawn = String(this.manifest.links[index].lm_step);
     const perLink = names.filter((field) => field.perLink).map((field) => field.name);
     for (const next of [index + 1, index - 1]) if (this.manifest.links[next]) prefetch(this.chain, next, perLink);
   }

@@ -78,7 +78,7 @@ async function lookForMore() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
+  const typing = event.target.matches?.("input:not([type=range]):not([type=checkbox]), textarea, select");
   if (event.key === "Escape" && typing) event.target.blur();
   if (typing || document.querySelector("dialog[open]")) return;
   if (event.key === "/" && parse().chain) {
