@@ -120,7 +120,8 @@ class ContextIndex:
                 rows = lives.column(link, "context_rows").reshape(-1)
                 positions = lives.column(link, "context_positions").reshape(-1)
                 slots = np.flatnonzero((rows >= 0) & (groups != silent)).astype(np.uint32)
-                places = rows[slots].astype(kind) * kind(context_size) + positions[slots]
+                in_text = rows[slots].astype(np.int64) * context_size + positions[slots]
+                places = in_text.astype(kind)
                 order = np.argsort(places)
                 file.write(places[order].tobytes())
                 file.write(slots[order].tobytes())
