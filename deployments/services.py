@@ -135,13 +135,15 @@ def start_servers() -> Any:
                 "program: free it and try again"
             )
     daemon = daemon or _start_supervisor()
-    for server in down:
-        daemon.startProcess(server.name, False)
-    for server in down:
-        if not _wait(server.is_healthy, START_S):
-            raise UserError(
-                f"the {server.name} server did not come up: see {LOGS}/{server.name}.log"
-            )
+    # The explorer last: it reads the database that MLflow makes.
+    for some in ([s for s in down if s != EXPLORER], [s for s in down if s == EXPLORER]):
+        for server in some:
+            daemon.startProcess(server.name, False)
+        for server in some:
+            if not _wait(server.is_healthy, START_S):
+                raise UserError(
+                    f"the {server.name} server did not come up: see {LOGS}/{server.name}.log"
+                )
     return daemon
 
 

@@ -24,21 +24,25 @@ Where = Annotated[
         help="Where the pages link to: the server's address, or its port on this machine.",
     ),
 ]
+MaybeChain = Annotated[str | None, ChainName.__metadata__[0]]
+To = Annotated[
+    Path | None,
+    typer.Option(help="Write a static site of the chain into this folder, instead of serving."),
+]
+Features = Annotated[
+    int | None,
+    typer.Option(help="With --to: keep so many, those first that are alive longest."),
+]
+Contexts = Annotated[
+    int | None, typer.Option(help="With --to: keep so many of each feature at each link.")
+]
 
 
 def explore(
-    chain: Annotated[str | None, ChainName.__metadata__[0]] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option(help="Write a static site of the chain into this folder, instead of serving."),
-    ] = None,
-    features: Annotated[
-        int | None,
-        typer.Option(help="With --to: keep so many, those first that are alive longest."),
-    ] = None,
-    contexts: Annotated[
-        int | None, typer.Option(help="With --to: keep so many of each feature at each link.")
-    ] = None,
+    chain: MaybeChain = None,
+    to: To = None,
+    features: Features = None,
+    contexts: Contexts = None,
     port: Annotated[int, typer.Option(help="To serve at; 0 takes one that is free.")] = 8400,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
     mlflow: Where = None,

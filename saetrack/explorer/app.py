@@ -76,6 +76,7 @@ class Explorer:
         name = _name(request)
         store = self._stores.get(name)
         if store is not None:
+            store.prepare()
             return respond(request, store.manifest_bytes())
         card = self._cards.card(name)
         if card is None:
@@ -115,7 +116,7 @@ class Explorer:
         if not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= LIMIT_AT_MOST):
             line = f"limit={shown(limit)}: must be a number from 1 to {LIMIT_AT_MOST}"
             raise HTTPException(400, line)
-        return respond(request, as_json(search(store.lives, store.index, query, int(limit))))
+        return respond(request, as_json(search(store.lives, store.index(), query, int(limit))))
 
     async def text(self, request: Request) -> Response:
         """Which features fire on a text of one's own."""

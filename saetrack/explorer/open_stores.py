@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from saetrack.analysis.life_store.layout import MANIFEST_FILE, VOCABULARY_FILE
 from saetrack.analysis.life_store.reader import LifeStore
-from saetrack.explorer.search import TextIndex
+from saetrack.explorer.search_index import SearchIndex
 
 if TYPE_CHECKING:
     from saetrack.explorer.chains import Chains
 
-KEPT = 8  # open at a time; each has a few megabytes of its own, and the operating system's cache
+KEPT = 8  # open at a time
+# Pages of files that are mapped count as this process' memory until they are let go; they stay in
+# the operating system's cache, from which they come back in microseconds.
+MAPPED_BYTES = 300 * 10**6
 
 
-@dataclass(frozen=True)
 class OpenStore:
     """A life store that was checked.
 
@@ -29,13 +33,24 @@ class OpenStore:
         stamp: another one for each analysis: a browser keeps what has the same.
     """
 
-    lives: LifeStore
-    stamp: str
+    def __init__(self, lives: LifeStore, stamp: str) -> None:
+        """Of a store; makes no index yet."""
+        self.lives = lives
+        self.stamp = stamp
+        self._lock = threading.Lock()
+        self._index: SearchIndex | None = None
 
-    @cached_property
-    def index(self) -> TextIndex:
-        """Of its text, made when it is searched first."""
-        return TextIndex(self.lives)
+    def index(self) -> SearchIndex:
+        """For searches: made once, which takes seconds for the largest chains."""
+        with self._lock:
+            if self._index is None:
+                self._index = SearchIndex(self.lives)
+            return self._index
+
+    def prepare(self) -> None:
+        """Begin to make the index, in a thread: who opens a chain may search it soon."""
+        if self._index is None and not self._lock.locked():
+            threading.Thread(target=self.index, daemon=True).start()
 
     def manifest_bytes(self) -> bytes:
         """`chain.json`."""
@@ -45,6 +60,21 @@ class OpenStore:
         """`vocabulary.json`, checked."""
         _ = self.lives.vocabulary
         return (self.lives.folder / VOCABULARY_FILE).read_bytes()
+
+    def let_go(self) -> None:
+        """Give back the pages of files that were read; reading goes on as before."""
+        for one in self._maps:
+            one.madvise(mmap.MADV_DONTNEED)
+        if self._index is not None:
+            self._index.contexts.mapped.madvise(mmap.MADV_DONTNEED)
+
+    @cached_property
+    def _maps(self) -> list[mmap.mmap]:
+        facts, lives = self.lives.manifest.arrays, self.lives
+        arrays = [lives.tokens, *(lives.of_chain(name) for name in facts.of_chain)]
+        for link in range(len(lives.manifest.links)):
+            arrays += [lives.column(link, name) for name in facts.links]
+        return [found for array in arrays if (found := _map_of(array)) is not None]
 
 
 class OpenStores:
@@ -74,7 +104,21 @@ class OpenStores:
             self._open.move_to_end(name)
             while len(self._open) > KEPT:
                 self._open.popitem(last=False)
+            if _mapped_bytes() > MAPPED_BYTES:
+                for one in self._open.values():
+                    one.let_go()
             return found
+
+
+def _mapped_bytes() -> int:
+    """Pages of files in this process' memory; 0 where the system does not say."""
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))
+
+
+def _map_of(array: Any) -> mmap.mmap | None:
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    return array
 
 
 def _stamp(folder: Path) -> str:

@@ -3,105 +3,73 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
-
     from saetrack.analysis.life_store.reader import LifeStore
+    from saetrack.explorer.search_index import SearchIndex
 
-SILENT = "silent"  # the group of contexts in which a feature does not fire
 LONGEST = 200  # characters of a query
-FOUND_AT_MOST = 20_000  # places in the text that are looked at
 LIMIT, LIMIT_AT_MOST = 50, 500
 
 
-class TextIndex:
-    """The analysed text as one string, and where in it each token begins.
-
-    It takes a few bytes per character of the text, and is searched by the string's own `find`.
-    """
-
-    def __init__(self, lives: LifeStore) -> None:
-        """Make it: a fraction of a second for a million tokens."""
-        folded = [text.casefold() for text in lives.vocabulary]
-        lengths = np.array([len(text) for text in folded], np.int64)
-        self._context_size = lives.tokens.shape[1]
-        # A character that no query holds ends each row.
-        rows = ["".join(map(folded.__getitem__, row.tolist())) for row in lives.tokens]
-        self._text = "\0".join(rows)
-        ends = lengths[lives.tokens].cumsum(axis=1)
-        begins = np.concatenate([[0], (ends[:, -1] + 1).cumsum()[:-1]])
-        starts = ends - lengths[lives.tokens] + begins[:, None]
-        self._starts = starts.ravel().astype(np.uint32 if starts.max() < 2**32 else np.int64)
-        self.tokens = folded
-
-    def spans(self, query: str) -> tuple[Int[np.ndarray, "found 2"], bool]:
-        """The tokens that a text covers wherever it stands: row and position of each.
-
-        Returns:
-            Them, and whether there are more.
-        """
-        wanted = query.casefold()
-        at = self._text.find(wanted)
-        firsts: list[int] = []
-        while at >= 0 and len(firsts) < FOUND_AT_MOST:
-            firsts.append(at)
-            at = self._text.find(wanted, at + 1)
-        begins = np.array(firsts, np.int64)
-        # The token that holds a character is the last one that begins no later.
-        first = self._starts.searchsorted(begins, side="right") - 1
-        last = self._starts.searchsorted(begins + len(wanted) - 1, side="right") - 1
-        widest = int((last - first).max(initial=-1)) + 1
-        covered = first[:, None] + np.arange(widest)
-        found = np.unique(covered[covered <= last[:, None]])
-        return np.stack(divmod(found, self._context_size), axis=1), at >= 0
-
-
-def search(lives: LifeStore, index: TextIndex, query: str, limit: int) -> dict[str, Any]:
+def search(lives: LifeStore, index: SearchIndex, query: str, limit: int) -> dict[str, Any]:
     """`search.json`.
 
     Args:
         lives: of a chain.
-        index: of its text.
+        index: of it.
         query: a text; case does not matter.
         limit: features of each kind, at most.
     """
     wanted = query.replace("\0", "").casefold()
     if not wanted.strip():
         return {"q": query, "tokens": [], "contexts": [], "truncated": False}
-    bare = wanted.strip()
-    ids = [token for token, text in enumerate(index.tokens) if bare in text]
-    # A token that is the query itself comes before those that only hold it.
-    exact = [token for token in ids if index.tokens[token].strip() == bare]
-    by_token: dict[int, tuple[int, list[int]]] = {}
-    for some in (exact, ids):
-        for feature, token, links in lives.features_with_token(some):
-            by_token.setdefault(feature, (token, links))
-            if len(by_token) > limit:
-                break
-    spans, more = index.spans(wanted)
-    by_context: dict[int, Any] = {}
-    silent = lives.manifest.context_groups.index(SILENT)
-    if len(spans):
-        for found in lives.features_in_rows(spans, 1):
-            if found.group == silent:
-                continue
-            by_context.setdefault(found.feature, found)
-            if len(by_context) > limit:
-                break
+    tokens = _by_token(lives, index, wanted.strip(), limit + 1)
+    contexts, more = _by_context(lives, index, wanted, limit + 1)
     return {
         "q": query,
-        "tokens": [
-            {"feature": feature, "text": lives.vocabulary[token], "links": links}
-            for feature, (token, links) in islice(by_token.items(), limit)
-        ],
-        "contexts": [found._asdict() for found in islice(by_context.values(), limit)],
-        "truncated": more or len(by_token) > limit or len(by_context) > limit,
+        "tokens": tokens[:limit],
+        "contexts": contexts[:limit],
+        "truncated": more or len(tokens) > limit or len(contexts) > limit,
     }
+
+
+def _by_token(lives: LifeStore, index: SearchIndex, bare: str, limit: int) -> list[dict[str, Any]]:
+    holding = [token for token, text in enumerate(index.text.tokens) if bare in text]
+    # A token that is the query itself comes before those that only hold it.
+    exact = [token for token in holding if index.text.tokens[token].strip() == bare]
+    found: dict[int, dict[str, Any]] = {}
+    for some in (exact, holding):
+        if len(found) >= limit:
+            break
+        for feature, token, links in index.tops.features(np.array(some, np.int64), limit):
+            text = lives.vocabulary[token]
+            found.setdefault(feature, {"feature": feature, "text": text, "links": links})
+    return list(found.values())
+
+
+def _by_context(
+    lives: LifeStore, index: SearchIndex, wanted: str, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    covered, more = index.text.covered(wanted)
+    found: dict[int, dict[str, Any]] = {}
+    per_feature, context_size = lives.manifest.contexts, lives.tokens.shape[1]
+    for link, slots, places in index.contexts.at(covered):
+        features = slots // per_feature
+        # The first context of each feature is its strongest one.
+        _, firsts = np.unique(features, return_index=True)
+        groups = lives.column(link, "context_groups").reshape(-1)
+        for at in np.sort(firsts).tolist():
+            row, position = divmod(int(places[at]), context_size)
+            feature, group = int(features[at]), int(groups[slots[at]])
+            context = {"row": row, "position": position, "group": group}
+            found.setdefault(feature, {"feature": feature, "link": link, **context})
+            if len(found) >= limit:
+                return list(found.values()), more
+    return list(found.values()), more
 
 
 def as_json(value: Any) -> bytes:

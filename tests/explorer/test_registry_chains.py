@@ -189,6 +189,9 @@ def test_an_analysed_chain_is_served_and_written(
     (shown,) = web.get("/api/home.json").json()["chains"]
     assert shown["analysed"]
     assert shown["analysis"]["mlflow"].startswith("http://localhost:5000/#/experiments/")
+    run_id = shown["analysis"]["mlflow"].rpartition("/")[2]
+    tags = MlflowClient(tracking_uri=module_settings.tracking_uri).get_run(run_id).data.tags
+    assert f"saetrack explore {analysed}" in tags["mlflow.note.content"]
     manifest = web.get(f"/api/chains/{analysed}/chain.json").json()
     assert [link["lm_step"] for link in manifest["links"]] == [0, 1, 4, 16]
     assert web.get(f"/api/chains/{analysed}/features/0.json").json()["feature"] == 0

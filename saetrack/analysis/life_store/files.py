@@ -36,13 +36,13 @@ def write_text(
     dtype = np.uint16 if len(vocabulary) <= 2**16 else np.uint32
     tokens = token_rows.astype(dtype)
     write_arrays(folder, {TOKENS_FILE.removesuffix(".npy"): tokens})
-    (folder / VOCABULARY_FILE).write_text(json.dumps(list(vocabulary), ensure_ascii=False))
+    (folder / VOCABULARY_FILE).write_bytes(json.dumps(list(vocabulary)).encode())
     return facts_of(tokens)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, without which the folder is no store: last."""
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+    (folder / MANIFEST_FILE).write_bytes(manifest.model_dump_json().encode())
 
 
 def facts_of(array: ndarray) -> ArrayFacts:

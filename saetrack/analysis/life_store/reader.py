@@ -243,16 +243,19 @@ class LifeStore:
         inside = np.zeros(self.tokens.shape, bool)
         for offset in range(length):
             inside[spans[:, 0], spans[:, 1] + offset] = True
-        any_in_row = np.append(inside.any(axis=1), False)  # for the -1 that fills up
+        any_in_row = inside.any(axis=1)
         for link in reversed(range(len(self._links)) if links is None else sorted(links)):
             arrays = self._links[link]
             rows = arrays["context_rows"]
             if rows.min() < -1 or rows.max() >= len(self.tokens):
                 raise UserError(f"{link_folder(self.folder, link)}: contexts of rows that are not")
-            features, numbers = np.nonzero(any_in_row[rows])
+            # Thrice as fast as `any_in_row[rows]`; -1, which fills up, counts as 0.
+            near = np.flatnonzero(any_in_row.take(rows.ravel(), mode="clip"))
+            features, numbers = np.divmod(near, rows.shape[1])
             positions = arrays["context_positions"][features, numbers]
             within = np.minimum(positions, inside.shape[1] - 1)
             kept = inside[rows[features, numbers], within] & (within == positions)
+            kept &= rows[features, numbers] >= 0
             for feature, number in zip(
                 features[kept].tolist(), numbers[kept].tolist(), strict=True
             ):

@@ -96,6 +96,8 @@ class PairSpool:
     def add(self, firings: Firings, batch: TokenBatch) -> None:
         """Take in what fires in one batch of rows."""
         features, tokens, acts = firings
+        last = (int(batch.row_numbers[-1]) + 1) * batch.token_ids.shape[1]
+        assert last <= 2**31, "more tokens than 32 bits count"
         kept = torch.from_numpy(self._excluded.kept_in(batch.token_ids).reshape(-1))
         wanted = (acts > 0) & kept.to(tokens.device)[tokens]
         of_features = features[wanted].cpu().numpy()

@@ -218,5 +218,6 @@ def _caption(registered: RegisteredChain, final: CheckpointResult, text: Analysi
     return (
         f"{registered.chain.name}, versions {versions[0]} to {versions[-1]}; at the end "
         f"{status.get('live', 0):,} live features, left out: {left_out}."
-        f"{text.left_out_line()}{still}"
+        f"{text.left_out_line()}{still} Each feature over training, with its contexts: "
+        f"saetrack explore {registered.chain.name}"
     )
