@@ -25,6 +25,8 @@ from tests.support.life_store import write_store
 
 SIZES = {"mini": (512, 30, 400), "real": (65_536, 29, 8_192)}
 PAINT_MS, SLIDER_MS, FEATURE_MS, SERVER_GB = 1000.0, 50.0, 200.0, 1.0
+# All panels, the server having opened the store for the first time.
+WHOLE_MS = {"mini": 1000.0, "real": 2000.0}
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,20 @@ def store_of(size: str) -> Path:
 
 def measure(size: str, page: Page, address: str) -> list[Measured]:
     """What a person waits for, medians of several times."""
-    budgets = {"mini": PAINT_MS, "real": 4 * PAINT_MS}
     page.goto("about:blank")
-    began_s = time.perf_counter()
     page.goto(f"{address}/#/{FORWARD}?step=145")
-    page.wait_for_selector(".legend li")
-    paint_ms = 1e3 * (time.perf_counter() - began_s)
+    page.wait_for_selector(".chain[data-drawn]")
+    # By the page's own clock, which begins with the navigation.
+    whole_ms = float(page.evaluate("performance.now()"))
+    paints = page.evaluate("performance.getEntriesByType('paint').map(paint => paint.startTime)")
     page.wait_for_timeout(1500)
     to_and_fro = (True, True, True, False, False, False) * 2
     slider_ms = [timed(page, STEP, forward) for forward in to_and_fro]
     features = [7, 4096, 40_000, 65_000] if size == "real" else [7, 90, 300, 500]
     feature_ms = [timed(page, FEATURE, f"#/{FORWARD}/{feature}?step=145") for feature in features]
     return [
-        Measured(f"{size}: a chain's first paint", paint_ms, budgets[size], "ms"),
+        Measured(f"{size}: a chain's first paint", min(paints), PAINT_MS, "ms"),
+        Measured(f"{size}: a chain with all its panels", whole_ms, WHOLE_MS[size], "ms"),
         Measured(f"{size}: a step of the slider", statistics.median(slider_ms), SLIDER_MS, "ms"),
         Measured(f"{size}: a feature's page", statistics.median(feature_ms), FEATURE_MS, "ms"),
     ]

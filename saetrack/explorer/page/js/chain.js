@@ -4,7 +4,7 @@ import { address, go, patch } from "./address.js";
 import { labelColour } from "./colours.js";
 import { column, feature as featureOf, prefetch } from "./data.js";
 import { el, integer, number, perFrame, refill, shortened, visible } from "./dom.js";
-import { openChain, painter, read, texts } from "./fields.js";
+import { extent, openChain, painter, read, texts } from "./fields.js";
 import { addToList } from "./lists.js";
 import { featureMap } from "./map.js";
 import { bars, curves } from "./plot.js";
@@ -49,7 +49,7 @@ class ChainView {
 
   build() {
     const { manifest } = this;
-    this.slider = stepSlider({ links: manifest.links, index: this.link, onchange: perFrame((index) => this.step(index)), onscale: () => this.drawCurves() });
+    this.slider = stepSlider({ links: manifest.links, index: this.link, onchange: (index) => this.step(index), onscale: () => this.drawCurves() });
     this.curveBox = el("div", { class: "grid three" });
     this.mapBox = el("div", { class: "fill" });
     this.legend = el("ul", { class: "legend" });
@@ -132,7 +132,7 @@ class ChainView {
   keepList() {
     const name = prompt("Name of the list", `${this.chain}, step ${this.manifest.links[this.link].lm_step}`);
     if (!name) return;
-    const added = addToList(name, this.rows.slice(0, 5000).map((feature) => ({ chain: this.chain, feature, step: this.manifest.links[this.link].lm_step })));
+    const added = addToList(name, [...this.rows.subarray(0, 5000)].map((feature) => ({ chain: this.chain, feature, step: this.manifest.links[this.link].lm_step })));
     this.countLine.textContent = `${integer(added)} features are in the list “${name}”.`;
   }
 
@@ -186,7 +186,6 @@ class ChainView {
       this.mapBox.append(this.map.node);
     }
     await this.choose();
-    this.paint();
     await this.drawDistribution();
     this.node.dataset.drawn = String(this.manifest.links[index].lm_step);
     const perLink = names.filter((field) => field.perLink).map((field) => field.name);
@@ -210,7 +209,8 @@ class ChainView {
     const matching = token && new Set(this.words.flatMap((text, id) => (text.toLowerCase().includes(token) ? [id] : [])));
     const { label, pattern, top_token: tokens } = this.values;
     const only = new Uint8Array(manifest.d_sae);
-    const rows = [];
+    const passing = new Uint32Array(manifest.d_sae);
+    let passed = 0;
     for (let i = 0; i < manifest.d_sae; i += 1) {
       if (filter.label !== "" && label[i] !== Number(filter.label)) continue;
       if (filter.pattern !== "" && pattern[i] !== Number(filter.pattern)) continue;
@@ -218,8 +218,10 @@ class ChainView {
       if (matching && !matching.has(tokens[i])) continue;
       if (filter.lasso && !filter.lasso.has(i)) continue;
       only[i] = 1;
-      rows.push(i);
+      passing[passed] = i;
+      passed += 1;
     }
+    const rows = passing.subarray(0, passed);
     this.only = rows.length < manifest.d_sae ? only : null;
     const values = this.values[this.sorted.name];
     this.rows = values ? sortBy(rows, values, this.sorted.down) : this.sorted.down ? rows.reverse() : rows;
@@ -236,24 +238,19 @@ class ChainView {
     const values = await read(this.chain, link, this.colour);
     if (link !== this.link) return;
     const paint = painter(this.colour, this.manifest, values);
-    const packed = new Int32Array(values.length).fill(-1);
-    values.forEach((value, i) => {
-      const colour = paint.of(value);
-      if (colour) packed[i] = (colour[0] << 16) | (colour[1] << 8) | colour[2];
-    });
-    this.map.paint(packed, this.only);
+    this.map.paint(paint.packed, this.only);
     this.drawLegend(paint, values);
   }
 
   drawLegend(paint, values) {
-    const counts = new Map();
-    if (paint.categories) values.forEach((value) => counts.set(value, (counts.get(value) ?? 0) + 1));
-    const entries = paint.categories ? paint.legend.filter((entry) => counts.has(entry.value)) : paint.legend;
+    const counts = new Uint32Array(256);
+    if (paint.categories) for (let i = 0; i < values.length; i += 1) counts[values[i]] += 1;
+    const entries = paint.categories ? paint.legend.filter((entry) => counts[entry.value] > 0) : paint.legend;
     this.legend.classList.toggle("ramp", !paint.categories);
     this.legend.replaceChildren(...entries.map((entry) => {
       const swatch = el("span", { class: "swatch" });
       swatch.style.background = entry.colour;
-      return el("li", {}, swatch, entry.text, paint.categories ? el("span", { class: "quiet" }, ` ${integer(counts.get(entry.value))}`) : null);
+      return el("li", {}, swatch, entry.text, paint.categories ? el("span", { class: "quiet" }, ` ${integer(counts[entry.value])}`) : null);
     }));
   }
 
@@ -263,18 +260,19 @@ class ChainView {
     if (link !== this.link || !this.values.label) return;
     const live = this.values.label;
     const dead = manifest.labels.indexOf("dead");
-    const kept = values.filter((value, i) => live[i] !== dead && Number.isFinite(value) && (field.scale !== "log" || value > 0));
     const log = field.scale === "log";
+    const kept = measured(values, live, dead, log ? 0 : -Infinity);
     const into = log ? Math.log10 : (value) => value;
-    const extent = await this.extentOf(field);
+    const ends = await this.extentOf(field);
     if (link !== this.link) return;
     const counts = new Array(BINS).fill(0);
-    for (const value of kept) counts[Math.min(BINS - 1, Math.max(0, Math.floor(((into(value) - extent.low) / (extent.high - extent.low || 1)) * BINS)))] += 1;
+    const scale = BINS / (ends.high - ends.low || 1);
+    for (let i = 0; i < kept.length; i += 1) counts[Math.min(BINS - 1, Math.max(0, Math.floor((into(kept[i]) - ends.low) * scale)))] += 1;
     const back = (value) => (log ? 10 ** value : value);
     const { control } = field;
     refill(this.distributionBox,
       el("p", { class: "quiet" }, field.description),
-      bars({ title: field.title, counts, from: { value: extent.low, text: number(back(extent.low)) }, to: { value: extent.high, text: number(back(extent.high)) }, height: 190, band: control && control.low[link] !== null ? [into(control.low[link]), into(control.high[link])].map((value) => (value - extent.low) / (extent.high - extent.low || 1)) : null, width: 460, note: "No live feature has this measured at this step." }),
+      bars({ title: field.title, counts, from: { value: ends.low, text: number(back(ends.low)) }, to: { value: ends.high, text: number(back(ends.high)) }, height: 190, band: control && control.low[link] !== null ? [into(control.low[link]), into(control.high[link])].map((value) => (value - ends.low) / (ends.high - ends.low || 1)) : null, width: 460, note: "No live feature has this measured at this step." }),
       el("p", { class: "quiet" }, `${integer(kept.length)} features, median ${number(median(kept))}${field.unit ? ` (${field.unit})` : ""}. Heights are roots of counts${log ? ", the axis is logarithmic" : ""}. The axis is the same at every step.`),
       control && control.low[link] !== null
         ? el("p", {}, el("span", { class: "swatch control" }), `Control (${control.title}): ${number(control.low[link])} to ${number(control.high[link])} at this step; `, el("strong", {}, `${percent(kept, control, link)} of the features lie outside.`))
@@ -288,11 +286,8 @@ class ChainView {
       const last = this.manifest.links.length - 1;
       const all = await Promise.all([...new Set([0, Math.floor(last / 2), last])].map((link) => read(this.chain, link, field)));
       const into = field.scale === "log" ? (value) => (value > 0 ? Math.log10(value) : NaN) : (value) => value;
-      let [low, high] = [Infinity, -Infinity];
-      for (const values of all) for (const value of values) {
-        const at = into(value);
-        if (Number.isFinite(at)) [low, high] = [Math.min(low, at), Math.max(high, at)];
-      }
+      const ends = all.map((values) => extent(values, into));
+      const [low, high] = [Math.min(...ends.map(([end]) => end)), Math.max(...ends.map(([, end]) => end))];
       this.extents.set(field.name, Number.isFinite(low) ? { low, high } : { low: 0, high: 1 });
     }
     return this.extents.get(field.name);
@@ -341,9 +336,42 @@ function contextText({ ids, position, first }, words) {
   return visible(ids.slice(from, at + 6).map((id) => words[id] ?? "").join(""), { blanks: false });
 }
 
+/** The values above a bound, of features that are not dead. */
+function measured(values, live, dead, above) {
+  const found = new values.constructor(values.length);
+  let n = 0;
+  for (let i = 0; i < values.length; i += 1) {
+    if (live[i] === dead || !(values[i] > above) || values[i] === Infinity) continue;
+    found[n] = values[i];
+    n += 1;
+  }
+  return found.subarray(0, n);
+}
+
+/** The middle value, by quickselect: sorting all would take most of a slider's step. */
 function median(values) {
   if (!values.length) return NaN;
-  return Float64Array.from(values).sort()[Math.floor(values.length / 2)];
+  const found = values.slice();
+  const middle = found.length >> 1;
+  let [from, to] = [0, found.length - 1];
+  while (from < to) {
+    const pivot = found[(from + to) >> 1];
+    let [i, j] = [from, to];
+    while (i <= j) {
+      while (found[i] < pivot) i += 1;
+      while (found[j] > pivot) j -= 1;
+      if (i > j) break;
+      const kept = found[i];
+      found[i] = found[j];
+      found[j] = kept;
+      i += 1;
+      j -= 1;
+    }
+    if (middle <= j) to = j;
+    else if (middle >= i) from = i;
+    else break;
+  }
+  return found[middle];
 }
 
 function percent(values, { low, high }, link) {

@@ -34,39 +34,53 @@ export function texts(field, manifest, words) {
 
 export const patternName = (name) => (name ?? "–").replaceAll("_", " ");
 
-/** Colours of values, and what a legend says of them. */
+const STEPS = 256;
+
+/** Colours of values, packed as one number each (-1 for none), and what a legend says of them. */
 export function painter(field, manifest, values) {
   if (field.kind === "label" || field.kind === "pattern") {
     const names = field.kind === "label" ? manifest.labels : manifest.patterns;
     const hexes = names.map((name, i) => (field.kind === "label" ? labelColour(name) : categorical(i)));
-    const table = hexes.map(rgb);
-    const shown = names.map((name, i) => ({ colour: hexes[i], text: field.kind === "label" ? labelName(name) : patternName(name), value: i }));
-    return { of: (value) => table[value] ?? [128, 128, 128], legend: shown, categories: true };
+    const table = hexes.map((hex) => packed(rgb(hex)));
+    const legend = names.map((name, i) => ({ colour: hexes[i], text: field.kind === "label" ? labelName(name) : patternName(name), value: i }));
+    return { packed: pack(values, (value) => table[value] ?? 0x808080), legend, categories: true };
   }
+  const ramp = Array.from({ length: STEPS }, (_, i) => packed(sequential(i / (STEPS - 1))));
+  const { links } = manifest;
   if (field.kind === "formation") {
-    const last = Math.max(manifest.links.length - 1, 1);
-    return { of: (value) => (value < 0 ? null : sequential(value / last)), legend: ends(integer(manifest.links[0].lm_step), integer(manifest.links.at(-1).lm_step)), categories: false };
+    const last = Math.max(links.length - 1, 1);
+    return { packed: pack(values, (value) => (value < 0 ? -1 : ramp[Math.round((value / last) * (STEPS - 1))])), legend: ends(integer(links[0].lm_step), integer(links.at(-1).lm_step)), categories: false };
   }
   const log = field.scale === "log";
   const into = log ? (value) => (value > 0 ? Math.log10(value) : NaN) : (value) => value;
-  let low = Infinity;
-  let high = -Infinity;
-  if (field.range && !log) [low, high] = [Math.max(field.range[0], 0), field.range[1]];
-  else for (const value of values) {
-    const at = into(value);
-    if (Number.isFinite(at)) {
-      if (at < low) low = at;
-      if (at > high) high = at;
-    }
-  }
-  if (!Number.isFinite(low)) return { of: () => null, legend: [], categories: false };
-  const extent = high - low || 1;
+  const [low, high] = field.range && !log ? [Math.max(field.range[0], 0), field.range[1]] : extent(values, into);
+  if (!Number.isFinite(low)) return { packed: new Int32Array(values.length).fill(-1), legend: [], categories: false };
+  const scale = (STEPS - 1) / (high - low || 1);
   const back = (value) => number(log ? 10 ** value : value);
-  return {
-    of: (value) => (Number.isFinite(into(value)) ? sequential((into(value) - low) / extent) : null),
-    legend: ends(back(low), back(high)),
-    categories: false,
+  const colour = (value) => {
+    const at = into(value);
+    return Number.isFinite(at) ? ramp[Math.min(Math.max(Math.round((at - low) * scale), 0), STEPS - 1)] : -1;
   };
+  return { packed: pack(values, colour), legend: ends(back(low), back(high)), categories: false };
+}
+
+const packed = ([red, green, blue]) => (red << 16) | (green << 8) | blue;
+
+function pack(values, colour) {
+  const found = new Int32Array(values.length);
+  for (let i = 0; i < values.length; i += 1) found[i] = colour(values[i]);
+  return found;
+}
+
+/** Smallest and largest of the values that are numbers. */
+export function extent(values, into = (value) => value) {
+  let [low, high] = [Infinity, -Infinity];
+  for (let i = 0; i < values.length; i += 1) {
+    const at = into(values[i]);
+    if (at < low && at > -Infinity) low = at;
+    if (at > high && at < Infinity) high = at;
+  }
+  return [low, high];
 }
 
 function ends(low, high) {

@@ -4,6 +4,7 @@ import { el, perFrame } from "./dom.js";
 
 const NEAR_PIXELS = 9;
 const FAINT = 0.1;
+const MANY = 6000;
 
 /** points: (d_sae, 2) with NaN for features without a place; onpick(feature), onlasso([features]). */
 export function featureMap({ points, onpick, onhover, onlasso }) {
@@ -49,37 +50,58 @@ export function featureMap({ points, onpick, onhover, onlasso }) {
     if (!colours || !size[0]) return;
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, size[0], size[1]);
-    const radius = count > 20000 ? 1.1 : count > 4000 ? 1.8 : 3;
-    // Points of one colour together: a change of colour costs more than a point.
-    const faint = new Map();
-    const bright = new Map();
-    for (let i = 0; i < count; i += 1) {
-      if (Number.isNaN(xs[i]) || colours[i] === -1) continue;
-      const into = wanted && !wanted[i] ? faint : bright;
-      if (!into.has(colours[i])) into.set(colours[i], []);
-      into.get(colours[i]).push(i);
+    if (count > MANY) pixels(context);
+    else {
+      discs(context, false);
+      discs(context, true);
     }
-    context.globalAlpha = FAINT;
-    for (const [colour, features] of faint) dots(context, colour, features, radius);
-    context.globalAlpha = 0.9;
-    for (const [colour, features] of bright) dots(context, colour, features, radius);
-    context.globalAlpha = 1;
     if (marked >= 0 && !Number.isNaN(xs[marked])) ring(context, marked);
     if (path) outline(context);
   });
 
-  function dots(context, colour, features, radius) {
-    context.fillStyle = `#${colour.toString(16).padStart(6, "0")}`;
-    if (radius < 2) {
-      for (const i of features) context.fillRect(xs[i] - radius, ys[i] - radius, 2 * radius, 2 * radius);
-      return;
+  function discs(context, isBright) {
+    const radius = count > 4000 ? 1.8 : 3;
+    context.globalAlpha = isBright ? 0.9 : FAINT;
+    // Points of one colour together: a change of colour costs more than a point.
+    const byColour = new Map();
+    for (let i = 0; i < count; i += 1) {
+      if (Number.isNaN(xs[i]) || colours[i] === -1 || isBright !== (!wanted || wanted[i] === 1)) continue;
+      if (!byColour.has(colours[i])) byColour.set(colours[i], []);
+      byColour.get(colours[i]).push(i);
     }
-    context.beginPath();
-    for (const i of features) {
-      context.moveTo(xs[i] + radius, ys[i]);
-      context.arc(xs[i], ys[i], radius, 0, 2 * Math.PI);
+    for (const [colour, features] of byColour) {
+      context.fillStyle = `#${colour.toString(16).padStart(6, "0")}`;
+      context.beginPath();
+      for (const i of features) {
+        context.moveTo(xs[i] + radius, ys[i]);
+        context.arc(xs[i], ys[i], radius, 0, 2 * Math.PI);
+      }
+      context.fill();
     }
-    context.fill();
+    context.globalAlpha = 1;
+  }
+
+  /** Many points: pixels of an image, which is several times as quick as shapes. */
+  function pixels(context) {
+    const image = context.createImageData(canvas.width, canvas.height);
+    const drawn = new Uint32Array(image.data.buffer);
+    const ratio = canvas.width / size[0];
+    const side = Math.max(1, Math.round(2 * ratio));
+    for (const isBright of [false, true]) {
+      if (!isBright && !wanted) continue;
+      const alpha = (isBright ? 235 : 40) << 24;
+      for (let i = 0; i < count; i += 1) {
+        if (Number.isNaN(xs[i]) || colours[i] === -1 || isBright !== (!wanted || wanted[i] === 1)) continue;
+        const colour = alpha | ((colours[i] & 255) << 16) | (colours[i] & 0xff00) | (colours[i] >> 16);
+        const x = Math.round(xs[i] * ratio);
+        const y = Math.round(ys[i] * ratio);
+        for (let dy = 0; dy < side; dy += 1) {
+          const at = (y + dy) * canvas.width + x;
+          for (let dx = 0; dx < side; dx += 1) drawn[at + dx] = colour;
+        }
+      }
+    }
+    context.putImageData(image, 0, 0);
   }
 
   function ring(context, i) {
