@@ -126,7 +126,7 @@ def wait_for(page: Page, address: str) -> None:
     for _ in range(100):
         try:
             page.goto(address)
-        except Exception:  # noqa: BLE001  (playwright's own classes are many)
+        except Exception:
             time.sleep(0.1)
         else:
             return

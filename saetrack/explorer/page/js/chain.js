@@ -113,7 +113,7 @@ class ChainView {
       patch({ [name]: value });
       this.choose();
     };
-    const select = (name, title, options) => el("label", {}, title, el("select", { onchange: (event) => take(name, event.target.value) },
+    const select = (name, title, options) => el("label", {}, title, el("select", { "aria-label": title.trim(), onchange: (event) => take(name, event.target.value) },
       el("option", { value: "" }, "all"), options.map(([value, text]) => el("option", { value, selected: this.filter[name] === String(value) }, text))));
     const labelText = texts(this.byName.get("label"), manifest, this.words);
     this.lassoButton = el("button", { type: "button", class: "chip", hidden: true, onclick: () => {
@@ -125,7 +125,7 @@ class ChainView {
       select("label", "Label ", manifest.labels.map((_, i) => [i, labelText(i)])),
       this.byName.has("pattern") ? select("pattern", "Pattern ", manifest.patterns.map((name, i) => [i, name.replaceAll("_", " ")])) : null,
       select("changed", "Label changed since ", manifest.links.map((link, i) => [i, `step ${integer(link.lm_step)}`])),
-      el("label", {}, "Token ", el("input", { type: "search", value: this.filter.token, placeholder: "contains …", oninput: perFrame((event) => take("token", event.target.value)) })),
+      el("label", {}, "Token ", el("input", { type: "search", "aria-label": "Token", value: this.filter.token, placeholder: "contains …", oninput: perFrame((event) => take("token", event.target.value)) })),
       this.lassoButton, this.listButton);
   }
 

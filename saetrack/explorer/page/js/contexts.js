@@ -18,7 +18,7 @@ const WIDTHS = { narrow: 5, medium: 12, wide: 999 };
 
 /** The controls of `choices`; `onchange` draws again. */
 export function choiceBar(onchange) {
-  const select = (name, title, options) => el("label", {}, `${title} `, el("select", { onchange: (event) => {
+  const select = (name, title, options) => el("label", {}, `${title} `, el("select", { "aria-label": title, onchange: (event) => {
     choices[name] = event.target.value;
     onchange();
   } }, options.map(([value, text]) => el("option", { value, selected: choices[name] === value }, text))));

@@ -60,7 +60,7 @@ class FeatureView {
     this.contextBox = el("div", { class: "sides" });
     this.curveBox = el("div", { class: "curves" });
     this.detailBox = el("div", { class: "details" });
-    this.besideChoice = el("select", { onchange: () => this.setBeside(this.besideChoice.value === "" ? null : Number(this.besideChoice.value)) },
+    this.besideChoice = el("select", { "aria-label": "Another step beside it", onchange: () => this.setBeside(this.besideChoice.value === "" ? null : Number(this.besideChoice.value)) },
       el("option", { value: "" }, "no other step"), manifest.links.map((link, i) => el("option", { value: i }, `step ${integer(link.lm_step)}`)));
     this.node = el("div", { class: "page feature" },
       this.heading(), this.ribbonBox, this.slider.node,
