@@ -115,7 +115,7 @@ def page(browser: Any) -> Iterator[Any]:
     """A new tab; whatever its console complains of fails the test."""
     context = browser.new_context(viewport={"width": 1300, "height": 900})
     opened = context.new_page()
-    opened.set_default_timeout(15_000)
+    opened.set_default_timeout(30_000)
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on(
