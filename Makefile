@@ -69,7 +69,7 @@ format: $(INSTALLED) ## rewrite to the house's format
 deploy: $(INSTALLED) ## start servers and worker, register the deployments
 	@$(BIN)/python deployments/services.py deploy
 
-ui: $(INSTALLED) ## serve the pages of MLflow and Prefect on this machine
+ui: $(INSTALLED) ## look at everything: the explorer, and from it MLflow and Prefect
 	@$(BIN)/python deployments/services.py ui
 
 stop: $(INSTALLED) ## stop what deploy or ui started

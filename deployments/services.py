@@ -22,7 +22,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from flows.gpus import gpus
 from flows.logs import log_to_terminal
-from flows.serve import credentials
+from saetrack.utils.credentials import credentials
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings, load_settings
 
@@ -56,7 +56,8 @@ class Server:
     def is_healthy(self) -> bool:
         """Whether it answers."""
         try:
-            return requests.get(self.address + self.health, timeout=2).ok
+            known = credentials(load_settings(), os.environ)
+            return requests.get(self.address + self.health, auth=known, timeout=2).ok
         except requests.RequestException:
             return False
 
@@ -75,6 +76,7 @@ PREFECT = Server("prefect", 4200, "/api/health")
 # Without the last words MLflow opens its pages for chat models. A click on an experiment there
 # forgets them: the saved views have addresses of their own.
 MLFLOW = Server("mlflow", 5000, "/health", "/#/experiments?workflowType=machine_learning")
+EXPLORER = Server("explorer", 8400, "/site.json", "/")
 
 
 def deploy() -> None:
@@ -91,24 +93,9 @@ def deploy() -> None:
 
 
 def ui() -> None:
-    """Start the two servers that have pages, and say where."""
+    """Start the servers that have pages, and say where: the explorer's leads to the others."""
     start_servers()
-    settings = load_settings()
-    for server in _servers(settings):
-        say(f"{server.name:8} {server.address}{server.page}")
-    _say_views(settings)
-
-
-def _say_views(settings: Settings) -> None:
-    """Where MLflow shows the chains of each LM."""
-    from saetrack.registry import Registry  # importing MLflow takes seconds
-
-    served = settings.tracking_uri.startswith("http")
-    server = settings.tracking_uri if served else MLFLOW.address
-    for lm_name, addresses in Registry(settings).view_addresses(server).items():
-        say(f"{lm_name}:")
-        for name, address in addresses.items():
-            say(f"  {name:26} {address}")
+    say(f"{EXPLORER.address}{EXPLORER.page}")
 
 
 def stop() -> None:
@@ -148,19 +135,22 @@ def start_servers() -> Any:
                 "program: free it and try again"
             )
     daemon = daemon or _start_supervisor()
-    for server in down:
-        daemon.startProcess(server.name, False)
-    for server in down:
-        if not _wait(server.is_healthy, START_S):
-            raise UserError(
-                f"the {server.name} server did not come up: see {LOGS}/{server.name}.log"
-            )
+    # The explorer last: it reads the database that MLflow makes.
+    for some in ([s for s in down if s != EXPLORER], [s for s in down if s == EXPLORER]):
+        for server in some:
+            daemon.startProcess(server.name, False)
+        for server in some:
+            if not _wait(server.is_healthy, START_S):
+                raise UserError(
+                    f"the {server.name} server did not come up: see {LOGS}/{server.name}.log"
+                )
     return daemon
 
 
 def _servers(settings: Settings) -> list[Server]:
-    """A tracking server elsewhere has its own page."""
-    return [PREFECT] if settings.tracking_uri.startswith("http") else [PREFECT, MLFLOW]
+    """A tracking server elsewhere has its own page. The explorer, which asks it, starts last."""
+    is_elsewhere = settings.tracking_uri.startswith("http")
+    return [PREFECT, EXPLORER] if is_elsewhere else [PREFECT, MLFLOW, EXPLORER]
 
 
 def _start_supervisor() -> Any:

@@ -1,4 +1,4 @@
-"""One server in this process: `python -m flows.serve mlflow|prefect [PORT]`.
+"""One server in this process: `python -m flows.serve mlflow|prefect|explorer [PORT]`.
 
 supervisord and compose.yaml start the same. Where others can reach it (SAETRACK_LISTEN), a server
 asks for MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, the names by which MLflow's clients
@@ -9,48 +9,18 @@ show them.
 from __future__ import annotations
 
 import configparser
-import ipaddress
 import os
 import secrets
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
+from saetrack.utils.credentials import credentials, is_loopback
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings, load_settings
 
-USER, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-MIN_PASSWORD = 12  # MLflow takes no shorter one
-
-
-def credentials(settings: Settings, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Whom the servers let in; None: whoever is on this machine.
-
-    Raises:
-        UserError: others could reach the servers and nobody would ask who they are.
-    """
-    user, password = environment.get(USER, ""), environment.get(PASSWORD, "")
-    if not user and not password:
-        if is_loopback(settings.listen):
-            return None
-        raise UserError(
-            f"SAETRACK_LISTEN={settings.listen!r}: others can reach the servers there, so they "
-            f"must ask for a user and a password: set {USER} and {PASSWORD}, or use 127.0.0.1"
-        )
-    if not user or ":" in user:
-        raise UserError(f"{USER}={user!r}: must be a name without a colon, beside {PASSWORD}")
-    if len(password) < MIN_PASSWORD:
-        raise UserError(f"{PASSWORD}: must have {MIN_PASSWORD} characters or more")
-    return user, password
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
+# Where browsers find MLflow's pages, if not at the registry's address: an address, or a port.
+MLFLOW_PAGES = "MLFLOW_PAGES"
 
 
 def mlflow_server(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
@@ -113,9 +83,22 @@ def prefect_server(settings: Settings, port: str) -> tuple[list[str], dict[str, 
     return command, environment
 
 
+def explorer_server(settings: Settings, port: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the explorer, whose pages lead to the other two servers."""
+    command = ["saetrack.cli", "explore", "--no-browser", "--port", port, "--prefect", "4200"]
+    # The address of an MLflow server elsewhere is the registry's; a browser may know it by another.
+    served = settings.tracking_uri.startswith("http")
+    mlflow = os.environ.get(MLFLOW_PAGES, "" if served else "5000")
+    return command + (["--mlflow", mlflow] if mlflow else []), {}
+
+
 def main(name: str, *rest: str) -> None:
     """Become the server."""
-    servers = {"mlflow": (mlflow_server, "5000"), "prefect": (prefect_server, "4200")}
+    servers = {
+        "mlflow": (mlflow_server, "5000"),
+        "prefect": (prefect_server, "4200"),
+        "explorer": (explorer_server, "8400"),
+    }
     make, port = servers[name]
     command, environment = make(load_settings(), *(rest or [port]))
     os.execve(sys.executable, [sys.executable, "-m", *command], {**os.environ, **environment})  # noqa: S606  (no shell is wanted)

@@ -12,6 +12,7 @@ from saetrack.cli.analyze import analyze
 from saetrack.cli.bring import bring
 from saetrack.cli.chains import chains
 from saetrack.cli.compare import compare
+from saetrack.cli.explore import explore
 from saetrack.cli.export import export
 from saetrack.cli.families import families
 from saetrack.cli.init import init
@@ -37,7 +38,7 @@ DISK_FULL = (
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and analyse": (init, plan, track, analyze, compare, sweep),
-    "Look and take out": (chains, show, families, export, sheet, agreement),
+    "Look and take out": (chains, show, explore, families, export, sheet, agreement),
 }
 for panel, commands in PANELS.items():
     for command in commands:

@@ -15,16 +15,18 @@ from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import runs_of
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_tags
+from saetrack.registry.lives import LIVES, lives_in_place
 from saetrack.utils.errors import UserError
 
 
 class Reports:
     """Tables, figures and numbers of each analysis, found by the hash of what it was made from."""
 
-    def __init__(self, client: MlflowClient, runs: ChainRuns) -> None:
-        """Of a registry."""
+    def __init__(self, client: MlflowClient, runs: ChainRuns, cache_dir: Path) -> None:
+        """Of a registry; life stores of another machine are kept in the cache."""
         self._client = client
         self._runs = runs
+        self._cache_dir = cache_dir
 
     def has(self, lm_name: str, identity: str) -> bool:
         """Whether an analysis of that identity is registered, and whole."""
@@ -58,7 +60,7 @@ class Reports:
 
     @contextmanager
     def files(self, lm_name: str, identity: str) -> Iterator[Path]:
-        """The files of an analysis, for as long as the block lasts."""
+        """The files of an analysis, its life store aside, for as long as the block lasts."""
         run_id = self._find(lm_name, identity)
         assert run_id is not None, "there is no such analysis"
         with self._downloaded(run_id) as folder:
@@ -68,9 +70,26 @@ class Reports:
     def of_chain(self, chain_name: str) -> Iterator[tuple[str, Path]]:
         """Run and files of the newest analysis of a chain, for as long as the block lasts.
 
+        Its life store is not among them (`lives_folder`).
+
         Raises:
             UserError: it was never analysed.
         """
+        run_id = self._newest_run(chain_name)
+        with self._downloaded(run_id) as folder:
+            yield run_id, folder
+
+    def lives_folder(self, chain_name: str) -> Path:
+        """The life store of the newest analysis of a chain, in place where it lies here.
+
+        Raises:
+            UserError: it was never analysed, or by a release that kept no life store.
+        """
+        return lives_in_place(
+            self._client, self._newest_run(chain_name), chain_name, self._cache_dir
+        )
+
+    def _newest_run(self, chain_name: str) -> str:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
             experiments,
@@ -80,14 +99,16 @@ class Reports:
         found = [run for run in runs if run.data.tags["chain"] == chain_name]
         if not found:
             raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
-        run_id = str(found[0].info.run_id)
-        with self._downloaded(run_id) as folder:
-            yield run_id, folder
+        return str(found[0].info.run_id)
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
+        """All files but the life store, which may have gigabytes."""
         with tempfile.TemporaryDirectory() as folder:
-            yield Path(self._client.download_artifacts(run_id, "", dst_path=folder))
+            for found in self._client.list_artifacts(run_id):
+                if found.path != LIVES:
+                    self._client.download_artifacts(run_id, found.path, dst_path=folder)
+            yield Path(folder)
 
     def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
         """Add files and numbers to an analysis; what has the same name is replaced."""

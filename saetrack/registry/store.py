@@ -85,7 +85,7 @@ class Registry:
         """
         self._client = connect(settings.tracking_uri)
         self._runs = ChainRuns(self._client, settings)
-        self.reports = Reports(self._client, self._runs)
+        self.reports = Reports(self._client, self._runs, settings.cache_dir)
         self.imported = ImportedSAEs(self._client, self._runs)
         self._artifacts = Artifacts(self._client, settings)
         self._versions = LinkVersions(self._client)

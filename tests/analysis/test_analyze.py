@@ -35,7 +35,7 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.planted_analysis import QUESTIONS, STILL, planes_of_zeros
+from tests.support.planted_analysis import QUESTIONS, STILL, without_umap
 from tests.support.running import run
 
 
@@ -91,7 +91,7 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    without_umap(monkeypatch)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
     frozen = load_analyze_config({**QUESTIONS, "track": STILL, "controls": {}})
     (line,) = analyze_chains(frozen, module_settings)
@@ -192,8 +192,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    # UMAP compiles for half a minute; its own test is elsewhere.
-    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    without_umap(monkeypatch)
     lms, passes = count_loads(monkeypatch), count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
     pulled = count_pulls(monkeypatch)
@@ -259,7 +258,7 @@ def test_labels_by_hand_are_held_against_the_automatic_ones(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: module_settings)
-    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    without_umap(monkeypatch)
     analyze_chains(analyze_config, module_settings)
     chain = registered.chain.name
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)

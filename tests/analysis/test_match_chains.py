@@ -23,7 +23,7 @@ from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
-from tests.support.planted_analysis import QUESTIONS, planes_of_zeros
+from tests.support.planted_analysis import QUESTIONS, without_umap
 from tests.support.running import run
 
 LAYERS: dict[str, Any] = {**NANO_TRACK, "layers": [0, 1]}
@@ -51,7 +51,7 @@ def test_chains_are_laid_side_by_side(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    without_umap(monkeypatch)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
     questions = {**QUESTIONS, "track": LAYERS, "beside": [SECOND_SEED], "seed": 1}
     config = load_analyze_config(questions)

@@ -86,6 +86,11 @@ def test_every_pass_finds_what_it_finds_on_the_cpu(on_cpu: Settings, tmp_path: P
         assert torch.equal(there.sample, here.sample)
         assert torch.equal(there.sampled_features_x, here.sampled_features_x)
         np.testing.assert_equal(there.parameter_displacement, here.parameter_displacement)
+    lives = sorted((tmp_path / "cpu").glob("analyses/*/life/*.npy"))
+    assert len(lives) == 3 * 10
+    for path in lives:
+        of_gpu = tmp_path / "gpu" / path.relative_to(tmp_path / "cpu")
+        np.testing.assert_array_equal(np.load(of_gpu), np.load(path), err_msg=path.name)
 
 
 def test_drift(on_cpu: Settings) -> None:

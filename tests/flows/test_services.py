@@ -21,8 +21,12 @@ DEPLOYMENTS = Path(__file__).parent.parent.parent / "deployments"
 KNOWN = {"MLFLOW_TRACKING_USERNAME": "reader", "MLFLOW_TRACKING_PASSWORD": "twelve letters"}
 
 
+def services_script() -> dict[str, Any]:
+    return runpy.run_path(str(DEPLOYMENTS / "services.py"))
+
+
 def service_environment(settings: Settings) -> dict[str, str]:
-    services = runpy.run_path(str(DEPLOYMENTS / "services.py"))
+    services = services_script()
     environment: dict[str, str] = services["service_environment"](settings)
     return environment
 
@@ -123,6 +127,7 @@ def test_compose_starts_what_the_tests_start() -> None:
     commands = {name: one.get("command") for name, one in services.items()}
     assert commands["mlflow"] == ["python", "-m", "flows.serve", "mlflow"]
     assert commands["prefect"] == ["python", "-m", "flows.serve", "prefect"]
+    assert commands["explorer"] == ["python", "-m", "flows.serve", "explorer"]
     workers = [name for name in services if name.startswith("worker")]
     assert all(commands[name] == ["python", "-m", "flows.worker"] for name in workers)
     known = {f"SAETRACK_{name.upper()}" for name in Settings.model_fields}
@@ -142,3 +147,19 @@ def test_compose_has_no_secret_of_its_own_and_shows_nothing_to_others() -> None:
                 assert value.startswith("${"), f"{name}: {variable}"
         for port in service.get("ports", []):
             assert port.startswith("${BIND:-127.0.0.1}:"), name
+
+
+def test_the_explorer_leads_to_the_other_servers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, _ = serve.explorer_server(settings, "8400")
+    assert command[command.index("--port") + 1] == "8400"
+    assert command[command.index("--mlflow") + 1] == "5000"
+    assert command[command.index("--prefect") + 1] == "4200"
+    elsewhere = settings.model_copy(update={"tracking_uri": "https://mlflow.example"})
+    assert "--mlflow" not in serve.explorer_server(elsewhere, "8400")[0], "its address is known"
+    monkeypatch.setenv(serve.MLFLOW_PAGES, "https://pages.example")
+    command, _ = serve.explorer_server(elsewhere, "8400")
+    assert command[command.index("--mlflow") + 1] == "https://pages.example"
+    known = [server.name for server in services_script()["_servers"](settings)]
+    assert known == ["prefect", "mlflow", "explorer"], "the explorer asks the others"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from tests.support.nano import NANO_TRACK
 
@@ -45,3 +47,13 @@ def planes_of_zeros(checkpoints: Any, followed: Any, fit: str, settings: Any) ->
             for feature in followed.features
         ]
     )
+
+
+def without_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UMAP compiles for half a minute; its own tests are elsewhere."""
+    monkeypatch.setattr("saetrack.analysis.pipeline.formation_tables.project", planes_of_zeros)
+    monkeypatch.setattr("saetrack.analysis.pipeline.lives.decoder_map", map_of_firsts)
+
+
+def map_of_firsts(rows: np.ndarray, fires: np.ndarray, seed: int) -> np.ndarray:
+    return np.where(fires[:, None], rows[:, :2], np.nan).astype(np.float32)

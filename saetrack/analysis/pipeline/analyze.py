@@ -18,7 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from saetrack.analysis.contexts.examples import context_table
+from saetrack.analysis.drift.controls import ControlDrift
+from saetrack.analysis.drift.measure import Drift
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
@@ -35,7 +39,9 @@ from saetrack.analysis.pipeline.formation_tables import (
     projection_tables,
 )
 from saetrack.analysis.pipeline.geometry_tables import geometry_tables
+from saetrack.analysis.pipeline.lives import Found, write_lives
 from saetrack.analysis.pipeline.meaning_tables import (
+    Meaning,
     checkpoint_contexts,
     meaning_tables,
     polysemy_tables,
@@ -44,6 +50,7 @@ from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
+from saetrack.registry.lives import LIVES
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -148,18 +155,14 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
 
 
 def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
-    """All tables; the sheet to be labelled by hand is written into the folder."""
+    """All tables; the sheet to be labelled by hand, and lives, are written into the folder."""
     registered, seed = analysis.registered, analysis.config.seed
     reader = ChainReader(analysis)
     text, sampled = reader.text, reader.chosen.sampled
     results = [reader.result(link) for link in reader.links]
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
-    controls = {
-        name: (analysis.config.controls[name].role, chain_drift(control))
-        for name, control in analysis.controls.items()
-    }
-    of_drift, bands = drift_tables(registered, controls, meaning, seed)
+    drift, of_drift, bands = _drift(analysis, meaning)
     tables = {
         **meaning.tables,
         **polysemy_tables(results, meaning),
@@ -176,6 +179,9 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         sampled, [checkpoint_contexts(final)], text.token_rows, text.decode, SHEET_CONTEXTS
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
+    phases = concept_phases(tables)
+    found = Found(registered, reader, results, drift, bands, tables, phases)
+    write_lives(found, folder / LIVES)
     return FigureInputs(
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",
         caption=_caption(registered, final, text),
@@ -183,8 +189,20 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         labels=meaning.labels,
         sampled=list(sampled),
         controls=bands,
-        phases=concept_phases(tables),
+        phases=phases,
     )
+
+
+def _drift(
+    analysis: ChainAnalysis, meaning: Meaning
+) -> tuple[Drift, dict[str, pd.DataFrame], list[ControlDrift]]:
+    """How far directions travel: of the chain, as tables, and of its controls."""
+    controls = {
+        name: (analysis.config.controls[name].role, chain_drift(control))
+        for name, control in analysis.controls.items()
+    }
+    drift = chain_drift(analysis.registered)
+    return drift, *drift_tables(analysis.registered, drift, controls, meaning, analysis.config.seed)
 
 
 def _caption(registered: RegisteredChain, final: CheckpointResult, text: AnalysisText) -> str:
@@ -200,5 +218,6 @@ def _caption(registered: RegisteredChain, final: CheckpointResult, text: Analysi
     return (
         f"{registered.chain.name}, versions {versions[0]} to {versions[-1]}; at the end "
         f"{status.get('live', 0):,} live features, left out: {left_out}."
-        f"{text.left_out_line()}{still}"
+        f"{text.left_out_line()}{still} Each feature over training, with its contexts: "
+        f"saetrack explore {registered.chain.name}"
     )

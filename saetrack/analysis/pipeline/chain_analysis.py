@@ -16,7 +16,12 @@ from saetrack.utils.files import content_hash
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 8
+TABLES_VERSION = 9
+# On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
+NOTE = (
+    "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
+    "runs on your machine (`make ui`), it is [here](http://127.0.0.1:8400/#/{name})."
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class ChainAnalysis:
             "layer": chain.layer,
             "versions": [versions[link.identity] for link in self.registered.links],
             "controls": {name: control.chain.name for name, control in self.controls.items()},
+            "mlflow.note.content": NOTE.format(name=chain.name),
         }
 
     def is_finished(self) -> bool:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -18,6 +19,10 @@ from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.formation.progress_measure import PointActivations, measure_progress
 from saetrack.analysis.formation.regions import region_table
+from saetrack.analysis.life_store.files import write_arrays
+from saetrack.analysis.life_store.neighbours import nearest_neighbours
+from saetrack.analysis.life_store.records import Text, link_records
+from saetrack.analysis.life_store.spool import PairSpool
 from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
@@ -34,13 +39,16 @@ from saetrack.analysis.pipeline.chosen_datapoints import (
 )
 from saetrack.analysis.pipeline.context_labeller import ContextLabeller
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
-from saetrack.analysis.pipeline.feature_pass import FeaturePass
+from saetrack.analysis.pipeline.feature_pass import Collector, FeaturePass
 from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
 from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
+
+# Below a checkpoint's results: what the life store keeps of it.
+LIFE = "life"
 
 
 class ChainReader:
@@ -89,6 +97,10 @@ class ChainReader:
         """
         return CheckpointResult.load(self._result_folder(link), link)
 
+    def life_folder(self, link: Link) -> Path:
+        """Where arrays for the life store are (`saetrack.analysis.life_store.layout`)."""
+        return self._result_folder(link) / LIFE
+
     @cached_property
     def chosen(self) -> ChosenDatapoints:
         """What is followed, from the cache or from at most three passes.
@@ -125,7 +137,11 @@ class ChainReader:
         feature_pass = self.loaded.load(link)
         followed = chosen.followed["final"].features
         by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded)
-        activations, contexts = self._pass(link, feature_pass, by_token)
+        spool = PairSpool(
+            feature_pass.sae.d_sae, self._cache_dir / "analyses", excluded=self.text.excluded
+        )
+        activations, contexts = self._pass(link, feature_pass, [by_token, spool])
+        life = self._life(spool, contexts, feature_pass)
         status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
         statistics = by_token.determinism().assign(
@@ -148,17 +164,26 @@ class ChainReader:
         )
         with whole_folder(folder) as draft:
             result.save(draft)
+            write_arrays(draft / LIFE, life)
 
     def _pass(
-        self, link: Link, feature_pass: FeaturePass, by_token: TokenStatistics
+        self, link: Link, feature_pass: FeaturePass, collectors: list[Collector]
     ) -> tuple[PointActivations, Contexts]:
         """Activations at the chosen datapoints, and contexts unless the choice has them already."""
         known = {self.links[0].identity: self.chosen.first}
         known |= {self.links[-1].identity: self.chosen.final}
         if link.identity in known:
-            return feature_pass.at(self.chosen.points, [by_token]), known[link.identity]
-        collector = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
-        return feature_pass.at(self.chosen.points, [collector, by_token]), collector.result()
+            return feature_pass.at(self.chosen.points, collectors), known[link.identity]
+        top = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
+        return feature_pass.at(self.chosen.points, [top, *collectors]), top.result()
+
+    def _life(
+        self, spool: PairSpool, contexts: Contexts, feature_pass: FeaturePass
+    ) -> dict[str, np.ndarray]:
+        """What the life store keeps of each feature, but for what the results have already."""
+        text = Text(self.text.token_rows, self.text.excluded, self.text.vocabulary)
+        records = link_records(spool, contexts, text, self.config.seed)
+        return records | nearest_neighbours(feature_pass.sae.W_dec, contexts.fires > 0)
 
     def _of_final_only(self, link: Link, activations: PointActivations) -> dict[str, Any]:
         """Feature regions (figure 3, left), and what random directions would be labelled."""

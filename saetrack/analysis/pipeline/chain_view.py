@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from saetrack.analysis.contexts.datapoints import read_windows
 from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
+from saetrack.analysis.pipeline.own_text import activations_at, token_ids_of
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, open_registered_chain
 from saetrack.registry import PulledLink, Registry
 from saetrack.registry.chain_names import find_chain
@@ -81,22 +81,9 @@ class ChainView:
         Raises:
             UserError: there is no such link, or the text is no str or has no token.
         """
-        if not isinstance(text, str):
-            raise UserError(f"text={shown(text)}: must be one text (str)")
-        chain, source = self._registered.chain, self._registered.ready.source
-        tokenizer, _ = source.tokenizer()
-        token_ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not token_ids:
-            raise UserError(f"text={text!r}: must have a token at least")
+        token_ids = token_ids_of(self._registered, text)
         opened = self._registered.open(self._link(lm_step))
-        row_tokens = chain.corpus.context_size - 1
-        parts = []
-        for start in range(0, len(token_ids), row_tokens):
-            row = [chain.corpus.bos_token_id, *token_ids[start : start + row_tokens]]
-            x = opened.lm.activations(torch.tensor([row]))[0, 0, 1:]
-            parts.append(opened.sae.encode(x).detach().cpu())
-        index = pd.Index([tokenizer.decode([token]) for token in token_ids], name="token")
-        return pd.DataFrame(torch.cat(parts).numpy(), index=index)
+        return activations_at(self._registered, opened, token_ids)
 
     def top_contexts(self, feature: int, *, lm_step: int, k: int = 10) -> pd.DataFrame:
         """Where a feature is most active in the corpus' analysis split, at one checkpoint.

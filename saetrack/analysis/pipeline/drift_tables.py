@@ -41,12 +41,12 @@ def chain_drift(registered: RegisteredChain) -> Drift:
 
 def drift_tables(
     registered: RegisteredChain,
+    drift: Drift,
     controls: Mapping[str, tuple[Role, Drift]],
     meaning: Meaning,
     seed: int,
 ) -> tuple[dict[str, pd.DataFrame], list[ControlDrift]]:
     """How far directions travel, beside what training alone does (section 5)."""
-    drift = chain_drift(registered)
     of_chain = quantile_table(drift, list(meaning.labels.sort_index()))
     bands = [
         ControlDrift(name, role, quantile_table(of_control, chain=name))

@@ -1,0 +1,167 @@
+"""Puts a chain's life store together from what was found at its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.life_store.columns import columns_with
+from saetrack.analysis.life_store.decoder_map import decoder_map
+from saetrack.analysis.life_store.files import facts_of, write_arrays, write_manifest, write_text
+from saetrack.analysis.life_store.layout import (
+    AFTER,
+    BEFORE,
+    BINS,
+    GROUPS,
+    OF_CHAIN,
+    link_folder,
+)
+from saetrack.analysis.life_store.manifest import (
+    ArrayFacts,
+    Arrays,
+    LinkFacts,
+    Manifest,
+    Window,
+)
+from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.patterns import PATTERNS
+from saetrack.analysis.pipeline.life_curves import control_bands, link_columns
+from saetrack.analysis.pipeline.life_matches import match_columns, matched_chains
+
+if TYPE_CHECKING:
+    from saetrack.analysis.drift.controls import ControlDrift
+    from saetrack.analysis.drift.measure import Drift
+    from saetrack.analysis.pipeline.chain_reader import ChainReader
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+    from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an analysis found, as far as lives are made of it.
+
+    Attributes:
+        registered: the chain.
+        reader: of its checkpoints.
+        results: of each of them.
+        drift: of the chain.
+        controls: quantiles of the drift of controls.
+        tables: `drift`, `patterns`, `collapse` among them.
+        phases: first and last LM step of each.
+    """
+
+    registered: RegisteredChain
+    reader: ChainReader
+    results: Sequence[CheckpointResult]
+    drift: Drift
+    controls: Sequence[ControlDrift]
+    tables: Mapping[str, pd.DataFrame]
+    phases: Mapping[str, tuple[float, float]]
+
+
+def write_lives(found: Found, folder: Path) -> None:
+    """Write a life store; arrays of links are symbolic links to the cache, and logged as files."""
+    folder.mkdir()
+    text = found.reader.text
+    texts = [text.decode([token]) for token in range(text.vocabulary)]
+    tokens = write_text(folder, text.token_rows, texts)
+    of_links: dict[str, ArrayFacts] = {}
+    for number, result in enumerate(found.results):
+        to = link_folder(folder, number)
+        columns = link_columns(number, result, text, found.drift)
+        write_arrays(to, columns)
+        of_links = {name: facts_of(values) for name, values in columns.items()}
+        for path in sorted(found.reader.life_folder(result.link).glob("*.npy")):
+            (to / path.name).symlink_to(path.resolve())
+            of_links[path.stem] = facts_of(np.load(path, mmap_mode="r", allow_pickle=False))
+    of_chain = _of_chain(found)
+    write_arrays(folder / OF_CHAIN, of_chain)
+    arrays = Arrays(
+        links=of_links, of_chain={name: facts_of(values) for name, values in of_chain.items()}
+    )
+    write_manifest(folder, _manifest(found, tokens, arrays, len(texts)))
+
+
+def _of_chain(found: Found) -> dict[str, np.ndarray]:
+    patterns = found.tables["patterns"].sort_values("feature")
+    number_of = {result.checkpoint_index: at for at, result in enumerate(found.results)}
+    formed = patterns["formed_checkpoint_index"].map(number_of).fillna(-1)
+    final = found.results[-1]
+    decoder = found.registered.decoder(final.link).W_dec.cpu().numpy()
+    return {
+        "pattern": _codes(patterns["pattern"], PATTERNS),
+        "final_label": _codes(patterns["final_label"], LABELS),
+        "formation_link": formed.to_numpy(np.int16),
+        "map": decoder_map(decoder, final.contexts.fires > 0, found.reader.config.seed),
+        **match_columns(len(decoder), found.reader.matchings),
+    }
+
+
+def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int) -> Manifest:
+    registered = found.registered
+    chain, config = registered.chain, registered.chain.config
+    d_sae, contexts = arrays.links["context_rows"].shape
+    return Manifest(
+        name=chain.name,
+        lm=chain.lm_name,
+        hook=chain.hook_name,
+        architecture=config.sae.architecture,
+        d_in=found.results[-1].sample.shape[1],
+        d_sae=d_sae,
+        direction=config.direction,
+        seed=config.seed,
+        tokens=tokens,
+        vocabulary=vocabulary,
+        links=_links(found),
+        labels=list(LABELS),
+        patterns=list(PATTERNS),
+        context_groups=list(GROUPS),
+        contexts=contexts,
+        window=Window(before=BEFORE, after=AFTER),
+        histogram_bins=BINS,
+        columns=columns_with(control_bands(found.results, found.tables["drift"], found.controls)),
+        phases={name: [float(step) for step in span] for name, span in found.phases.items()},
+        live=[int((result.status["status"] == "live").sum()) for result in found.results],
+        matches=matched_chains(found.reader.matchings, found.reader.config),
+        notes=_notes(found),
+        arrays=arrays,
+    )
+
+
+def _links(found: Found) -> list[LinkFacts]:
+    registered = found.registered
+    table = registered.ready.registry.table(registered.chain).set_index("link")
+    collapsed = found.tables["collapse"]["collapsed"].tolist()
+    return [
+        LinkFacts(
+            lm_step=result.lm_step,
+            version=registered.versions[result.link.identity],
+            collapsed=bool(collapsed[number]),
+            **{
+                name: _or_null(table.loc[result.link.number].get(name))
+                for name in ("explained_variance", "l0", "dead")
+            },
+        )
+        for number, result in enumerate(found.results)
+    ]
+
+
+def _notes(found: Found) -> list[str]:
+    """Lines that the page shows: what of the text is left out, what stands still."""
+    notes = [found.reader.text.left_out_line().strip()]
+    if (standing := found.registered.standing) is not None:
+        notes.append(f"The LM stands still at step {standing.lm_step:,}: steps are links.")
+    return [note for note in notes if note]
+
+
+def _codes(names: pd.Series[Any], known: Sequence[str]) -> np.ndarray:
+    return np.array([known.index(name) for name in names], np.uint8)
+
+
+def _or_null(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)

@@ -1,0 +1,201 @@
+"""The explorer's server: its addresses, and what goes wrong as one line.
+
+    site.json, index.html, ...              the page
+    api/home.json                           all chains
+    api/chains/NAME/chain.json              one chain: the manifest of its life store
+    api/chains/NAME/vocabulary.json         the text of each token id
+    api/chains/NAME/columns/LINK/COLUMN.bin one value per feature
+    api/chains/NAME/features/F.json         one feature at all links
+    api/chains/NAME/search.json?q=&limit=   features by their tokens and contexts
+    api/chains/NAME/text.json               own text (POST)
+
+Each answer is made in a thread: endpoints are plain functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, ExceptionHandler
+
+from saetrack.explorer.addresses import Servers
+from saetrack.explorer.answers import column_bytes, feature_bytes
+from saetrack.explorer.home import Cards, home_json, not_analysed_json
+from saetrack.explorer.open_stores import OpenStore, OpenStores
+from saetrack.explorer.own_text import OwnText, asked_text, read_limited
+from saetrack.explorer.responses import BINARY, not_modified, respond
+from saetrack.explorer.search import LIMIT, LIMIT_AT_MOST, LONGEST, as_json, search
+from saetrack.explorer.security import Guard
+from saetrack.utils.errors import UserError, first_line, shown
+
+if TYPE_CHECKING:
+    from saetrack.explorer.chains import Chains
+
+PAGE = Path(__file__).parent / "page"
+SITE_FILE = "site.json"
+
+log = logging.getLogger(__name__)
+
+
+class Explorer:
+    """Answers to the addresses above."""
+
+    def __init__(self, chains: Chains, servers: Servers) -> None:
+        """Asks nobody yet.
+
+        Args:
+            chains: of a registry.
+            servers: the others of this machine.
+        """
+        self._cards = Cards(chains)
+        self._servers = servers
+        self._stores = OpenStores(chains)
+        self._own_text = OwnText(chains)
+
+    def site(self, request: Request) -> Response:
+        """Tell the page that a server answers it."""
+        return respond(request, as_json({"static": False}))
+
+    def home(self, request: Request) -> Response:
+        """All chains."""
+        cards, notice = self._cards.get()
+        servers = self._servers.at(request.url.hostname or "127.0.0.1")
+        return respond(request, as_json(home_json(cards, servers, static=False, notice=notice)))
+
+    def chain(self, request: Request) -> Response:
+        """One chain: what its store says, or what the registry knows."""
+        name = _name(request)
+        store = self._stores.get(name)
+        if store is not None:
+            store.prepare()
+            return respond(request, store.manifest_bytes())
+        card = self._cards.card(name)
+        if card is None:
+            raise HTTPException(404, f"chain={shown(name)}: is not registered")
+        return respond(request, as_json(not_analysed_json(card)))
+
+    def vocabulary(self, request: Request) -> Response:
+        """The text of each token id."""
+        store = self._store(request)
+        known = not_modified(request, store.stamp)
+        return known or respond(request, store.vocabulary_bytes(), stamp=store.stamp)
+
+    def column(self, request: Request) -> Response:
+        """One value per feature."""
+        store, given = self._store(request), request.path_params
+        known = not_modified(request, store.stamp)
+        if known is not None:
+            return known
+        content = column_bytes(store.lives, given["link"], given["column"])
+        return respond(request, content, BINARY, store.stamp)
+
+    def feature(self, request: Request) -> Response:
+        """One feature at all links."""
+        store, text = self._store(request), request.path_params["feature"]
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            raise HTTPException(404, f"feature={shown(text)}: must be a number")
+        known = not_modified(request, store.stamp)
+        content = b"" if known else feature_bytes(store.lives, int(text))
+        return known or respond(request, content, stamp=store.stamp)
+
+    def search(self, request: Request) -> Response:
+        """Features by their tokens and contexts."""
+        store, query = self._store(request), request.query_params.get("q", "")
+        limit = request.query_params.get("limit", str(LIMIT))
+        if len(query) > LONGEST:
+            raise HTTPException(400, f"q: must have {LONGEST} characters or less")
+        if not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= LIMIT_AT_MOST):
+            line = f"limit={shown(limit)}: must be a number from 1 to {LIMIT_AT_MOST}"
+            raise HTTPException(400, line)
+        return respond(request, as_json(search(store.lives, store.index(), query, int(limit))))
+
+    async def text(self, request: Request) -> Response:
+        """Which features fire on a text of one's own."""
+        asked = asked_text(request.headers.get("content-type", ""), await read_limited(request))
+        found = await run_in_threadpool(self._own_text.read, _name(request), asked)
+        return Response(as_json(found), media_type="application/json")
+
+    def _store(self, request: Request) -> OpenStore:
+        name = _name(request)
+        found = self._stores.get(name)
+        if found is None:
+            raise HTTPException(404, f"chain={shown(name)}: was not analysed yet")
+        return found
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["name"]
+    return name
+
+
+def make_app(
+    chains: Chains,
+    *,
+    servers: Servers | None = None,
+    listen: str = "127.0.0.1",
+    known: tuple[str, str] | None = None,
+    page: Path = PAGE,
+) -> ASGIApp:
+    """The explorer of some chains.
+
+    Args:
+        chains: of a registry.
+        servers: the other servers of this machine.
+        listen: the address that it listens on.
+        known: user and password that it asks for; None: nobody is asked.
+        page: folder of the page's files.
+    """
+    explorer = Explorer(chains, servers or Servers())
+    of_chain = [
+        Route("/chain.json", explorer.chain),
+        Route("/vocabulary.json", explorer.vocabulary),
+        Route("/columns/{link}/{column}.bin", explorer.column),
+        Route("/features/{feature}.json", explorer.feature),
+        Route("/search.json", explorer.search),
+        Route("/text.json", explorer.text, methods=["POST"]),
+    ]
+    routes = [
+        Route(f"/{SITE_FILE}", explorer.site),
+        Route("/api/home.json", explorer.home),
+        Mount("/api/chains/{name}", routes=of_chain),
+        Mount("/api", routes=[]),
+        Mount("/", _Page(directory=page, html=True, check_dir=False)),
+    ]
+    return Guard(Starlette(routes=routes, exception_handlers=_HANDLERS), listen, known)
+
+
+class _Page(StaticFiles):
+    """The page's files; a browser asks each time whether it has the newest."""
+
+    def file_response(self, *given: object, **named: object) -> Response:
+        response = super().file_response(*given, **named)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        line = "no such page" if error.detail == "Not Found" else error.detail
+        return JSONResponse({"error": line}, error.status_code, error.headers)
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s: %s: %s", request.url.path, type(error).__name__, first_line(error))
+    return JSONResponse({"error": "the server failed; its log says more"}, 500)
+
+
+_HANDLERS: dict[Any, ExceptionHandler] = {
+    HTTPException: _refused,
+    UserError: _refused,
+    Exception: _failed,
+}

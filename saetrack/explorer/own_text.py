@@ -1,0 +1,161 @@
+"""Which features fire where on a text that somebody typed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from starlette.exceptions import HTTPException
+
+from saetrack.utils.errors import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from starlette.requests import Request
+
+    from saetrack.explorer.chains import Chains
+
+LONGEST = 2_000  # characters
+STEPS_AT_MOST = 64
+FEATURES, FEATURES_AT_MOST = 20, 200
+BODY_BYTES = 64_000
+
+
+@dataclass(frozen=True)
+class AskedText:
+    """A text, the LM steps at which it is read, and how many features are wanted."""
+
+    text: str
+    lm_steps: tuple[int, ...]
+    features: int
+
+
+class OwnText:
+    """Reads texts, one at a time: an LM takes all cores."""
+
+    def __init__(self, chains: Chains) -> None:
+        """Loads nothing yet."""
+        self._chains = chains
+        self._busy = threading.Lock()
+
+    def read(self, name: str, asked: AskedText) -> dict[str, Any]:
+        """`text.json`: the features that fire strongest on a text at any of the steps.
+
+        Raises:
+            UserError: there is no such chain or link, or its LM cannot be loaded.
+            HTTPException: another text is being read.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise HTTPException(429, "another text is being read: try again in a moment")
+        try:
+            return self._read(name, asked)
+        finally:
+            self._busy.release()
+
+    def _read(self, name: str, asked: AskedText) -> dict[str, Any]:
+        tokens: list[str] = []
+        fired: dict[int, _Fired] = {}
+        for lm_step in asked.lm_steps:
+            table = self._chains.activations(name, asked.text, lm_step)
+            tokens = [str(text) for text in table.index]
+            fired[lm_step] = _Fired.of(table)
+        strongest: dict[int, float] = {}
+        for found in fired.values():
+            for feature, act in found.strongest(asked.features):
+                strongest[feature] = max(act, strongest.get(feature, 0.0))
+        order = sorted(strongest, key=lambda feature: (-strongest[feature], feature))
+        shown_features = order[: asked.features]
+        steps = [
+            {
+                "lm_step": lm_step,
+                "features": [{"feature": f, "acts": found.acts(f)} for f in shown_features],
+            }
+            for lm_step, found in fired.items()
+        ]
+        return {"tokens": tokens, "steps": steps}
+
+
+@dataclass(frozen=True)
+class _Fired:
+    """Positive activations of a text at one checkpoint, which are few."""
+
+    n_tokens: int
+    tokens: np.ndarray[Any, Any]
+    features: np.ndarray[Any, Any]
+    values: np.ndarray[Any, Any]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> _Fired:
+        acts = table.to_numpy()
+        tokens, features = np.nonzero(acts > 0)
+        return cls(len(acts), tokens, features, acts[tokens, features])
+
+    def strongest(self, n: int) -> list[tuple[int, float]]:
+        """Features with their largest activations."""
+        order = np.argsort(-self.values, kind="stable")
+        found: dict[int, float] = {}
+        for at in order.tolist():
+            found.setdefault(int(self.features[at]), float(self.values[at]))
+            if len(found) == n:
+                break
+        return list(found.items())
+
+    def acts(self, feature: int) -> list[float]:
+        """At each token."""
+        at_tokens = np.zeros(self.n_tokens)
+        here = self.features == feature
+        at_tokens[self.tokens[here]] = self.values[here]
+        return [float(f"{act:.5g}") for act in at_tokens.tolist()]
+
+
+async def read_limited(request: Request) -> bytes:
+    """The body of a request.
+
+    Raises:
+        HTTPException: it is larger than any text that is read.
+    """
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > BODY_BYTES:
+            raise HTTPException(413, f"text: must have {LONGEST:,} characters or less")
+    return body
+
+
+def asked_text(content_type: str, body: bytes) -> AskedText:
+    """What a request asks for.
+
+    Raises:
+        HTTPException: it is no JSON, which a form of another site cannot send; a value is wrong.
+    """
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "the body must be JSON (Content-Type: application/json)")
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "the body is no JSON") from None
+    if not isinstance(given, dict):
+        raise HTTPException(400, 'the body must be {"text": ..., "lm_steps": [...]}')
+    text, lm_steps = given.get("text"), given.get("lm_steps")
+    features = given.get("features", FEATURES)
+    if not isinstance(text, str) or not text:
+        raise HTTPException(400, "text: must be a text")
+    if len(text) > LONGEST:
+        raise HTTPException(
+            413, f"text: has {len(text):,} characters, must have {LONGEST:,} or less"
+        )
+    if not (isinstance(lm_steps, list) and lm_steps and all(_is_whole(one) for one in lm_steps)):
+        raise HTTPException(400, f"lm_steps={shown(lm_steps)}: must be a list of LM steps")
+    if len(lm_steps) > STEPS_AT_MOST:
+        raise HTTPException(400, f"lm_steps: {len(lm_steps)} steps, {STEPS_AT_MOST} at most")
+    if not _is_whole(features) or not 1 <= features <= FEATURES_AT_MOST:
+        line = f"features={shown(features)}: must be a number from 1 to {FEATURES_AT_MOST}"
+        raise HTTPException(400, line)
+    return AskedText(text, tuple(dict.fromkeys(lm_steps)), features)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

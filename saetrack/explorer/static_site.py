@@ -1,0 +1,210 @@
+"""A static site of one chain: the same page, and what a server would answer, in files.
+
+Any web server shows it. Features come in blocks of BLOCK, since a file each would be too many.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saetrack.explorer.answers import OF_CHAIN, column_bytes, column_names
+from saetrack.explorer.app import PAGE, SITE_FILE
+from saetrack.explorer.home import home_json
+from saetrack.explorer.search import as_json
+from saetrack.utils.errors import UserError
+from saetrack.utils.files import whole_folder
+
+if TYPE_CHECKING:
+    from saetrack.analysis.life_store.reader import LifeStore
+    from saetrack.explorer.addresses import Servers
+    from saetrack.explorer.open_stores import OpenStore
+    from saetrack.registry.cards import ChainCard
+
+BLOCK = 32
+LEVEL = 6
+SAMPLED = 64  # features from which the size of all is estimated
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """What a site will hold.
+
+    Attributes:
+        card: of the chain.
+        store: its life store.
+        features: that are kept, ascending.
+        contexts: kept of each feature at each link; None: all.
+    """
+
+    card: ChainCard
+    store: OpenStore
+    features: tuple[int, ...]
+    contexts: int | None
+
+    @property
+    def blocks(self) -> list[int]:
+        """The blocks that have a feature."""
+        return sorted({feature // BLOCK for feature in self.features})
+
+    def block(self, number: int) -> bytes:
+        """The features of a block: an object of the server's answers, by feature."""
+        first, end = (bisect_left(self.features, edge * BLOCK) for edge in (number, number + 1))
+        of_block = self.features[first:end]
+        parts = [b'"%d":%b' % (feature, self.feature(feature)) for feature in of_block]
+        return b"{%b}" % b",".join(parts)
+
+    def feature(self, feature: int) -> bytes:
+        """What the server answers, with as many contexts as are kept."""
+        life = self.store.lives.life(feature)
+        if self.contexts is not None:
+            for link in life["links"]:
+                link["contexts"] = _spread(link["contexts"], self.contexts)
+        return as_json(life)
+
+    def planned_bytes(self) -> int:
+        """About how large the site will be, from a few features."""
+        some = self.features[:: max(1, len(self.features) // SAMPLED)]
+        packed = gzip.compress(b",".join(self.feature(feature) for feature in some), LEVEL)
+        of_features = len(packed) * len(self.features) / max(1, len(some))
+        page = sum(path.stat().st_size for path in PAGE.rglob("*") if path.is_file())
+        last = str(len(self.store.lives.manifest.links) - 1)
+        columns = list(_columns(self.store.lives))
+        of_links = [one for one in columns if one[0] == last]
+        of_chain = [one for one in columns if one[0] == OF_CHAIN]
+        sizes = {one: len(_packed(column_bytes(self.store.lives, *one))) for one in of_links}
+        others = len(columns) - len(of_links) - len(of_chain)
+        rest = sum(len(_packed(column_bytes(self.store.lives, *one))) for one in of_chain)
+        per_column = sum(sizes.values()) / max(1, len(sizes))
+        vocabulary = len(_packed(self.store.vocabulary_bytes()))
+        return int(
+            of_features + page + sum(sizes.values()) + others * per_column + rest + vocabulary
+        )
+
+
+def plan_site(
+    card: ChainCard, store: OpenStore, *, features: int | None, contexts: int | None
+) -> SitePlan:
+    """What a site of a chain will hold.
+
+    Args:
+        card: of the chain.
+        store: its life store.
+        features: how many, those first that are alive at most links; None: all.
+        contexts: how many of each feature at each link, of each group in turn; None: all.
+
+    Raises:
+        UserError: a number is below 1, or the chain's name cannot be a folder's.
+    """
+    for name, value in (("features", features), ("contexts", contexts)):
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value}: must be 1 or more")
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", card.name):
+        raise UserError(f"chain={card.name!r}: its name cannot be that of a folder")
+    manifest = store.lives.manifest
+    kept = np.arange(manifest.d_sae)
+    if features is not None and features < manifest.d_sae:
+        n_links = len(manifest.links)
+        fires = [store.lives.column(link, "feature_density") > 0 for link in range(n_links)]
+        order = np.argsort(-np.sum(fires, axis=0), kind="stable")
+        kept = np.sort(order[:features])
+    return SitePlan(card, store, tuple(kept.tolist()), contexts)
+
+
+def require_empty(folder: Path) -> None:
+    """Check that a site can become a folder.
+
+    Raises:
+        UserError: something is there already.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UserError(f"to={str(folder)!r}: is no folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"to={str(folder)!r}: must not hold anything yet")
+
+
+def write_site(plan: SitePlan, servers: Servers, folder: Path) -> Iterator[int]:
+    """Write a site; the folder is there only when it is whole.
+
+    Args:
+        plan: what it will hold.
+        servers: whose addresses it names.
+        folder: that it becomes; must not hold anything.
+
+    Yields:
+        How many features are written.
+
+    Raises:
+        UserError: something is in the folder already.
+    """
+    require_empty(folder)
+    try:
+        with whole_folder(folder) as draft:
+            yield from _fill(draft, plan, servers)
+            require_empty(folder)  # as it was when this began
+    except OSError as error:
+        raise UserError(f"to={str(folder)!r}: cannot be written ({error.strerror})") from None
+
+
+def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
+    shutil.copytree(PAGE, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__"))
+    _write(draft / SITE_FILE, as_json(_site_json(plan)))
+    _write(draft / "api" / "home.json", as_json(home_json([plan.card], servers, static=True)))
+    of_chain, lives = draft / "api" / "chains" / plan.card.name, plan.store.lives
+    _write(of_chain / "chain.json", plan.store.manifest_bytes())
+    _write(of_chain / "vocabulary.json.gz", _packed(plan.store.vocabulary_bytes()))
+    for link, name in _columns(lives):
+        content = _packed(column_bytes(lives, link, name))
+        _write(of_chain / "columns" / link / f"{name}.bin.gz", content)
+    for number in plan.blocks:
+        _write(of_chain / "features" / f"{number}.json.gz", _packed(plan.block(number)))
+        yield bisect_left(plan.features, (number + 1) * BLOCK)
+    for made in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        made.chmod(0o755)  # a web server is another user
+
+
+def _site_json(plan: SitePlan) -> dict[str, Any]:
+    whole = len(plan.features) == plan.store.lives.manifest.d_sae
+    kept = {"features": None if whole else plan.features, "contexts": plan.contexts}
+    return {"static": True, "block": BLOCK, "chains": {plan.card.name: kept}}
+
+
+def _columns(lives: LifeStore) -> Iterator[tuple[str, str]]:
+    for link in range(len(lives.manifest.links)):
+        for name in column_names(lives, of_chain=False):
+            yield str(link), name
+    for name in column_names(lives, of_chain=True):
+        yield OF_CHAIN, name
+
+
+def _spread(contexts: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
+    """As many contexts as are wanted, of each group in turn, in their order."""
+    ranks: dict[int, int] = {}
+    keys = []
+    for number, context in enumerate(contexts):
+        rank = ranks[context["group"]] = ranks.get(context["group"], -1) + 1
+        keys.append((rank, context["group"], number))
+    return [contexts[number] for number in sorted(key[2] for key in sorted(keys)[:wanted])]
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, LEVEL, mtime=0)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def size_of(folder: Path) -> tuple[int, int]:
+    """Bytes and number of a folder's files."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return sum(sizes), len(sizes)

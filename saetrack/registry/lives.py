@@ -1,0 +1,67 @@
+"""Life stores of analyses: read where they are on this machine, or downloaded once and kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from saetrack.utils.errors import UserError, first_line
+from saetrack.utils.files import content_hash, whole_folder
+
+# The folder of an analysis' artifacts that is its life store.
+LIVES = "lives"
+
+
+def lives_in_place(client: MlflowClient, run_id: str, chain_name: str, cache_dir: Path) -> Path:
+    """The life store of an analysis.
+
+    Of a chain the store that was downloaded last is kept, earlier ones go.
+
+    Args:
+        client: of the registry.
+        run_id: of the analysis.
+        chain_name: that was analysed.
+        cache_dir: where downloads are kept.
+
+    Raises:
+        UserError: it has none, or its files cannot be had.
+    """
+    if not re.fullmatch("[0-9a-f]{32}", run_id):  # it names a folder
+        raise UserError(f"chain={chain_name!r}: run_id={run_id[:80]!r} of its analysis is no id")
+    try:
+        uri = str(client.get_run(run_id).info.artifact_uri)
+        if uri.startswith(("/", "file:")):
+            folder = Path(unquote(urlparse(uri).path)) / LIVES
+        else:
+            folder = _downloaded(client, run_id, cache_dir / LIVES / content_hash(chain_name)[:32])
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"chain={chain_name!r}: the life store of its analysis cannot be had: "
+            f"{first_line(error)}"
+        ) from None
+    if not folder.is_dir():
+        raise UserError(
+            f"chain={chain_name!r}: its analysis was made by an earlier release, without a life "
+            "store; analyse it again (make analyze)"
+        )
+    return folder
+
+
+def _downloaded(client: MlflowClient, run_id: str, of_chain: Path) -> Path:
+    kept = of_chain / run_id
+    if not kept.exists():
+        listed = {file.path for file in client.list_artifacts(run_id)}
+        if LIVES not in listed:
+            return kept / LIVES
+        with whole_folder(kept) as draft:
+            client.download_artifacts(run_id, LIVES, dst_path=str(draft))
+        for earlier in of_chain.iterdir():
+            # Drafts of other processes stay.
+            if earlier != kept and not earlier.name.startswith("."):
+                shutil.rmtree(earlier, ignore_errors=True)
+    return kept / LIVES

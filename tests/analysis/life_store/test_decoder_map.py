@@ -1,0 +1,41 @@
+"""Directions as points of a plane."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from saetrack.analysis.life_store.decoder_map import decoder_map
+
+
+def bundles(features: int, d_in: int = 80, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of any length around three directions, and which one."""
+    random = np.random.default_rng(seed)
+    centres = np.linalg.qr(random.normal(size=(d_in, 3)))[0].T
+    of_bundle = np.arange(features) % 3
+    rows = centres[of_bundle] + random.normal(size=(features, d_in)) * 0.02
+    return (rows * random.uniform(0.1, 5, (features, 1))).astype(np.float32), of_bundle
+
+
+@pytest.mark.parametrize("features", [12, 90])
+def test_neighbours_lie_side_by_side_and_the_dead_nowhere(features: int) -> None:
+    rows, of_bundle = bundles(features)
+    fires = np.arange(features) % 7 != 6
+    rows[2] = 0
+    plane = decoder_map(rows, fires, seed=0)
+    assert plane.shape == (features, 2) and plane.dtype == np.float32
+    np.testing.assert_array_equal(np.isnan(plane).all(axis=1), ~fires)
+    assert np.isfinite(plane[fires]).all()
+    shown = np.flatnonzero(fires & (np.arange(features) != 2))
+    distance = np.linalg.norm(plane[shown, None] - plane[shown], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    nearest = shown[distance.argmin(axis=1)]
+    assert (of_bundle[nearest] == of_bundle[shown]).all()
+    np.testing.assert_array_equal(decoder_map(rows, fires, seed=0), plane)
+
+
+@pytest.mark.parametrize("living", [0, 1, 2, 3])
+def test_few_features_have_a_map_too(living: int) -> None:
+    rows, _ = bundles(5, d_in=1 + 79 * (living > 1)) if living > 1 else (np.ones((5, 1), "f4"), 0)
+    plane = decoder_map(rows, np.arange(5) < living, seed=0)
+    assert np.isfinite(plane[:living]).all() and np.isnan(plane[living:]).all()

@@ -1,0 +1,276 @@
+"""The explorer over a real registry: cards, own text, and the command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from mlflow import MlflowClient
+from starlette.testclient import TestClient
+from typer.testing import CliRunner
+
+from saetrack.analysis.pipeline.analyze import analyze_chains
+from saetrack.analysis.pipeline.chain_view import ChainView
+from saetrack.analysis.pipeline.config import load_analyze_config
+from saetrack.chain.plan import Chain, Track
+from saetrack.cli.main import app
+from saetrack.explorer import static_site
+from saetrack.explorer.addresses import Servers
+from saetrack.explorer.app import make_app
+from saetrack.explorer.registry_chains import RegistryChains
+from saetrack.lm.checkpoints.source import CheckpointSource
+from saetrack.registry import Registry
+from saetrack.registry.cards import ChainCard, ChainCards
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
+from tests.support.planted_analysis import QUESTIONS, without_umap
+from tests.support.running import run_jobs, set_environment
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def card(registry: Registry, module_settings: Settings) -> ChainCard:
+    (found,) = ChainCards(module_settings).all()
+    return found
+
+
+def test_a_card_has_what_the_chain_has(card: ChainCard, chain: Chain, registry: Registry) -> None:
+    table = registry.links(chain.name)
+    assert (card.name, card.lm, card.hook, card.layer) == (chain.name, "nano", "resid_pre.1", 1)
+    assert (card.direction, card.seed, card.architecture) == (
+        "forward",
+        0,
+        chain.config.sae.architecture,
+    )
+    assert (card.registered, card.planned, card.d_sae) == (4, 4, chain.config.d_sae)
+    assert not card.is_training
+    assert card.analysis is None
+    assert card.links["lm_step"] == table["lm_step"].tolist()
+    for name in ("explained_variance", "l0", "dead", "ce_loss_recovered"):
+        there = [None if np.isnan(value) else value for value in table[name]]
+        assert card.links[name] == there
+
+
+def test_a_chain_grows_while_it_is_looked_at(
+    settings: Settings, track: Track, source: CheckpointSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = ChainCards(settings)
+    assert cards.all() == []
+    registry = Registry(settings)
+    run_jobs(track.jobs[:1], source, registry)
+    assert [card.registered for card in cards.all()] == [1]
+    chain, link = track.chains[0], track.chains[0].links[1]
+    claimed = registry.claim(chain, link)
+    assert claimed is not None
+    with contextlib.suppress(KeyboardInterrupt), claimed:
+        (training,) = cards.all()
+        assert training.is_training
+        assert (training.registered, training.planned) == (1, 4)
+        raise KeyboardInterrupt
+    (over,) = cards.all()
+    assert not over.is_training
+    run_jobs(track.jobs[1:3], source, registry)
+    (grown,) = cards.all()
+    assert grown.registered == len(grown.links["lm_step"]) == 3
+    assert grown.links["explained_variance"][-1] is not None
+
+
+def test_what_did_not_change_is_not_asked_again(
+    module_settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = ChainCards(module_settings)
+    first = cards.all()
+    asked: list[str] = []
+
+    def count(name: str) -> None:
+        real = getattr(MlflowClient, name)
+        monkeypatch.setattr(
+            MlflowClient, name, lambda *a, **k: (asked.append(name), real(*a, **k))[1]
+        )
+
+    for name in ("search_registered_models", "get_run", "list_artifacts", "search_runs"):
+        count(name)
+    assert cards.all() == first
+    assert asked == ["search_runs", "search_runs"], "what trains, what was analysed"
+
+
+def test_a_hook_that_is_gone_and_odd_tags_are_shown_all_the_same(
+    settings: Settings, track: Track, source: CheckpointSource
+) -> None:
+    run_jobs(track.jobs[:2], source, Registry(settings))
+    name = track.chains[0].name
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    for tag, value in {"hook_name": "blocks.1.hook_gone", "layer": "x", "seed": "y"}.items():
+        client.set_model_version_tag(name, "2", tag, value)
+    chains = RegistryChains(settings)
+    (card,) = chains.cards()
+    assert (card.hook, card.layer, card.seed) == ("blocks.1.hook_gone", None, None)
+    web = TestClient(make_app(chains), base_url="http://localhost")
+    (shown,) = web.get("/api/home.json").json()["chains"]
+    assert shown["hook"] == "blocks.1.hook_gone"
+    assert not web.get(f"/api/chains/{name}/chain.json").json()["analysed"]
+
+
+def test_own_text_is_what_a_notebook_gets(
+    registry: Registry, module_settings: Settings, chain: Chain
+) -> None:
+    chains = RegistryChains(module_settings)
+    view = ChainView(registry, chain.name, module_settings)
+    for lm_step in (0, 4, 16, 0):
+        found = chains.activations(chain.name, "The court rose.", lm_step)
+        there = view.activations("The court rose.", lm_step=lm_step)
+        np.testing.assert_array_equal(found.to_numpy(), there.to_numpy())
+        assert list(found.index) == list(there.index)
+    assert len(chains._opened) == 2
+    web = TestClient(make_app(chains), base_url="http://localhost")
+    asked = {"text": "The court rose.", "lm_steps": [0, 16], "features": 5}
+    shown = web.post(f"/api/chains/{chain.name}/text.json", json=asked).json()
+    best = [one["feature"] for one in shown["steps"][0]["features"]]
+    most = np.maximum(
+        view.activations("The court rose.", lm_step=0).max(),
+        view.activations("The court rose.", lm_step=16).max(),
+    )
+    assert set(best) == set(most.nlargest(5).index)
+    for lm_step, line in ((5, "has links at [0, 1, 4, 16]"), (-1, "has links at")):
+        refused = web.post(
+            f"/api/chains/{chain.name}/text.json", json={"text": "a", "lm_steps": [lm_step]}
+        )
+        assert refused.status_code == 400
+        assert line in refused.json()["error"]
+
+
+def test_an_lm_that_cannot_be_loaded_is_one_line(
+    registry: Registry, module_settings: Settings, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory\nand more lines")
+
+    monkeypatch.setattr("saetrack.analysis.pipeline.registered_chain.RegisteredChain.open", fail)
+    with pytest.raises(
+        UserError, match="its LM cannot be loaded here: RuntimeError: CUDA"
+    ) as caught:
+        RegistryChains(module_settings).activations(chain.name, "a", 0)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="is not registered"):
+        RegistryChains(module_settings).activations("nano", "a", 0)
+
+
+@pytest.fixture(scope="module")
+def analysed(registry: Registry, module_settings: Settings) -> str:
+    """The nano chain's name, once it was analysed."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_umap(patch)
+        patch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
+        analyze_chains(load_analyze_config({**QUESTIONS, "controls": {}}), module_settings)
+    (name,) = registry.chain_names()
+    return name
+
+
+def test_an_analysed_chain_is_served_and_written(
+    analysed: str,
+    module_settings: Settings,
+    page: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(static_site, "PAGE", page)
+    chains = RegistryChains(module_settings)
+    web = TestClient(make_app(chains, servers=Servers("5000")), base_url="http://localhost")
+    (shown,) = web.get("/api/home.json").json()["chains"]
+    assert shown["analysed"]
+    assert shown["analysis"]["mlflow"].startswith("http://localhost:5000/#/experiments/")
+    run_id = shown["analysis"]["mlflow"].rpartition("/")[2]
+    tags = MlflowClient(tracking_uri=module_settings.tracking_uri).get_run(run_id).data.tags
+    assert f"saetrack explore {analysed}" in tags["mlflow.note.content"]
+    manifest = web.get(f"/api/chains/{analysed}/chain.json").json()
+    assert [link["lm_step"] for link in manifest["links"]] == [0, 1, 4, 16]
+    assert web.get(f"/api/chains/{analysed}/features/0.json").json()["feature"] == 0
+    set_environment(module_settings, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    command = ["explore", "nano", "--quiet", "--to", "site", "--json", "--features", "40"]
+    done = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert (said["chain"], said["features"]) == (analysed, 40)
+    assert 0.5 < said["planned_bytes"] / said["bytes"] < 2
+    assert (tmp_path / "site" / "api" / "chains" / analysed / "chain.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["nobody"], "chain='nobody': no such chain is registered"),
+        (["--to", "site"], "--to needs the name of a chain"),
+        (["nano", "--features", "3"], "are for a static site, with --to"),
+        (["nano", "--port", "99999"], "port=99999: must be a number from 0 to 65535"),
+        (["nano", "--to", "site"], "was not analysed yet"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str],
+    line: str,
+    settings: Settings,
+    track: Track,
+    source: CheckpointSource,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    run_jobs(track.jobs[:1], source, Registry(settings))
+    set_environment(settings, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=line) as caught:
+        CliRunner().invoke(app, ["explore", "--quiet", *words], catch_exceptions=False)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.glob("site")) == []
+
+
+def test_the_command_serves_until_it_is_interrupted(
+    registry: Registry, module_settings: Settings, chain: Chain
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(module_settings, patch)
+        command = [sys.executable, "-m", "saetrack.cli", "explore", "nano", "--no-browser"]
+        server = subprocess.Popen(
+            [*command, "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        watchdog = threading.Timer(60, server.kill)
+        watchdog.start()
+        assert server.stdout is not None
+        address, _, place = server.stdout.readline().strip().partition("#")
+        assert place == f"/{chain.name}"
+        home = requests.get(f"{address}api/home.json", timeout=20).json()
+        assert [one["name"] for one in home["chains"]] == [chain.name]
+        port = address.rstrip("/").rpartition(":")[2]
+        taken = subprocess.run(
+            [*command, "--port", port], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert taken.returncode == 2
+        assert taken.stderr.strip().startswith(f"error: port={port}: cannot be had")
+        assert len(taken.stderr.strip().splitlines()) == 1
+        server.send_signal(signal.SIGINT)
+        _, said = server.communicate(timeout=30)
+        watchdog.cancel()
+        assert (server.returncode, said) == (0, "")
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+
+
+def test_no_registry_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAETRACK_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="no MLflow server answers there"):
+        CliRunner().invoke(app, ["explore", "--no-browser", "--quiet"], catch_exceptions=False)
