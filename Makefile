@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 NAME ?= mini
 
-.PHONY: help track compare analyze live bench saelens kills rehearsal sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
+.PHONY: help track compare analyze live bench explorer-speed explorer-pictures saelens kills rehearsal sweep test cluster-test test-interpreters wheel wheel-test lint format lock deploy ui stop clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,12 @@ wheel-test: $(INSTALLED) ## what is in the wheel, and a chain from it in an empt
 
 bench: $(INSTALLED) ## this step and this chain beside the newest peers, each in its own environment
 	@$(BIN)/python -m benchmarks
+
+explorer-speed: $(INSTALLED) ## the explorer in a real browser, at 512 x 30 and at 65,536 x 29
+	@$(BIN)/python -m tests.checks.explorer_speed
+
+explorer-pictures: $(INSTALLED) ## the pictures of the explorer in docs/images, of NAME's chain
+	@$(BIN)/python -m tests.support.explorer_pictures docs/images/explorer $(NAME)
 
 saelens: $(INSTALLED) ## an exported chain in the newest SAELens: the same features and metrics?
 	@$(BIN)/python -m tests.checks.saelens_check
