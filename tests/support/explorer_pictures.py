@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -83,10 +82,10 @@ def main(folder: str, chain: str) -> None:
     if chromium is None:
         raise SystemExit("there is no chromium on this machine (apt install chromium)")
     command = [sys.executable, "-m", "saetrack.cli", "explore", chain, "--port", "0"]
-    with subprocess.Popen([*command, "--no-browser", "--json"], stdout=subprocess.PIPE) as server:
+    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            root, _, name = json.loads(server.stdout.readline())["address"].partition("#/")
+            root, _, name = server.stdout.readline().strip().partition("#/")
             for path in draw(root, requests.utils.unquote(name), Path(folder), chromium):
                 sys.stdout.write(f"{path}\n")
         finally:

@@ -5,6 +5,7 @@ import { labelColour } from "./colours.js";
 import { column, feature as featureOf, prefetch } from "./data.js";
 import { el, integer, number, perFrame, refill, shortened, visible } from "./dom.js";
 import { extent, openChain, painter, read, texts } from "./fields.js";
+import { labelsOverTraining } from "./labels_over_training.js";
 import { addToList } from "./lists.js";
 import { featureMap } from "./map.js";
 import { bars, curves } from "./plot.js";
@@ -54,6 +55,7 @@ class ChainView {
     this.mapBox = el("div", { class: "fill" });
     this.legend = el("ul", { class: "legend" });
     this.distributionBox = el("div", {});
+    this.labelsBox = el("div", {}, el("p", { class: "quiet" }, "…"));
     this.tableBox = el("div", {});
     this.countLine = el("p", { class: "quiet", role: "status" });
     const notes = (manifest.notes ?? []).map((note) => el("li", {}, note));
@@ -71,7 +73,8 @@ class ChainView {
           this.mapBox, this.legend),
         el("section", { class: "panel", "aria-label": "Distribution" },
           el("div", { class: "panel-head" }, el("h2", {}, "Distribution at this step"), this.distributionChoice()),
-          this.distributionBox)),
+          this.distributionBox,
+          el("h2", {}, "Labels over training"), this.labelsBox)),
       el("section", { class: "panel", "aria-label": "Features" },
         el("div", { class: "panel-head" }, el("h2", {}, "Features"), this.countLine),
         this.filters(), this.tableBox));
@@ -171,6 +174,7 @@ class ChainView {
     this.link = index;
     patch({ step: this.manifest.links[index].lm_step });
     this.marks.forEach((chart) => chart.mark(index));
+    this.labelMark?.(index);
     const names = [...new Set([...this.tableFields, this.colour, this.shown])];
     const [map, ...values] = await Promise.all([
       "map" in this.manifest.arrays.of_chain ? column(this.chain, "chain", "map") : new Float32Array(2 * this.manifest.d_sae).fill(NaN),
@@ -189,6 +193,10 @@ class ChainView {
     await this.drawDistribution();
     this.node.dataset.drawn = String(this.manifest.links[index].lm_step);
     const perLink = names.filter((field) => field.perLink).map((field) => field.name);
+    if (!this.labelMark) {
+      this.labelMark = () => {};
+      this.drawLabels();
+    }
     for (const next of [index + 1, index - 1]) if (this.manifest.links[next]) prefetch(this.chain, next, perLink);
   }
 
@@ -291,6 +299,15 @@ class ChainView {
       this.extents.set(field.name, Number.isFinite(low) ? { low, high } : { low: 0, high: 1 });
     }
     return this.extents.get(field.name);
+  }
+
+  /** Once all else is there: it reads the labels at every link. */
+  async drawLabels() {
+    const lives = await Promise.all(this.manifest.links.map((_, link) => column(this.chain, link, "label")));
+    const { node, mark } = labelsOverTraining({ manifest: this.manifest, lives, onpick: (i) => this.slider.choose(i) });
+    this.labelsBox.replaceChildren(node);
+    this.labelMark = mark;
+    mark(this.link);
   }
 
   async hover(feature, show) {

@@ -19,15 +19,15 @@ export const labelName = (name) => (LABELS[name] ?? ["", name.replaceAll("_", " 
 /** Colours for things without an order. */
 export const categorical = (index) => OTHERS[index % OTHERS.length];
 
-// Cividis, in steps: dark blue to yellow.
-const CIVIDIS = ["#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#e1cc55", "#fee838"];
+// Viridis, in steps: dark violet to yellow.
+const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 
 /** The colour of a share from 0 to 1, as [red, green, blue]. */
 export function sequential(share) {
-  const at = Math.min(Math.max(share, 0), 1) * (CIVIDIS.length - 1);
-  const below = Math.min(Math.floor(at), CIVIDIS.length - 2);
-  const low = rgb(CIVIDIS[below]);
-  const high = rgb(CIVIDIS[below + 1]);
+  const at = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const below = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  const low = rgb(VIRIDIS[below]);
+  const high = rgb(VIRIDIS[below + 1]);
   return low.map((value, i) => Math.round(value + (high[i] - value) * (at - below)));
 }
 
