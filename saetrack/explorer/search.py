@@ -65,7 +65,8 @@ def _by_context(
         for at in np.sort(firsts).tolist():
             row, position = divmod(int(places[at]), context_size)
             feature, group = int(features[at]), int(groups[slots[at]])
-            context = {"row": row, "position": position, "group": group}
+            first, ids = lives.window(row, position)
+            context = {"row": row, "position": position, "group": group, "first": first, "ids": ids}
             found.setdefault(feature, {"feature": feature, "link": link, **context})
             if len(found) >= limit:
                 return list(found.values()), more

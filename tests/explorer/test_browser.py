@@ -223,6 +223,12 @@ def test_filters_leave_the_features_that_they_name(page: Any, address: str) -> N
     assert set(column_of(page, 1)) == {"concept-level"}
     page.get_by_label("Label changed since").select_option(index=1)
     counted = page.locator(".panel-head [role=status]").text_content()
+    page.get_by_label("Number to filter by").select_option("max_act")
+    page.get_by_role("spinbutton", name="from").fill("5")
+    page.get_by_role("spinbutton", name="from").press("Enter")
+    page.wait_for_function("location.hash.includes('min=5')")
+    page.wait_for_timeout(200)
+    assert all(shown_number(text) >= 5 for text in column_of(page, 6))
     page.get_by_label("Token", exact=True).fill("zzzz")
     page.locator("text=0 of 512 features").wait_for()
     assert not counted.startswith("0 of")
@@ -331,6 +337,8 @@ def test_search_finds_tokens_and_contexts(page: Any, address: str) -> None:
     page.wait_for_selector(".results.of-tokens li")
     assert all("the" in text.lower() for text in page.locator(".token-chip").all_text_contents())
     assert page.locator(".results li .ribbon").count() > 5
+    marked = page.locator(".of-contexts mark").all_text_contents()
+    assert marked and all(marked)
     page.locator(".results a").first.click()
     page.wait_for_selector(".feature h1")
 

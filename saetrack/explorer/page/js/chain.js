@@ -41,7 +41,7 @@ class ChainView {
     this.colour = this.byName.get(view.params.get("colour")) ?? this.byName.get("label");
     this.shown = this.byName.get(view.params.get("distribution")) ?? this.byName.get("feature_density") ?? fields.find((field) => field.kind === "number");
     this.sorted = sortOf(view.params.get("sort"), this.byName);
-    this.filter = { label: view.params.get("label") ?? "", pattern: view.params.get("pattern") ?? "", token: view.params.get("token") ?? "", changed: view.params.get("changed") ?? "", lasso: null };
+    this.filter = { label: view.params.get("label") ?? "", pattern: view.params.get("pattern") ?? "", token: view.params.get("token") ?? "", changed: view.params.get("changed") ?? "", of: view.params.get("of") ?? "", min: view.params.get("min") ?? "", max: view.params.get("max") ?? "", lasso: null };
     this.values = {};
     this.keys = { ArrowLeft: () => this.slider.move(-1), ArrowRight: () => this.slider.move(1), " ": () => this.slider.toggle() };
     this.build();
@@ -119,6 +119,11 @@ class ChainView {
     const select = (name, title, options) => el("label", {}, title, el("select", { "aria-label": title.trim(), onchange: (event) => take(name, event.target.value) },
       el("option", { value: "" }, "all"), options.map(([value, text]) => el("option", { value, selected: this.filter[name] === String(value) }, text))));
     const labelText = texts(this.byName.get("label"), manifest, this.words);
+    const numeric = this.fields.filter((field) => field.kind === "number" || field.kind === "formation");
+    const bound = (name, title) => el("input", { type: "number", step: "any", placeholder: title, "aria-label": title, value: this.filter[name], onchange: (event) => take(name, event.target.value) });
+    const range = el("span", { class: "range-of" },
+      el("select", { "aria-label": "Number to filter by", onchange: (event) => take("of", event.target.value) }, el("option", { value: "" }, "any number"), numeric.map((field) => el("option", { value: field.name, selected: this.filter.of === field.name }, field.title))),
+      " ", bound("min", "from"), " ", bound("max", "to"));
     this.lassoButton = el("button", { type: "button", class: "chip", hidden: true, onclick: () => {
       this.filter.lasso = null;
       this.choose();
@@ -129,7 +134,7 @@ class ChainView {
       this.byName.has("pattern") ? select("pattern", "Pattern ", manifest.patterns.map((name, i) => [i, name.replaceAll("_", " ")])) : null,
       select("changed", "Label changed since ", manifest.links.map((link, i) => [i, `step ${integer(link.lm_step)}`])),
       el("label", {}, "Token ", el("input", { type: "search", "aria-label": "Token", value: this.filter.token, placeholder: "contains …", oninput: perFrame((event) => take("token", event.target.value)) })),
-      this.lassoButton, this.listButton);
+      range, this.lassoButton, this.listButton);
   }
 
   keepList() {
@@ -216,6 +221,7 @@ class ChainView {
     const token = filter.token.trim().toLowerCase();
     const matching = token && new Set(this.words.flatMap((text, id) => (text.toLowerCase().includes(token) ? [id] : [])));
     const { label, pattern, top_token: tokens } = this.values;
+    const within = await this.withinRange();
     const only = new Uint8Array(manifest.d_sae);
     const passing = new Uint32Array(manifest.d_sae);
     let passed = 0;
@@ -224,6 +230,7 @@ class ChainView {
       if (filter.pattern !== "" && pattern[i] !== Number(filter.pattern)) continue;
       if (since && since[i] === label[i]) continue;
       if (matching && !matching.has(tokens[i])) continue;
+      if (within && !within(i)) continue;
       if (filter.lasso && !filter.lasso.has(i)) continue;
       only[i] = 1;
       passing[passed] = i;
@@ -238,6 +245,18 @@ class ChainView {
     this.lassoButton.hidden = !filter.lasso;
     this.lassoButton.textContent = `${integer(filter.lasso?.size ?? 0)} drawn around ✕`;
     this.paint();
+  }
+
+  /** Whether a feature's number lies in the range that is asked for; null where none is. */
+  async withinRange() {
+    const { of, min, max } = this.filter;
+    const field = this.byName.get(of);
+    if (!field || (min === "" && max === "")) return null;
+    const values = await read(this.chain, this.link, field);
+    const [low, high] = [min === "" ? -Infinity : Number(min), max === "" ? Infinity : Number(max)];
+    // Where a feature formed is asked for by LM step, and kept by the number of the link.
+    const step = field.kind === "formation" ? (value) => (value < 0 ? NaN : this.manifest.links[value].lm_step) : (value) => value;
+    return (i) => step(values[i]) >= low && step(values[i]) <= high;
   }
 
   async paint() {

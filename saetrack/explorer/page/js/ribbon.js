@@ -20,10 +20,21 @@ export function ribbon({ manifest, labels, formation = -1, chosen = null, beside
     if (link.collapsed && !small) drawing.append(svg("rect", { class: "hatched", ...box, fill: "url(#hatch)" }));
   });
   if (formation >= 0 && !small) drawing.append(titled(svg("path", { class: "formed", d: `M${edges[formation]},0 l7,0 l-7,9 z` }), `formed at step ${integer(links[formation].lm_step)}`));
+  if (!small) drawPhases(drawing, manifest, edges);
   const frame = (i, kind) => svg("rect", { class: kind, x: edges[i] + 1, y: 1, width: Math.max(edges[i + 1] - edges[i] - 2.6, 1.5), height: height - 2 });
   if (chosen !== null) drawing.append(frame(chosen, "chosen"));
   if (beside !== null) drawing.append(frame(beside, "chosen beside"));
   return drawing;
+}
+
+/** The chain's phases as thin marks on top, dark and light in turn. */
+function drawPhases(drawing, { links, phases = {} }, edges) {
+  Object.entries(phases).forEach(([name, [first, last]], number) => {
+    const inside = links.flatMap(({ lm_step: step }, i) => (step >= first && step <= last ? [i] : []));
+    if (!inside.length) return;
+    const [from, to] = [edges[inside[0]], edges[inside.at(-1) + 1]];
+    drawing.append(titled(svg("rect", { class: `phase-of ${number % 2 ? "odd" : ""}`, x: from, y: 0, width: Math.max(to - from - 1, 1), height: 3.5 }), `phase: ${name}, steps ${integer(first)} to ${integer(last)}`));
+  });
 }
 
 /** Edges between positions, half-way from each to the next. */

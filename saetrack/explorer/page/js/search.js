@@ -28,12 +28,20 @@ export async function searchView(view) {
         el("h2", {}, "In contexts"),
         found.contexts === null
           ? el("p", { class: "notice" }, "A static site searches tokens only: contexts are searched where saetrack explore serves the chain.")
-          : found.contexts.length ? el("ul", { class: "results" }, found.contexts.map((of) => el("li", {},
-            el("a", { href: link(of.feature, of.link) }, `feature ${of.feature}`), el("span", { class: "quiet" }, `step ${integer(manifest.links[of.link].lm_step)}, ${manifest.context_groups[of.group] === "top" ? "among its strongest" : "among its weaker ones"}`), life(of.feature)))) : el("p", { class: "quiet" }, "none"))),
+          : found.contexts.length ? el("ul", { class: "results of-contexts" }, found.contexts.map((of) => el("li", {},
+            el("a", { href: link(of.feature, of.link) }, `feature ${of.feature}`),
+            el("span", { class: "snippet", dir: "auto", title: `step ${integer(manifest.links[of.link].lm_step)}, ${manifest.context_groups[of.group] === "top" ? "among its strongest contexts" : "among its weaker contexts"}` }, snippet(of, words)), life(of.feature)))) : el("p", { class: "quiet" }, "none"))),
       found.truncated ? el("p", { class: "quiet" }, "There are more; a longer text finds fewer.") : "");
     if (isStatic() && !words.length) node.append(el("p", { class: "quiet" }, "The vocabulary is empty."));
   }
   return { node, title: `search ${query}`, keys: {} };
+}
+
+/** The words around a place, the place itself marked. */
+function snippet({ ids, first, position }, words) {
+  const at = position - first;
+  const text = (from, to) => visible(ids.slice(Math.max(from, 0), to).map((id) => words[id] ?? "").join(""), { blanks: false });
+  return [text(at - 7, at), el("mark", {}, text(at, at + 1)), text(at + 1, at + 5)];
 }
 
 function stepsOf(manifest, links) {
