@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -16,7 +17,7 @@ from starlette.testclient import TestClient
 
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.explorer import home, own_text
-from saetrack.explorer.app import make_app
+from saetrack.explorer.app import PAGE, make_app
 from saetrack.utils.errors import UserError
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
@@ -393,3 +394,9 @@ def test_a_short_chain_and_dead_features_are_shown(tmp_path: Path, links: int) -
     life = client.get(f"{AT}/features/3.json").json()
     assert life["curves"]["feature_density"] == [0.0] * links
     assert client.get(f"{AT}/search.json?q=the").status_code == 200
+
+
+def test_every_module_of_the_page_is_fetched_at_once() -> None:
+    page = PAGE / "index.html"
+    modules = {path.name for path in (PAGE / "js").glob("*.js")} - {"main.js"}
+    assert set(re.findall(r'modulepreload" href="js/([a-z_]+\.js)"', page.read_text())) == modules

@@ -26,7 +26,10 @@ function decoded(part) {
 
 /** The address of a view; parameters that are null are left out. */
 export function address({ chain = null, rest = null, params = {} } = {}) {
-  const path = [chain, rest].filter((part) => part !== null).map((part) => encodeURIComponent(part)).join("/");
+  const path = [chain, rest]
+    .filter((part) => part !== null)
+    .map((part) => encodeURIComponent(part))
+    .join("/");
   const kept = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
     if (value !== null && value !== undefined && value !== "") kept.set(name, value);

@@ -10,7 +10,19 @@ export const LABELS = {
   dead: ["#404040", "dead"],
 };
 
-const OTHERS = ["#0072B2", "#E69F00", "#009E73", "#9B1B30", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#8a8a8a", "#404040", "#cfcfcf"];
+const OTHERS = [
+  "#0072B2",
+  "#E69F00",
+  "#009E73",
+  "#9B1B30",
+  "#CC79A7",
+  "#56B4E9",
+  "#F0E442",
+  "#D55E00",
+  "#8a8a8a",
+  "#404040",
+  "#cfcfcf",
+];
 
 /** Colour of a label by its name. */
 export const labelColour = (name) => (LABELS[name] ?? ["#8a8a8a"])[0];
@@ -20,7 +32,18 @@ export const labelName = (name) => (LABELS[name] ?? ["", name.replaceAll("_", " 
 export const categorical = (index) => OTHERS[index % OTHERS.length];
 
 // Viridis, in steps: dark violet to yellow.
-const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+const VIRIDIS = [
+  "#440154",
+  "#482878",
+  "#3e4a89",
+  "#31688e",
+  "#26828e",
+  "#1f9e89",
+  "#35b779",
+  "#6ece58",
+  "#b5de2b",
+  "#fde725",
+];
 
 /** The colour of a share from 0 to 1, as [red, green, blue]. */
 export function sequential(share) {

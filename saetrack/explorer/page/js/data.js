@@ -82,7 +82,14 @@ export function vocabulary(chain) {
   return once(kept.vocabularies, chain, 4, () => packed(`${root(chain)}/vocabulary.json`));
 }
 
-const ARRAYS = { u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i2: Int16Array, i4: Int32Array, f4: Float32Array };
+const ARRAYS = {
+  u1: Uint8Array,
+  u2: Uint16Array,
+  u4: Uint32Array,
+  i2: Int16Array,
+  i4: Int32Array,
+  f4: Float32Array,
+};
 
 /** One value per feature. `link` is an index, or "chain". */
 export function column(chain, link, name) {
@@ -107,7 +114,9 @@ function halves(bits) {
     const exponent = (bits[i] >> 10) & 31;
     const fraction = bits[i] & 1023;
     if (exponent === 31) out[i] = fraction ? NaN : sign * Infinity;
-    else out[i] = sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+    else
+      out[i] =
+        sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
   }
   return out;
 }
@@ -117,7 +126,8 @@ export function feature(chain, number) {
   return once(kept.features, `${chain}\n${number}`, KEPT_FEATURES, async () => {
     if (!site.static) return answer(`${root(chain)}/features/${number}.json`);
     const block = await packed(`${root(chain)}/features/${Math.floor(number / site.block)}.json`);
-    if (!(number in block)) throw new Error(`Feature ${number} is not part of this site, which holds some features only.`);
+    if (!(number in block))
+      throw new Error(`Feature ${number} is not part of this site, which holds some features only.`);
     return block[number];
   });
 }

@@ -29,7 +29,8 @@ export function refill(node, ...children) {
   return node;
 }
 
-const present = (children) => children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
+const present = (children) =>
+  children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
 
 /** A title for the pointer and for those who listen, within an SVG shape. */
 export function titled(shape, text) {
@@ -57,7 +58,12 @@ export function integer(value) {
   return value.toLocaleString("en");
 }
 
-const SIGNS = new Map([["\n", "⏎"], ["\t", "⇥"], ["\r", "␍"], ["\u00a0", "⍽"]]);
+const SIGNS = new Map([
+  ["\n", "⏎"],
+  ["\t", "⇥"],
+  ["\r", "␍"],
+  ["\u00a0", "⍽"],
+]);
 
 /** A token's text with signs for what cannot be seen; blanks at its ends become dots. */
 export function visible(text, { blanks = true } = {}) {
@@ -74,8 +80,14 @@ export function visible(text, { blanks = true } = {}) {
 
 // Marks that turn the writing's direction or take no room.
 function isUnseen(code) {
-  return (code >= 0x7f && code < 0xa0) || (code >= 0x200b && code <= 0x200f) || (code >= 0x202a && code <= 0x202e)
-    || (code >= 0x2060 && code <= 0x206f) || code === 0xfeff || code === 0xad;
+  return (
+    (code >= 0x7f && code < 0xa0) ||
+    (code >= 0x200b && code <= 0x200f) ||
+    (code >= 0x202a && code <= 0x202e) ||
+    (code >= 0x2060 && code <= 0x206f) ||
+    code === 0xfeff ||
+    code === 0xad
+  );
 }
 
 /** At most so many signs of a long text. */
@@ -93,11 +105,12 @@ export function announce(text) {
 export function perFrame(work) {
   let waiting = null;
   return (...given) => {
-    if (waiting === null) requestAnimationFrame(() => {
-      const newest = waiting;
-      waiting = null;
-      work(...newest);
-    });
+    if (waiting === null)
+      requestAnimationFrame(() => {
+        const newest = waiting;
+        waiting = null;
+        work(...newest);
+      });
     waiting = given;
   };
 }

@@ -1,21 +1,26 @@
 // One feature: its life as a ribbon, curves beside their controls, contexts at one step or two.
 
 import { address, go, patch } from "./address.js";
-import { labelColour, labelName } from "./colours.js";
+import { labelName } from "./colours.js";
 import { choiceBar, contextList, keyOf } from "./contexts.js";
 import { feature as featureOf } from "./data.js";
-import { el, integer, number, perFrame, refill, share, visible } from "./dom.js";
+import { el, integer, perFrame, refill } from "./dom.js";
+import { chip, detailsAt, explanationsOf, matchesOf } from "./feature_details.js";
 import { openChain, patternName } from "./fields.js";
 import { addToList, namesOfLists } from "./lists.js";
-import { bars, curves } from "./plot.js";
+import { curves } from "./plot.js";
 import { ribbon } from "./ribbon.js";
 import { linkAt } from "./scale.js";
 import { stepSlider } from "./slider.js";
 
 export async function featureView(view) {
   const opened = await openChain(view.chain);
-  if (!opened.manifest.analysed) throw new Error(`The features of ${view.chain} cannot be shown: the chain was not analysed (saetrack analyze).`);
-  if (view.feature >= opened.manifest.d_sae) throw new Error(`Feature ${view.feature}: the chain has features 0 to ${opened.manifest.d_sae - 1}.`);
+  if (!opened.manifest.analysed)
+    throw new Error(
+      `The features of ${view.chain} cannot be shown: the chain was not analysed (saetrack analyze).`,
+    );
+  if (view.feature >= opened.manifest.d_sae)
+    throw new Error(`Feature ${view.feature}: the chain has features 0 to ${opened.manifest.d_sae - 1}.`);
   return new FeatureView(view, opened, await featureOf(view.chain, view.feature));
 }
 
@@ -36,7 +41,8 @@ class FeatureView {
     };
     this.build();
     this.step(this.link);
-    for (const next of [this.number + 1, this.number - 1]) if (next >= 0 && next < manifest.d_sae) featureOf(this.chain, next).catch(() => {});
+    for (const next of [this.number + 1, this.number - 1])
+      if (next >= 0 && next < manifest.d_sae) featureOf(this.chain, next).catch(() => {});
   }
 
   go(by) {
@@ -47,65 +53,178 @@ class FeatureView {
 
   addressOf(feature, chain = this.chain) {
     const at = (index) => (index === null ? null : this.manifest.links[index].lm_step);
-    return address({ chain, rest: String(feature), params: { step: at(this.link), beside: chain === this.chain ? at(this.beside) : null } });
+    return address({
+      chain,
+      rest: String(feature),
+      params: { step: at(this.link), beside: chain === this.chain ? at(this.beside) : null },
+    });
   }
 
   build() {
     const { manifest, life } = this;
-    this.slider = stepSlider({ links: manifest.links, index: this.link, onchange: perFrame((index) => this.step(index)), onscale: () => {
-      this.drawCurves();
-      this.step(this.link);
-    } });
+    this.slider = stepSlider({
+      links: manifest.links,
+      index: this.link,
+      onchange: perFrame((index) => this.step(index)),
+      onscale: () => {
+        this.drawCurves();
+        this.step(this.link);
+      },
+    });
     this.ribbonBox = el("div", { class: "ribbon-box" });
     this.contextBox = el("div", { class: "sides" });
     this.curveBox = el("div", { class: "curves" });
     this.detailBox = el("div", { class: "details" });
-    this.besideChoice = el("select", { "aria-label": "Another step beside it", onchange: () => this.setBeside(this.besideChoice.value === "" ? null : Number(this.besideChoice.value)) },
-      el("option", { value: "" }, "no other step"), manifest.links.map((link, i) => el("option", { value: i }, `step ${integer(link.lm_step)}`)));
-    this.node = el("div", { class: "page feature" },
-      this.heading(), this.ribbonBox, this.slider.node,
-      el("div", { class: "grid two wide-left" },
-        el("section", { class: "panel", "aria-label": "Contexts" },
-          el("div", { class: "panel-head" }, el("h2", {}, "Contexts"), el("label", {}, "beside ", this.besideChoice)),
-          choiceBar(() => this.drawContexts()), this.contextBox),
-        el("div", { class: "stack" },
+    this.besideChoice = el(
+      "select",
+      {
+        "aria-label": "Another step beside it",
+        onchange: () =>
+          this.setBeside(this.besideChoice.value === "" ? null : Number(this.besideChoice.value)),
+      },
+      el("option", { value: "" }, "no other step"),
+      manifest.links.map((link, i) => el("option", { value: i }, `step ${integer(link.lm_step)}`)),
+    );
+    this.node = el(
+      "div",
+      { class: "page feature" },
+      this.heading(),
+      this.ribbonBox,
+      this.slider.node,
+      el(
+        "div",
+        { class: "grid two wide-left" },
+        el(
+          "section",
+          { class: "panel", "aria-label": "Contexts" },
+          el(
+            "div",
+            { class: "panel-head" },
+            el("h2", {}, "Contexts"),
+            el("label", {}, "beside ", this.besideChoice),
+          ),
+          choiceBar(() => this.drawContexts()),
+          this.contextBox,
+        ),
+        el(
+          "div",
+          { class: "stack" },
           el("section", { class: "panel", "aria-label": "At this step" }, this.detailBox),
-          el("section", { class: "panel", "aria-label": "Curves" }, el("h2", {}, "Over training"), this.curveBox),
-          this.matches(), life.explanations.length ? this.explanations() : null)));
+          el(
+            "section",
+            { class: "panel", "aria-label": "Curves" },
+            el("h2", {}, "Over training"),
+            this.curveBox,
+          ),
+          matchesOf(life),
+          life.explanations.length ? explanationsOf(life) : null,
+        ),
+      ),
+    );
     this.drawCurves();
   }
 
   heading() {
     const { manifest, life, number: feature } = this;
-    const formed = life.formation_link < 0 ? "never formed" : `formed at step ${integer(manifest.links[life.formation_link].lm_step)}`;
-    const previous = el("a", { class: "icon", href: this.addressOf(Math.max(feature - 1, 0)), "aria-label": "Feature before", title: "Feature before (k)" }, "‹");
-    const next = el("a", { class: "icon", href: this.addressOf(Math.min(feature + 1, manifest.d_sae - 1)), "aria-label": "Next feature", title: "Next feature (j)" }, "›");
+    const formed =
+      life.formation_link < 0
+        ? "never formed"
+        : `formed at step ${integer(manifest.links[life.formation_link].lm_step)}`;
+    const previous = el(
+      "a",
+      {
+        class: "icon",
+        href: this.addressOf(Math.max(feature - 1, 0)),
+        "aria-label": "Feature before",
+        title: "Feature before (k)",
+      },
+      "‹",
+    );
+    const next = el(
+      "a",
+      {
+        class: "icon",
+        href: this.addressOf(Math.min(feature + 1, manifest.d_sae - 1)),
+        "aria-label": "Next feature",
+        title: "Next feature (j)",
+      },
+      "›",
+    );
     const listed = el("span", { class: "quiet", role: "status" });
-    const keep = el("button", { type: "button", class: "small", onclick: () => {
-      const name = prompt("Name of the list", namesOfLists()[0] ?? "My features");
-      if (!name) return;
-      addToList(name, [{ chain: this.chain, feature, step: manifest.links[this.link].lm_step }]);
-      listed.textContent = `In the list “${name}”.`;
-    } }, "Add to a list");
-    const copy = el("button", { type: "button", class: "small", title: "The address of this very view; with &embed=1 a page can show it in a frame", onclick: async () => {
-      await navigator.clipboard.writeText(location.href);
-      listed.textContent = "The address is copied.";
-    } }, "Copy address");
-    return el("div", { class: "heading" },
-      el("div", { class: "title-row" }, previous, el("h1", {}, `Feature ${feature}`), next, keep, copy, listed),
-      el("p", { class: "quiet" }, `${life.pattern ? `${patternName(life.pattern)} · ` : ""}${formed} · `, el("a", { href: address({ chain: this.chain, params: { step: manifest.links[this.link].lm_step } }) }, this.chain)));
+    const keep = el(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        onclick: () => {
+          const name = prompt("Name of the list", namesOfLists()[0] ?? "My features");
+          if (!name) return;
+          addToList(name, [{ chain: this.chain, feature, step: manifest.links[this.link].lm_step }]);
+          listed.textContent = `In the list “${name}”.`;
+        },
+      },
+      "Add to a list",
+    );
+    const copy = el(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        title: "The address of this very view; with &embed=1 a page can show it in a frame",
+        onclick: async () => {
+          await navigator.clipboard.writeText(location.href);
+          listed.textContent = "The address is copied.";
+        },
+      },
+      "Copy address",
+    );
+    return el(
+      "div",
+      { class: "heading" },
+      el(
+        "div",
+        { class: "title-row" },
+        previous,
+        el("h1", {}, `Feature ${feature}`),
+        next,
+        keep,
+        copy,
+        listed,
+      ),
+      el(
+        "p",
+        { class: "quiet" },
+        `${life.pattern ? `${patternName(life.pattern)} · ` : ""}${formed} · `,
+        el(
+          "a",
+          { href: address({ chain: this.chain, params: { step: manifest.links[this.link].lm_step } }) },
+          this.chain,
+        ),
+      ),
+    );
   }
 
   step(index) {
     this.link = index;
     patch({ step: this.manifest.links[index].lm_step });
     const { manifest, life } = this;
-    refill(this.ribbonBox,
-      ribbon({ manifest, labels: life.labels, formation: life.formation_link, chosen: index, beside: this.beside, width: 1000, height: 30, onpick: (i) => this.slider.choose(i) }),
-      legendOf(manifest, life.labels));
+    refill(
+      this.ribbonBox,
+      ribbon({
+        manifest,
+        labels: life.labels,
+        formation: life.formation_link,
+        chosen: index,
+        beside: this.beside,
+        width: 1000,
+        height: 30,
+        onpick: (i) => this.slider.choose(i),
+      }),
+      legendOf(manifest, life.labels),
+    );
     this.marks.forEach((chart) => chart.mark(index));
     this.drawContexts();
-    this.drawDetails();
+    refill(this.detailBox, detailsAt({ ...this, addressOf: (feature) => this.addressOf(feature) }));
   }
 
   setBeside(index) {
@@ -119,37 +238,38 @@ class FeatureView {
     this.besideChoice.value = this.beside ?? "";
     const sides = this.beside === null ? [this.link] : [this.beside, this.link];
     const top = manifest.context_groups.indexOf("top");
-    const keys = sides.map((link) => new Set(life.links[link].contexts.filter((context) => context.group === top).map(keyOf)));
+    const keys = sides.map(
+      (link) => new Set(life.links[link].contexts.filter((context) => context.group === top).map(keyOf)),
+    );
     this.contextBox.classList.toggle("two-sides", sides.length === 2);
-    refill(this.contextBox, ...sides.map((link, side) => {
-      const scale = life.curves.max_act?.[link];
-      const contexts = life.links[link].contexts.map((context) => ({ ...context, scale }));
-      const title = `step ${integer(manifest.links[link].lm_step)}`;
-      const others = sides.length === 2 ? keys[1 - side] : null;
-      return el("div", { class: "side" },
-        el("h3", { class: "side-title" }, chip(manifest, life.labels[link]), ` ${title}`),
-        others ? el("p", { class: "quiet" }, `${side ? "new" : "gone"}: strongest contexts that step ${integer(manifest.links[sides[1 - side]].lm_step)} does not have among its own.`) : null,
-        contextList({ contexts, words, groupNames: manifest.context_groups, others, mark: side ? "new" : "gone" }));
-    }));
-  }
-
-  drawDetails() {
-    const { manifest, life, words, link } = this;
-    const at = life.links[link];
-    const largest = life.curves.max_act?.[link];
-    const fires = life.curves.feature_density?.[link];
-    const neighbour = ([feature, cosine]) => el("li", {}, el("a", { href: this.addressOf(feature) }, `feature ${feature}`), el("span", { class: "numeric" }, number(cosine)));
-    refill(this.detailBox,
-      el("h2", {}, `At step ${integer(manifest.links[link].lm_step)}`),
-      el("p", {}, chip(manifest, life.labels[link]), ` ${labelName(manifest.labels[life.labels[link]])}`, el("span", { class: "quiet" }, fires ? ` · fires on ${share(fires)} of the tokens, at most ${number(largest)}` : " · does not fire")),
-      el("div", { class: "grid columns" },
-        el("div", {}, el("h3", {}, "Activations"), bars({ title: "Activations", counts: at.histogram, from: { value: 0, text: "0" }, to: { value: largest ?? 0, text: number(largest) }, width: 260, height: 90, note: "It does not fire at this step." })),
-        el("div", {}, el("h3", {}, "Tokens it fires on"), at.common_tokens.length
-          ? el("ul", { class: "pairs" }, at.common_tokens.map(([id, part]) => el("li", {}, el("span", { class: "token-chip" }, visible(words[id] ?? `#${id}`)), el("span", { class: "numeric" }, share(part)))))
-          : el("p", { class: "quiet" }, "none")),
-        el("div", {}, el("h3", { title: "Largest cosines of decoder directions at this step" }, "Nearest directions"), at.neighbours.length
-          ? el("ul", { class: "pairs" }, at.neighbours.slice(0, 6).map(neighbour))
-          : el("p", { class: "quiet" }, "none"))));
+    refill(
+      this.contextBox,
+      ...sides.map((link, side) => {
+        const scale = life.curves.max_act?.[link];
+        const contexts = life.links[link].contexts.map((context) => ({ ...context, scale }));
+        const title = `step ${integer(manifest.links[link].lm_step)}`;
+        const others = sides.length === 2 ? keys[1 - side] : null;
+        return el(
+          "div",
+          { class: "side" },
+          el("h3", { class: "side-title" }, chip(manifest, life.labels[link]), ` ${title}`),
+          others
+            ? el(
+                "p",
+                { class: "quiet" },
+                `${side ? "new" : "gone"}: strongest contexts that step ${integer(manifest.links[sides[1 - side]].lm_step)} does not have among its own.`,
+              )
+            : null,
+          contextList({
+            contexts,
+            words,
+            groupNames: manifest.context_groups,
+            others,
+            mark: side ? "new" : "gone",
+          }),
+        );
+      }),
+    );
   }
 
   drawCurves() {
@@ -158,29 +278,41 @@ class FeatureView {
     const collapsed = manifest.links.flatMap((link, i) => (link.collapsed ? [i] : []));
     const wanted = manifest.columns.filter((of) => of.curve && life.curves[of.name]);
     this.marks = [];
-    this.curveBox.replaceChildren(...wanted.map((of) => {
-      const chart = curves({ title: of.title, lmSteps, collapsed, phases: manifest.phases, scale: of.scale, range: of.range, band: of.control, onpick: (i) => this.slider.choose(i), lines: [{ name: `this feature, ${of.title.toLowerCase()}`, values: life.curves[of.name] }] });
-      this.marks.push(chart);
-      return el("div", { class: "curve-of" }, el("h3", { title: of.description }, of.title, el("span", { class: "quiet" }, of.unit ? ` ${of.unit}` : "")), chart.node,
-        el("p", { class: "quiet" }, of.control ? [el("span", { class: "swatch control" }), ` control: ${of.control.title}`] : "without a control"));
-    }));
+    this.curveBox.replaceChildren(
+      ...wanted.map((of) => {
+        const chart = curves({
+          title: of.title,
+          lmSteps,
+          collapsed,
+          phases: manifest.phases,
+          scale: of.scale,
+          range: of.range,
+          band: of.control,
+          onpick: (i) => this.slider.choose(i),
+          lines: [{ name: `this feature, ${of.title.toLowerCase()}`, values: life.curves[of.name] }],
+        });
+        this.marks.push(chart);
+        return el(
+          "div",
+          { class: "curve-of" },
+          el(
+            "h3",
+            { title: of.description },
+            of.title,
+            el("span", { class: "quiet" }, of.unit ? ` ${of.unit}` : ""),
+          ),
+          chart.node,
+          el(
+            "p",
+            { class: "quiet" },
+            of.control
+              ? [el("span", { class: "swatch control" }), ` control: ${of.control.title}`]
+              : "without a control",
+          ),
+        );
+      }),
+    );
     this.marks.forEach((chart) => chart.mark(this.link));
-  }
-
-  matches() {
-    const { life } = this;
-    const others = life.matches.map((match) => el("li", {},
-      el("a", { href: address({ chain: match.chain, rest: String(match.feature), params: { step: match.lm_step } }) }, `feature ${match.feature} of ${match.chain}`),
-      el("div", { class: "quiet" }, `at step ${integer(match.lm_step)}: decoder cosine ${number(match.decoder_cosine)}${match.activation_correlation === null ? "" : `, correlation of activations ${number(match.activation_correlation)}`}${match.chance === null || match.chance === undefined ? "" : `; chance reaches ${number(match.chance)}`}`),
-      match.poor ? el("p", { class: "warning" }, "A poor match: it is hardly better than chance, and is not the same feature.") : null));
-    return el("section", { class: "panel", "aria-label": "The same feature elsewhere" },
-      el("h2", {}, "The same feature elsewhere"),
-      others.length ? el("ul", { class: "matches" }, others) : el("p", { class: "quiet" }, "No other chain was matched with this one."),
-      el("p", { class: "quiet" }, "A single trajectory can be rounding noise: what holds for this feature alone, in one chain, is an anecdote until a second seed shows it too."));
-  }
-
-  explanations() {
-    return el("section", { class: "panel" }, el("h2", {}, "Explanations"), el("ul", {}, this.life.explanations.map((of) => el("li", {}, typeof of === "string" ? of : of.text))));
   }
 
   end() {
@@ -188,14 +320,15 @@ class FeatureView {
   }
 }
 
-function chip(manifest, label) {
-  const dot = el("span", { class: "dot-of large", title: labelName(manifest.labels[label]) });
-  dot.style.background = labelColour(manifest.labels[label]);
-  return dot;
-}
-
 function legendOf(manifest, labels) {
   const used = [...new Set(labels)].sort((a, b) => a - b);
   const entries = used.map((label) => el("li", {}, chip(manifest, label), labelName(manifest.labels[label])));
-  return el("ul", { class: "legend" }, entries, manifest.links.some((link) => link.collapsed) ? el("li", {}, "hatched: a collapsed checkpoint, whose residuals are all alike") : null);
+  return el(
+    "ul",
+    { class: "legend" },
+    entries,
+    manifest.links.some((link) => link.collapsed)
+      ? el("li", {}, "hatched: a collapsed checkpoint, whose residuals are all alike")
+      : null,
+  );
 }

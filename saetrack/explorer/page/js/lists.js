@@ -36,7 +36,9 @@ const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
 
 function asCsv(features) {
   const root = location.href.split("#")[0];
-  const rows = features.map((of) => [quoted(of.chain), of.feature, of.step ?? "", quoted(root + addressOf(of))].join(","));
+  const rows = features.map((of) =>
+    [quoted(of.chain), of.feature, of.step ?? "", quoted(root + addressOf(of))].join(","),
+  );
   return ["chain,feature,step,address", ...rows].join("\r\n");
 }
 
@@ -44,13 +46,17 @@ function asCsv(features) {
 export function fromCsv(text) {
   const [head, ...rows] = text.trim().split(/\r?\n/).map(cells);
   const at = Object.fromEntries((head ?? []).map((name, i) => [name.trim().toLowerCase(), i]));
-  if (!("chain" in at) || !("feature" in at)) throw new Error("The file must be a table with the columns chain and feature.");
-  return rows.filter((row) => row.length > 1).map((row, i) => {
-    const feature = Number(row[at.feature]);
-    if (!Number.isInteger(feature) || feature < 0) throw new Error(`Row ${i + 2}: feature “${row[at.feature]}” is not a number.`);
-    const step = at.step === undefined || row[at.step] === "" ? null : Number(row[at.step]);
-    return { chain: row[at.chain], feature, step };
-  });
+  if (!("chain" in at) || !("feature" in at))
+    throw new Error("The file must be a table with the columns chain and feature.");
+  return rows
+    .filter((row) => row.length > 1)
+    .map((row, i) => {
+      const feature = Number(row[at.feature]);
+      if (!Number.isInteger(feature) || feature < 0)
+        throw new Error(`Row ${i + 2}: feature “${row[at.feature]}” is not a number.`);
+      const step = at.step === undefined || row[at.step] === "" ? null : Number(row[at.step]);
+      return { chain: row[at.chain], feature, step };
+    });
 }
 
 function cells(line) {
@@ -68,11 +74,33 @@ export function listsView() {
   const draw = () => {
     const lists = load();
     const names = Object.keys(lists);
-    refill(node,
+    refill(
+      node,
       el("h1", {}, "Lists"),
-      el("p", { class: "quiet" }, "Lists are kept in this browser alone. Export one to share it: the file holds each feature with its address."),
-      el("div", { class: "filters" }, el("label", { class: "small" }, "Import a list (CSV) ", el("input", { type: "file", accept: ".csv,text/csv", onchange: take }))), said,
-      names.length ? names.map((name) => section(name, lists[name])) : el("p", { class: "notice" }, "There is no list yet. Draw around points of a chain's map, or choose “Add to a list” at a feature."));
+      el(
+        "p",
+        { class: "quiet" },
+        "Lists are kept in this browser alone. Export one to share it: the file holds each feature with its address.",
+      ),
+      el(
+        "div",
+        { class: "filters" },
+        el(
+          "label",
+          { class: "small" },
+          "Import a list (CSV) ",
+          el("input", { type: "file", accept: ".csv,text/csv", onchange: take }),
+        ),
+      ),
+      said,
+      names.length
+        ? names.map((name) => section(name, lists[name]))
+        : el(
+            "p",
+            { class: "notice" },
+            "There is no list yet. Draw around points of a chain's map, or choose “Add to a list” at a feature.",
+          ),
+    );
   };
 
   async function take(event) {
@@ -95,26 +123,80 @@ export function listsView() {
       draw();
     };
     const download = () => {
-      const link = el("a", { download: `${name}.csv`, href: URL.createObjectURL(new Blob([asCsv(features)], { type: "text/csv" })) });
+      const link = el("a", {
+        download: `${name}.csv`,
+        href: URL.createObjectURL(new Blob([asCsv(features)], { type: "text/csv" })),
+      });
       link.click();
       URL.revokeObjectURL(link.href);
     };
-    return el("section", { class: "panel" },
-      el("div", { class: "panel-head" }, el("h2", {}, name, el("span", { class: "quiet" }, ` ${integer(features.length)} features`)),
+    return el(
+      "section",
+      { class: "panel" },
+      el(
+        "div",
+        { class: "panel-head" },
+        el("h2", {}, name, el("span", { class: "quiet" }, ` ${integer(features.length)} features`)),
         el("button", { type: "button", class: "small", onclick: download }, "Export CSV"),
-        el("button", { type: "button", class: "small", onclick: () => {
-          const other = prompt("New name", name);
-          if (other && other !== name) change((lists) => {
-            lists[other] = lists[name];
-            delete lists[name];
-          });
-        } }, "Rename"),
-        el("button", { type: "button", class: "small", onclick: () => confirm(`Delete the list “${name}”?`) && change((lists) => delete lists[name]) }, "Delete")),
-      el("ul", { class: "list-features" }, features.slice(0, 500).map((of) => el("li", {}, el("a", { href: addressOf(of) }, `${of.chain} · feature ${of.feature}`), of.step === null || of.step === undefined ? null : el("span", { class: "quiet" }, ` step ${integer(of.step)}`),
-        el("button", { type: "button", class: "icon", "aria-label": `Remove feature ${of.feature}`, onclick: () => change((lists) => {
-          lists[name] = lists[name].filter((other) => other.chain !== of.chain || other.feature !== of.feature);
-        }) }, "✕")))),
-      features.length > 500 ? el("p", { class: "quiet" }, "The first 500 are shown; the export holds all.") : null);
+        el(
+          "button",
+          {
+            type: "button",
+            class: "small",
+            onclick: () => {
+              const other = prompt("New name", name);
+              if (other && other !== name)
+                change((lists) => {
+                  lists[other] = lists[name];
+                  delete lists[name];
+                });
+            },
+          },
+          "Rename",
+        ),
+        el(
+          "button",
+          {
+            type: "button",
+            class: "small",
+            onclick: () => confirm(`Delete the list “${name}”?`) && change((lists) => delete lists[name]),
+          },
+          "Delete",
+        ),
+      ),
+      el(
+        "ul",
+        { class: "list-features" },
+        features.slice(0, 500).map((of) =>
+          el(
+            "li",
+            {},
+            el("a", { href: addressOf(of) }, `${of.chain} · feature ${of.feature}`),
+            of.step === null || of.step === undefined
+              ? null
+              : el("span", { class: "quiet" }, ` step ${integer(of.step)}`),
+            el(
+              "button",
+              {
+                type: "button",
+                class: "icon",
+                "aria-label": `Remove feature ${of.feature}`,
+                onclick: () =>
+                  change((lists) => {
+                    lists[name] = lists[name].filter(
+                      (other) => other.chain !== of.chain || other.feature !== of.feature,
+                    );
+                  }),
+              },
+              "✕",
+            ),
+          ),
+        ),
+      ),
+      features.length > 500
+        ? el("p", { class: "quiet" }, "The first 500 are shown; the export holds all.")
+        : null,
+    );
   }
 
   draw();

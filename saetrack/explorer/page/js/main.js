@@ -12,7 +12,14 @@ import { searchView } from "./search.js";
 import { openHelp } from "./help.js";
 import { themeButton } from "./theme.js";
 
-const VIEWS = { home: homeView, chain: chainView, feature: featureView, search: searchView, text: textView, lists: listsView };
+const VIEWS = {
+  home: homeView,
+  chain: chainView,
+  feature: featureView,
+  search: searchView,
+  text: textView,
+  lists: listsView,
+};
 const ASK_MS = 15000;
 
 const main = document.getElementById("main");
@@ -49,16 +56,44 @@ async function render() {
 }
 
 function failed(error) {
-  return el("div", { class: "page" }, el("h1", {}, "This cannot be shown"), el("p", { class: "warning", role: "alert" }, error.message), el("p", {}, el("a", { href: "#/" }, "All chains")));
+  return el(
+    "div",
+    { class: "page" },
+    el("h1", {}, "This cannot be shown"),
+    el("p", { class: "warning", role: "alert" }, error.message),
+    el("p", {}, el("a", { href: "#/" }, "All chains")),
+  );
 }
 
 function crumbs(view) {
   const step = view.params.get("step");
-  const chain = view.chain ? el("a", { href: address({ chain: view.chain, params: { step } }) }, view.chain) : null;
-  document.getElementById("crumbs").replaceChildren(...[chain, view.kind === "feature" ? el("span", {}, `feature ${view.feature}`) : null].filter(Boolean));
+  const chain = view.chain
+    ? el("a", { href: address({ chain: view.chain, params: { step } }) }, view.chain)
+    : null;
+  document
+    .getElementById("crumbs")
+    .replaceChildren(
+      ...[chain, view.kind === "feature" ? el("span", {}, `feature ${view.feature}`) : null].filter(Boolean),
+    );
   document.getElementById("search").hidden = !view.chain;
   document.getElementById("tools").replaceChildren(
-    ...[view.chain ? el("a", { href: address({ chain: view.chain, rest: "text" }) }, "Own text") : null, el("a", { href: "#/lists" }, "Lists"), el("button", { type: "button", class: "icon", title: "Keys and help (?)", "aria-label": "Keys and help", onclick: openHelp }, "?"), themeButton()].filter(Boolean));
+    ...[
+      view.chain ? el("a", { href: address({ chain: view.chain, rest: "text" }) }, "Own text") : null,
+      el("a", { href: "#/lists" }, "Lists"),
+      el(
+        "button",
+        {
+          type: "button",
+          class: "icon",
+          title: "Keys and help (?)",
+          "aria-label": "Keys and help",
+          onclick: openHelp,
+        },
+        "?",
+      ),
+      themeButton(),
+    ].filter(Boolean),
+  );
 }
 
 /** A chain that was analysed anew, or whose links grew, is read again where it is shown. */
@@ -87,7 +122,11 @@ function onKey(event) {
     query.select();
   } else if (event.key === "?") {
     openHelp();
-  } else if (shown?.keys[event.key] && !(event.key === " " && event.target.matches("button, a, summary")) && !(event.key.startsWith("Arrow") && event.target.matches("input[type=range]"))) {
+  } else if (
+    shown?.keys[event.key] &&
+    !(event.key === " " && event.target.matches("button, a, summary")) &&
+    !(event.key.startsWith("Arrow") && event.target.matches("input[type=range]"))
+  ) {
     event.preventDefault();
     shown.keys[event.key]();
   }

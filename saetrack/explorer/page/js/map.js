@@ -8,7 +8,12 @@ const MANY = 6000;
 
 /** points: (d_sae, 2) with NaN for features without a place; onpick(feature), onlasso([features]). */
 export function featureMap({ points, onpick, onhover, onlasso }) {
-  const canvas = el("canvas", { class: "map", tabindex: 0, role: "img", "aria-label": "Map of decoder directions; the table below holds the same features" });
+  const canvas = el("canvas", {
+    class: "map",
+    tabindex: 0,
+    role: "img",
+    "aria-label": "Map of decoder directions; the table below holds the same features",
+  });
   const tip = el("div", { class: "tip", hidden: true });
   const node = el("div", { class: "map-box" }, canvas, tip);
   const count = points.length / 2;
@@ -181,7 +186,8 @@ export function featureMap({ points, onpick, onhover, onlasso }) {
       if (feature >= 0) onpick(feature);
     } else {
       const inside = [];
-      for (let i = 0; i < count; i += 1) if (!Number.isNaN(xs[i]) && (!wanted || wanted[i]) && within(drawn, xs[i], ys[i])) inside.push(i);
+      for (let i = 0; i < count; i += 1)
+        if (!Number.isNaN(xs[i]) && (!wanted || wanted[i]) && within(drawn, xs[i], ys[i])) inside.push(i);
       onlasso(inside);
     }
     draw();

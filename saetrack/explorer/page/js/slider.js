@@ -12,21 +12,72 @@ export function stepSlider({ links, index, onchange, onscale = () => {} }) {
   const lmSteps = links.map((link) => link.lm_step);
   let chosen = index;
   let playing = null;
-  const range = el("input", { type: "range", min: 0, max: Math.max(links.length - 1, 0), step: 1, class: "range", "aria-label": "LM step", oninput: () => choose(Number(range.value)) });
+  const range = el("input", {
+    type: "range",
+    min: 0,
+    max: Math.max(links.length - 1, 0),
+    step: 1,
+    class: "range",
+    "aria-label": "LM step",
+    oninput: () => choose(Number(range.value)),
+  });
   const shown = el("output", { class: "step" });
-  const play = el("button", { type: "button", class: "icon", "aria-label": "Play", title: "Play through the steps (space)", onclick: () => toggle() }, "▶");
-  const before = el("button", { type: "button", class: "icon", "aria-label": "Step before", title: "Step before (←)", onclick: () => move(-1) }, "‹");
-  const after = el("button", { type: "button", class: "icon", "aria-label": "Next step", title: "Next step (→)", onclick: () => move(1) }, "›");
-  const scale = el("button", { type: "button", class: "small", title: "Steps on a logarithmic axis, or one after another", onclick: () => {
-    chooseScale(chosenScale() === "log" ? "link" : "log");
-    draw();
-    onscale();
-  } });
-  const strip = svg("svg", { class: "strip", viewBox: `0 0 ${WIDTH} 34`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const play = el(
+    "button",
+    {
+      type: "button",
+      class: "icon",
+      "aria-label": "Play",
+      title: "Play through the steps (space)",
+      onclick: () => toggle(),
+    },
+    "▶",
+  );
+  const before = el(
+    "button",
+    {
+      type: "button",
+      class: "icon",
+      "aria-label": "Step before",
+      title: "Step before (←)",
+      onclick: () => move(-1),
+    },
+    "‹",
+  );
+  const after = el(
+    "button",
+    {
+      type: "button",
+      class: "icon",
+      "aria-label": "Next step",
+      title: "Next step (→)",
+      onclick: () => move(1),
+    },
+    "›",
+  );
+  const scale = el("button", {
+    type: "button",
+    class: "small",
+    title: "Steps on a logarithmic axis, or one after another",
+    onclick: () => {
+      chooseScale(chosenScale() === "log" ? "link" : "log");
+      draw();
+      onscale();
+    },
+  });
+  const strip = svg("svg", {
+    class: "strip",
+    viewBox: `0 0 ${WIDTH} 34`,
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
   const labels = el("div", { class: "strip-labels", "aria-hidden": "true" });
-  const node = el("section", { class: "slider", "aria-label": "LM step" },
+  const node = el(
+    "section",
+    { class: "slider", "aria-label": "LM step" },
     el("div", { class: "slider-buttons" }, play, before, after, shown, scale),
-    el("div", { class: "slider-track" }, strip, labels, range));
+    el("div", { class: "slider-track" }, strip, labels, range),
+  );
 
   function draw() {
     scale.textContent = chosenScale() === "log" ? "log steps" : "by link";
@@ -35,17 +86,42 @@ export function stepSlider({ links, index, onchange, onscale = () => {} }) {
     strip.replaceChildren(svg("line", { class: "rail", x1: 8, x2: WIDTH - 8, y1: 17, y2: 17 }));
     at.forEach((x, i) => {
       const kind = `${i === chosen ? "here" : ""} ${links[i].collapsed ? "is-collapsed" : ""}`;
-      const stroke = svg("rect", { class: `stop ${kind}`, x: 8 + x * (WIDTH - 16) - (i === chosen ? 5 : 2), y: i === chosen ? 5 : 10, width: i === chosen ? 10 : 4, height: i === chosen ? 24 : 14, rx: 2, onclick: () => choose(i) });
-      strip.append(titled(stroke, `LM step ${integer(lmSteps[i])}${links[i].collapsed ? ", a collapsed checkpoint" : ""}`));
+      const stroke = svg("rect", {
+        class: `stop ${kind}`,
+        x: 8 + x * (WIDTH - 16) - (i === chosen ? 5 : 2),
+        y: i === chosen ? 5 : 10,
+        width: i === chosen ? 10 : 4,
+        height: i === chosen ? 24 : 14,
+        rx: 2,
+        onclick: () => choose(i),
+      });
+      strip.append(
+        titled(
+          stroke,
+          `LM step ${integer(lmSteps[i])}${links[i].collapsed ? ", a collapsed checkpoint" : ""}`,
+        ),
+      );
     });
-    labels.replaceChildren(...ticks(at, 900, 62).map((i) => {
-      const label = el("span", { class: "strip-label" }, brief(lmSteps[i]));
-      label.style.left = `${(0.8 + at[i] * 98.4).toFixed(2)}%`;
-      return label;
-    }));
+    labels.replaceChildren(
+      ...ticks(at, 900, 62).map((i) => {
+        const label = el("span", { class: "strip-label" }, brief(lmSteps[i]));
+        label.style.left = `${(0.8 + at[i] * 98.4).toFixed(2)}%`;
+        return label;
+      }),
+    );
     range.value = chosen;
-    range.setAttribute("aria-valuetext", `LM step ${integer(lmSteps[chosen])}, link ${chosen + 1} of ${links.length}`);
-    shown.replaceChildren(el("strong", {}, `step ${integer(lmSteps[chosen])}`), el("span", { class: "quiet" }, ` link ${chosen + 1} of ${links.length}${links[chosen].collapsed ? " · collapsed" : ""}`));
+    range.setAttribute(
+      "aria-valuetext",
+      `LM step ${integer(lmSteps[chosen])}, link ${chosen + 1} of ${links.length}`,
+    );
+    shown.replaceChildren(
+      el("strong", {}, `step ${integer(lmSteps[chosen])}`),
+      el(
+        "span",
+        { class: "quiet" },
+        ` link ${chosen + 1} of ${links.length}${links[chosen].collapsed ? " · collapsed" : ""}`,
+      ),
+    );
   }
 
   function choose(next) {
@@ -86,7 +162,9 @@ export function stepSlider({ links, index, onchange, onscale = () => {} }) {
     const at = positions(lmSteps);
     const take = (x) => {
       const share = (x - box.left) / box.width;
-      choose(at.reduce((best, value, i) => (Math.abs(value - share) < Math.abs(at[best] - share) ? i : best), 0));
+      choose(
+        at.reduce((best, value, i) => (Math.abs(value - share) < Math.abs(at[best] - share) ? i : best), 0),
+      );
     };
     stop();
     take(event.clientX);
@@ -96,5 +174,15 @@ export function stepSlider({ links, index, onchange, onscale = () => {} }) {
     strip.addEventListener("pointerup", () => strip.removeEventListener("pointermove", drag), { once: true });
   });
   draw();
-  return { node, choose, move, toggle, stop, draw, get index() { return chosen; } };
+  return {
+    node,
+    choose,
+    move,
+    toggle,
+    stop,
+    draw,
+    get index() {
+      return chosen;
+    },
+  };
 }

@@ -34,7 +34,9 @@ export function virtualTable({ columns, onpick, onsort, link }) {
   });
 
   function row() {
-    const cells = columns.map((of) => el("span", { class: of.numeric ? "cell-of numeric" : "cell-of", role: "cell" }));
+    const cells = columns.map((of) =>
+      el("span", { class: of.numeric ? "cell-of numeric" : "cell-of", role: "cell" }),
+    );
     const made = el("a", { class: "row", role: "row" }, cells);
     body.append(made);
     return {
@@ -53,11 +55,26 @@ export function virtualTable({ columns, onpick, onsort, link }) {
   }
 
   function drawHead() {
-    head.replaceChildren(...columns.map((of) => {
-      const here = sorted.name === of.name;
-      const button = el("button", { type: "button", title: of.description ?? "", onclick: () => onsort(of.name) }, of.title, el("span", { class: "arrow", "aria-hidden": "true" }, here ? (sorted.down ? " ↓" : " ↑") : ""));
-      return el("span", { class: of.numeric ? "cell-of numeric" : "cell-of", role: "columnheader", "aria-sort": here ? (sorted.down ? "descending" : "ascending") : "none" }, button);
-    }));
+    head.replaceChildren(
+      ...columns.map((of) => {
+        const here = sorted.name === of.name;
+        const button = el(
+          "button",
+          { type: "button", title: of.description ?? "", onclick: () => onsort(of.name) },
+          of.title,
+          el("span", { class: "arrow", "aria-hidden": "true" }, here ? (sorted.down ? " ↓" : " ↑") : ""),
+        );
+        return el(
+          "span",
+          {
+            class: of.numeric ? "cell-of numeric" : "cell-of",
+            role: "columnheader",
+            "aria-sort": here ? (sorted.down ? "descending" : "ascending") : "none",
+          },
+          button,
+        );
+      }),
+    );
   }
 
   scroller.addEventListener("scroll", render, { passive: true });
@@ -76,7 +93,9 @@ export function virtualTable({ columns, onpick, onsort, link }) {
     },
     refresh: render,
     end: () => observer.disconnect(),
-    get count() { return integer(order.length); },
+    get count() {
+      return integer(order.length);
+    },
   };
 }
 

@@ -22,12 +22,16 @@ function apply(mode) {
 export function themeButton() {
   let mode = stored();
   apply(mode);
-  const button = el("button", { type: "button", class: "icon", onclick: () => {
-    mode = MODES[(MODES.indexOf(mode) + 1) % MODES.length];
-    localStorage.setItem(KEY, mode);
-    apply(mode);
-    say();
-  } });
+  const button = el("button", {
+    type: "button",
+    class: "icon",
+    onclick: () => {
+      mode = MODES[(MODES.indexOf(mode) + 1) % MODES.length];
+      localStorage.setItem(KEY, mode);
+      apply(mode);
+      say();
+    },
+  });
   const say = () => {
     button.textContent = SIGNS[mode];
     button.title = `Colours: ${mode}`;
