@@ -21,7 +21,7 @@ from saetrack.analysis.pipeline.analyze import (
     checkpoints_to_read,
     finish_analysis,
 )
-from saetrack.analysis.pipeline.chain_analysis import chain_analyses
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
@@ -193,6 +193,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     tmp_path: Path,
 ) -> None:
     without_umap(monkeypatch)
+    # Another seed than that of this file's other analyses, which may have run before.
+    analyze_config = analyze_config.model_copy(update={"seed": 1})
     lms, passes = count_loads(monkeypatch), count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
     pulled = count_pulls(monkeypatch)
@@ -221,18 +223,21 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     assert sorted(own) == [1, 2, 3, 4, 4]
     still = [version for name, version in pulled if name != registered.chain.name]
     assert still == [4]  # to be matched; of the others only the decoder rows are read
-    the_run_holds_what_was_found(registered.chain.name, module_settings, tmp_path)
+    the_run_holds_what_was_found(again, module_settings, tmp_path)
     (repeated,) = analyze_chains(analyze_config, module_settings)
     assert "was analysed before" in repeated
     assert passes == [0, 1, 3, 5]
 
 
-def the_run_holds_what_was_found(chain: str, settings: Settings, place: Path) -> None:
+def the_run_holds_what_was_found(
+    analysis: ChainAnalysis, settings: Settings, place: Path
+) -> None:
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     (logged,) = client.search_runs(
         [client.get_experiment_by_name("nano").experiment_id],
-        f"tags.kind = 'analysis' and tags.chain = '{chain}'",
+        f"tags.kind = 'analysis' and tags.identity = '{analysis.content_hash}'",
     )
+    assert logged.data.tags["chain"] == analysis.registered.chain.name
     assert logged.data.tags["versions"] == "[1, 2, 3, 4]"
     assert "stands still" in logged.data.tags["controls"]
     assert "never trained" not in logged.data.tags["controls"]
@@ -263,7 +268,7 @@ def test_labels_by_hand_are_held_against_the_automatic_ones(
     chain = registered.chain.name
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano").experiment_id
-    (logged,) = client.search_runs(
+    logged, *_ = client.search_runs(  # the newest, as the commands take it
         [experiment], f"tags.kind = 'analysis' and tags.chain = '{chain}'"
     )
     run_id = logged.info.run_id
