@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from saetrack.explorer.chains import Chains
 
 KEPT = 8  # open at a time
+PREPARED_AFTER_S = 10.0
 # Pages of files that are mapped count as this process' memory until they are let go; they stay in
 # the operating system's cache, from which they come back in microseconds.
 MAPPED_BYTES = 300 * 10**6
@@ -39,6 +40,7 @@ class OpenStore:
         self.stamp = stamp
         self._lock = threading.Lock()
         self._index: SearchIndex | None = None
+        self._timer: threading.Timer | None = None
 
     def index(self) -> SearchIndex:
         """For searches: made once, which takes seconds for the largest chains."""
@@ -48,9 +50,14 @@ class OpenStore:
             return self._index
 
     def prepare(self) -> None:
-        """Begin to make the index, in a thread: who opens a chain may search it soon."""
-        if self._index is None and not self._lock.locked():
-            threading.Thread(target=self.index, daemon=True).start()
+        """Make the index soon, in a thread: who opens a chain may search it.
+
+        Not at once: whoever opens a chain moves the slider first, and would wait for it.
+        """
+        if self._index is None and self._timer is None:
+            self._timer = threading.Timer(PREPARED_AFTER_S, self.index)
+            self._timer.daemon = True
+            self._timer.start()
 
     def manifest_bytes(self) -> bytes:
         """`chain.json`."""

@@ -222,9 +222,12 @@ export async function homeView(view) {
 }
 
 function sparkline(of) {
+  const lmSteps = of.links.lm_step;
+  // A chain whose LM stands still has all links at one step: they are shown by their numbers.
+  const stands = new Set(lmSteps).size < lmSteps.length;
   return curves({
-    title: `Explained variance of ${of.name}`,
-    lmSteps: of.links.lm_step,
+    title: `Explained variance of ${of.name}${stands ? ", by link" : ""}`,
+    lmSteps: stands ? lmSteps.map((_, link) => link) : lmSteps,
     lines: [{ name: "explained variance", values: of.links.explained_variance }],
     width: 330,
     height: 84,
