@@ -159,7 +159,7 @@ def test_a_browser_shows_a_chains_metrics(registry: Registry, chain: Chain, serv
         page.get_by_text("1 matching run").wait_for(timeout=patience_ms)
         page.get_by_role("link", name=chain.name).first.wait_for(timeout=patience_ms)
         if name == "Chains":
-            page.get_by_text(f"{explained_variance:.6f}"[:7]).first.wait_for(timeout=patience_ms)
+            page.get_by_text(str(explained_variance)[:7]).first.wait_for(timeout=patience_ms)
         else:  # axes of the charts, with the chain in their legends
             page.locator("svg.main-svg .scatterlayer .point").first.wait_for(
                 state="attached", timeout=patience_ms
