@@ -229,9 +229,7 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     assert passes == [0, 1, 3, 5]
 
 
-def the_run_holds_what_was_found(
-    analysis: ChainAnalysis, settings: Settings, place: Path
-) -> None:
+def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, place: Path) -> None:
     client = MlflowClient(tracking_uri=settings.tracking_uri)
     (logged,) = client.search_runs(
         [client.get_experiment_by_name("nano").experiment_id],

@@ -197,7 +197,10 @@ def test_an_export_that_breaks_off_leaves_nothing(
         (["export", "nano", "--to", "a-file/x", "--all"], r"to='a-file/x': cannot be written"),
         (["init", "nowhere/a.yaml", "-y"], r"file=nowhere/a.yaml: there is no folder nowhere"),
         (["init", "/proc/a.yaml", "-y"], r"file=/proc/a.yaml: cannot be written \(No such file"),
-        (["import", "nowhere", "--name", "x"], r"nowhere: no such folder; taken are the folders of SAELens"),
+        (
+            ["import", "nowhere", "--name", "x"],
+            r"nowhere: no such folder; taken are the folders of SAELens",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(
