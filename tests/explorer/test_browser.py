@@ -382,7 +382,9 @@ def test_small_chains_and_dead_features(page: Any, address: str, chain: str) -> 
 def test_a_chain_without_an_analysis_says_what_to_run(page: Any, address: str) -> None:
     page.goto(at(address, PLAIN))
     page.locator(".notice").wait_for()
-    assert f"saetrack analyze --set chain={PLAIN}" in page.text_content(".notice")
+    said = page.text_content(".notice")
+    assert f"chain: {PLAIN}" in said
+    assert "saetrack analyze analysis.yaml" in said
     assert page.locator("path.curve").count() == 3
 
 

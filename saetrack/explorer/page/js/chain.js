@@ -36,8 +36,10 @@ function notAnalysed(chain, manifest) {
     el(
       "p",
       { class: "notice" },
-      "The features of this chain cannot be shown yet: it was not analysed. Run ",
-      el("code", {}, `saetrack analyze --set chain=${chain}`),
+      "The features of this chain cannot be shown yet: it was not analysed. Write the line ",
+      el("code", {}, `chain: ${chain}`),
+      " into a file analysis.yaml, run ",
+      el("code", {}, "saetrack analyze analysis.yaml"),
       " and reload this page.",
     ),
     el(
