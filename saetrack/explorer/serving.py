@@ -17,7 +17,6 @@ from saetrack.utils.errors import UserError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-PORT = 8400
 ANY = ("0.0.0.0", "::")  # noqa: S104  (a comparison)
 
 

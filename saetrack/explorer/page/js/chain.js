@@ -1,9 +1,10 @@
 // One chain: a slider that drives curves, map, distribution and table.
 
+import { wordsAround } from "./contexts.js";
 import { address, go, patch } from "./address.js";
 import { column, feature as featureOf, prefetch } from "./data.js";
 import { distribution } from "./distribution.js";
-import { el, integer, visible } from "./dom.js";
+import { coloured, el, integer, visible } from "./dom.js";
 import { featureTable, tableFields } from "./feature_table.js";
 import { openChain, painter, read, texts } from "./fields.js";
 import { Filters } from "./filters.js";
@@ -11,7 +12,7 @@ import { labelsOverTraining } from "./labels_over_training.js";
 import { addToList } from "./lists.js";
 import { featureMap } from "./map.js";
 import { curves } from "./plot.js";
-import { linkAt } from "./scale.js";
+import { axisOf, linkAt } from "./scale.js";
 import { stepSlider } from "./slider.js";
 import { sortBy } from "./table.js";
 
@@ -93,7 +94,7 @@ class ChainView {
       " ": () => this.slider.toggle(),
     };
     this.build();
-    this.ready = this.step(this.link);
+    this.step(this.link);
   }
 
   build() {
@@ -180,15 +181,12 @@ class ChainView {
 
   drawCurves() {
     const { links } = this.manifest;
-    const lmSteps = links.map((link) => link.lm_step);
-    const collapsed = links.flatMap((link, i) => (link.collapsed ? [i] : []));
+    const axis = axisOf(this.manifest);
     this.marks = METRICS.map(([name, title]) => ({
       title,
       ...curves({
+        ...axis,
         title,
-        lmSteps,
-        collapsed,
-        phases: this.manifest.phases,
         width: 460,
         height: 128,
         onpick: (i) => this.slider.choose(i),
@@ -204,43 +202,41 @@ class ChainView {
   }
 
   colourChoice() {
-    const choice = el(
-      "select",
-      {
-        "aria-label": "Colour of the points",
-        onchange: () => {
-          this.colour = this.byName.get(choice.value);
-          patch({ colour: choice.value });
-          this.paint();
-        },
+    return this.fieldChoice("Colour of the points", "colour", {
+      fields: this.fields.filter((field) => field.kind !== "token"),
+      chosen: this.colour,
+      text: (field) => `colour: ${lower(field.title)}`,
+      onchoose: (field) => {
+        this.colour = field;
+        this.paint();
       },
-      this.fields
-        .filter((field) => field.kind !== "token")
-        .map((field) =>
-          el(
-            "option",
-            { value: field.name, selected: field === this.colour },
-            `colour: ${lower(field.title)}`,
-          ),
-        ),
-    );
-    return choice;
+    });
   }
 
   distributionChoice() {
+    return this.fieldChoice("What is distributed", "distribution", {
+      fields: this.fields.filter((field) => field.kind === "number"),
+      chosen: this.shown,
+      text: (field) => field.title,
+      onchoose: (field) => {
+        this.shown = field;
+        this.drawDistribution();
+      },
+    });
+  }
+
+  /** A choice among fields, which is kept in the address. */
+  fieldChoice(title, parameter, { fields, chosen, text, onchoose }) {
     const choice = el(
       "select",
       {
-        "aria-label": "What is distributed",
+        "aria-label": title,
         onchange: () => {
-          this.shown = this.byName.get(choice.value);
-          patch({ distribution: choice.value });
-          this.drawDistribution();
+          patch({ [parameter]: choice.value });
+          onchoose(this.byName.get(choice.value));
         },
       },
-      this.fields
-        .filter((field) => field.kind === "number")
-        .map((field) => el("option", { value: field.name, selected: field === this.shown }, field.title)),
+      fields.map((field) => el("option", { value: field.name, selected: field === chosen }, text(field))),
     );
     return choice;
   }
@@ -283,7 +279,6 @@ class ChainView {
     names.forEach((field, i) => {
       this.values[field.name] = values[i];
     });
-    this.points ??= map;
     if (!this.map) {
       this.map = featureMap({
         points: map,
@@ -344,12 +339,10 @@ class ChainView {
     this.legend.classList.toggle("ramp", !paint.categories);
     this.legend.replaceChildren(
       ...entries.map((entry) => {
-        const swatch = el("span", { class: "swatch" });
-        swatch.style.background = entry.colour;
         return el(
           "li",
           {},
-          swatch,
+          coloured("swatch", entry.colour),
           entry.text,
           paint.categories ? el("span", { class: "quiet" }, ` ${integer(counts[entry.value])}`) : null,
         );
@@ -392,7 +385,8 @@ class ChainView {
     try {
       const { links } = await featureOf(this.chain, feature);
       const top = links[link]?.contexts[0];
-      if (top) show(feature, [...head, el("div", { class: "quiet tip-text" }, contextText(top, this.words))]);
+      if (top)
+        show(feature, [...head, el("div", { class: "quiet tip-text" }, wordsAround(top, this.words, -8, 6))]);
     } catch {
       // the tip stays as it is
     }
@@ -413,15 +407,3 @@ function sortOf(text, byName) {
 }
 
 const lower = (title) => title[0].toLowerCase() + title.slice(1);
-
-function contextText({ ids, position, first }, words) {
-  const at = position - first;
-  const from = Math.max(0, at - 8);
-  return visible(
-    ids
-      .slice(from, at + 6)
-      .map((id) => words[id] ?? "")
-      .join(""),
-    { blanks: false },
-  );
-}

@@ -73,6 +73,16 @@ export function choiceBar(onchange) {
 /** The key by which two steps share a context. */
 export const keyOf = (context) => `${context.row}:${context.position}`;
 
+/** The words from one offset of a context's token up to another. */
+export function wordsAround({ ids, first, position }, words, from, to) {
+  const at = position - first;
+  const text = ids
+    .slice(Math.max(at + from, 0), at + to)
+    .map((id) => words[id] ?? "")
+    .join("");
+  return visible(text, { blanks: false });
+}
+
 /** All contexts of one link. others: keys at the other step, or null; mark: what a key that they lack is called. */
 export function contextList({ contexts, words, groupNames, others = null, mark = "new" }) {
   if (!contexts.length)

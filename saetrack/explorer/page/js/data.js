@@ -66,8 +66,7 @@ const root = (chain) => `api/chains/${encodeURIComponent(chain)}`;
 export const home = () => answer("api/home.json");
 
 /** The manifest of a chain's life store, or what the registry knows of a chain without one. */
-export function manifest(chain, { fresh = false } = {}) {
-  if (fresh) kept.manifests.delete(chain);
+export function manifest(chain) {
   return once(kept.manifests, chain, 8, () => answer(`${root(chain)}/chain.json`));
 }
 

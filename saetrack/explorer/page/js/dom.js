@@ -32,6 +32,13 @@ export function refill(node, ...children) {
 const present = (children) =>
   children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
 
+/** A span in a colour, such as a dot or a legend's patch. */
+export function coloured(kind, colour, properties = {}) {
+  const node = el("span", { class: kind, ...properties });
+  node.style.background = colour;
+  return node;
+}
+
 /** A title for the pointer and for those who listen, within an SVG shape. */
 export function titled(shape, text) {
   shape.append(svg("title", {}, text));

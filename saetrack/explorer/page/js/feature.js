@@ -10,7 +10,7 @@ import { openChain, patternName } from "./fields.js";
 import { addToList, namesOfLists } from "./lists.js";
 import { curves } from "./plot.js";
 import { ribbon } from "./ribbon.js";
-import { linkAt } from "./scale.js";
+import { axisOf, linkAt } from "./scale.js";
 import { stepSlider } from "./slider.js";
 
 export async function featureView(view) {
@@ -274,17 +274,14 @@ class FeatureView {
 
   drawCurves() {
     const { manifest, life } = this;
-    const lmSteps = manifest.links.map((link) => link.lm_step);
-    const collapsed = manifest.links.flatMap((link, i) => (link.collapsed ? [i] : []));
+    const axis = axisOf(manifest);
     const wanted = manifest.columns.filter((of) => of.curve && life.curves[of.name]);
     this.marks = [];
     this.curveBox.replaceChildren(
       ...wanted.map((of) => {
         const chart = curves({
+          ...axis,
           title: of.title,
-          lmSteps,
-          collapsed,
-          phases: manifest.phases,
           scale: of.scale,
           range: of.range,
           band: of.control,

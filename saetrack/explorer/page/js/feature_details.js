@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { labelColour, labelName } from "./colours.js";
-import { el, integer, number, share, visible } from "./dom.js";
+import { coloured, el, integer, number, share, visible } from "./dom.js";
 import { bars } from "./plot.js";
 
 /** What is known of a feature at one step: histogram, tokens, nearest directions. */
@@ -140,7 +140,6 @@ export function explanationsOf(life) {
 
 /** A label's colour as a dot. */
 export function chip(manifest, label) {
-  const dot = el("span", { class: "dot-of large", title: labelName(manifest.labels[label]) });
-  dot.style.background = labelColour(manifest.labels[label]);
-  return dot;
+  const name = manifest.labels[label];
+  return coloured("dot-of large", labelColour(name), { title: labelName(name) });
 }

@@ -1,7 +1,7 @@
 // The table of a chain's features: which fields are its columns, and what a cell shows.
 
 import { labelColour } from "./colours.js";
-import { el, shortened } from "./dom.js";
+import { coloured, el, shortened } from "./dom.js";
 import { texts } from "./fields.js";
 import { virtualTable } from "./table.js";
 
@@ -53,7 +53,6 @@ export function featureTable({ manifest, words, fields, values, onpick, onsort, 
 }
 
 function labelChip(manifest, value, text) {
-  const dot = el("span", { class: "dot-of" });
-  dot.style.background = labelColour(manifest.labels[value] ?? "dead");
+  const dot = coloured("dot-of", labelColour(manifest.labels[value] ?? "dead"));
   return el("span", { class: "with-dot" }, dot, text);
 }

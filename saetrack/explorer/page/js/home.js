@@ -3,7 +3,7 @@
 import { address, patch } from "./address.js";
 import { home } from "./data.js";
 import { categorical } from "./colours.js";
-import { el, integer, number, refill, share } from "./dom.js";
+import { coloured, el, integer, number, refill, share } from "./dom.js";
 import { curves } from "./plot.js";
 
 const ASK_MS = 5000;
@@ -32,7 +32,7 @@ export async function homeView(view) {
   function draw() {
     const known = state.chains.map((of) => of.name);
     for (const name of [...ticked]) if (!known.includes(name)) ticked.delete(name);
-    const byLm = Map.groupBy ? Map.groupBy(state.chains, (of) => of.lm) : grouped(state.chains);
+    const byLm = grouped(state.chains);
     const focused = document.activeElement?.dataset?.chain;
     refill(
       node,
@@ -184,9 +184,7 @@ export async function homeView(view) {
         "ul",
         { class: "legend" },
         chosen.map((of) => {
-          const swatch = el("span", { class: "swatch" });
-          swatch.style.background = colour.get(of.name);
-          return el("li", {}, swatch, of.name);
+          return el("li", {}, coloured("swatch", colour.get(of.name)), of.name);
         }),
       ),
       el(

@@ -2,7 +2,7 @@
 
 import { labelColour, labelName } from "./colours.js";
 import { el, integer, svg, titled } from "./dom.js";
-import { brief } from "./plot.js";
+import { brief, pointed } from "./plot.js";
 import { positions, ticks } from "./scale.js";
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [460, 190, 44, 12, 6, 22];
@@ -76,11 +76,7 @@ export function labelsOverTraining({ manifest, lives, onpick }) {
     );
   const cursor = svg("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM });
   drawing.append(cursor);
-  drawing.addEventListener("click", (event) => {
-    const box = drawing.getBoundingClientRect();
-    const at = ((event.clientX - box.left) / box.width) * WIDTH;
-    onpick(xs.reduce((best, x, i) => (Math.abs(x - at) < Math.abs(xs[best] - at) ? i : best), 0));
-  });
+  drawing.addEventListener("click", (event) => onpick(pointed(drawing, event, xs, WIDTH)));
   const mark = (i) => {
     cursor.setAttribute("x1", xs[i]);
     cursor.setAttribute("x2", xs[i]);

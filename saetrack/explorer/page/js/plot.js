@@ -1,7 +1,7 @@
 // Small charts as SVG: curves over LM steps with a control's band, and bars.
 
 import { el, number, svg, titled } from "./dom.js";
-import { positions, ticks } from "./scale.js";
+import { nearest, positions, ticks } from "./scale.js";
 
 const MARGIN = { left: 44, right: 10, top: 8, bottom: 22 };
 
@@ -74,7 +74,7 @@ export function curves({
   drawing.append(cursor);
   if (onpick) {
     drawing.classList.add("pickable");
-    drawing.addEventListener("click", (event) => onpick(nearest(drawing, event, xs, width)));
+    drawing.addEventListener("click", (event) => onpick(pointed(drawing, event, xs, width)));
   }
   figure.append(drawing);
   const mark = (i) => {
@@ -150,14 +150,7 @@ export function brief(step) {
 
 function drawPhases(drawing, phases, at, every, height) {
   for (const [name, [first, last]] of Object.entries(phases)) {
-    const [from, to] = [first, last].map((step) =>
-      at.get(
-        every.reduce(
-          (best, other) => (Math.abs(other - step) < Math.abs(best - step) ? other : best),
-          every[0],
-        ),
-      ),
-    );
+    const [from, to] = [first, last].map((step) => at.get(every[nearest(every, step)]));
     drawing.append(
       titled(
         svg("rect", { class: "phase", x: from, y: MARGIN.top - 5, width: Math.max(to - from, 1), height: 3 }),
@@ -218,10 +211,10 @@ function drawLine(drawing, { name, values, colour, dashed }, xs, y) {
   });
 }
 
-function nearest(drawing, event, xs, width) {
+/** The index of the link at which a drawing, `width` wide in its own units, is pointed. */
+export function pointed(drawing, event, xs, width) {
   const box = drawing.getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width) * width;
-  return xs.reduce((best, value, i) => (Math.abs(value - x) < Math.abs(xs[best] - x) ? i : best), 0);
+  return nearest(xs, ((event.clientX - box.left) / box.width) * width);
 }
 
 /** Bars of counts between two ends, {value, text} each. band: shares of the axis where a control lies. */

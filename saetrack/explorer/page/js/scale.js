@@ -42,13 +42,28 @@ export function ticks(at, width, room = 56) {
   return chosen.sort((a, b) => at[a] - at[b]);
 }
 
-/** The index of the link at an LM step, or the nearest before it. */
+/** The index of the value that is nearest to another, the first of equals. */
+export function nearest(values, to) {
+  return values.reduce(
+    (best, value, i) => (Math.abs(value - to) < Math.abs(values[best] - to) ? i : best),
+    0,
+  );
+}
+
+/** The index of the link at an LM step, or of the nearest; of the last without one. */
 export function linkAt(links, lmStep) {
   if (lmStep === null || lmStep === undefined || lmStep === "") return links.length - 1;
-  const wanted = Number(lmStep);
-  let best = 0;
-  links.forEach((link, i) => {
-    if (Math.abs(link.lm_step - wanted) < Math.abs(links[best].lm_step - wanted)) best = i;
-  });
-  return best;
+  return nearest(
+    links.map((link) => link.lm_step),
+    Number(lmStep),
+  );
+}
+
+/** What every chart over a chain's links shows: their steps, collapsed ones, phases. */
+export function axisOf({ links, phases }) {
+  return {
+    lmSteps: links.map((link) => link.lm_step),
+    collapsed: links.flatMap((link, i) => (link.collapsed ? [i] : [])),
+    phases,
+  };
 }

@@ -1,5 +1,6 @@
 // Features by their commonest token and by their contexts, each with its life as a small ribbon.
 
+import { wordsAround } from "./contexts.js";
 import { address } from "./address.js";
 import { column, isStatic, search } from "./data.js";
 import { el, integer, visible } from "./dom.js";
@@ -111,17 +112,9 @@ export async function searchView(view) {
 }
 
 /** The words around a place, the place itself marked. */
-function snippet({ ids, first, position }, words) {
-  const at = position - first;
-  const text = (from, to) =>
-    visible(
-      ids
-        .slice(Math.max(from, 0), to)
-        .map((id) => words[id] ?? "")
-        .join(""),
-      { blanks: false },
-    );
-  return [text(at - 7, at), el("mark", {}, text(at, at + 1)), text(at + 1, at + 5)];
+function snippet(context, words) {
+  const text = (from, to) => wordsAround(context, words, from, to);
+  return [text(-7, 0), el("mark", {}, text(0, 1)), text(1, 5)];
 }
 
 function stepsOf(manifest, links) {

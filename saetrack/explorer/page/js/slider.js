@@ -2,7 +2,7 @@
 
 import { announce, el, integer, svg, titled } from "./dom.js";
 import { brief } from "./plot.js";
-import { chooseScale, chosenScale, positions, ticks } from "./scale.js";
+import { chooseScale, chosenScale, nearest, positions, ticks } from "./scale.js";
 
 const PLAY_MS = 650;
 const WIDTH = 1000;
@@ -162,9 +162,7 @@ export function stepSlider({ links, index, onchange, onscale = () => {} }) {
     const at = positions(lmSteps);
     const take = (x) => {
       const share = (x - box.left) / box.width;
-      choose(
-        at.reduce((best, value, i) => (Math.abs(value - share) < Math.abs(at[best] - share) ? i : best), 0),
-      );
+      choose(nearest(at, share));
     };
     stop();
     take(event.clientX);
