@@ -6,19 +6,15 @@ all checkpoints has one plane for all, in which a feature's datapoints can be fo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
 from saetrack.analysis.formation.progress_measure import FollowedSets, PointActivations
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from numpy import ndarray
+from saetrack.analysis.geometry.plane import umap_plane
 
 Fit = Literal["separate", "joint"]
 
@@ -46,9 +42,9 @@ def project(
         for checkpoint in checkpoints
     ]
     if fit == "joint":
-        planes = np.split(_layout(np.concatenate(stacks), seed), len(stacks))
+        planes = np.split(umap_plane(np.concatenate(stacks), UMAP_SETTINGS, seed), len(stacks))
     else:
-        planes = [_layout(stack, seed) for stack in stacks]
+        planes = [umap_plane(stack, UMAP_SETTINGS, seed) for stack in stacks]
     of_set, datapoint = np.nonzero(inside)
     return pd.concat(
         [
@@ -67,16 +63,3 @@ def project(
         ],
         ignore_index=True,
     )
-
-
-def _layout(x: Float[ndarray, "points d_in"], seed: int) -> Float[ndarray, "points 2"]:
-    # Compiles for some ten seconds in every process that uses it.
-    from umap import UMAP
-
-    settings = {**UMAP_SETTINGS, "n_neighbors": min(UMAP_SETTINGS["n_neighbors"], len(x) - 1)}
-    # One thread: with a seed there can be no more, and UMAP would say so.
-    umap = UMAP(**settings, random_state=seed, n_jobs=1)
-    with warnings.catch_warnings():
-        # Two tight clusters are not connected: the picture shows it.
-        warnings.filterwarnings("ignore", message=".*not fully connected.*")
-        return np.asarray(umap.fit_transform(x), dtype=np.float32)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from saetrack.analysis.geometry.plane import umap_plane
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -32,7 +33,8 @@ def decoder_map(
     units = rows[fires].astype(np.float64)
     units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
     if len(units) >= FEWEST:
-        plane[fires] = _umap(_components(units, min(COMPONENTS, units.shape[1])), seed)
+        components = _components(units, min(COMPONENTS, units.shape[1]))
+        plane[fires] = umap_plane(components, UMAP_SETTINGS, seed)
     elif len(units):
         found = np.zeros((len(units), 2))
         components = _components(units, min(2, units.shape[1]))
@@ -51,15 +53,3 @@ def _components(rows: Float[ndarray, "rows d_in"], count: int) -> Float[ndarray,
         vectors * np.sign(vectors[largest, np.arange(vectors.shape[1])])
     )
     return found
-
-
-def _umap(rows: Float[ndarray, "rows components"], seed: int) -> Float[ndarray, "rows 2"]:
-    # Compiles for some ten seconds in every process that uses it.
-    from umap import UMAP
-
-    neighbours = min(UMAP_SETTINGS["n_neighbors"], len(rows) - 1)
-    # One thread: with a seed there can be no more, and UMAP would say so.
-    umap = UMAP(**{**UMAP_SETTINGS, "n_neighbors": neighbours}, random_state=seed, n_jobs=1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not fully connected.*")
-        return np.asarray(umap.fit_transform(rows.astype(np.float32)), dtype=np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from saetrack.analysis.life_store.decoder_map import decoder_map
 
@@ -32,6 +33,17 @@ def test_neighbours_lie_side_by_side_and_the_dead_nowhere(features: int) -> None
     nearest = shown[distance.argmin(axis=1)]
     assert (of_bundle[nearest] == of_bundle[shown]).all()
     np.testing.assert_array_equal(decoder_map(rows, fires, seed=0), plane)
+
+
+def test_a_map_leaves_torch_its_threads() -> None:
+    """The bits of what this process trains next depend on them, and UMAP's are as many as cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        decoder_map(bundles(90)[0], np.ones(90, bool), seed=0)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("living", [0, 1, 2, 3])
