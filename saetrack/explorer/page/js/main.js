@@ -1,0 +1,128 @@
+// Which page an address shows, the bar above it, and what is renewed while it is open.
+
+import { address, PageState, parse } from "./address.js";
+import { chain, Refused, theSite } from "./data.js";
+import { button, el, put, say } from "./dom.js";
+import { listenToKeys, showHelp } from "./keys.js";
+import { chainPage } from "./chain.js";
+import { featurePage } from "./feature.js";
+import { homePage } from "./home.js";
+import { listsPage } from "./lists_page.js";
+import { ownTextPage } from "./own_text.js";
+import { searchPage } from "./search.js";
+
+const LOOK_MS = 8000; // for a chain that grows
+const TABS = [
+  ["", "Features"],
+  ["search", "Search"],
+  ["text", "Own text"],
+  ["lists", "Lists"],
+];
+const PAGES = { search: searchPage, text: ownTextPage, lists: listsPage };
+
+let shown = null;
+
+/** The page of an address. */
+function pageOf(parts) {
+  if (!parts.length) return homePage;
+  if (parts.length === 1) return chainPage;
+  if (/^\d+$/.test(parts[1])) return featurePage;
+  return PAGES[parts[1]] ?? null;
+}
+
+async function show() {
+  const { parts, params } = parse(location.hash);
+  if (shown && shown.path === parts.join("\n")) return shown.state.follow(params);
+  await mount(parts, params);
+}
+
+async function mount(parts, params) {
+  shown?.end.abort();
+  const end = new AbortController();
+  const mine = (shown = { path: parts.join("\n"), state: new PageState(parts, params), end, keys: [] });
+  document.documentElement.classList.toggle("embedded", params.get("embed") === "1");
+  document.documentElement.dataset.panel = params.get("panel") ?? "";
+  document.title = parts.length ? `${parts.slice(0, 2).join(" · ")} · saetrack` : "saetrack explorer";
+  drawBar(parts);
+  const main = document.getElementById("main");
+  try {
+    const page = pageOf(parts);
+    if (!page) throw new Refused(`There is no page ${parts.slice(1).join("/")}.`);
+    const data = parts.length ? await chain(parts[0]) : null;
+    if (end.signal.aborted) return;
+    const root = el("div", { class: `page page-${page.name.replace("Page", "")}` });
+    const keys = await page({ root, data, parts, state: mine.state, signal: end.signal });
+    if (end.signal.aborted) return;
+    mine.keys = keys ?? [];
+    mine.data = data;
+    put(main, root);
+    root.dispatchEvent(new Event("shown"));
+  } catch (error) {
+    if (!end.signal.aborted) refuse(main, parts, error);
+  }
+  if (end.signal.aborted) return;
+  listenToKeys([...mine.keys, ...common(parts, mine)], end.signal);
+}
+
+function refuse(main, parts, error) {
+  if (!(error instanceof Refused)) console.error(error);
+  const line = error instanceof Refused ? error.message : `The page failed: ${error.message}`;
+  put(main, el("div", { class: "page refused", role: "alert" },
+    el("h1", { text: "This cannot be shown" }),
+    el("p", { text: line }),
+    el("p", {}, button("Try again", () => again()), " ", parts.length > 1 ? el("a", { href: address([parts[0]]), text: "The chain" }) : null, parts.length > 1 ? " · " : null, el("a", { href: "#/", text: "All chains" }))));
+  say(line);
+}
+
+function again() {
+  const { parts, params } = parse(location.hash);
+  return mount(parts, params);
+}
+
+function common(parts, mine) {
+  return [
+    ["?", null, () => showHelp(mine.keys)],
+    ["t", null, () => toggleTheme()],
+    ["/", null, () => {
+      const field = document.querySelector("[data-search]");
+      if (field?.offsetParent) field.select();
+      else if (parts.length) location.hash = address([parts[0], "search"]);
+    }],
+  ];
+}
+
+function drawBar(parts) {
+  const bar = document.getElementById("bar");
+  const [name] = parts;
+  const here = parts.length > 1 && !/^\d+$/.test(parts[1]) ? parts[1] : "";
+  const find = name && el("form", { class: "find", role: "search", onsubmit: (event) => {
+    event.preventDefault();
+    location.hash = address([name, "search"], { q: event.target.elements.q.value });
+  } }, el("input", { type: "search", name: "q", placeholder: "Search features  /", "aria-label": "Search features of this chain", "data-search": here === "search" ? null : true, autocomplete: "off", spellcheck: "false" }));
+  put(bar,
+    el("a", { class: "brand", href: "#/", "aria-label": "saetrack: all chains" }, el("img", { src: "icon.svg", alt: "", width: 20, height: 20 }), el("span", { text: "saetrack" })),
+    name ? el("a", { class: "chain-name", href: address([name]), title: name, text: name }) : el("span", { class: "chain-name muted", text: "explorer" }),
+    name ? el("nav", { "aria-label": "Pages of this chain" }, TABS.map(([tab, title]) => el("a", { href: address(tab ? [name, tab] : [name]), "aria-current": tab === here ? "page" : null, text: title }))) : el("span", { class: "grow" }),
+    here === "search" ? null : find,
+    button("◐", () => toggleTheme(), { class: "icon", "aria-label": "Dark or light", title: "Dark or light (t)" }),
+    button("?", () => showHelp(shown.keys), { class: "icon", "aria-label": "Keys", title: "Keys (?)" }));
+}
+
+/** A chain that was analysed with more links, or grew, is drawn again with the same address. */
+async function lookForNews() {
+  const of = shown;
+  if (document.hidden || !of?.data || !["chainPage", "featurePage"].includes(pageOf(of.state.parts)?.name)) return;
+  if ((await theSite()).static) return;
+  const newer = await chain(of.data.name).catch(() => of.data);
+  if (shown !== of || newer === of.data) return;
+  await mount(of.state.parts, new URLSearchParams([...of.state.params]));
+  say(`The chain has ${newer.manifest.links.length} links now.`);
+}
+
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.getElementById("main").focus();
+});
+addEventListener("hashchange", show);
+setInterval(lookForNews, LOOK_MS);
+show();
