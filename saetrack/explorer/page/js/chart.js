@@ -133,7 +133,7 @@ function drawFrame({ x, y, width, height, axis }, steps, hatched) {
     parts.push(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
     parts.push(svg("text", { class: "y", x: LEFT - 5, y: y(tick) + 3, text: tickText(tick) }));
   }
-  for (const link of steps.named(34 / width)) {
+  for (const link of steps.named(46 / width)) {
     const anchor = steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle";
     parts.push(svg("text", { class: "x", x: x(steps.positions[link]), y: height - 6, "text-anchor": anchor, text: steps.tick(link) }));
   }
@@ -201,7 +201,7 @@ export function bars(counts, { title, low = 0, high, band = null, unit = "", log
     if (!count) return;
     const high_ = Math.max(1, (tall * count) / most);
     const from = value(bin / counts.length);
-    node.append(svg("rect", { class: "bar", x: (LEFT + (room * bin) / counts.length + 0.4).toFixed(2), y: (TOP + tall - high_).toFixed(2), width: (room / counts.length - 0.8).toFixed(2), height: high_.toFixed(2) },
+    node.append(svg("rect", { class: "bin", x: (LEFT + (room * bin) / counts.length + 0.4).toFixed(2), y: (TOP + tall - high_).toFixed(2), width: (room / counts.length - 0.8).toFixed(2), height: high_.toFixed(2) },
       svg("title", { text: `${tick(from)} to ${tick(value((bin + 1) / counts.length))}: ${whole(count)}` })));
   });
   node.append(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: TOP + tall, y2: TOP + tall }));

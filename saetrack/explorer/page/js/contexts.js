@@ -10,8 +10,9 @@ const keyOf = (context) => `${context.row}:${context.position}`;
 /** The choices above contexts; they are kept in the address. */
 export function contextTools(state, timeline) {
   const choice = (name, title, options, otherwise) => select(title, options, state.get(name, otherwise), (value) => state.set({ [name]: value === otherwise ? null : value }));
-  const beside = select("Second step, side by side", [["", "one step"], ...timeline.steps.order.map((link) => [timeline.nameOf(link), `beside ${timeline.words(link)}`])], state.get("beside", ""), (value) => state.set({ beside: value }));
-  state.on(["beside"], () => (beside.value = state.get("beside", "")));
+  const named = () => (timeline.beside === null ? "" : timeline.nameOf(timeline.beside));
+  const beside = select("Second step, side by side", [["", "one step"], ...timeline.steps.order.map((link) => [timeline.nameOf(link), `beside ${timeline.words(link)}`])], named(), (value) => state.set({ beside: value }));
+  state.on(["beside"], () => (beside.value = named()));
   return el("div", { class: "context-tools" }, beside,
     choice("window", "Tokens around each", [["short", "short window"], ["medium", "medium window"], ["long", "long window"]], "medium"),
     toggle("Align", state.get("align", "1") === "1", (on) => state.set({ align: on ? null : "0" }), { title: "Each context on one line, with its token in one column" }),

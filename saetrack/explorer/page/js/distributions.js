@@ -37,8 +37,10 @@ export class Distribution {
   endsOf(column, values) {
     const log = column.scale === "log";
     const known = this.ends.get(column.name);
-    let [low, high] = known ?? (column.range ? [...column.range] : [Infinity, -Infinity]);
-    if (!column.range) {
+    let [low, high] = known ?? (column.range ? [Math.max(0, column.range[0]), column.range[1]] : [Infinity, -Infinity]);
+    if (column.range) {
+      if (low > column.range[0] && values.some((value) => value < low)) low = column.range[0];
+    } else {
       for (const raw of values) {
         const value = log ? Math.log10(raw) : raw;
         if (!Number.isFinite(value)) continue;
@@ -125,7 +127,7 @@ export class LabelsOverSteps {
       below = above;
     });
     for (const share of [0, 0.5, 1]) node.append(svg("text", { class: "y", x: left - 5, y: y(share) + 3, text: `${100 * share} %` }));
-    for (const link of steps.named(0.11)) node.append(svg("text", { class: "x", x: x(link), y: height - 6, "text-anchor": steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle", text: steps.tick(link) }));
+    for (const link of steps.named(0.16)) node.append(svg("text", { class: "x", x: x(link), y: height - 6, "text-anchor": steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle", text: steps.tick(link) }));
     this.now = svg("line", { class: "now", y1: top, y2: height - bottom });
     node.append(this.now);
     node.addEventListener("click", (event) => {
@@ -157,7 +159,7 @@ export function chainCurves(links, timeline) {
     put(node, METRICS.filter(([name]) => links.some((link) => link[name] !== null && link[name] !== undefined)).map(([name, title, description]) => {
       const reading = el("span", { class: "reading" });
       const values = links.map((link) => link[name] ?? null);
-      const chart = curves({ title, steps: timeline.steps, series: [{ values }], hatched, onHover: (link) => (reading.textContent = short(values[link ?? timeline.link])), onPick: (link) => timeline.go(link) });
+      const chart = curves({ title, steps: timeline.steps, size: [230, 120], series: [{ values }], hatched, onHover: (link) => (reading.textContent = short(values[link ?? timeline.link])), onPick: (link) => timeline.go(link) });
       marks.push(() => {
         chart.mark(timeline.link);
         reading.textContent = short(values[timeline.link]);

@@ -80,7 +80,7 @@ class FeatureView {
     const { manifest } = data;
     const label = manifest.labels[life.labels[timeline.link]];
     const top = life.top_tokens[timeline.link];
-    const pattern = manifest.patterns[life.pattern];
+    const { pattern } = life;
     const formed = life.formation_link >= 0 ? `formed at LM ${timeline.words(life.formation_link)}` : "never formed";
     const { at, of, filtered } = further(data, number, 0);
     const place = `${whole(at + 1)} of ${whole(of)}${filtered ? " in the table" : ""}`;

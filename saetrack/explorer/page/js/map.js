@@ -5,7 +5,7 @@ import { categoryColours, css, labelColours, sequential, themeColour } from "./p
 import { insidePolygon, PointGrid } from "./map_points.js";
 import { quantiles } from "./sorting.js";
 import { contextLine } from "./tokens.js";
-import { labelName, plain, short, tokenAlone } from "./words.js";
+import { labelName, plain, short, tokenAlone, whole } from "./words.js";
 
 const MARGIN = 14;
 
@@ -98,17 +98,20 @@ export class MapPanel {
 
   gradient(column, values) {
     const log = column.scale === "log";
-    const ends = quantiles(log ? values.filter((value) => value > 0) : values, [0.02, 0.98]);
+    // LM steps begin at 0, which has a place on their axis.
+    const steps = column.unit === "LM step";
+    const ends = quantiles(log && !steps ? values.filter((value) => value > 0) : values, [0.02, 0.98]);
+    const words = steps ? whole : short;
     const none = themeColour("--line-strong");
     const { title, unit } = column;
     if (!ends) {
       put(this.legend, el("span", { class: "muted", text: `${title}: not measured at this step` }));
       return () => none;
     }
-    const size = (value) => (log ? Math.log10(value) : value);
+    const size = (value) => (steps ? Math.log2(1 + value) : log ? Math.log10(value) : value);
     const [low, high] = ends.map(size);
     const colours = sequential();
-    put(this.legend, el("span", { text: title }), el("span", { class: "muted", text: short(ends[0]) }), style(el("i", { class: "gradient" }), { background: `linear-gradient(to right, ${css(colours[0])}, ${css(colours[255])})` }), el("span", { class: "muted", text: `${short(ends[1])} ${unit}` }), el("span", { class: "muted", text: "grey: not measured" }));
+    put(this.legend, el("span", { text: title }), el("span", { class: "muted", text: words(ends[0]) }), style(el("i", { class: "gradient" }), { background: `linear-gradient(to right, ${css(colours[0])}, ${css(colours[255])})` }), el("span", { class: "muted", text: `${words(ends[1])} ${unit}` }), el("span", { class: "muted", text: steps ? "grey: never" : "grey: not measured" }));
     return (feature) => {
       const value = size(values[feature]);
       return Number.isFinite(value) ? colours[Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low || 1))))] : none;

@@ -118,10 +118,11 @@ class OwnText {
   }
 
   byFeature({ tokens, steps, features, acts, most }) {
+    const apart = !tokens.slice(1).some((token) => /^\s/.test(token)); // tokens that carry no blanks
     return el("section", { class: "box", "aria-label": "By feature" }, el("h2", {}, "By feature", el("span", { class: "muted", text: " strongest on the text first; shaded by activation, of the feature's largest here" })), features.map((feature) => el("div", { class: "own-feature" }, el("p", { class: "line" }, this.name(feature, steps.at(-1).lm_step), el("span", { class: "muted", text: `largest ${short(most.get(feature))}` })),
       el("table", { class: "plain own-lines" }, el("tbody", {}, steps.map((step) => {
         const own = acts.get(step.lm_step).get(feature);
-        const line = tokens.map((token, at) => tokenSpan(token, most.get(feature) ? own[at] / most.get(feature) : 0, { title: own[at] > 0 ? `activation ${short(own[at])}` : null }));
+        const line = tokens.map((token, at) => tokenSpan(apart && at ? ` ${token}` : token, most.get(feature) ? own[at] / most.get(feature) : 0, { title: own[at] > 0 ? `activation ${short(own[at])}` : null }));
         return el("tr", {}, el("th", { scope: "row", class: "number", text: whole(step.lm_step) }), el("td", { class: "sentence", dir: "ltr" }, line));
       }))))));
   }

@@ -117,14 +117,14 @@ export class Population {
 
   /** The columns that panels draw. */
   #shown(link = this.timeline.link) {
-    const names = new Set(["label", "top_token", this.state.get("colour", "label"), this.state.get("show", "feature_density"), ...this.tableColumns]);
+    const names = new Set(["label", "top_token", "pattern", FORMED.name, this.state.get("colour", "label"), this.state.get("show", "feature_density"), ...this.tableColumns]);
     return Promise.all([...names].filter((name) => this.byName.has(name)).map((name) => this.values(name, link)));
   }
 
   get tableColumns() {
     const asked = this.state.get("columns");
     if (asked !== null) return asked.split(",").filter((name) => this.byName.has(name));
-    return ["feature_density", "max_act", "cosine_to_first"].filter((name) => this.byName.has(name));
+    return ["feature_density", "cosine_to_first"].filter((name) => this.byName.has(name));
   }
 
   #prefetch(link) {

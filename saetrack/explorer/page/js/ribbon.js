@@ -33,7 +33,9 @@ export function bigRibbon(life, manifest, timeline) {
   for (const [label, links] of runs(life.labels, steps.order)) {
     const name = manifest.labels[label];
     const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
-    node.append(style(el("span", { class: `cell l-${name}`, title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}` }, el("b", { text: labelName(name) })), { left: at(from), width: at(to - from) }));
+    // The flag of formation lies at the beginning of the run that it begins.
+    const flagged = links[0] === life.formation_link && from <= 0.85;
+    node.append(style(el("span", { class: `cell l-${name}${flagged ? " behind-flag" : ""}`, title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}` }, el("b", { text: labelName(name) })), { left: at(from), width: at(to - from) }));
   }
   for (const link of steps.order.filter((one) => manifest.links[one].collapsed)) {
     const [from, to] = cells.get(link);
@@ -43,7 +45,7 @@ export function bigRibbon(life, manifest, timeline) {
   if (formed >= 0) {
     const from = cells.get(formed)[0];
     const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of the last link`;
-    node.append(style(el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: formed === steps.order[0] ? "formed from the start" : "formed" })), { left: at(from) }));
+    node.append(style(el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })), { left: at(from) }));
   }
   return node;
 }

@@ -54,8 +54,7 @@ export class Slider {
       el("div", { class: "rail" }, collapsed.map((number) => {
         const [from, to] = cells.get(number);
         return style(el("span", { class: "hatched", title: "Collapsed checkpoint: residual vectors of unrelated tokens point nearly the same way" }), { left: at(from), width: at(to - from) });
-      })),
-      links.map((_, number) => style(el("i", { class: "notch" }), { left: at(steps.positions[number]) })),
+      }), links.map((_, number) => style(el("i", { class: "notch" }), { left: at(steps.positions[number]) }))),
       this.second, this.handle,
       el("div", { class: "names", "aria-hidden": "true" }, steps.named(0.055).map((number) => style(el("span", { text: steps.tick(number) }), { left: at(steps.positions[number]) }))),
       this.drawPhases());

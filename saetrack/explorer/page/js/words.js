@@ -63,7 +63,12 @@ export function stepShort(step) {
   return step < 1e6 ? `${Math.round(step / 1000)}k` : `${+(step / 1e6).toFixed(1)}M`;
 }
 
-export const percent = (share) => `${short(100 * share)} %`;
+/** A share in percent, with a digit behind the point. */
+export function percent(share) {
+  if (share === null || share === undefined || Number.isNaN(share)) return "–";
+  const value = 100 * share;
+  return `${value !== 0 && value < 1 ? short(value) : value.toFixed(1)} %`;
+}
 
 const SIGNS = { "\n": "⏎", "\r": "␍", "\t": "⇥", " ": " " };
 // Control characters, signs without width, and those that turn the direction of writing.
