@@ -116,7 +116,7 @@ function grouped(chains) {
 }
 
 function card(chain, isTicked, onTick) {
-  const facts = [`layer ${chain.layer}`, chain.architecture, chain.direction, `seed ${chain.seed}`, chain.d_sae ? `${whole(chain.d_sae)} features` : null].filter(Boolean);
+  const facts = [chain.layer === null ? chain.hook : `layer ${chain.layer}`, chain.architecture, chain.direction, chain.seed === null ? null : `seed ${chain.seed}`, chain.d_sae ? `${whole(chain.d_sae)} features` : null].filter(Boolean);
   const planned = chain.planned ? ` of ${chain.planned}` : "";
   const tick = el("input", { type: "checkbox", checked: isTicked, onchange: onTick, "data-focus": "tick", "aria-label": `Lay the curves of ${chain.name} over others` });
   return el("article", { class: `card${chain.training ? " training" : ""}${isTicked ? " ticked" : ""}`, "data-chain": chain.name },
