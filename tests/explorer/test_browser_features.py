@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
-
+from saetrack.explorer.app import PAGE
 from tests.support.explorer_browser import HOSTILE, Tab, static_site
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains
 
+expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
 pytestmark = pytest.mark.browser
 CHAIN = f"#/{FORWARD}"
 VIEWS = ["#/", CHAIN, f"{CHAIN}/3", f"{CHAIN}/3?step=143000&beside=0", f"{CHAIN}/search?q=river"]
@@ -155,7 +156,7 @@ def test_lists_are_named_exported_and_imported(tab: Tab, tmp_path: Path) -> None
     expect(page.locator(".empty")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     page.get_by_label("CSV file with features").set_input_files(path)
-    expect(page.get_by_label("Name of the list ships")).to_be_visible()
+    expect(page.get_by_label("Name of the list ships", exact=True)).to_be_visible()
     page.get_by_role("link", name="Show on the map").first.click()
     expect(page.locator(".count")).to_have_text("1 of 300 features")
 
@@ -177,14 +178,12 @@ def test_text_of_the_corpus_is_never_markup(tab: Tab) -> None:
     assert "a" * 100 not in seen
 
 
-@pytest.mark.parametrize("size", [(390, 844), (320, 640), (1920, 1080)], ids=str)
-def test_no_view_scrolls_sideways(new_tab: Callable[..., Tab], size: tuple[int, int]) -> None:
-    width, height = size
-    tab = new_tab(viewport={"width": width, "height": height}, color_scheme="dark")
+def test_no_view_scrolls_sideways_on_a_small_phone(new_tab: Callable[..., Tab]) -> None:
+    tab = new_tab(viewport={"width": 320, "height": 640}, color_scheme="dark")
     for view in VIEWS:
         page = tab.show(view)
         page.wait_for_timeout(100)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, view
 
 
 AUDIT = """() => {
@@ -258,3 +257,14 @@ def test_a_static_site_from_a_plain_file_server(
         expect(page.locator(".hits li").first).to_be_visible()
         page = tab.show(f"{CHAIN}/text")
         expect(page.locator(".command code")).to_have_text(f"saetrack explore {FORWARD}")
+
+
+def test_every_file_of_the_page_is_asked_for_at_once() -> None:
+    """A module that only another one names would be found late."""
+    text = (PAGE / "index.html").read_text()
+    asked = set(re.findall(r'(?:src|href)="((?:js|css)/[^"]+)"', text))
+    assert asked == {
+        path.relative_to(PAGE).as_posix()
+        for kind in ("js", "css")
+        for path in PAGE.glob(f"{kind}/*")
+    }

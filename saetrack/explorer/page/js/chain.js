@@ -16,10 +16,12 @@ export async function chainPage({ root, data, state, signal }) {
   if (!data.manifest.links.length) return void root.append(head(data), el("p", { class: "empty", text: "No link of this chain is registered yet. The page shows its links as they come." }));
   if (!data.manifest.analysed) return unanalysed(root, data, timeline, state, signal);
   const population = new Population(data, timeline, state, signal);
+  let panels = null;
   const slider = new Slider(timeline, { phases: data.manifest.phases, ready: () => population.ready, signal });
-  const [positions] = await Promise.all([data.column("chain", "map"), data.vocabulary(), population.update()]);
+  data.vocabulary().then(() => panels?.table.draw()).catch(() => null); // tokens come a moment later
+  const [positions] = await Promise.all([data.column("chain", "map"), population.update()]);
   if (population.error) throw new Error(population.error);
-  const panels = new Panels(root, data, population, slider, positions);
+  panels = new Panels(root, data, population, slider, positions);
   population.on((what) => panels.hear(what));
   state.on(["scale"], () => panels.rescale());
   addEventListener("themechange", () => panels.map.draw(), { signal });
@@ -48,7 +50,7 @@ function head(data) {
 
 class Panels {
   constructor(root, data, population, slider, positions) {
-    Object.assign(this, { data, population });
+    Object.assign(this, { root, data, population });
     const linkOf = (feature) => featureAddress(data, population.timeline, feature);
     this.map = new MapPanel(population, positions, (feature) => (location.hash = linkOf(feature)));
     this.table = new TablePanel(population, linkOf);
@@ -93,6 +95,7 @@ class Panels {
       say(`${population.order.length} features`);
     }
     this.filtered = filters;
+    this.root.dataset.link = population.link; // which link the panels show
   }
 
   rescale() {

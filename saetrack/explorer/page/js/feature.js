@@ -69,6 +69,7 @@ class FeatureView {
     this.drawFacts();
     this.grid.classList.toggle("beside", this.timeline.beside !== null && this.timeline.beside !== this.timeline.link);
     this.readNeighbours();
+    this.root.dataset.link = this.timeline.link; // which link the panels show
   }
 
   drawContexts() {

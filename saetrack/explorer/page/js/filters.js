@@ -76,7 +76,7 @@ export class FilterBar {
     if (population.changed) chip(`changed between ${population.changed.map((link) => timeline.words(link)).join(" and ")}`, () => state.set({ changed: null }));
     if (state.get("list")) chip(`list: ${state.get("list")}`, () => state.set({ list: null }));
     if (population.chosen.size && state.get("picked") === "1") chip(`lasso: ${whole(population.chosen.size)} features`, () => population.choose([]));
-    if (chips.length > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
+    if (chips.length + (state.get("text") ? 1 : 0) > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
     put(this.active, chips);
     const shown = population.order.length;
     const all = population.data.kept?.size ?? population.count;

@@ -18,7 +18,9 @@ const CURVES = [
 export async function homePage({ root, state, signal }) {
   const page = new Home(root, state);
   await page.look();
-  const timer = setInterval(() => !document.hidden && page.look(), LOOK_MS);
+  const look = () => !document.hidden && page.look();
+  const timer = setInterval(look, LOOK_MS);
+  document.addEventListener("visibilitychange", look, { signal });
   signal.addEventListener("abort", () => clearInterval(timer));
   return [["c", "untick all chains", () => page.tick([])]];
 }

@@ -125,4 +125,5 @@ document.getElementById("skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", show);
 setInterval(lookForNews, LOOK_MS);
+document.addEventListener("visibilitychange", lookForNews);
 show();

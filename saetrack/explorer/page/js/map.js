@@ -2,12 +2,14 @@
 
 import { button, el, framed, put, settled, style, toggle } from "./dom.js";
 import { categoryColours, css, labelColours, sequential, themeColour } from "./palette.js";
+import { discs, dots } from "./map_pixels.js";
 import { insidePolygon, PointGrid } from "./map_points.js";
 import { quantiles } from "./sorting.js";
 import { contextLine } from "./tokens.js";
 import { labelName, plain, short, tokenAlone, whole } from "./words.js";
 
 const MARGIN = 14;
+const MANY = 8000; // points from which on they are drawn without smooth edges
 
 export class MapPanel {
   constructor(population, positions, onOpen) {
@@ -33,16 +35,21 @@ export class MapPanel {
   /** Positions from 0 to 1; a feature that is dead at the end has none. */
   normalise() {
     const { positions } = this;
-    const ends = [0, 1].map((axis) => {
-      const values = positions.filter((value, at) => at % 2 === axis && Number.isFinite(value));
-      return values.length ? [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))] : [0, 1];
-    });
-    this.unit = Float32Array.from(positions, (value, at) => {
-      const [low, high] = ends[at % 2];
-      return high > low ? (value - low) / (high - low) : 0.5;
-    });
+    const low = [Infinity, Infinity];
+    const high = [-Infinity, -Infinity];
     this.placed = 0;
-    for (let at = 0; at < positions.length; at += 2) this.placed += Number.isFinite(positions[at]) ? 1 : 0;
+    for (let at = 0; at < positions.length; at++) {
+      const value = positions[at];
+      if (!Number.isFinite(value)) continue;
+      this.placed += 1 - (at % 2);
+      if (value < low[at % 2]) low[at % 2] = value;
+      if (value > high[at % 2]) high[at % 2] = value;
+    }
+    this.unit = new Float32Array(positions.length);
+    for (let at = 0; at < positions.length; at++) {
+      const span = high[at % 2] - low[at % 2];
+      this.unit[at] = span > 0 ? (positions[at] - low[at % 2]) / span : positions[at] - positions[at] + 0.5;
+    }
   }
 
   layOut() {
@@ -134,7 +141,7 @@ export class MapPanel {
         const next = chosen.includes(at) ? chosen.filter((other) => other !== at) : [...chosen, at];
         this.population.state.set({ [parameter]: next.map((other) => names[other]).join(",") });
       }, { class: "chip quiet small", "aria-pressed": String(chosen.includes(at)), "data-at": at, disabled: !parameter, title: `Show only: ${words}` });
-      return put(node, style(el("i"), { background: css(colours[at]) }), words, el("span", { class: "muted", text: counts[at].toLocaleString("en-US") }));
+      return put(node, style(el("i"), { background: css(colours[at]) }), words, el("span", { class: "muted", text: ` ${whole(counts[at])}` }));
     }));
     if (focused !== null) this.legend.querySelector(`[data-at="${focused}"]`)?.focus();
   }
@@ -148,14 +155,14 @@ export class MapPanel {
     const context = this.canvas.getContext("2d");
     const image = context.createImageData(width, height);
     const radius = ratio * Math.min(5, Math.max(1.1, 60 / Math.sqrt(this.placed + 1)) * Math.sqrt(this.zoom));
-    const stamp = discMask(radius);
+    const paintOne = this.placed > MANY ? dots(image, radius) : discs(image, radius);
     const faint = themeColour("--line");
     for (const shown of [0, 1]) { // those that are filtered out lie below
       for (let feature = 0; feature < population.count; feature++) {
         if (population.mask[feature] !== shown) continue;
-        const x = pixels[2 * feature];
-        const y = pixels[2 * feature + 1];
-        if (x > 0 && y > 0 && x < width && y < height) blend(image, stamp, Math.round(x), Math.round(y), shown ? colourOf(feature) : faint);
+        const x = Math.round(pixels[2 * feature]);
+        const y = Math.round(pixels[2 * feature + 1]);
+        if (x > 0 && y > 0 && x < width && y < height) paintOne(x, y, shown ? colourOf(feature) : faint);
       }
     }
     context.putImageData(image, 0, 0);
@@ -277,33 +284,4 @@ function ring(context, pixels, feature, radius) {
   context.beginPath();
   context.arc(x, pixels[2 * feature + 1], radius, 0, 7);
   context.stroke();
-}
-
-/** How much of each pixel about a point a disc covers. */
-function discMask(radius) {
-  const reach = Math.ceil(radius);
-  const parts = [];
-  for (let dy = -reach; dy <= reach; dy++) {
-    for (let dx = -reach; dx <= reach; dx++) {
-      const cover = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(dx, dy)));
-      if (cover > 0) parts.push(dx, dy, cover);
-    }
-  }
-  return parts;
-}
-
-function blend({ data, width, height }, stamp, x, y, [red, green, blue]) {
-  for (let at = 0; at < stamp.length; at += 3) {
-    const px = x + stamp[at];
-    const py = y + stamp[at + 1];
-    if (px < 0 || py < 0 || px >= width || py >= height) continue;
-    const pixel = 4 * (py * width + px);
-    const cover = stamp[at + 2] * 0.86;
-    const below = (data[pixel + 3] / 255) * (1 - cover);
-    const alpha = cover + below;
-    data[pixel] = (red * cover + data[pixel] * below) / alpha;
-    data[pixel + 1] = (green * cover + data[pixel + 1] * below) / alpha;
-    data[pixel + 2] = (blue * cover + data[pixel + 2] * below) / alpha;
-    data[pixel + 3] = 255 * alpha;
-  }
 }

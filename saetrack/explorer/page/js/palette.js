@@ -13,21 +13,38 @@ function rgb(colour) {
   return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
 }
 
-const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Asking for a style is slow, and each step of the slider would: kept until the theme changes.
+const known = new Map();
+addEventListener("themechange", () => known.clear());
 
-/** One variable of the theme as [red, green, blue]. */
-export const themeColour = (name) => rgb(variable(name));
+/** One variable of the theme as [red, green, blue]; null if there is none. */
+export function themeColour(name) {
+  if (!known.has(name)) {
+    const value = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    known.set(name, value ? rgb(value) : null);
+  }
+  return known.get(name);
+}
 
 /** The colours of labels, by their index. */
-export const labelColours = (labels) => labels.map((label) => rgb(variable(`--l-${label}`) || variable("--faint")));
+export const labelColours = (labels) => labels.map((label) => themeColour(`--l-${label}`) ?? themeColour("--faint"));
 
 /** Colours of other categories; as many as there are categories. */
 export const categoryColours = (names) => names.map((_, at) => rgb(CATEGORIES[at % CATEGORIES.length]));
 
 /** 256 colours from low to high that differ in lightness first: any colour vision can order them. */
 export function sequential() {
+  if (!known.has("sequential")) known.set("sequential", gradient());
+  return known.get("sequential");
+}
+
+function gradient() {
   const [low, high] = SEQUENTIAL.map(themeColour);
   return Array.from({ length: 256 }, (_, at) => low.map((value, channel) => Math.round(value + ((high[channel] - value) * at) / 255)));
 }
+
+/** A colour as a pixel of an image. */
+const isLittle = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+export const pixel = ([red, green, blue]) => (isLittle ? (255 << 24) | (blue << 16) | (green << 8) | red : (red << 24) | (green << 16) | (blue << 8) | 255) >>> 0;
 
 export const css = ([red, green, blue]) => `rgb(${red}, ${green}, ${blue})`;

@@ -43,7 +43,8 @@ export class Population {
   async #formationSteps() {
     if (this.formed) return this.formed;
     const links = await this.data.column("chain", "formation_link");
-    this.formed = Float32Array.from(links, (link) => (link < 0 ? NaN : this.manifest.links[link].lm_step));
+    this.formed = new Float32Array(links.length);
+    for (let at = 0; at < links.length; at++) this.formed[at] = links[at] < 0 ? NaN : this.manifest.links[links[at]].lm_step;
     return this.formed;
   }
 
@@ -53,7 +54,9 @@ export class Population {
     const values = await this.values(name);
     if (name !== "top_token") return { values };
     const ranks = await this.#textRanks();
-    return { values: Float32Array.from(values, (token) => (token < 0 ? NaN : ranks[token])) };
+    const keys = new Float32Array(values.length);
+    for (let at = 0; at < keys.length; at++) keys[at] = values[at] < 0 ? NaN : ranks[values[at]];
+    return { values: keys };
   }
 
   async #textRanks() {

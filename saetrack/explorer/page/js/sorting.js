@@ -27,6 +27,6 @@ export function sorted(features, values, descending) {
 
 /** Values at two shares of those that there are, for the ends of a scale. */
 export function quantiles(values, shares) {
-  const known = Float32Array.from(values).filter((value) => Number.isFinite(value)).sort();
+  const known = new Float32Array(values).filter(Number.isFinite).sort();
   return known.length ? shares.map((share) => known[Math.round(share * (known.length - 1))]) : null;
 }

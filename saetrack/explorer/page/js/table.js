@@ -6,7 +6,7 @@ import { smallRibbon } from "./ribbon.js";
 import { FORMED } from "./population.js";
 import { labelName, plain, short, tokenAlone, whole } from "./words.js";
 
-const MARGIN = 8; // rows drawn beyond those in sight
+const MARGIN = 4; // rows drawn beyond those in sight
 const TALLEST = 8e6; // pixels that every browser scrolls; a longer table is scrolled in jumps
 
 export class TablePanel {

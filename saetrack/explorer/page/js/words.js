@@ -42,14 +42,15 @@ export const GROUP_NAMES = {
 
 export const labelName = (name) => LABEL_NAMES[name] ?? plain(name);
 export const plain = (name) => String(name ?? "").replaceAll("_", " ");
-export const whole = (value) => Number(value).toLocaleString("en-US");
+const NUMBERS = new Intl.NumberFormat("en-US"); // made once: making it costs more than using it
+export const whole = (value) => NUMBERS.format(Number(value));
 
 /** Three digits, without noise behind them. */
 export function short(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (value === 0) return "0";
+  if (Number.isInteger(value)) return whole(value);
   const size = Math.abs(value);
-  if (size >= 10_000) return Math.round(value).toLocaleString("en-US");
+  if (size >= 10_000) return whole(Math.round(value));
   if (size >= 100) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1);
   if (size >= 0.01) return value.toFixed(size >= 1 ? 2 : 3);

@@ -1,0 +1,78 @@
+"""Pictures of the explorer's pages: `python -m tests.support.explorer_pictures FOLDER [ADDRESS CHAIN]`.
+
+Without an address, of the demonstration's chains (`tests.support.explorer_demo`). A picture is made
+at two pixels for one and written with few colours, so that it stays small.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from tests.support.explorer_browser import ARGUMENTS, CHROMIUM, served
+from tests.support.explorer_demo import CONVENTIONAL, FORWARD, SECOND, demo
+
+LAPTOP, PHONE = (1280, 800), (390, 844)
+COLOURS = 128
+SENTENCE = "The ships left the harbour and the river was quiet"
+
+
+def views(chain: str, feature: int, steps: tuple[int, int], ticked: str) -> dict[str, Any]:
+    """Address, size and theme of each picture."""
+    first, last = steps
+    own = f"text?text={SENTENCE.replace(' ', '%20')}&steps={first},{last}&features=5"
+    return {
+        "home": (f"#/?with={ticked}", LAPTOP, "light"),
+        "chain": (f"#/{chain}", LAPTOP, "light"),
+        "chain-dark": (f"#/{chain}?colour=formation_step&show=cosine_to_first", LAPTOP, "dark"),
+        "feature": (f"#/{chain}/{feature}?step={last}", LAPTOP, "light"),
+        "two-steps": (f"#/{chain}/{feature}?step={last}&beside={first}", LAPTOP, "light"),
+        "search": (f"#/{chain}/search?q=river", LAPTOP, "light"),
+        "own-text": (f"#/{chain}/{own}", LAPTOP, "light"),
+        "phone": (f"#/{chain}/{feature}?step={last}", PHONE, "light"),
+    }
+
+
+def take(address: str, shown: dict[str, Any], folder: Path) -> None:
+    """Write a PNG of each view."""
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        for name, (at, (width, height), theme) in shown.items():
+            context = browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme=theme,
+                device_scale_factor=1.5,
+            )
+            page = context.new_page()
+            page.goto(address + at)
+            page.locator("#main > .page").wait_for()
+            page.wait_for_load_state("networkidle") if "home" not in name else None
+            page.wait_for_timeout(1000)
+            picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(
+                folder / f"{name}.png", optimize=True
+            )
+            context.close()
+        browser.close()
+
+
+def main(folder: Path, address: str | None, chain: str | None) -> None:
+    """Take the pictures of a server that runs, or of the demonstration's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if address and chain:
+        take(address.rstrip("/") + "/", views(chain, 3, (0, 143_000), chain), folder)
+        return
+    with tempfile.TemporaryDirectory() as stores, served(demo(Path(stores))) as at:
+        ticked = f"{FORWARD},{SECOND},{CONVENTIONAL}"
+        take(at, views(FORWARD, 0, (0, 143_000), ticked), folder)
+
+
+if __name__ == "__main__":
+    given = [*sys.argv[2:4], None, None]
+    main(Path(sys.argv[1]), given[0], given[1])
