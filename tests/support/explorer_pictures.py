@@ -1,4 +1,6 @@
-"""Pictures of the explorer's pages: `python -m tests.support.explorer_pictures FOLDER [ADDRESS CHAIN]`.
+"""Pictures of the explorer's pages.
+
+python -m tests.support.explorer_pictures FOLDER [ADDRESS CHAIN FEATURE]
 
 Without an address, of the demonstration's chains (`tests.support.explorer_demo`). A picture is made
 at two pixels for one and written with few colours, so that it stays small.
@@ -16,7 +18,7 @@ from tests.support.explorer_browser import ARGUMENTS, CHROMIUM, served
 from tests.support.explorer_demo import CONVENTIONAL, FORWARD, SECOND, demo
 
 LAPTOP, PHONE = (1280, 800), (390, 844)
-COLOURS = 128
+COLOURS = 256
 SENTENCE = "The ships left the harbour and the river was quiet"
 
 
@@ -55,18 +57,18 @@ def take(address: str, shown: dict[str, Any], folder: Path) -> None:
             page.wait_for_load_state("networkidle") if "home" not in name else None
             page.wait_for_timeout(1000)
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
-            picture.quantize(COLOURS, dither=Image.Dither.NONE).save(
-                folder / f"{name}.png", optimize=True
-            )
+            picture.quantize(
+                COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+            ).save(folder / f"{name}.png", optimize=True)
             context.close()
         browser.close()
 
 
-def main(folder: Path, address: str | None, chain: str | None) -> None:
+def main(folder: Path, address: str | None, chain: str | None, feature: int) -> None:
     """Take the pictures of a server that runs, or of the demonstration's."""
     folder.mkdir(parents=True, exist_ok=True)
     if address and chain:
-        take(address.rstrip("/") + "/", views(chain, 3, (0, 143_000), chain), folder)
+        take(address.rstrip("/") + "/", views(chain, feature, (0, 143_000), chain), folder)
         return
     with tempfile.TemporaryDirectory() as stores, served(demo(Path(stores))) as at:
         ticked = f"{FORWARD},{SECOND},{CONVENTIONAL}"
@@ -74,5 +76,5 @@ def main(folder: Path, address: str | None, chain: str | None) -> None:
 
 
 if __name__ == "__main__":
-    given = [*sys.argv[2:4], None, None]
-    main(Path(sys.argv[1]), given[0], given[1])
+    address, chain, feature = (*sys.argv[2:5], "", "", "0")[:3] if sys.argv[2:] else ("", "", "0")
+    main(Path(sys.argv[1]), address or None, chain or None, int(feature))

@@ -83,7 +83,7 @@ function area(lows, highs) {
  * `series`: {title, values (one per link), mark (class), steps (own ones, optional)};
  * `band`: {title, low, high} of a control; `hatched`: links. Gives `node` and `mark(link, beside)`.
  */
-export function curves({ title, steps, series, band = null, log = false, range = null, hatched = [], size = [300, 132], onHover = null, onPick = null, points = true }) {
+export function curves({ title, steps, series, band = null, log = false, range = null, hatched = [], size = [300, 132], onHover = null, onPick = null }) {
   const [width, height] = size;
   const x = (position) => LEFT + position * (width - LEFT - RIGHT);
   const values = [...series.flatMap((one) => one.values), ...(band?.low ?? []), ...(band?.high ?? [])];
@@ -104,7 +104,8 @@ export function curves({ title, steps, series, band = null, log = false, range =
   for (const one of series) {
     const at = points_(one.values, one.steps);
     const group = svg("g", { class: `series ${one.mark ?? ""}` }, svg("path", { class: "line", d: path(at) }));
-    if (points || at.filter(Boolean).length < 2) for (const point of at.filter(Boolean)) group.append(svg("circle", { cx: point[0], cy: point[1], r: 1.9 }));
+    const known = at.filter(Boolean); // a chain of one link is a point that must be found
+    for (const [cx, cy] of known) group.append(svg("circle", { cx, cy, r: known.length > 1 ? 1.9 : 4 }));
     node.append(group);
   }
   const [now, second] = ["now", "now second"].map((mark) => svg("line", { class: mark, y1: TOP, y2: height - BOTTOM }));

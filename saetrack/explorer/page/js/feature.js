@@ -48,10 +48,10 @@ class FeatureView {
     this.curves = new FeatureCurves(life, data.manifest, timeline);
     this.contexts = el("div");
     this.facts = el("section", { class: "box facts-box", "aria-label": "At this step" });
-    this.matches = el("div");
+    this.matches = el("div", { class: "all-matches" });
     this.grid = el("div", { class: "feature-grid" },
       el("section", { class: "box contexts-box", "aria-label": "Contexts" }, el("header", {}, el("h2", { text: "Contexts" }), contextTools(state, timeline)), this.contexts),
-      el("div", { class: "side" }, this.curves.node, this.facts));
+      this.curves.node, this.facts);
     root.append(this.head, this.slider.node, this.grid);
     const draw = framed(() => this.draw());
     state.on(["step", "beside"], draw);

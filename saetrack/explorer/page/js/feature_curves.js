@@ -14,8 +14,14 @@ export class FeatureCurves {
       this.kind.textContent = this.asTable ? "as curves" : "as a table";
       this.draw();
     }, { class: "small quiet" });
-    this.node = el("section", { class: "box curves", "aria-label": "Curves" }, el("header", {}, el("h2", {}, "Over LM steps"), this.kind), this.box, el("p", { class: "muted small-text" }, el("i", { class: "band-key" }), "band: the control · line: chosen step · hatched: collapsed checkpoint"));
+    this.node = el("section", { class: "box curves", "aria-label": "Curves" }, el("header", {}, el("h2", {}, "Over LM steps"), this.kind), this.box, el("p", { class: "muted small-text" }, el("i", { class: "band-key" }), "band: the control · line: chosen step · hatched: collapsed checkpoint"), this.meanings());
     this.draw();
+  }
+
+  /** What each curve is, for who has no pointer to rest on it. */
+  meanings() {
+    const shown = this.manifest.columns.filter((column) => column.curve);
+    return el("details", { class: "meanings small-text" }, el("summary", { text: "What the curves mean" }), el("dl", {}, shown.flatMap((column) => [el("dt", { text: column.title }), el("dd", { text: column.description + (column.control ? ` Control: ${column.control.title}.` : "") })])));
   }
 
   get columns() {

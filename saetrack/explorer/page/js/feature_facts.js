@@ -44,7 +44,8 @@ export function matches(life, manifest, known) {
     node.append(el("p", { class: "muted", text: "This analysis matched no other chain." }), el("p", { class: "muted" }, el("code", { text: "saetrack analyze … --with-controls" }), " trains the second seed and the reverse chain, and matches their features."));
   }
   const of = new Map(life.matches.map((match) => [match.chain, match]));
-  for (const other of manifest.matches) {
+  // First the chains in which the same should come out again.
+  for (const other of [...manifest.matches].sort((a, b) => (a.role === "noise") - (b.role === "noise"))) {
     const match = of.get(other.chain);
     node.append(match ? oneMatch(other, match, known) : el("p", { class: "muted", text: `${plain(other.name ?? other.chain)}: it has no partner.` }));
   }
@@ -61,7 +62,8 @@ function oneMatch(other, match, known) {
   const correlation = match.activation_correlation === null ? "" : `correlation of activations ${short(match.activation_correlation)}${chance}; `;
   const line = el("p", {}, target, ` at step ${whole(match.lm_step)}`, el("br"), el("span", { class: "muted", text: `${correlation}decoder cosine ${short(match.decoder_cosine)}` }));
   const warning = match.poor ? el("p", { class: "notice", text: "⚠ Poor match: this may be another feature. Do not read its life as that of this one." }) : null;
-  return el("div", { class: `match${match.poor ? " poor" : ""}`, title: other.text }, title, line, warning);
+  const control = other.role === "noise" && !match.poor ? el("p", { class: "muted", text: "A good match here says that this does not need the LM's training." }) : null;
+  return el("div", { class: `match${match.poor ? " poor" : other.role === "noise" ? " noise" : ""}`, title: other.text }, title, line, control, warning);
 }
 
 /** Explanations, as later analyses add them: objects with a text, and whatever else they say. */

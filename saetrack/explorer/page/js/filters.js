@@ -77,7 +77,7 @@ export class FilterBar {
     if (state.get("list")) chip(`list: ${state.get("list")}`, () => state.set({ list: null }));
     if (population.chosen.size && state.get("picked") === "1") chip(`lasso: ${whole(population.chosen.size)} features`, () => population.choose([]));
     if (chips.length + (state.get("text") ? 1 : 0) > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
-    put(this.active, chips);
+    put(this.active, chips.length || state.get("text") ? chips : this.starts());
     const shown = population.order.length;
     const all = population.data.kept?.size ?? population.count;
     this.count.textContent = shown === all ? `${whole(all)} features` : `${whole(shown)} of ${whole(all)} features`;
@@ -86,6 +86,19 @@ export class FilterBar {
       box.checked = state.get(parameter, "").split(",").includes(name);
     }
     if (document.activeElement !== this.text) this.text.value = state.get("text", "");
+  }
+
+  /** Where to begin, as long as nothing is chosen. */
+  starts() {
+    const { state, manifest, columns } = this.population;
+    const known = [
+      ["noise that gained a meaning", { pattern: "grouping" }, manifest.patterns.includes("grouping")],
+      ["tokens that became something else", { pattern: "shifting" }, manifest.patterns.includes("shifting")],
+      ["meanings that were lost", { pattern: "dissolving" }, manifest.patterns.includes("dissolving")],
+      ["concepts at this step", { label: "concept" }, manifest.labels.includes("concept")],
+      ["those that moved furthest", { sort: "cosine_to_first", down: null }, columns.some((column) => column.name === "cosine_to_first") && state.get("sort") !== "cosine_to_first"],
+    ];
+    return [el("span", { class: "muted small-text", text: "Begin with:" }), known.filter(([, , is]) => is).map(([words, changes]) => button(words, () => state.set(changes), { class: "start small" }))];
   }
 
   clear() {
