@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from tests.support.explorer_browser import DEAD, SHORT, Tab, served
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from saetrack.explorer.app import PAGE
 from tests.support.explorer_browser import HOSTILE, Tab, static_site
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains

@@ -22,7 +22,9 @@ COLOURS = 256
 SENTENCE = "The ships left the harbour and the river was quiet"
 
 
-def views(chain: str, feature: int, steps: tuple[int, int], ticked: str) -> dict[str, Any]:
+def views(
+    chain: str, feature: int, steps: tuple[int, int], ticked: str, word: str
+) -> dict[str, Any]:
     """Address, size and theme of each picture."""
     first, last = steps
     own = f"text?text={SENTENCE.replace(' ', '%20')}&steps={first},{last}&features=5"
@@ -32,7 +34,7 @@ def views(chain: str, feature: int, steps: tuple[int, int], ticked: str) -> dict
         "chain-dark": (f"#/{chain}?colour=formation_step&show=cosine_to_first", LAPTOP, "dark"),
         "feature": (f"#/{chain}/{feature}?step={last}", LAPTOP, "light"),
         "two-steps": (f"#/{chain}/{feature}?step={last}&beside={first}", LAPTOP, "light"),
-        "search": (f"#/{chain}/search?q=river", LAPTOP, "light"),
+        "search": (f"#/{chain}/search?q={word}", LAPTOP, "light"),
         "own-text": (f"#/{chain}/{own}", LAPTOP, "light"),
         "phone": (f"#/{chain}/{feature}?step={last}", PHONE, "light"),
     }
@@ -58,7 +60,7 @@ def take(address: str, shown: dict[str, Any], folder: Path) -> None:
             page.wait_for_timeout(1000)
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
             picture.quantize(
-                COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+                COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE
             ).save(folder / f"{name}.png", optimize=True)
             context.close()
         browser.close()
@@ -68,11 +70,11 @@ def main(folder: Path, address: str | None, chain: str | None, feature: int) -> 
     """Take the pictures of a server that runs, or of the demonstration's."""
     folder.mkdir(parents=True, exist_ok=True)
     if address and chain:
-        take(address.rstrip("/") + "/", views(chain, feature, (0, 143_000), chain), folder)
+        take(address.rstrip("/") + "/", views(chain, feature, (0, 143_000), chain, "list"), folder)
         return
     with tempfile.TemporaryDirectory() as stores, served(demo(Path(stores))) as at:
         ticked = f"{FORWARD},{SECOND},{CONVENTIONAL}"
-        take(at, views(FORWARD, 0, (0, 143_000), ticked), folder)
+        take(at, views(FORWARD, 0, (0, 143_000), ticked, "river"), folder)
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ function cardCurves(chain) {
   if (!chain.registered) return el("p", { class: "muted", text: "No link is registered yet." });
   const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
   const steps = new Steps(links, "log");
-  const span = chain.registered > 1 ? `steps ${stepShort(Math.min(...chain.links.lm_step))} to ${stepShort(Math.max(...chain.links.lm_step))}` : `step ${whole(chain.links.lm_step[0])}`;
+  const standing = new Set(chain.links.lm_step).size === 1 && chain.registered > 1;
+  const span = standing ? `by link: the LM stands still at step ${whole(chain.links.lm_step[0])}` : chain.registered > 1 ? `steps ${stepShort(Math.min(...chain.links.lm_step))} to ${stepShort(Math.max(...chain.links.lm_step))}` : `step ${whole(chain.links.lm_step[0])}`;
   return el("div", { class: "sparks" }, CURVES.map(([name, title, words]) => {
     const values = chain.links[name] ?? [];
     return el("figure", {}, el("figcaption", {}, el("span", { text: title }), el("b", { text: words(values.at(-1)) })), sparkline(values, steps, `${title} over LM steps`));
