@@ -86,6 +86,10 @@ export class TablePanel {
     const last = Math.min(order.length, Math.ceil((top + seen) / height) + MARGIN);
     const offset = this.node.scrollTop - (top - first * height);
     const cells = this.columns.map(([name, , cell]) => (cell ? cell(population.valuesNow(name) ?? []) : null));
+    // A step of the slider changes some cells: the rows stay, so that the browser lays out only those.
+    const stamp = JSON.stringify([offset, tall, this.headStamp, first, ...order.slice(first, last)]);
+    if (order.length && stamp === this.stamp) return this.patch(cells);
+    this.stamp = stamp;
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.feature : null;
     const rows = [];
     for (let at = first; at < last; at++) rows.push(this.row(order[at], at, cells));
@@ -93,6 +97,24 @@ export class TablePanel {
     this.table.setAttribute("aria-rowcount", order.length + 1);
     if (focused) this.body.querySelector(`[data-feature="${focused}"] a`)?.focus({ preventScroll: true });
     if (!order.length) put(this.body, el("tr", {}, el("td", { class: "empty", colspan: this.columns.length, text: population.count ? "No feature is like this at this step." : "No features." })));
+  }
+
+  /** The same rows with other cells. */
+  patch(cells) {
+    for (const row of this.body.querySelectorAll("tr[data-feature]")) {
+      const feature = Number(row.dataset.feature);
+      this.columns.forEach(([name], column) => {
+        const cell = row.cells[column];
+        if (name === "feature") cell.firstChild.setAttribute("href", this.linkOf(feature));
+        else if (name === "life") {
+          if (!cell.firstChild || this.ribbons !== this.population.timeline.steps) put(cell, this.life(feature));
+        } else {
+          const next = cells[column](feature);
+          if ((next.textContent ?? next) !== cell.textContent) put(cell, next);
+        }
+      });
+    }
+    this.ribbons = this.population.timeline.steps;
   }
 
   spacer(height) {
@@ -124,10 +146,10 @@ export class TablePanel {
     const labels = [];
     for (let link = 0; link < links.length; link++) {
       const column = population.data.columnNow(link, "label");
-      if (!column) return "";
+      if (!column) return null;
       labels.push(column[feature]);
     }
-    return smallRibbon(labels, population.manifest, population.timeline.steps, population.timeline.link);
+    return smallRibbon(labels, population.manifest, population.timeline.steps);
   }
 
   hover() {
