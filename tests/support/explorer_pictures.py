@@ -1,96 +1,82 @@
-"""Pictures of every view of the explorer: `python -m tests.support.explorer_pictures FOLDER CHAIN`.
+"""Pictures of the explorer's pages.
 
-`make explorer-pictures` makes those in the documentation, from an analysed chain of the registry.
+python -m tests.support.explorer_pictures FOLDER [ADDRESS CHAIN FEATURE]
+
+Without an address, of the demonstration's chains (`tests.support.explorer_demo`). A picture is made
+at two pixels for one and written with few colours, so that it stays small.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
+import tempfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import requests
-from playwright.sync_api import sync_playwright
+from tests.support.explorer_browser import ARGUMENTS, CHROMIUM, served
+from tests.support.explorer_demo import CONVENTIONAL, FORWARD, SECOND, demo
 
-SIZE, PHONE = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
-TEXT = "def main(argv):\n    return open(argv[0], encoding='utf-8').read()"
-MEANT = ("concept", "weak_concept", "token")
+LAPTOP, PHONE = (1280, 800), (390, 844)
+COLOURS = 256
+SENTENCE = "The ships left the harbour and the river was quiet"
 
 
-def views(chain: str, manifest: dict[str, Any], feature: int) -> dict[str, str]:
-    """The address of each picture, below the explorer's own."""
-    steps = [link["lm_step"] for link in manifest["links"]]
-    middle, last = steps[len(steps) // 2], steps[-1]
-    at = f"#/{quote(chain)}"
+def views(
+    chain: str, feature: int, steps: tuple[int, int], ticked: str, word: str
+) -> dict[str, Any]:
+    """Address, size and theme of each picture."""
+    first, last = steps
+    own = f"text?text={SENTENCE.replace(' ', '%20')}&steps={first},{last}&features=5"
     return {
-        "home": "#/",
-        "chain": f"{at}?step={middle}",
-        "drift": f"{at}?step={middle}&colour=cosine_to_final&distribution=cosine_to_final",
-        "feature": f"{at}/{feature}?step={last}",
-        "two_steps": f"{at}/{feature}?step={last}&beside={middle}",
-        "search": f"{at}/search?q=self",
-        "own_text": f"{at}/text?steps={steps[0]},{middle},{last}&text={quote(TEXT)}",
-        "phone": f"{at}/{feature}?step={last}",
+        "home": (f"#/?with={ticked}", LAPTOP, "light"),
+        "chain": (f"#/{chain}", LAPTOP, "light"),
+        "chain-dark": (f"#/{chain}?colour=formation_step&show=cosine_to_first", LAPTOP, "dark"),
+        "feature": (f"#/{chain}/{feature}?step={last}", LAPTOP, "light"),
+        "two-steps": (f"#/{chain}/{feature}?step={last}&beside={first}", LAPTOP, "light"),
+        "search": (f"#/{chain}/search?q={word}", LAPTOP, "light"),
+        "own-text": (f"#/{chain}/{own}", LAPTOP, "light"),
+        "phone": (f"#/{chain}/{feature}?step={last}", PHONE, "light"),
     }
 
 
-def chosen_feature(api: str, manifest: dict[str, Any]) -> int:
-    """One that formed in the middle of training and is a concept at the end, if there is any."""
-    labels, last = manifest["labels"], len(manifest["links"]) - 1
-    at_last = requests.get(f"{api}/columns/{last}/label.bin", timeout=60).content
-    formed = requests.get(f"{api}/columns/chain/formation_link.bin", timeout=60).content
-    links = [
-        int.from_bytes(formed[i : i + 2], "little", signed=True) for i in range(0, len(formed), 2)
-    ]
-    for meant in MEANT:
-        found = [
-            f for f, label in enumerate(at_last) if labels[label] == meant and links[f] > last // 4
-        ]
-        if found:
-            return found[0]
-    return 0
+def take(address: str, shown: dict[str, Any], folder: Path) -> None:
+    """Write a PNG of each view."""
+    from PIL import Image
+    from playwright.sync_api import sync_playwright
 
-
-def draw(address: str, chain: str, folder: Path, chromium: str) -> list[Path]:
-    """Take all pictures."""
-    api = f"{address}api/chains/{quote(chain)}"
-    manifest = requests.get(f"{api}/chain.json", timeout=60).json()
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = []
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        feature = chosen_feature(api, manifest)
-        for name, rest in views(chain, manifest, feature).items():
-            page = browser.new_page(viewport=PHONE if name == "phone" else SIZE)
-            page.goto(address + rest)
-            ready = "table.own tbody" if name == "own_text" else "main h1"
-            page.wait_for_selector(ready, timeout=120_000)
-            page.wait_for_timeout(1500)
-            taken.append(folder / f"{name}.png")
-            page.screenshot(path=taken[-1])
-            page.close()
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        for name, (at, (width, height), theme) in shown.items():
+            context = browser.new_context(
+                viewport={"width": width, "height": height},
+                color_scheme=theme,
+                device_scale_factor=1.5,
+            )
+            page = context.new_page()
+            page.goto(address + at)
+            page.locator("#main > .page").wait_for()
+            page.wait_for_load_state("networkidle") if "home" not in name else None
+            page.wait_for_timeout(1000)
+            picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+            picture.quantize(
+                COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE
+            ).save(folder / f"{name}.png", optimize=True)
+            context.close()
         browser.close()
-    return taken
 
 
-def main(folder: str, chain: str) -> None:
-    """Serve the registry's chains and take the pictures."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise SystemExit("there is no chromium on this machine (apt install chromium)")
-    command = [sys.executable, "-m", "saetrack.cli", "explore", chain, "--port", "0"]
-    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            root, _, name = server.stdout.readline().strip().partition("#/")
-            for path in draw(root, requests.utils.unquote(name), Path(folder), chromium):
-                sys.stdout.write(f"{path}\n")
-        finally:
-            server.terminate()
+def main(folder: Path, address: str | None, chain: str | None, feature: int) -> None:
+    """Take the pictures of a server that runs, or of the demonstration's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if address and chain:
+        take(address.rstrip("/") + "/", views(chain, feature, (0, 143_000), chain, "list"), folder)
+        return
+    with tempfile.TemporaryDirectory() as stores, served(demo(Path(stores))) as at:
+        ticked = f"{FORWARD},{SECOND},{CONVENTIONAL}"
+        take(at, views(FORWARD, 0, (0, 143_000), ticked, "river"), folder)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    address, chain, feature = (*sys.argv[2:5], "", "", "0")[:3] if sys.argv[2:] else ("", "", "0")
+    main(Path(sys.argv[1]), address or None, chain or None, int(feature))

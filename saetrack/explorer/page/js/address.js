@@ -1,19 +1,10 @@
-// What the page shows is in its address: #/CHAIN/FEATURE?step=...
+// Addresses: `#/NAME/FEATURE?step=...`. What a page shows is in its address, so that a link shows the same.
 
-const WORDS = new Set(["search", "text", "lists"]);
-
-/** The view that an address names: {kind, chain, feature, params}. */
-export function parse(hash = location.hash) {
-  const [path, query = ""] = hash.replace(/^#/, "").split("?");
-  const params = new URLSearchParams(query);
+/** The parts of an address and its parameters. */
+export function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   const parts = path.split("/").filter(Boolean).map(decoded);
-  if (!parts.length) return { kind: "home", params };
-  if (parts[0] === "lists" && parts.length === 1) return { kind: "lists", chain: null, params };
-  const [chain, second] = parts;
-  if (second === undefined) return { kind: "chain", chain, params };
-  if (WORDS.has(second)) return { kind: second, chain, params };
-  if (/^\d{1,9}$/.test(second)) return { kind: "feature", chain, feature: Number(second), params };
-  return { kind: "unknown", chain, params };
+  return { parts, params: new URLSearchParams(query) };
 }
 
 function decoded(part) {
@@ -24,33 +15,59 @@ function decoded(part) {
   }
 }
 
-/** The address of a view; parameters that are null are left out. */
-export function address({ chain = null, rest = null, params = {} } = {}) {
-  const path = [chain, rest]
-    .filter((part) => part !== null)
-    .map((part) => encodeURIComponent(part))
-    .join("/");
-  const kept = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) {
-    if (value !== null && value !== undefined && value !== "") kept.set(name, value);
-  }
-  const query = kept.toString();
-  return `#/${path}${query ? `?${query}` : ""}`;
+/** An address from parts and parameters; those that are null or empty are left out. */
+export function address(parts, params = {}) {
+  const path = parts.map((part) => encodeURIComponent(part)).join("/");
+  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return `#/${path}${query ? `?${query.replaceAll("%2C", ",").replaceAll("%3A", ":")}` : ""}`;
 }
 
-/** Change some parameters of the present address without a new entry in the history. */
-export function patch(changes) {
-  const [path, query = ""] = location.hash.split("?");
-  const params = new URLSearchParams(query);
-  for (const [name, value] of Object.entries(changes)) {
-    if (value === null || value === undefined || value === "") params.delete(name);
-    else params.set(name, value);
+/** The parameters of the page that is shown; listeners hear what changed. */
+export class PageState {
+  constructor(parts, params) {
+    this.parts = parts;
+    this.params = new Map(params);
+    this.listeners = [];
   }
-  const written = params.toString();
-  history.replaceState(null, "", `${path || "#/"}${written ? `?${written}` : ""}`);
-}
 
-/** Go to an address, as a link would. */
-export function go(target) {
-  location.hash = target;
+  get(name, otherwise = null) {
+    return this.params.get(name) ?? otherwise;
+  }
+
+  /** Change parameters, in the address too; null takes one out. */
+  set(changes) {
+    const changed = this.#change(changes);
+    if (!changed.length) return;
+    history.replaceState(null, "", address(this.parts, Object.fromEntries(this.params)));
+    this.#tell(changed);
+  }
+
+  /** The address was changed from outside: by hand, or back and forward. */
+  follow(params) {
+    const gone = [...this.params.keys()].filter((name) => !params.has(name));
+    const changed = this.#change({ ...Object.fromEntries(gone.map((name) => [name, null])), ...Object.fromEntries(params) });
+    this.#tell(changed);
+  }
+
+  /** Call a function when one of some parameters changes. */
+  on(names, listener) {
+    this.listeners.push([new Set(names), listener]);
+  }
+
+  #change(changes) {
+    return Object.entries(changes).filter(([name, value]) => {
+      const next = value === null || value === undefined || value === "" ? undefined : String(value);
+      if (this.params.get(name) === next) return false;
+      if (next === undefined) this.params.delete(name);
+      else this.params.set(name, next);
+      return true;
+    }).map(([name]) => name);
+  }
+
+  #tell(changed) {
+    for (const [names, listener] of this.listeners) {
+      if (changed.some((name) => names.has(name))) listener(changed);
+    }
+  }
 }

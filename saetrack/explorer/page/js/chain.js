@@ -1,409 +1,133 @@
-// One chain: a slider that drives curves, map, distribution and table.
+// A chain: one slider that drives map, distributions and table at once.
 
-import { wordsAround } from "./contexts.js";
-import { address, go, patch } from "./address.js";
-import { column, feature as featureOf, prefetch } from "./data.js";
-import { distribution } from "./distribution.js";
-import { coloured, el, integer, visible } from "./dom.js";
-import { featureTable, tableFields } from "./feature_table.js";
-import { openChain, painter, read, texts } from "./fields.js";
-import { Filters } from "./filters.js";
-import { labelsOverTraining } from "./labels_over_training.js";
-import { addToList } from "./lists.js";
-import { featureMap } from "./map.js";
-import { curves } from "./plot.js";
-import { axisOf, linkAt } from "./scale.js";
-import { stepSlider } from "./slider.js";
-import { sortBy } from "./table.js";
+import { button, el, put, say, select } from "./dom.js";
+import { chainCurves, Distribution, LabelsOverSteps } from "./distributions.js";
+import { FilterBar } from "./filters.js";
+import { MapPanel } from "./map.js";
+import { Population } from "./population.js";
+import { remember } from "./reading_order.js";
+import { Slider } from "./slider.js";
+import { featureAddress, TablePanel } from "./table.js";
+import { Timeline } from "./timeline.js";
+import { direction, whole } from "./words.js";
 
-const METRICS = [
-  ["explained_variance", "Explained variance"],
-  ["l0", "L0: active features per token"],
-  ["dead", "Dead features (share)"],
-];
-
-export async function chainView(view) {
-  const opened = await openChain(view.chain);
-  return opened.manifest.analysed ? new ChainView(view, opened) : notAnalysed(view.chain, opened.manifest);
+export async function chainPage({ root, data, state, signal }) {
+  const timeline = new Timeline(data.manifest.links, state);
+  if (!data.manifest.links.length) return void root.append(head(data), el("p", { class: "empty", text: "No link of this chain is registered yet. The page shows its links as they come." }));
+  if (!data.manifest.analysed) return unanalysed(root, data, timeline, state, signal);
+  const population = new Population(data, timeline, state, signal);
+  let panels = null;
+  const slider = new Slider(timeline, { phases: data.manifest.phases, ready: () => population.ready, signal });
+  data.vocabulary().then(() => panels?.table.draw()).catch(() => null); // tokens come a moment later
+  const [positions] = await Promise.all([data.column("chain", "map"), population.update()]);
+  if (population.error) throw new Error(population.error);
+  panels = new Panels(root, data, population, slider, positions);
+  population.on((what) => panels.hear(what));
+  state.on(["scale"], () => panels.rescale());
+  addEventListener("themechange", () => panels.map.draw(), { signal });
+  root.addEventListener("shown", () => {
+    panels.update();
+    panels.labels.read(signal).then(() => panels.table.draw()).catch(() => null);
+  }, { once: true });
+  return keysOf(timeline, slider, panels);
 }
 
-/** What the registry knows of a chain without an analysis. */
-function notAnalysed(chain, manifest) {
-  const lmSteps = manifest.links.map((link) => link.lm_step);
-  const node = el(
-    "div",
-    { class: "page" },
-    el("h1", {}, chain),
-    el(
-      "p",
-      { class: "notice" },
-      "The features of this chain cannot be shown yet: it was not analysed. Write the line ",
-      el("code", {}, `chain: ${chain}`),
-      " into a file analysis.yaml, run ",
-      el("code", {}, "saetrack analyze analysis.yaml"),
-      " and reload this page.",
-    ),
-    el(
-      "div",
-      { class: "grid three" },
-      METRICS.map(([name, title]) =>
-        el(
-          "section",
-          { class: "panel" },
-          el("h2", {}, title),
-          curves({
-            title,
-            lmSteps,
-            lines: [{ name: title, values: manifest.links.map((link) => link[name]) }],
-          }).node,
-        ),
-      ),
-    ),
-  );
-  return { node, title: chain, keys: {} };
+function keysOf(timeline, slider, panels) {
+  return [
+    ["ArrowLeft", "step before", () => timeline.move(-1)],
+    ["ArrowRight", "next step", () => timeline.move(1)],
+    ["p", "play or pause", () => slider.toggle()],
+    ["j", "open the first feature of the table", () => panels.open(0)],
+    ["f", "filters", () => (panels.filters.menu.open = !panels.filters.menu.open)],
+  ];
 }
 
-class ChainView {
-  constructor(view, { manifest, words, fields }) {
-    Object.assign(this, { chain: view.chain, manifest, words, fields });
-    this.title = view.chain;
-    this.byName = new Map(fields.map((field) => [field.name, field]));
-    this.link = linkAt(manifest.links, view.params.get("step"));
-    this.colour = this.byName.get(view.params.get("colour")) ?? this.byName.get("label");
-    this.shown =
-      this.byName.get(view.params.get("distribution")) ??
-      this.byName.get("feature_density") ??
-      fields.find((field) => field.kind === "number");
-    this.sorted = sortOf(view.params.get("sort"), this.byName);
-    this.values = {};
-    this.filters = new Filters({
-      ...{ chain: view.chain, manifest, words, fields, params: view.params },
-      onchange: () => this.choose(),
-    });
-    this.distribution = distribution({ chain: view.chain, manifest });
-    this.tableFields = tableFields(this.byName);
-    this.table = featureTable({
-      ...{ manifest, words, fields: this.tableFields, values: this.values },
-      onpick: (feature) => this.map?.mark(feature),
-      onsort: (name) => this.sort(name),
-      link: (feature) => this.addressOf(feature),
-    });
-    this.keys = {
-      ArrowLeft: () => this.slider.move(-1),
-      ArrowRight: () => this.slider.move(1),
-      " ": () => this.slider.toggle(),
-    };
-    this.build();
-    this.step(this.link);
+function head(data) {
+  const { lm, hook, architecture, direction: way, seed, d_sae, links, notes } = data.manifest;
+  const facts = [lm, hook, architecture, direction(way), `seed ${seed}`, `${whole(d_sae ?? 0)} features`, `${links.length} ${links.length === 1 ? "link" : "links"}`];
+  return el("div", { class: "chain-head" }, el("h1", { class: "unseen", text: data.name }), el("p", { class: "facts muted", text: facts.join(" · ") }), (notes ?? []).map((note) => el("p", { class: "note muted", text: note })));
+}
+
+class Panels {
+  constructor(root, data, population, slider, positions) {
+    Object.assign(this, { root, data, population });
+    const linkOf = (feature) => featureAddress(data, population.timeline, feature);
+    this.map = new MapPanel(population, positions, (feature) => (location.hash = linkOf(feature)));
+    this.table = new TablePanel(population, linkOf);
+    this.filters = new FilterBar(population);
+    this.distribution = new Distribution(population);
+    this.labels = new LabelsOverSteps(population);
+    this.curves = chainCurves(data.manifest.links, population.timeline);
+    this.error = el("p", { class: "notice", role: "alert", hidden: true });
+    const skipped = ["top_token", "formation_link"];
+    const colour = select("Colour of the points", population.columns.filter((column) => !skipped.includes(column.name)).map((column) => [column.name, column.title]), population.state.get("colour", "label"), (name) => population.state.set({ colour: name === "label" ? null : name }));
+    population.state.on(["colour"], () => (colour.value = population.state.get("colour", "label")));
+    const mapTitle = el("h2", { title: "Points that lie near one another have similar decoder directions at the last link. Positions stay, colours follow the slider." }, "Map of decoder directions");
+    root.append(head(data), slider.node, this.error, el("div", { class: "chain-grid" },
+      el("div", { class: "left" },
+        el("section", { class: "box", "aria-label": "Map" }, el("header", {}, mapTitle, el("label", { class: "line muted" }, "colour", colour)), this.map.node, el("p", { class: "muted small-text", text: "Drag around points to choose them. Click a point to open the feature." })),
+        el("section", { class: "box", "aria-label": "Distributions" }, el("div", { class: "panels" }, this.distribution.node, this.labels.node), this.curves.node)),
+      el("section", { class: "box right", "aria-label": "Features" }, this.filters.node, this.table.node)));
   }
 
-  build() {
-    const { manifest } = this;
-    this.slider = stepSlider({
-      links: manifest.links,
-      index: this.link,
-      onchange: (index) => this.step(index),
-      onscale: () => this.drawCurves(),
-    });
-    this.curveBox = el("div", { class: "grid three" });
-    this.mapBox = el("div", { class: "fill" });
-    this.legend = el("ul", { class: "legend" });
-    this.labelsBox = el("div", {}, el("p", { class: "quiet" }, "…"));
-    this.countLine = el("p", { class: "quiet", role: "status" });
-    const notes = (manifest.notes ?? []).map((note) => el("li", {}, note));
-    this.node = el(
-      "div",
-      { class: "page chain" },
-      el(
-        "div",
-        { class: "heading" },
-        el("h1", {}, this.chain),
-        el(
-          "p",
-          { class: "quiet" },
-          `${manifest.lm} · ${manifest.hook} · ${manifest.architecture} · ${integer(manifest.d_sae)} features · ${manifest.direction} · seed ${manifest.seed}`,
-        ),
-        notes.length
-          ? el(
-              "details",
-              { class: "notes" },
-              el("summary", {}, "What to know about these numbers"),
-              el("ul", {}, notes),
-            )
-          : null,
-      ),
-      this.slider.node,
-      this.curveBox,
-      el(
-        "div",
-        { class: "grid two wide-left" },
-        el(
-          "section",
-          { class: "panel map-panel", "aria-label": "Map" },
-          el("div", { class: "panel-head" }, el("h2", {}, "Map of decoder directions"), this.colourChoice()),
-          el(
-            "p",
-            { class: "quiet" },
-            "A point is a feature, where its direction lies at the last link (UMAP); distances far apart mean little. Draw around points to choose them.",
-          ),
-          this.mapBox,
-          this.legend,
-        ),
-        el(
-          "section",
-          { class: "panel", "aria-label": "Distribution" },
-          el(
-            "div",
-            { class: "panel-head" },
-            el("h2", {}, "Distribution at this step"),
-            this.distributionChoice(),
-          ),
-          this.distribution.node,
-          el("h2", {}, "Labels over training"),
-          this.labelsBox,
-        ),
-      ),
-      el(
-        "section",
-        { class: "panel", "aria-label": "Features" },
-        el("div", { class: "panel-head" }, el("h2", {}, "Features"), this.countLine),
-        this.filters.node,
-        el(
-          "button",
-          { type: "button", class: "small", onclick: () => this.keepList() },
-          "Make a list of these",
-        ),
-        this.table.node,
-      ),
-    );
-    this.drawCurves();
+  hear(what) {
+    if (what === "hover") {
+      this.map.paintOver();
+      this.table.hover();
+    } else this.update();
   }
 
-  drawCurves() {
-    const { links } = this.manifest;
-    const axis = axisOf(this.manifest);
-    this.marks = METRICS.map(([name, title]) => ({
-      title,
-      ...curves({
-        ...axis,
-        title,
-        width: 460,
-        height: 128,
-        onpick: (i) => this.slider.choose(i),
-        lines: [{ name: title, values: links.map((link) => link[name]) }],
-      }),
-    }));
-    this.curveBox.replaceChildren(
-      ...this.marks.map(({ title, node }) =>
-        el("section", { class: "panel slim" }, el("h2", {}, title), node),
-      ),
-    );
-    this.marks.forEach((chart) => chart.mark(this.link));
-  }
-
-  colourChoice() {
-    return this.fieldChoice("Colour of the points", "colour", {
-      fields: this.fields.filter((field) => field.kind !== "token"),
-      chosen: this.colour,
-      text: (field) => `colour: ${lower(field.title)}`,
-      onchoose: (field) => {
-        this.colour = field;
-        this.paint();
-      },
-    });
-  }
-
-  distributionChoice() {
-    return this.fieldChoice("What is distributed", "distribution", {
-      fields: this.fields.filter((field) => field.kind === "number"),
-      chosen: this.shown,
-      text: (field) => field.title,
-      onchoose: (field) => {
-        this.shown = field;
-        this.drawDistribution();
-      },
-    });
-  }
-
-  /** A choice among fields, which is kept in the address. */
-  fieldChoice(title, parameter, { fields, chosen, text, onchoose }) {
-    const choice = el(
-      "select",
-      {
-        "aria-label": title,
-        onchange: () => {
-          patch({ [parameter]: choice.value });
-          onchoose(this.byName.get(choice.value));
-        },
-      },
-      fields.map((field) => el("option", { value: field.name, selected: field === chosen }, text(field))),
-    );
-    return choice;
-  }
-
-  keepList() {
-    const name = prompt("Name of the list", `${this.chain}, step ${this.manifest.links[this.link].lm_step}`);
-    if (!name) return;
-    const added = addToList(
-      name,
-      [...this.rows.subarray(0, 5000)].map((feature) => ({
-        chain: this.chain,
-        feature,
-        step: this.manifest.links[this.link].lm_step,
-      })),
-    );
-    this.countLine.textContent = `${integer(added)} features are in the list “${name}”.`;
-  }
-
-  sort(name) {
-    const down = this.sorted.name === name ? !this.sorted.down : this.byName.get(name)?.kind === "number";
-    this.sorted = { name, down };
-    patch({ sort: `${down ? "-" : ""}${name}` });
-    this.choose();
-  }
-
-  /** Show another link: read what the panels want of it, then draw them all. */
-  async step(index) {
-    this.link = index;
-    patch({ step: this.manifest.links[index].lm_step });
-    this.marks.forEach((chart) => chart.mark(index));
-    this.labelMark?.(index);
-    const names = [...new Set([...this.tableFields, this.colour, this.shown])];
-    const [map, ...values] = await Promise.all([
-      "map" in this.manifest.arrays.of_chain
-        ? column(this.chain, "chain", "map")
-        : new Float32Array(2 * this.manifest.d_sae).fill(NaN),
-      ...names.map((field) => read(this.chain, index, field)),
-    ]);
-    if (this.link !== index) return;
-    names.forEach((field, i) => {
-      this.values[field.name] = values[i];
-    });
-    if (!this.map) {
-      this.map = featureMap({
-        points: map,
-        onpick: (feature) => go(this.addressOf(feature)),
-        onhover: (feature, show) => this.hover(feature, show),
-        onlasso: (features) => this.filters.lasso(features),
-      });
-      this.mapBox.append(this.map.node);
+  update() {
+    const { population } = this;
+    this.error.hidden = !population.error;
+    this.error.textContent = population.error ?? "";
+    if (population.error) return;
+    this.filters.update();
+    this.table.update();
+    this.map.draw();
+    this.distribution.update();
+    this.labels.mark();
+    this.curves.mark();
+    remember(this.data.name, population.order, population.state);
+    const filters = ["label", "pattern", "where", "text", "changed", "list", "picked", "sort", "down"].map((name) => population.state.get(name, "")).join("\n");
+    if (this.filtered !== undefined && filters !== this.filtered) {
+      this.table.top();
+      say(`${population.order.length} features`);
     }
-    await this.choose();
-    await this.drawDistribution();
-    this.node.dataset.drawn = String(this.manifest.links[index].lm_step);
-    const perLink = names.filter((field) => field.perLink).map((field) => field.name);
-    if (!this.labelMark) {
-      this.labelMark = () => {};
-      this.drawLabels();
-    }
-    for (const next of [index + 1, index - 1])
-      if (this.manifest.links[next]) prefetch(this.chain, next, perLink);
+    this.filtered = filters;
+    this.root.dataset.link = population.link; // which link the panels show
   }
 
-  addressOf(feature) {
-    const step = this.manifest.links[this.link].lm_step;
-    return address({ chain: this.chain, rest: String(feature), params: { step } });
+  rescale() {
+    this.curves.draw();
+    this.labels.draw();
+    this.table.draw();
   }
 
-  /** The features that pass the filters, sorted, in table and map. */
-  async choose() {
-    const { manifest, link, sorted } = this;
-    const { rows, only } = await this.filters.passing(link, this.values);
-    if (link !== this.link) return;
-    this.only = only;
-    const values = this.values[sorted.name];
-    this.rows = values ? sortBy(rows, values, sorted.down) : sorted.down ? rows.reverse() : rows;
-    this.table.show(this.rows, sorted);
-    this.countLine.textContent = `${integer(rows.length)} of ${integer(manifest.d_sae)} features, ${integer(manifest.live?.[link] ?? 0)} live at this step`;
-    this.paint();
-  }
-
-  drawDistribution() {
-    return this.distribution.draw(this.shown, this.link, this.values.label);
-  }
-
-  async paint() {
-    if (!this.map) return;
-    const { link } = this;
-    const values = await read(this.chain, link, this.colour);
-    if (link !== this.link) return;
-    const paint = painter(this.colour, this.manifest, values);
-    this.map.paint(paint.packed, this.only);
-    this.drawLegend(paint, values);
-  }
-
-  drawLegend(paint, values) {
-    const counts = new Uint32Array(256);
-    if (paint.categories) for (let i = 0; i < values.length; i += 1) counts[values[i]] += 1;
-    const entries = paint.categories ? paint.legend.filter((entry) => counts[entry.value] > 0) : paint.legend;
-    this.legend.classList.toggle("ramp", !paint.categories);
-    this.legend.replaceChildren(
-      ...entries.map((entry) => {
-        return el(
-          "li",
-          {},
-          coloured("swatch", entry.colour),
-          entry.text,
-          paint.categories ? el("span", { class: "quiet" }, ` ${integer(counts[entry.value])}`) : null,
-        );
-      }),
-    );
-  }
-
-  /** Once all else is there: it reads the labels at every link. */
-  async drawLabels() {
-    const lives = await Promise.all(this.manifest.links.map((_, link) => column(this.chain, link, "label")));
-    const { node, mark } = labelsOverTraining({
-      manifest: this.manifest,
-      lives,
-      onpick: (i) => this.slider.choose(i),
-    });
-    this.labelsBox.replaceChildren(node);
-    this.labelMark = mark;
-    mark(this.link);
-  }
-
-  async hover(feature, show) {
-    const { link } = this;
-    const token = this.values.top_token?.[feature] ?? -1;
-    const head = [
-      el("strong", {}, `feature ${feature}`),
-      el(
-        "span",
-        {},
-        ` ${texts(this.byName.get("label"), this.manifest, this.words)(this.values.label[feature])}`,
-      ),
-      el(
-        "div",
-        {},
-        token >= 0
-          ? el("span", { class: "token-chip" }, visible(this.words[token]))
-          : el("span", { class: "quiet" }, "fires on nothing here"),
-      ),
-    ];
-    show(feature, head);
-    try {
-      const { links } = await featureOf(this.chain, feature);
-      const top = links[link]?.contexts[0];
-      if (top)
-        show(feature, [...head, el("div", { class: "quiet tip-text" }, wordsAround(top, this.words, -8, 6))]);
-    } catch {
-      // the tip stays as it is
-    }
-  }
-
-  end() {
-    this.slider.stop();
-    this.map?.end();
-    this.table.end();
+  open(at) {
+    const feature = this.population.order?.[at];
+    if (feature !== undefined) location.hash = featureAddress(this.data, this.population.timeline, feature);
   }
 }
 
-function sortOf(text, byName) {
-  const name = (text ?? "").replace(/^-/, "");
-  return byName.has(name) || name === "feature"
-    ? { name, down: text.startsWith("-") }
-    : { name: "max_act", down: true };
+/** What the registry knows of a chain that was not analysed. */
+function unanalysed(root, data, timeline, state, signal) {
+  const { links } = data.manifest;
+  const slider = new Slider(timeline, { signal });
+  const shown = chainCurves(links, timeline);
+  const command = `saetrack analyze ${data.name}`;
+  const copy = button("Copy", () => navigator.clipboard?.writeText(command).then(() => say("Copied")), { class: "small" });
+  const facts = el("table", { class: "plain" });
+  const draw = () => {
+    shown.mark();
+    const link = links[timeline.link];
+    put(facts, el("tbody", {}, Object.entries(link).filter(([, value]) => value !== null).map(([name, value]) => el("tr", {}, el("th", { scope: "row", text: name.replaceAll("_", " ") }), el("td", { text: typeof value === "number" ? +value.toPrecision(6) : value })))));
+  };
+  state.on(["step"], draw);
+  state.on(["scale"], () => shown.draw());
+  draw();
+  root.append(head(data), slider.node, el("section", { class: "box command" }, el("h2", { text: "Its features were not analysed" }),
+    el("p", { text: "What its features mean, how they form and drift is shown here after this command has run:" }), el("p", { class: "line" }, el("code", { text: command }), copy)),
+  el("section", { class: "box", "aria-label": "Curves of the chain" }, shown.node), el("section", { class: "box", "aria-label": "The chosen link" }, el("h2", { text: "The chosen link" }), facts));
+  return [["ArrowLeft", "step before", () => timeline.move(-1)], ["ArrowRight", "next step", () => timeline.move(1)], ["p", "play or pause", () => slider.toggle()]];
 }
-
-const lower = (title) => title[0].toLowerCase() + title.slice(1);

@@ -1,167 +1,86 @@
-// Contexts of a feature at one step: tokens shaded by activation, in groups from the strongest down.
+// A feature's contexts at a step: by quantile, tokens shaded; or at two steps, what is new and gone.
 
-import { el, number, visible } from "./dom.js";
+import { el, put, select, toggle } from "./dom.js";
+import { contextParts, windowOf } from "./tokens.js";
+import { GROUP_NAMES, plain, short, whole } from "./words.js";
 
-const GROUPS = {
-  top: ["Strongest", "Of each text only the strongest place counts."],
-  q4: [
-    "Upper quarter of its activations",
-    "Drawn at random from the quarter of the places with the largest activations.",
-  ],
-  q3: ["Second quarter", "Drawn at random."],
-  q2: ["Third quarter", "Drawn at random."],
-  q1: ["Weakest quarter", "Drawn at random from the places where the feature fires least."],
-  silent: ["Does not fire", "Drawn at random from the places where it is silent."],
-};
-const SHADES = 10;
+const WINDOWS = { short: { before: 6, after: 4 }, medium: { before: 12, after: 7 }, long: { before: 99, after: 99 } };
+const keyOf = (context) => `${context.row}:${context.position}`;
 
-/** Choices that hold for all contexts of the page. */
-export const choices = { width: "medium", lines: false, folded: true, groups: "all" };
-const WIDTHS = { narrow: 5, medium: 12, wide: 999 };
-
-/** The controls of `choices`; `onchange` draws again. */
-export function choiceBar(onchange) {
-  const select = (name, title, options) =>
-    el(
-      "label",
-      {},
-      `${title} `,
-      el(
-        "select",
-        {
-          "aria-label": title,
-          onchange: (event) => {
-            choices[name] = event.target.value;
-            onchange();
-          },
-        },
-        options.map(([value, text]) => el("option", { value, selected: choices[name] === value }, text)),
-      ),
-    );
-  const tick = (name, title) =>
-    el(
-      "label",
-      {},
-      el("input", {
-        type: "checkbox",
-        checked: choices[name],
-        onchange: (event) => {
-          choices[name] = event.target.checked;
-          onchange();
-        },
-      }),
-      ` ${title}`,
-    );
-  return el(
-    "div",
-    { class: "filters" },
-    select("groups", "Contexts", [
-      ["all", "all strengths"],
-      ["top", "the strongest"],
-      ["rest", "weaker and silent"],
-    ]),
-    select("width", "Width", [
-      ["narrow", "narrow"],
-      ["medium", "medium"],
-      ["wide", "as wide as kept"],
-    ]),
-    tick("lines", "line breaks"),
-    tick("folded", "fold repeats"),
-  );
+/** The choices above contexts; they are kept in the address. */
+export function contextTools(state, timeline) {
+  const choice = (name, title, options, otherwise) => select(title, options, state.get(name, otherwise), (value) => state.set({ [name]: value === otherwise ? null : value }));
+  const named = () => (timeline.beside === null ? "" : timeline.nameOf(timeline.beside));
+  const beside = select("Second step, side by side", [["", "one step"], ...timeline.steps.order.map((link) => [timeline.nameOf(link), `beside ${timeline.words(link)}`])], named(), (value) => state.set({ beside: value }));
+  state.on(["beside"], () => (beside.value = named()));
+  return el("div", { class: "context-tools" }, beside,
+    choice("window", "Tokens around each", [["short", "short window"], ["medium", "medium window"], ["long", "long window"]], "medium"),
+    toggle("Align", state.get("align", "1") === "1", (on) => state.set({ align: on ? null : "0" }), { title: "Each context on one line, with its token in one column" }),
+    toggle("Line breaks", state.get("breaks") === "1", (on) => state.set({ breaks: on ? "1" : null }), { title: "Break lines where the text does, instead of ⏎" }),
+    toggle("Fold repeats", state.get("fold", "1") === "1", (on) => state.set({ fold: on ? null : "0" }), { title: "Show contexts with the same words once" }));
 }
 
-/** The key by which two steps share a context. */
-export const keyOf = (context) => `${context.row}:${context.position}`;
-
-/** The words from one offset of a context's token up to another. */
-export function wordsAround({ ids, first, position }, words, from, to) {
-  const at = position - first;
-  const text = ids
-    .slice(Math.max(at + from, 0), at + to)
-    .map((id) => words[id] ?? "")
-    .join("");
-  return visible(text, { blanks: false });
+function optionsOf(state) {
+  return { ...(WINDOWS[state.get("window", "medium")] ?? WINDOWS.medium), breaks: state.get("breaks") === "1", fold: state.get("fold", "1") === "1", align: state.get("align", "1") === "1" };
 }
 
-/** All contexts of one link. others: keys at the other step, or null; mark: what a key that they lack is called. */
-export function contextList({ contexts, words, groupNames, others = null, mark = "new" }) {
-  if (!contexts.length)
-    return el("p", { class: "quiet" }, "The feature fires nowhere in the analysis text at this step.");
-  const groups = new Map();
+/** Contexts with the same words in the window become one. */
+function folded(contexts, options) {
+  if (!options.fold) return contexts.map((context) => ({ context, times: 1 }));
+  const found = new Map();
   for (const context of contexts) {
-    const name = groupNames[context.group];
-    if (choices.groups === "top" ? name !== "top" : choices.groups === "rest" && name === "top") continue;
-    if (!groups.has(name)) groups.set(name, []);
-    groups.get(name).push(context);
+    const { from, to } = windowOf(context, options);
+    const key = `${context.group}|${context.ids.slice(from, to).join(" ")}`;
+    const known = found.get(key);
+    if (known) known.times++;
+    else found.set(key, { context, times: 1 });
   }
-  return el(
-    "div",
-    { class: "contexts" },
-    [...groups].map(([name, found]) => {
-      const [title, hint] = GROUPS[name] ?? [name, ""];
-      return el(
-        "section",
-        {},
-        el("h3", { title: hint }, title),
-        el(
-          "ol",
-          { class: "context-rows" },
-          fold(found).map(({ context, times }) =>
-            row(context, times, { words, others, mark, silent: name === "silent", top: name === "top" }),
-          ),
-        ),
-      );
-    }),
-  );
+  return [...found.values()];
 }
 
-/** Contexts with the same words around them, once each. */
-function fold(contexts) {
-  if (!choices.folded) return contexts.map((context) => ({ context, times: 1 }));
-  const seen = new Map();
-  for (const context of contexts) {
-    const [from, to] = around(context, 5);
-    const key = context.ids.slice(from, to).join(" ");
-    if (seen.has(key)) seen.get(key).times += 1;
-    else seen.set(key, { context, times: 1 });
+/** All contexts of a feature as the address chooses them. */
+export function contextsView(life, data, timeline, state) {
+  const options = optionsOf(state);
+  const maxOf = (link) => life.curves.max_act?.[link] ?? Math.max(...life.links[link].contexts.map((context) => context.act), 0);
+  const { link, beside } = timeline;
+  const column = (at, marks, note) => columnOf(life.links[at].contexts, { data, options, maxAct: maxOf(at), marks, heading: note, title: `LM ${timeline.words(at)}` });
+  if (beside === null || beside === link) {
+    const node = column(link, null, null);
+    if (beside === link) node.prepend(el("p", { class: "muted", text: "Both steps are the same: choose another one to see what changed." }));
+    return el("div", { class: "contexts" }, node);
   }
-  return [...seen.values()];
+  const [first, second] = timeline.steps.rank.get(beside) < timeline.steps.rank.get(link) ? [beside, link] : [link, beside];
+  const strongest = (at) => life.links[at].contexts.filter((context) => context.group === 0);
+  const keys = [first, second].map((at) => new Set(strongest(at).map(keyOf)));
+  const gone = strongest(first).filter((context) => !keys[1].has(keyOf(context))).length;
+  const fresh = strongest(second).filter((context) => !keys[0].has(keyOf(context))).length;
+  const both = strongest(second).length - fresh;
+  const summary = `Of the strongest contexts, ${both} stay, ${gone} are gone and ${fresh} are new.`;
+  return el("div", { class: "contexts" }, el("p", { class: "muted beside-words", text: `${summary} A context is the same if it is the same place in the text.` }),
+    el("div", { class: "two" }, column(first, (context) => (keys[1].has(keyOf(context)) ? null : "gone"), "earlier"), column(second, (context) => (keys[0].has(keyOf(context)) ? null : "new"), "later")));
 }
 
-function around({ ids, position, first }, tokens) {
-  const at = position - first;
-  return [Math.max(0, at - tokens), Math.min(ids.length, at + Math.ceil(tokens / 2) + 1)];
-}
-
-function row(context, times, { words, others, mark, silent, top }) {
-  const [from, to] = around(context, WIDTHS[choices.width]);
-  const here = context.position - context.first;
-  const tokens = [];
-  for (let i = from; i < to; i += 1)
-    tokens.push(token(words[context.ids[i]] ?? `#${context.ids[i]}`, context.acts[i], i === here, context));
-  const isNew = others && top && !others.has(keyOf(context));
-  return el(
-    "li",
-    { class: isNew ? `context is-${mark}` : "context" },
-    el("span", { class: "act", title: "Activation at the marked token" }, silent ? "0" : number(context.act)),
-    el("span", { class: choices.lines ? "text with-lines" : "text", dir: "auto" }, tokens),
-    times > 1 ? el("span", { class: "badge", title: "Contexts with the same words" }, `${times}×`) : null,
-    isNew ? el("span", { class: `badge ${mark}` }, mark) : null,
-  );
-}
-
-function token(text, act, isHere, context) {
-  const shade = act > 0 ? Math.max(1, Math.round((act / 255) * SHADES)) : 0;
-  const strength =
-    act > 0
-      ? `, activation ${number((act / 255) * (context.scale ?? 1))}${context.scale ? "" : " of the largest"}`
-      : "";
-  const node = el("span", {
-    class: `token a${shade}${isHere ? " here" : ""}`,
-    title: `${visible(text)}${strength}`,
+function columnOf(contexts, { data, options, maxAct, marks, heading, title }) {
+  const { manifest } = data;
+  const node = el("div", { class: `context-column${options.align ? " aligned" : ""}` });
+  if (heading) node.append(el("h3", {}, title, el("span", { class: "muted", text: ` ${heading}` })));
+  const firing = contexts.filter((context) => manifest.context_groups[context.group] !== "silent");
+  if (!firing.length) node.append(el("p", { class: "empty", text: `It fires on no token of the text at this step${contexts.length ? ". Below are contexts as they are anywhere." : "."}` }));
+  manifest.context_groups.forEach((name, group) => {
+    const own = contexts.filter((context) => context.group === group);
+    if (!own.length) return;
+    const list = el("ol", { class: "context-list" }, folded(own, options).map((one) => contextRow(one, { data, options, maxAct, mark: group === 0 && marks ? marks(one.context) : null })));
+    node.append(el("section", { class: `group g-${name}`, "aria-label": GROUP_NAMES[name] ?? plain(name) }, el("h4", { text: GROUP_NAMES[name] ?? plain(name) }), list));
   });
-  // Blanks stay blanks within running text; a token of blanks alone is shown by signs.
-  node.textContent = visible(text, { blanks: text.trim() === "" && isHere });
-  if (choices.lines && text.includes("\n")) node.append(el("br"));
   return node;
+}
+
+function contextRow({ context, times }, { data, options, maxAct, mark }) {
+  const [before, peak, after] = contextParts(context, data.vocabularyNow, maxAct, options);
+  const place = `row ${whole(context.row)}, position ${context.position} of the analysis text`;
+  return el("li", { class: mark ? `mark-${mark}` : null, "data-place": keyOf(context) },
+    el("span", { class: "act", title: `activation ${short(context.act)}, ${place}`, text: context.act > 0 ? short(context.act) : "0" }),
+    el("span", { class: "sentence", dir: "ltr" }, el("span", { class: "before" }, el("span", {}, before)), el("span", { class: "at" }, peak), el("span", { class: "after" }, after)),
+    times > 1 ? el("span", { class: "badge", title: `${times} contexts have the same words`, text: `×${times}` }) : null,
+    mark ? el("span", { class: `badge mark ${mark}`, text: mark }) : null);
 }

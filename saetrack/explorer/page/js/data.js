@@ -1,161 +1,200 @@
-// What a server answers, or the files of a static site: the rest of the page does not know which.
+// What the pages read, from a server or from the files of a static site: the difference ends here.
 
-const KEPT_COLUMNS = 600;
-const KEPT_FEATURES = 60;
+import { searchTokens } from "./static_search.js";
 
-let site = { static: false };
-const kept = { manifests: new Map(), vocabularies: new Map(), columns: new Map(), features: new Map() };
+const KEPT_BYTES = 256e6; // of columns; the oldest go first
+const READERS = {
+  u1: (buffer) => new Uint8Array(buffer),
+  u2: (buffer) => new Uint16Array(buffer),
+  u4: (buffer) => new Uint32Array(buffer),
+  i2: (buffer) => new Int16Array(buffer),
+  i4: (buffer) => new Int32Array(buffer),
+  f4: (buffer) => new Float32Array(buffer),
+  f2: (buffer) => Float32Array.from(new Uint16Array(buffer), half),
+};
 
-/** Ask which of the two this is. */
-export async function begin() {
-  site = await answer("site.json");
+function half(bits) {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+}
+
+/** What went wrong, as a line for the reader. */
+export class Refused extends Error {
+  constructor(line, status = 0) {
+    super(line);
+    this.status = status;
+  }
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The server does not answer. Is `saetrack explore` still running?");
+  }
+  if (answer.ok) return answer;
+  let line = `${path}: ${answer.status} ${answer.statusText}`;
+  try {
+    line = (await answer.json()).error ?? line;
+  } catch {
+    // a plain file server answers with a page of its own
+  }
+  throw new Refused(line, answer.status);
+}
+
+/** The bytes of a `.gz` file: some servers unpack it on the way, some do not. */
+async function unpacked(answer) {
+  const buffer = await answer.arrayBuffer();
+  const [first, second] = new Uint8Array(buffer, 0, Math.min(2, buffer.byteLength));
+  if (first !== 0x1f || second !== 0x8b) return buffer;
+  const stream = new Blob([buffer]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
+const json = (buffer) => JSON.parse(new TextDecoder().decode(buffer));
+
+let site = null;
+/** What kind of place the page lies in; asked once. */
+export function theSite() {
+  site ??= ask("site.json").then((answer) => answer.json());
+  site.catch(() => (site = null));
   return site;
 }
 
-export const isStatic = () => site.static;
-
-async function request(path, options) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch {
-    throw new Error("The server does not answer. Is saetrack explore still running?");
-  }
-  if (response.ok) return response;
-  let line = `${response.status} ${response.statusText}`;
-  try {
-    line = (await response.json()).error ?? line;
-  } catch {
-    // no JSON: the status must do
-  }
-  throw new Error(line);
+/** All chains. */
+export async function home() {
+  return (await ask("api/home.json")).json();
 }
 
-async function answer(path, options) {
-  return (await request(path, options)).json();
-}
-
-/** A file's bytes; those of a static site are compressed. */
-async function bytes(path) {
-  if (!site.static) return (await request(path)).arrayBuffer();
-  const response = await request(`${path}.gz`);
-  return new Response(response.body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
-}
-
-async function packed(path) {
-  return site.static ? JSON.parse(new TextDecoder().decode(await bytes(path))) : answer(path);
-}
-
-/** Keep an answer, or its promise, and forget the oldest beyond `most`. */
-function once(map, key, most, make) {
-  if (map.has(key)) {
-    const found = map.get(key);
-    map.delete(key);
-    map.set(key, found);
-    return found;
-  }
-  const made = make();
-  map.set(key, made);
-  made.catch(() => map.delete(key));
-  if (map.size > most) map.delete(map.keys().next().value);
+const chains = new Map();
+/** A chain's data, the same object for each page that asks. */
+export async function chain(name) {
+  const of = await theSite();
+  const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
+  const stamp = JSON.stringify([manifest.analysed, manifest.links, manifest.live, manifest.notes]);
+  const known = chains.get(name);
+  if (known?.stamp === stamp) return known;
+  const made = new ChainData(name, manifest, of, stamp);
+  chains.set(name, made);
   return made;
 }
 
-const root = (chain) => `api/chains/${encodeURIComponent(chain)}`;
-
-export const home = () => answer("api/home.json");
-
-/** The manifest of a chain's life store, or what the registry knows of a chain without one. */
-export function manifest(chain) {
-  return once(kept.manifests, chain, 8, () => answer(`${root(chain)}/chain.json`));
-}
-
-/** Forget what was read of a chain, which was analysed anew. */
-export function forget(chain) {
-  for (const map of Object.values(kept)) {
-    for (const key of map.keys()) if (key === chain || key.startsWith(`${chain}\n`)) map.delete(key);
+/** One chain: its manifest, columns, features. */
+export class ChainData {
+  constructor(name, manifest, site, stamp) {
+    Object.assign(this, { name, manifest, site, stamp });
+    this.at = `api/chains/${encodeURIComponent(name)}`;
+    this.columns = new Map();
+    this.features = new Map();
+    this.bytes = 0;
+    this.texts = null;
+    const kept = site.static ? site.chains?.[name]?.features : null;
+    this.kept = kept ? new Set(kept) : null;
   }
-}
 
-export function vocabulary(chain) {
-  return once(kept.vocabularies, chain, 4, () => packed(`${root(chain)}/vocabulary.json`));
-}
-
-const ARRAYS = {
-  u1: Uint8Array,
-  u2: Uint16Array,
-  u4: Uint32Array,
-  i2: Int16Array,
-  i4: Int32Array,
-  f4: Float32Array,
-};
-
-/** One value per feature. `link` is an index, or "chain". */
-export function column(chain, link, name) {
-  return once(kept.columns, `${chain}\n${link}\n${name}`, KEPT_COLUMNS, async () => {
-    const { arrays } = await manifest(chain);
-    const of = link === "chain" ? arrays.of_chain[name] : arrays.links[name];
-    if (!of) throw new Error(`This chain has no column ${name}.`);
-    const buffer = await bytes(`${root(chain)}/columns/${link}/${name}.bin`);
-    return of.dtype === "f2" ? halves(new Uint16Array(buffer)) : new ARRAYS[of.dtype](buffer);
-  });
-}
-
-/** Fetch columns that may be wanted next; what goes wrong is seen when they are. */
-export function prefetch(chain, link, names) {
-  for (const name of names) column(chain, link, name).catch(() => {});
-}
-
-function halves(bits) {
-  const out = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i += 1) {
-    const sign = bits[i] & 0x8000 ? -1 : 1;
-    const exponent = (bits[i] >> 10) & 31;
-    const fraction = bits[i] & 1023;
-    if (exponent === 31) out[i] = fraction ? NaN : sign * Infinity;
-    else
-      out[i] =
-        sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
+  /** The text of each token id. */
+  vocabulary() {
+    this.texts ??= (this.site.static
+      ? ask(`${this.at}/vocabulary.json.gz`).then(unpacked).then(json)
+      : ask(`${this.at}/vocabulary.json`).then((answer) => answer.json())
+    ).then((texts) => (this.vocabularyNow = texts));
+    this.texts.catch(() => (this.texts = null));
+    return this.texts;
   }
-  return out;
-}
 
-/** Everything of one feature, at all links. */
-export function feature(chain, number) {
-  return once(kept.features, `${chain}\n${number}`, KEPT_FEATURES, async () => {
-    if (!site.static) return answer(`${root(chain)}/features/${number}.json`);
-    const block = await packed(`${root(chain)}/features/${Math.floor(number / site.block)}.json`);
-    if (!(number in block))
-      throw new Error(`Feature ${number} is not part of this site, which holds some features only.`);
-    return block[number];
-  });
-}
-
-/** Features by the text of their commonest token and of their contexts. */
-export async function search(chain, query, limit = 60) {
-  if (!site.static) return answer(`${root(chain)}/search.json?q=${encodeURIComponent(query)}&limit=${limit}`);
-  const [{ links }, texts] = await Promise.all([manifest(chain), vocabulary(chain)]);
-  const wanted = query.trim().toLowerCase();
-  const ids = new Set();
-  texts.forEach((text, id) => {
-    if (text.toLowerCase().includes(wanted)) ids.add(id);
-  });
-  const found = new Map();
-  for (let link = 0; link < links.length; link += 1) {
-    const tokens = await column(chain, link, "top_token");
-    tokens.forEach((id, number) => {
-      if (!ids.has(id)) return;
-      if (!found.has(number)) found.set(number, { feature: number, text: texts[id], links: [] });
-      found.get(number).links.push(link);
-    });
+  /** One value per feature: `link` is an index, or "chain". */
+  column(link, name) {
+    const key = `${link}/${name}`;
+    let found = this.columns.get(key);
+    if (found) {
+      this.columns.delete(key); // to the end: it was used last
+    } else {
+      found = { values: null };
+      found.promise = this.#readColumn(link, name).then((values) => {
+        found.values = values;
+        this.bytes += values.byteLength;
+        this.#letGo();
+        return values;
+      });
+      found.promise.catch(() => this.columns.delete(key));
+    }
+    this.columns.set(key, found);
+    return found.promise;
   }
-  const tokens = [...found.values()].sort((a, b) => b.links.length - a.links.length || a.feature - b.feature);
-  return { q: query, tokens: tokens.slice(0, limit), contexts: null, truncated: tokens.length > limit };
-}
 
-/** Which features fire on a text of one's own. */
-export function ownText(chain, text, lmSteps, features = 12) {
-  const body = JSON.stringify({ text, lm_steps: lmSteps, features });
-  const options = { method: "POST", headers: { "content-type": "application/json" }, body };
-  return answer(`${root(chain)}/text.json`, options);
+  /** The same if it is here already, without waiting. */
+  columnNow(link, name) {
+    return this.columns.get(`${link}/${name}`)?.values ?? null;
+  }
+
+  async #readColumn(link, name) {
+    const facts = this.manifest.arrays[link === "chain" ? "of_chain" : "links"][name];
+    if (!facts) throw new Refused(`The chain has no column ${name}.`);
+    const path = `${this.at}/columns/${link}/${name}.bin`;
+    const buffer = this.site.static
+      ? await unpacked(await ask(`${path}.gz`))
+      : await (await ask(path)).arrayBuffer();
+    return READERS[facts.dtype](buffer);
+  }
+
+  #letGo() {
+    for (const [key, { values }] of this.columns) {
+      if (this.bytes <= KEPT_BYTES) return;
+      if (!values) continue;
+      this.bytes -= values.byteLength;
+      this.columns.delete(key);
+    }
+  }
+
+  /** Everything of one feature at all links. */
+  feature(number) {
+    let found = this.features.get(number);
+    if (!found) {
+      found = this.site.static ? this.#fromBlock(number) : this.#fromServer(number);
+      found.catch(() => this.features.delete(number));
+      this.features.set(number, found);
+      if (this.features.size > 64) this.features.delete(this.features.keys().next().value);
+    }
+    return found;
+  }
+
+  async #fromServer(number) {
+    return (await ask(`${this.at}/features/${number}.json`)).json();
+  }
+
+  async #fromBlock(number) {
+    if (this.kept && !this.kept.has(number)) {
+      throw new Refused(
+        `This site holds ${this.kept.size.toLocaleString("en")} of the chain's features, and feature ${number} is not among them. ` +
+          `All of them are shown by: saetrack explore ${this.name}`,
+      );
+    }
+    const block = Math.floor(number / this.site.block);
+    this.blocks ??= new Map();
+    if (!this.blocks.has(block)) {
+      const read = ask(`${this.at}/features/${block}.json.gz`).then(unpacked).then(json);
+      read.catch(() => this.blocks.delete(block));
+      this.blocks.set(block, read);
+      if (this.blocks.size > 8) this.blocks.delete(this.blocks.keys().next().value);
+    }
+    return (await this.blocks.get(block))[number];
+  }
+
+  /** Features by the texts of their tokens and contexts. */
+  async search(query, limit = 50) {
+    if (this.site.static) return searchTokens(this, query, limit);
+    return (await ask(`${this.at}/search.json?q=${encodeURIComponent(query)}&limit=${limit}`)).json();
+  }
+
+  /** Which features fire on a text; an LM reads it. */
+  async ownText(text, lm_steps, features) {
+    const body = JSON.stringify({ text, lm_steps, features });
+    const headers = { "Content-Type": "application/json" };
+    return (await ask(`${this.at}/text.json`, { method: "POST", headers, body })).json();
+  }
 }

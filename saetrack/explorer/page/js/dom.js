@@ -1,123 +1,98 @@
-// Elements, numbers and tokens as text. Nothing here ever reads text as markup.
+// Elements from values. Text is only ever set as text: nothing that comes from a corpus is markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An HTML element. `on*` properties are listeners, `class`, `data-*` and `aria-*` attributes. */
-export function el(tag, properties = {}, ...children) {
-  return fill(document.createElement(tag), properties, children);
-}
-
-/** An SVG element; all properties but listeners are attributes. */
-export function svg(tag, properties = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), properties, children);
-}
-
-function fill(node, properties, children) {
-  for (const [name, value] of Object.entries(properties)) {
-    if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "value" || name === "checked") node[name] = value;
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name === "class") node.setAttribute("class", value);
+    else if (name === "text") node.textContent = value;
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (name === "value" || name === "checked" || name === "disabled" || name === "selected")
+      node[name] = value;
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...present(children));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
-/** Replace what an element holds; as with `el`, lists are laid flat and what is null is left out. */
-export function refill(node, ...children) {
-  node.replaceChildren(...present(children));
+/** An element: `el("p", {class: "note"}, "text", child, ...)`; `onclick: f` listens. */
+export function el(tag, attributes, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same of SVG. */
+export function svg(tag, attributes, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Put other children in place of those that a node has. */
+export function put(node, ...children) {
+  node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
-const present = (children) =>
-  children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
-
-/** A span in a colour, such as a dot or a legend's patch. */
-export function coloured(kind, colour, properties = {}) {
-  const node = el("span", { class: kind, ...properties });
-  node.style.background = colour;
+/** Set a style through the object model, which the policy of the page allows. */
+export function style(node, values) {
+  for (const [name, value] of Object.entries(values)) node.style.setProperty(name, value);
   return node;
 }
 
-/** A title for the pointer and for those who listen, within an SVG shape. */
-export function titled(shape, text) {
-  shape.append(svg("title", {}, text));
-  return shape;
-}
-
-/** A number as people write it, with about three digits. */
-export function number(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (Number.isInteger(value) && Math.abs(value) < 1e7) return value.toLocaleString("en");
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(1);
-  return String(Number(value.toPrecision(3)));
-}
-
-/** A share in per cent; small ones keep two digits. */
-export function share(value) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  const percent = 100 * value;
-  return `${percent !== 0 && Math.abs(percent) < 0.1 ? Number(percent.toPrecision(2)) : percent.toFixed(1)} %`;
-}
-
-export function integer(value) {
-  return value.toLocaleString("en");
-}
-
-const SIGNS = new Map([
-  ["\n", "⏎"],
-  ["\t", "⇥"],
-  ["\r", "␍"],
-  ["\u00a0", "⍽"],
-]);
-
-/** A token's text with signs for what cannot be seen; blanks at its ends become dots. */
-export function visible(text, { blanks = true } = {}) {
-  let shown = "";
-  for (const sign of text) {
-    const code = sign.codePointAt(0);
-    if (SIGNS.has(sign)) shown += SIGNS.get(sign);
-    else if (code < 32) shown += String.fromCodePoint(0x2400 + code);
-    else if (isUnseen(code)) shown += `‹${code.toString(16).toUpperCase()}›`;
-    else shown += sign;
-  }
-  return blanks ? shown.replace(/^ +| +$/g, (found) => "·".repeat(found.length)) : shown;
-}
-
-// Marks that turn the writing's direction or take no room.
-function isUnseen(code) {
-  return (
-    (code >= 0x7f && code < 0xa0) ||
-    (code >= 0x200b && code <= 0x200f) ||
-    (code >= 0x202a && code <= 0x202e) ||
-    (code >= 0x2060 && code <= 0x206f) ||
-    code === 0xfeff ||
-    code === 0xad
+/** A labelled select: options are [value, title] or values. */
+export function select(label, options, chosen, onChoose, attributes = {}) {
+  const node = el(
+    "select",
+    { "aria-label": label, title: label, ...attributes, onchange: () => onChoose(node.value) },
+    options.map((option) => {
+      const [value, title] = Array.isArray(option) ? option : [option, option];
+      return el("option", { value, text: title, selected: String(value) === String(chosen) });
+    }),
   );
+  return node;
 }
 
-/** At most so many signs of a long text. */
-export function shortened(text, most = 40) {
-  const signs = [...text];
-  return signs.length <= most ? text : `${signs.slice(0, most - 1).join("")}…`;
+/** A button. */
+export function button(text, onclick, attributes = {}) {
+  return el("button", { type: "button", onclick, ...attributes }, text);
 }
 
-/** Tell those who listen. */
-export function announce(text) {
-  document.getElementById("live").textContent = text;
+/** A button that is on or off. */
+export function toggle(text, isOn, onToggle, attributes = {}) {
+  const node = button(text, () => {
+    const now = node.getAttribute("aria-pressed") !== "true";
+    node.setAttribute("aria-pressed", now);
+    onToggle(now);
+  }, { class: "toggle", "aria-pressed": String(Boolean(isOn)), ...attributes });
+  return node;
 }
 
-/** Run `work` at most once per frame, with the newest arguments. */
-export function perFrame(work) {
-  let waiting = null;
+/** Tell screen readers something, once things have settled. */
+let saying = 0;
+export function say(text) {
+  clearTimeout(saying);
+  saying = setTimeout(() => {
+    document.getElementById("says").textContent = text;
+  }, 250);
+}
+
+/** Call a function at the next frame, and once only however often it is asked before. */
+export function framed(draw) {
+  let waiting = false;
+  return () => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  };
+}
+
+/** Call a function once nothing has asked for it for a while. */
+export function settled(call, wait_ms) {
+  let timer = 0;
   return (...given) => {
-    if (waiting === null)
-      requestAnimationFrame(() => {
-        const newest = waiting;
-        waiting = null;
-        work(...newest);
-      });
-    waiting = given;
+    clearTimeout(timer);
+    timer = setTimeout(() => call(...given), wait_ms);
   };
 }

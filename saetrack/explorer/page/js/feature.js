@@ -1,331 +1,182 @@
-// One feature: its life as a ribbon, curves beside their controls, contexts at one step or two.
+// A feature: its life as a ribbon, curves beside controls, contexts at one step or at two.
 
-import { address, go, patch } from "./address.js";
-import { labelName } from "./colours.js";
-import { choiceBar, contextList, keyOf } from "./contexts.js";
-import { feature as featureOf } from "./data.js";
-import { el, integer, perFrame, refill } from "./dom.js";
-import { chip, detailsAt, explanationsOf, matchesOf } from "./feature_details.js";
-import { openChain, patternName } from "./fields.js";
-import { addToList, namesOfLists } from "./lists.js";
-import { curves } from "./plot.js";
-import { ribbon } from "./ribbon.js";
-import { axisOf, linkAt } from "./scale.js";
-import { stepSlider } from "./slider.js";
+import { address } from "./address.js";
+import { contextsView, contextTools } from "./contexts.js";
+import { home, Refused } from "./data.js";
+import { button, el, framed, put, say } from "./dom.js";
+import { FeatureCurves } from "./feature_curves.js";
+import { activationHistogram, commonTokens, explanations, matches, neighbours } from "./feature_facts.js";
+import { askForList } from "./filters.js";
+import { addToList } from "./lists.js";
+import { backTo, further } from "./reading_order.js";
+import { bigRibbon } from "./ribbon.js";
+import { Slider } from "./slider.js";
+import { Timeline } from "./timeline.js";
+import { LABEL_MEANINGS, labelName, PATTERN_MEANINGS, plain, tokenAlone, whole } from "./words.js";
 
-export async function featureView(view) {
-  const opened = await openChain(view.chain);
-  if (!opened.manifest.analysed)
-    throw new Error(
-      `The features of ${view.chain} cannot be shown: the chain was not analysed (saetrack analyze).`,
-    );
-  if (view.feature >= opened.manifest.d_sae)
-    throw new Error(`Feature ${view.feature}: the chain has features 0 to ${opened.manifest.d_sae - 1}.`);
-  return new FeatureView(view, opened, await featureOf(view.chain, view.feature));
+const CONTEXT_PARTS = ["window", "align", "breaks", "fold"];
+
+export async function featurePage({ root, data, parts, state, signal }) {
+  const number = Number(parts[1]);
+  const { manifest } = data;
+  if (!manifest.analysed) throw new Refused(`The features of this chain were not analysed yet. This makes what is shown here: saetrack analyze ${data.name}`);
+  if (number >= manifest.d_sae) throw new Refused(`There is no feature ${number}: the chain has ${whole(manifest.d_sae)} features, from 0 to ${manifest.d_sae - 1}.`);
+  const [life] = await Promise.all([data.feature(number), data.vocabulary()]);
+  const page = new FeatureView(root, data, life, number, state, signal);
+  addEventListener("pagehide", () => null, { signal });
+  setTimeout(() => prefetch(data, number), 80);
+  return page.keys();
+}
+
+/** The next features, so that j and k are at once. */
+function prefetch(data, number) {
+  for (const by of [1, -1]) {
+    const { feature } = further(data, number, by);
+    if (feature !== null) data.feature(feature).catch(() => null);
+  }
 }
 
 class FeatureView {
-  constructor(view, { manifest, words }, life) {
-    Object.assign(this, { chain: view.chain, number: view.feature, manifest, words, life });
-    this.title = `feature ${this.number} · ${this.chain}`;
-    this.link = linkAt(manifest.links, view.params.get("step"));
-    const beside = view.params.get("beside");
-    this.beside = beside === null ? null : linkAt(manifest.links, beside);
-    this.keys = {
-      ArrowLeft: () => this.slider.move(-1),
-      ArrowRight: () => this.slider.move(1),
-      " ": () => this.slider.toggle(),
-      j: () => this.go(1),
-      k: () => this.go(-1),
-      b: () => this.setBeside(this.beside === null ? 0 : null),
-    };
-    this.build();
-    this.step(this.link);
-    for (const next of [this.number + 1, this.number - 1])
-      if (next >= 0 && next < manifest.d_sae) featureOf(this.chain, next).catch(() => {});
+  constructor(root, data, life, number, state, signal) {
+    Object.assign(this, { root, data, life, number, state, signal });
+    this.timeline = new Timeline(data.manifest.links, state);
+    const { timeline } = this;
+    this.ribbon = el("div", {}, bigRibbon(life, data.manifest, timeline));
+    state.on(["scale"], () => put(this.ribbon, bigRibbon(life, data.manifest, timeline)));
+    this.slider = new Slider(timeline, { phases: data.manifest.phases, above: this.ribbon, signal });
+    this.head = el("div", { class: "feature-head" });
+    this.curves = new FeatureCurves(life, data.manifest, timeline);
+    this.contexts = el("div");
+    this.facts = el("section", { class: "box facts-box", "aria-label": "At this step" });
+    this.matches = el("div", { class: "all-matches" });
+    this.grid = el("div", { class: "feature-grid" },
+      el("section", { class: "box contexts-box", "aria-label": "Contexts" }, el("header", {}, el("h2", { text: "Contexts" }), contextTools(state, timeline)), this.contexts),
+      this.curves.node, this.facts);
+    root.append(this.head, this.slider.node, this.grid);
+    const draw = framed(() => this.draw());
+    state.on(["step", "beside"], draw);
+    state.on(CONTEXT_PARTS, () => this.drawContexts());
+    state.on(["scale"], () => this.curves.draw());
+    this.drawMatches();
+    this.draw();
+    this.readNeighbours();
   }
 
-  go(by) {
-    const next = this.number + by;
-    if (next < 0 || next >= this.manifest.d_sae) return;
-    go(this.addressOf(next));
-  }
-
-  addressOf(feature, chain = this.chain) {
-    const at = (index) => (index === null ? null : this.manifest.links[index].lm_step);
-    return address({
-      chain,
-      rest: String(feature),
-      params: { step: at(this.link), beside: chain === this.chain ? at(this.beside) : null },
-    });
-  }
-
-  build() {
-    const { manifest, life } = this;
-    this.slider = stepSlider({
-      links: manifest.links,
-      index: this.link,
-      onchange: perFrame((index) => this.step(index)),
-      onscale: () => {
-        this.drawCurves();
-        this.step(this.link);
-      },
-    });
-    this.ribbonBox = el("div", { class: "ribbon-box" });
-    this.contextBox = el("div", { class: "sides" });
-    this.curveBox = el("div", { class: "curves" });
-    this.detailBox = el("div", { class: "details" });
-    this.besideChoice = el(
-      "select",
-      {
-        "aria-label": "Another step beside it",
-        onchange: () =>
-          this.setBeside(this.besideChoice.value === "" ? null : Number(this.besideChoice.value)),
-      },
-      el("option", { value: "" }, "no other step"),
-      manifest.links.map((link, i) => el("option", { value: i }, `step ${integer(link.lm_step)}`)),
-    );
-    this.node = el(
-      "div",
-      { class: "page feature" },
-      this.heading(),
-      this.ribbonBox,
-      this.slider.node,
-      el(
-        "div",
-        { class: "grid two wide-left" },
-        el(
-          "section",
-          { class: "panel", "aria-label": "Contexts" },
-          el(
-            "div",
-            { class: "panel-head" },
-            el("h2", {}, "Contexts"),
-            el("label", {}, "beside ", this.besideChoice),
-          ),
-          choiceBar(() => this.drawContexts()),
-          this.contextBox,
-        ),
-        el(
-          "div",
-          { class: "stack" },
-          el("section", { class: "panel", "aria-label": "At this step" }, this.detailBox),
-          el(
-            "section",
-            { class: "panel", "aria-label": "Curves" },
-            el("h2", {}, "Over training"),
-            this.curveBox,
-          ),
-          matchesOf(life),
-          life.explanations.length ? explanationsOf(life) : null,
-        ),
-      ),
-    );
-    this.drawCurves();
-  }
-
-  heading() {
-    const { manifest, life, number: feature } = this;
-    const formed =
-      life.formation_link < 0
-        ? "never formed"
-        : `formed at step ${integer(manifest.links[life.formation_link].lm_step)}`;
-    const previous = el(
-      "a",
-      {
-        class: "icon",
-        href: this.addressOf(Math.max(feature - 1, 0)),
-        "aria-label": "Feature before",
-        title: "Feature before (k)",
-      },
-      "‹",
-    );
-    const next = el(
-      "a",
-      {
-        class: "icon",
-        href: this.addressOf(Math.min(feature + 1, manifest.d_sae - 1)),
-        "aria-label": "Next feature",
-        title: "Next feature (j)",
-      },
-      "›",
-    );
-    const listed = el("span", { class: "quiet", role: "status" });
-    const keep = el(
-      "button",
-      {
-        type: "button",
-        class: "small",
-        onclick: () => {
-          const name = prompt("Name of the list", namesOfLists()[0] ?? "My features");
-          if (!name) return;
-          addToList(name, [{ chain: this.chain, feature, step: manifest.links[this.link].lm_step }]);
-          listed.textContent = `In the list “${name}”.`;
-        },
-      },
-      "Add to a list",
-    );
-    const copy = el(
-      "button",
-      {
-        type: "button",
-        class: "small",
-        title: "The address of this very view; with &embed=1 a page can show it in a frame",
-        onclick: async () => {
-          await navigator.clipboard.writeText(location.href);
-          listed.textContent = "The address is copied.";
-        },
-      },
-      "Copy address",
-    );
-    return el(
-      "div",
-      { class: "heading" },
-      el(
-        "div",
-        { class: "title-row" },
-        previous,
-        el("h1", {}, `Feature ${feature}`),
-        next,
-        keep,
-        copy,
-        listed,
-      ),
-      el(
-        "p",
-        { class: "quiet" },
-        `${life.pattern ? `${patternName(life.pattern)} · ` : ""}${formed} · `,
-        el(
-          "a",
-          { href: address({ chain: this.chain, params: { step: manifest.links[this.link].lm_step } }) },
-          this.chain,
-        ),
-      ),
-    );
-  }
-
-  step(index) {
-    this.link = index;
-    patch({ step: this.manifest.links[index].lm_step });
-    const { manifest, life } = this;
-    refill(
-      this.ribbonBox,
-      ribbon({
-        manifest,
-        labels: life.labels,
-        formation: life.formation_link,
-        chosen: index,
-        beside: this.beside,
-        width: 1000,
-        height: 30,
-        onpick: (i) => this.slider.choose(i),
-      }),
-      legendOf(manifest, life.labels),
-    );
-    this.marks.forEach((chart) => chart.mark(index));
+  draw() {
+    this.drawHead();
+    this.curves.mark();
     this.drawContexts();
-    refill(this.detailBox, detailsAt({ ...this, addressOf: (feature) => this.addressOf(feature) }));
-  }
-
-  setBeside(index) {
-    this.beside = index;
-    patch({ beside: index === null ? null : this.manifest.links[index].lm_step });
-    this.step(this.link);
+    this.drawFacts();
+    this.grid.classList.toggle("beside", this.timeline.beside !== null && this.timeline.beside !== this.timeline.link);
+    this.readNeighbours();
+    this.root.dataset.link = this.timeline.link; // which link the panels show
   }
 
   drawContexts() {
-    const { manifest, life, words } = this;
-    this.besideChoice.value = this.beside ?? "";
-    const sides = this.beside === null ? [this.link] : [this.beside, this.link];
-    const top = manifest.context_groups.indexOf("top");
-    const keys = sides.map(
-      (link) => new Set(life.links[link].contexts.filter((context) => context.group === top).map(keyOf)),
-    );
-    this.contextBox.classList.toggle("two-sides", sides.length === 2);
-    refill(
-      this.contextBox,
-      ...sides.map((link, side) => {
-        const scale = life.curves.max_act?.[link];
-        const contexts = life.links[link].contexts.map((context) => ({ ...context, scale }));
-        const title = `step ${integer(manifest.links[link].lm_step)}`;
-        const others = sides.length === 2 ? keys[1 - side] : null;
-        return el(
-          "div",
-          { class: "side" },
-          el("h3", { class: "side-title" }, chip(manifest, life.labels[link]), ` ${title}`),
-          others
-            ? el(
-                "p",
-                { class: "quiet" },
-                `${side ? "new" : "gone"}: strongest contexts that step ${integer(manifest.links[sides[1 - side]].lm_step)} does not have among its own.`,
-              )
-            : null,
-          contextList({
-            contexts,
-            words,
-            groupNames: manifest.context_groups,
-            others,
-            mark: side ? "new" : "gone",
-          }),
-        );
-      }),
-    );
+    put(this.contexts, contextsView(this.life, this.data, this.timeline, this.state));
   }
 
-  drawCurves() {
-    const { manifest, life } = this;
-    const axis = axisOf(manifest);
-    const wanted = manifest.columns.filter((of) => of.curve && life.curves[of.name]);
-    this.marks = [];
-    this.curveBox.replaceChildren(
-      ...wanted.map((of) => {
-        const chart = curves({
-          ...axis,
-          title: of.title,
-          scale: of.scale,
-          range: of.range,
-          band: of.control,
-          onpick: (i) => this.slider.choose(i),
-          lines: [{ name: `this feature, ${of.title.toLowerCase()}`, values: life.curves[of.name] }],
-        });
-        this.marks.push(chart);
-        return el(
-          "div",
-          { class: "curve-of" },
-          el(
-            "h3",
-            { title: of.description },
-            of.title,
-            el("span", { class: "quiet" }, of.unit ? ` ${of.unit}` : ""),
-          ),
-          chart.node,
-          el(
-            "p",
-            { class: "quiet" },
-            of.control
-              ? [el("span", { class: "swatch control" }), ` control: ${of.control.title}`]
-              : "without a control",
-          ),
-        );
-      }),
-    );
-    this.marks.forEach((chart) => chart.mark(this.link));
+  drawHead() {
+    const { life, data, timeline, number } = this;
+    const { manifest } = data;
+    const label = manifest.labels[life.labels[timeline.link]];
+    const top = life.top_tokens[timeline.link];
+    const { pattern } = life;
+    const formed = life.formation_link >= 0 ? `formed at LM ${timeline.words(life.formation_link)}` : "never formed";
+    const { at, of, filtered } = further(data, number, 0);
+    const place = `${whole(at + 1)} of ${whole(of)}${filtered ? " in the table" : ""}`;
+    const link = (by, text, title) => {
+      const { feature } = further(data, number, by);
+      return feature === null ? el("button", { class: "icon", disabled: true, "aria-label": title }, text) : el("a", { class: "button icon", href: this.to(feature), "aria-label": title, title, text });
+    };
+    const focused = this.head.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent : null;
+    put(this.head,
+      el("a", { class: "back", href: backTo(data), text: "← all features" }),
+      el("h1", {}, `Feature ${number}`),
+      el("span", { class: "tok big", title: "Commonest token of its strongest contexts at this step", text: top >= 0 ? tokenAlone(data.vocabularyNow[top]) : "no token" }),
+      el("span", { class: `chip strong l-${label}`, title: LABEL_MEANINGS[label] ?? "" }, el("i"), labelName(label)),
+      el("span", { class: "muted", title: PATTERN_MEANINGS[pattern] ?? "", text: `pattern: ${plain(pattern)} (${(PATTERN_MEANINGS[pattern] ?? "").replace(/\.$/, "")}) · ${formed}` }),
+      el("span", { class: "head-tools" }, link(-1, "‹", "Feature before (k)"), el("span", { class: "muted", text: place }), link(1, "›", "Next feature (j)"),
+        button("Add to list", () => this.add(), { title: "Keep this feature in a list (l)" }), button("Copy link", () => this.copy(), { title: "The address of what this page shows" }), button("Embed", () => this.embed(), { title: "HTML that shows this feature in another page" }),
+        el("a", { class: "outside", href: address(this.state.parts, { step: this.state.get("step") }), target: "_blank", rel: "noopener", text: "Open in the explorer ↗" })));
+    if (focused) [...this.head.querySelectorAll("a, button")].find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)?.focus();
   }
 
-  end() {
-    this.slider.stop();
+  /** Another feature with the same step and choices. */
+  to(feature) {
+    return address([this.data.name, feature], Object.fromEntries(this.state.params));
+  }
+
+  drawFacts() {
+    const { life, data, timeline } = this;
+    const { link } = timeline;
+    const columns = ["label", "top_token"].map((name) => data.columnNow(link, name));
+    put(this.facts, el("header", {}, el("h2", { text: `At LM ${timeline.words(link)}` })), el("div", { class: "facts-grid" }, explanations(life), activationHistogram(life, data.manifest, timeline), commonTokens(life, data, timeline), neighbours(life, data, timeline, ...columns), this.matches));
+  }
+
+  /** Labels and tokens of neighbours lie in columns, which come a moment later. */
+  async readNeighbours() {
+    const { data, timeline } = this;
+    const { link } = timeline;
+    if (["label", "top_token"].every((name) => data.columnNow(link, name))) return;
+    await Promise.all(["label", "top_token"].map((name) => data.column(link, name))).catch(() => null);
+    if (!this.signal.aborted && timeline.link === link && data.columnNow(link, "top_token")) this.drawFacts();
+  }
+
+  async drawMatches() {
+    const show = (known) => put(this.matches, matches(this.life, this.data.manifest, known));
+    show(new Set());
+    if (!this.data.manifest.matches.length) return;
+    const found = await home().catch(() => ({ chains: [] }));
+    if (!this.signal.aborted) show(new Set(found.chains.filter((chain) => chain.analysed).map((chain) => chain.name)));
+  }
+
+  add() {
+    askForList(`feature ${this.number}`, (name) => addToList(name, [{ chain: this.data.name, feature: this.number, step: this.state.get("step") }]));
+  }
+
+  async copy() {
+    const words = await copied(location.href);
+    say(words);
+  }
+
+  embed() {
+    const base = location.href.split("#")[0];
+    const source = base + address(this.state.parts, { ...Object.fromEntries(this.state.params), embed: "1" });
+    const field = el("textarea", { rows: 4, readonly: true, "aria-label": "HTML to embed" });
+    field.value = `<iframe src="${source.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="100%" height="700" title="Feature ${this.number} of ${this.data.name}"></iframe>`;
+    const dialog = el("dialog", { class: "help", "aria-labelledby": "embed-title" }, el("h2", { id: "embed-title", text: "Embed this feature" }), el("p", { class: "muted", text: "For a page that can reach this address. &panel=curves, &panel=contexts, &panel=facts or &panel=ribbon at the end shows that panel alone." }), field, el("p", { class: "line" }, button("Copy", async () => say(await copied(field.value)), { class: "primary" }), button("Close", () => dialog.close())));
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+    field.select();
+  }
+
+  keys() {
+    const go = (by) => {
+      const { feature } = further(this.data, this.number, by);
+      if (feature === null) say(by > 0 ? "This is the last feature." : "This is the first feature.");
+      else location.hash = this.to(feature);
+    };
+    const { timeline } = this;
+    return [
+      ["ArrowLeft", "step before", () => timeline.move(-1)],
+      ["ArrowRight", "next step", () => timeline.move(1)],
+      ["j", "next feature", () => go(1)],
+      ["k", "feature before", () => go(-1)],
+      ["b", "this step beside others, or one step alone", () => this.state.set({ beside: timeline.beside === null ? timeline.nameOf(timeline.link) : null })],
+      ["p", "play or pause", () => this.slider.toggle()],
+      ["l", "add to a list", () => this.add()],
+      ["u", "back to all features", () => (location.hash = backTo(this.data))],
+    ];
   }
 }
 
-function legendOf(manifest, labels) {
-  const used = [...new Set(labels)].sort((a, b) => a - b);
-  const entries = used.map((label) => el("li", {}, chip(manifest, label), labelName(manifest.labels[label])));
-  return el(
-    "ul",
-    { class: "legend" },
-    entries,
-    manifest.links.some((link) => link.collapsed)
-      ? el("li", {}, "hatched: a collapsed checkpoint, whose residuals are all alike")
-      : null,
-  );
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return "Copied.";
+  } catch {
+    return "This browser lets the page copy nothing: copy the address by hand.";
+  }
 }

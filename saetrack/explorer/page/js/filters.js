@@ -1,139 +1,142 @@
-// Which features of a chain are shown: by label, pattern, token, any number, change, or a lasso.
+// Filters of the table and the map: all of them are in the page's address.
 
-import { patch } from "./address.js";
-import { column } from "./data.js";
-import { el, integer, perFrame } from "./dom.js";
-import { patternName, read, texts } from "./fields.js";
+import { button, el, put, select, settled } from "./dom.js";
+import { addToList, listNames } from "./lists.js";
+import { labelName, plain, short, whole } from "./words.js";
 
-const NAMES = ["label", "pattern", "token", "changed", "of", "min", "max"];
-
-/** The controls, and what they let pass. `onchange` is called when something else is asked for. */
-export class Filters {
-  constructor({ chain, manifest, words, fields, params, onchange }) {
-    Object.assign(this, { chain, manifest, words, onchange });
-    this.byName = new Map(fields.map((field) => [field.name, field]));
-    this.asked = Object.fromEntries(NAMES.map((name) => [name, params.get(name) ?? ""]));
-    this.lassoed = null;
-    this.lassoButton = el("button", {
-      type: "button",
-      class: "chip",
-      hidden: true,
-      onclick: () => this.lasso([]),
-    });
-    this.node = this.build(fields);
+export class FilterBar {
+  constructor(population) {
+    Object.assign(this, { population });
+    const { state } = population;
+    const type = settled(() => state.set({ text: this.text.value }), 150);
+    this.text = el("input", { type: "search", placeholder: "Token text", "aria-label": "Features whose commonest token has this text", value: state.get("text", ""), oninput: type, spellcheck: "false" });
+    this.count = el("output", { class: "count" });
+    this.active = el("div", { class: "active-filters" });
+    this.menu = el("details", { class: "menu" }, el("summary", { class: "button", text: "Filter" }), this.form());
+    this.columns = el("details", { class: "menu" }, el("summary", { class: "button", text: "Columns" }), this.columnForm());
+    this.node = el("div", { class: "filters" }, el("div", { class: "filter-row" }, this.text, this.menu, this.columns, this.count, button("Save as list", () => this.save(), { title: "Keep the features of the table as a list" })), this.active);
+    closeOutside(this.menu);
+    closeOutside(this.columns);
   }
 
-  build(fields) {
-    const { manifest, byName } = this;
-    const labelText = texts(byName.get("label"), manifest, this.words);
-    const labels = manifest.labels.map((_, i) => [i, labelText(i)]);
-    const patterns = manifest.patterns.map((name, i) => [i, patternName(name)]);
-    const links = manifest.links.map((link, i) => [i, `step ${integer(link.lm_step)}`]);
-    return el(
-      "div",
-      { class: "filters" },
-      this.select("label", "Label", labels),
-      byName.has("pattern") ? this.select("pattern", "Pattern", patterns) : null,
-      this.select("changed", "Label changed since", links),
-      el("label", {}, "Token ", this.input("token", { type: "search", placeholder: "contains …" })),
-      this.range(fields.filter((field) => field.kind === "number" || field.kind === "formation")),
-      this.lassoButton,
-    );
+  form() {
+    const { population } = this;
+    const { state, manifest, timeline } = population;
+    const steps = manifest.links.map((_, link) => [timeline.nameOf(link), timeline.words(link)]);
+    const kind = (title, parameter, names, words) => el("fieldset", {}, el("legend", { text: title }), el("div", { class: "ticks" }, names.map((name) => el("label", {}, el("input", { type: "checkbox", "data-filter": `${parameter}:${name}`, onchange: (event) => this.tick(parameter, names, name, event.target.checked) }), words(name)))));
+    const numeric = population.columns.filter((column) => !["label", "pattern", "final_label", "top_token", "formation_link"].includes(column.name));
+    const [low, high] = ["at least", "at most"].map((words) => el("input", { type: "text", inputmode: "decimal", placeholder: words, "aria-label": words, size: 7 }));
+    const which = select("Column of the range", numeric.map((column) => [column.name, column.title]), numeric[0].name, () => null);
+    const range = el("fieldset", {}, el("legend", { text: "Range of a column at this step" }), el("div", { class: "line" }, which, low, high, button("Add", () => this.addRange(which.value, low, high))));
+    const from = select("First step", steps, steps[0][0], () => null);
+    const to = select("Second step", steps, steps.at(-1)[0], () => null);
+    const changed = el("fieldset", {}, el("legend", { text: "Label or commonest token differ between" }), el("div", { class: "line" }, from, el("span", { text: "and" }), to, button("Add", () => state.set({ changed: `${from.value},${to.value}` }))));
+    const names = listNames();
+    const lists = names.length ? el("fieldset", {}, el("legend", { text: "List" }), select("List", [["", "any feature"], ...names], state.get("list", ""), (name) => state.set({ list: name }))) : null;
+    return el("div", { class: "menu-box" }, kind("Label at this step", "label", manifest.labels, labelName), kind("Pattern", "pattern", manifest.patterns, plain), range, changed, lists);
   }
 
-  take(name, value) {
-    this.asked[name] = value;
-    patch({ [name]: value });
-    this.onchange();
+  columnForm() {
+    const { population } = this;
+    const curves = population.columns.filter((column) => column.per_link && !["label", "top_token"].includes(column.name));
+    return el("div", { class: "menu-box narrow" }, curves.map((column) => el("label", { title: column.description }, el("input", { type: "checkbox", checked: population.tableColumns.includes(column.name), onchange: (event) => {
+      const others = population.tableColumns.filter((name) => name !== column.name);
+      population.state.set({ columns: [...others, ...(event.target.checked ? [column.name] : [])].join(",") });
+      population.update();
+    } }), column.title)));
   }
 
-  select(name, title, options) {
-    const offered = options.map(([value, text]) =>
-      el("option", { value, selected: this.asked[name] === String(value) }, text),
-    );
-    const choice = { "aria-label": title, onchange: (event) => this.take(name, event.target.value) };
-    return el("label", {}, `${title} `, el("select", choice, el("option", { value: "" }, "all"), offered));
+  tick(parameter, names, name, isOn) {
+    const chosen = new Set(this.population.chosenOf(parameter, names).map((at) => names[at]));
+    if (isOn) chosen.add(name);
+    else chosen.delete(name);
+    this.population.state.set({ [parameter]: names.filter((one) => chosen.has(one)).join(",") });
   }
 
-  input(name, properties) {
-    return el("input", {
-      "aria-label": "Token",
-      value: this.asked[name],
-      oninput: perFrame((event) => this.take(name, event.target.value)),
-      ...properties,
-    });
+  addRange(name, low, high) {
+    const [least, most] = [low, high].map((field) => field.value.trim().replace(",", "."));
+    const wrong = [low, high].find((field, at) => [least, most][at] !== "" && !Number.isFinite(Number([least, most][at])));
+    if (wrong || (least === "" && most === "")) return (wrong ?? low).focus();
+    const others = this.population.state.get("where", "").split(";").filter((part) => part && !part.startsWith(`${name}:`));
+    this.population.state.set({ where: [...others, `${name}:${least}:${most}`].join(";") });
   }
 
-  /** Any number from here to there; of the LM step at which a feature formed, by that step. */
-  range(numeric) {
-    const offered = numeric.map((field) =>
-      el("option", { value: field.name, selected: this.asked.of === field.name }, field.title),
-    );
-    const choice = {
-      "aria-label": "Number to filter by",
-      onchange: (event) => this.take("of", event.target.value),
-    };
-    const bound = (name, title) =>
-      this.input(name, { type: "number", step: "any", placeholder: title, "aria-label": title });
-    return el(
-      "span",
-      { class: "range-of" },
-      el("select", choice, el("option", { value: "" }, "any number"), offered),
-      " ",
-      bound("min", "from"),
-      " ",
-      bound("max", "to"),
-    );
-  }
-
-  /** Only some features, or all again. */
-  lasso(features) {
-    this.lassoed = features.length ? new Set(features) : null;
-    this.lassoButton.hidden = !this.lassoed;
-    this.lassoButton.textContent = `${integer(features.length)} drawn around ✕`;
-    this.onchange();
-  }
-
-  /** Features that pass at a link, ascending, and for each feature whether it does. */
-  async passing(link, { label, pattern, top_token: tokens }) {
-    const { asked, lassoed } = this;
-    const since = asked.changed === "" ? null : await column(this.chain, Number(asked.changed), "label");
-    const within = await this.withinRange(link);
-    const matching = this.matchingTokens();
-    const only = new Uint8Array(this.manifest.d_sae);
-    const passing = new Uint32Array(this.manifest.d_sae);
-    let passed = 0;
-    for (let i = 0; i < only.length; i += 1) {
-      if (asked.label !== "" && label[i] !== Number(asked.label)) continue;
-      if (asked.pattern !== "" && pattern[i] !== Number(asked.pattern)) continue;
-      if (since && since[i] === label[i]) continue;
-      if (matching && !matching.has(tokens[i])) continue;
-      if (within && !within(i)) continue;
-      if (lassoed && !lassoed.has(i)) continue;
-      only[i] = 1;
-      passing[passed] = i;
-      passed += 1;
+  update() {
+    const { population } = this;
+    const { state, manifest, timeline } = population;
+    const chips = [];
+    const chip = (words, undo) => chips.push(el("span", { class: "filter-chip" }, words, button("×", undo, { class: "icon tiny", "aria-label": `Take away: ${words}` })));
+    for (const [parameter, names, words] of [["label", manifest.labels, labelName], ["pattern", manifest.patterns, plain]]) {
+      for (const at of population.chosenOf(parameter, names)) chip(`${parameter}: ${words(names[at])}`, () => this.tick(parameter, names, names[at], false));
     }
-    return { rows: passing.subarray(0, passed), only: passed < only.length ? only : null };
+    for (const [name, low, high] of population.ranges) {
+      const words = `${population.byName.get(name).title} ${low > -Infinity ? `≥ ${short(low)}` : ""} ${high < Infinity ? `≤ ${short(high)}` : ""}`;
+      chip(words, () => state.set({ where: state.get("where").split(";").filter((part) => !part.startsWith(`${name}:`)).join(";") }));
+    }
+    if (population.changed) chip(`changed between ${population.changed.map((link) => timeline.words(link)).join(" and ")}`, () => state.set({ changed: null }));
+    if (state.get("list")) chip(`list: ${state.get("list")}`, () => state.set({ list: null }));
+    if (population.chosen.size && state.get("picked") === "1") chip(`lasso: ${whole(population.chosen.size)} features`, () => population.choose([]));
+    if (chips.length + (state.get("text") ? 1 : 0) > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
+    put(this.active, chips.length || state.get("text") ? chips : this.starts());
+    const shown = population.order.length;
+    const all = population.data.kept?.size ?? population.count;
+    this.count.textContent = shown === all ? `${whole(all)} features` : `${whole(shown)} of ${whole(all)} features`;
+    for (const box of this.menu.querySelectorAll("[data-filter]")) {
+      const [parameter, name] = box.dataset.filter.split(":");
+      box.checked = state.get(parameter, "").split(",").includes(name);
+    }
+    if (document.activeElement !== this.text) this.text.value = state.get("text", "");
   }
 
-  matchingTokens() {
-    const wanted = this.asked.token.trim().toLowerCase();
-    if (!wanted) return null;
-    return new Set(this.words.flatMap((text, id) => (text.toLowerCase().includes(wanted) ? [id] : [])));
+  /** Where to begin, as long as nothing is chosen. */
+  starts() {
+    const { state, manifest, columns } = this.population;
+    const known = [
+      ["noise that gained a meaning", { pattern: "grouping" }, manifest.patterns.includes("grouping")],
+      ["tokens that became something else", { pattern: "shifting" }, manifest.patterns.includes("shifting")],
+      ["meanings that were lost", { pattern: "dissolving" }, manifest.patterns.includes("dissolving")],
+      ["concepts at this step", { label: "concept" }, manifest.labels.includes("concept")],
+      ["those that moved furthest", { sort: "cosine_to_first", down: null }, columns.some((column) => column.name === "cosine_to_first") && state.get("sort") !== "cosine_to_first"],
+    ];
+    return [el("span", { class: "muted small-text", text: "Begin with:" }), known.filter(([, , is]) => is).map(([words, changes]) => button(words, () => state.set(changes), { class: "start small" }))];
   }
 
-  async withinRange(link) {
-    const { of, min, max } = this.asked;
-    const field = this.byName.get(of);
-    if (!field || (min === "" && max === "")) return null;
-    const values = await read(this.chain, link, field);
-    const [low, high] = [min === "" ? -Infinity : Number(min), max === "" ? Infinity : Number(max)];
-    // Where a feature formed is kept by the number of the link.
-    const at =
-      field.kind === "formation"
-        ? (value) => (value < 0 ? NaN : this.manifest.links[value].lm_step)
-        : (value) => value;
-    return (i) => at(values[i]) >= low && at(values[i]) <= high;
+  clear() {
+    this.population.chosen = new Set();
+    this.population.state.set({ label: null, pattern: null, where: null, text: null, changed: null, list: null, picked: null });
   }
+
+  save() {
+    const { population } = this;
+    const features = [...population.order];
+    askForList(`${whole(features.length)} features`, (name) => addToList(name, features.map((feature) => ({ chain: population.data.name, feature, step: population.state.get("step") }))));
+  }
+}
+
+/** Ask for a list's name, an old one or a new one. */
+export function askForList(what, onName) {
+  const names = listNames();
+  const field = el("input", { type: "text", name: "list", required: true, list: "list-names", value: names[0] ?? "My features", "aria-label": "Name of the list", maxlength: 80, autocomplete: "off" });
+  const dialog = el("dialog", { class: "help", "aria-labelledby": "ask-title" },
+    el("form", { method: "dialog" }, el("h2", { id: "ask-title", text: `Keep ${what} in a list` }),
+      el("p", { class: "muted", text: "A list of this name gets them too; otherwise it is made. Lists are kept in this browser." }), field, el("datalist", { id: "list-names" }, names.map((name) => el("option", { value: name }))),
+      el("p", { class: "line" }, el("button", { class: "primary", value: "keep" }, "Keep"), button("Cancel", () => dialog.close()))));
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "keep" && field.value.trim()) onName(field.value.trim());
+    dialog.remove();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  field.select();
+}
+
+function closeOutside(menu) {
+  document.addEventListener("pointerdown", (event) => {
+    if (menu.open && !menu.contains(event.target)) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
 }

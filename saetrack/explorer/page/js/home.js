@@ -1,256 +1,157 @@
-// All chains as cards by LM, and the ones that are ticked laid over one another.
+// All chains of the registry as cards, by LM; those that are ticked are laid over one another.
 
-import { address, patch } from "./address.js";
+import { address } from "./address.js";
+import { sparkline } from "./chart.js";
+import { comparison } from "./compare.js";
 import { home } from "./data.js";
-import { categorical } from "./colours.js";
-import { coloured, el, integer, number, refill, share } from "./dom.js";
-import { curves } from "./plot.js";
+import { button, el, put, say } from "./dom.js";
+import { Steps } from "./timeline.js";
+import { percent, short, stepShort, whole } from "./words.js";
 
-const ASK_MS = 5000;
-const METRICS = [
-  ["explained_variance", "Explained variance"],
-  ["l0", "L0: active features per token"],
-  ["dead", "Dead features (share)"],
-  ["ce_loss_recovered", "CE loss recovered"],
+const LOOK_MS = 4000;
+const CURVES = [
+  ["explained_variance", "explained variance", short],
+  ["l0", "L0", short],
+  ["dead", "dead features", percent],
 ];
 
-export async function homeView(view) {
-  const ticked = new Set((view.params.get("chains") ?? "").split(",").filter(Boolean));
-  const node = el("div", { class: "page home" });
-  let last = "";
-  let state = null;
+export async function homePage({ root, state, signal }) {
+  const page = new Home(root, state);
+  await page.look();
+  const look = () => !document.hidden && page.look();
+  const timer = setInterval(look, LOOK_MS);
+  document.addEventListener("visibilitychange", look, { signal });
+  signal.addEventListener("abort", () => clearInterval(timer));
+  return [["c", "untick all chains", () => page.tick([])]];
+}
 
-  async function ask() {
-    const found = await home();
+class Home {
+  constructor(root, state) {
+    Object.assign(this, { root, state, last: "" });
+    this.cards = new Map(); // by the chain's name: [what it shows, its node]
+    this.head = el("div", { class: "home-head" });
+    this.over = el("section", { class: "compare", "aria-label": "Chosen chains laid over one another" });
+    this.groups = el("div", { class: "groups" });
+    this.filter = el("input", { type: "search", placeholder: "Filter chains", "aria-label": "Filter chains by name", "data-search": true, value: state.get("q", ""), oninput: () => state.set({ q: this.filter.value }) });
+    root.append(this.head, this.over, this.groups);
+    state.on(["q", "with"], () => this.draw());
+  }
+
+  get ticked() {
+    const known = new Set(this.chains.map((chain) => chain.name));
+    return this.state.get("with", "").split(",").filter((name) => known.has(name));
+  }
+
+  tick(names) {
+    this.state.set({ with: names.join(",") });
+  }
+
+  async look() {
+    let found;
+    try {
+      found = await home();
+    } catch (error) {
+      if (!this.chains) throw error;
+      found = { ...this.found, notice: error.message }; // what was there stays
+    }
     const text = JSON.stringify(found);
-    if (text === last) return;
-    last = text;
-    state = found;
-    draw();
+    if (text === this.last) return;
+    this.last = text;
+    this.found = found;
+    this.chains = found.chains;
+    this.draw();
   }
 
-  function draw() {
-    const known = state.chains.map((of) => of.name);
-    for (const name of [...ticked]) if (!known.includes(name)) ticked.delete(name);
-    const byLm = grouped(state.chains);
-    const focused = document.activeElement?.dataset?.chain;
-    refill(
-      node,
-      el(
-        "div",
-        { class: "heading" },
-        el("h1", {}, "Chains"),
-        el(
-          "p",
-          { class: "quiet" },
-          "Sparse autoencoders followed through a language model's training. Open a chain to see its features form; tick chains to lay their curves over one another.",
-        ),
-      ),
-      state.notice ? el("p", { class: "warning" }, state.notice) : null,
-      state.chains.length
-        ? null
-        : el(
-            "p",
-            { class: "notice" },
-            "The registry holds no chain yet. ",
-            el("code", {}, "saetrack track mini"),
-            " trains one in a few minutes.",
-          ),
-      ticked.size ? compared() : null,
-      [...byLm].map(([lm, chains]) =>
-        el("section", {}, el("h2", { class: "lm" }, lm), el("div", { class: "cards" }, chains.map(card))),
-      ),
-      servers(state.servers ?? {}),
-    );
-    if (focused) node.querySelector(`input[data-chain="${CSS.escape(focused)}"]`)?.focus();
+  draw() {
+    const { servers, notice } = this.found;
+    const training = this.chains.filter((chain) => chain.training).length;
+    const words = `${whole(this.chains.length)} ${this.chains.length === 1 ? "chain" : "chains"}${training ? `, ${training} in training` : ""}`;
+    if (words !== this.said) {
+      this.said = words;
+      say(words);
+    }
+    if (!this.head.firstChild) this.head.append(el("h1", { text: "Chains" }), (this.count = el("p", { class: "muted" })), this.filter, (this.links = el("p", { class: "servers" })), (this.notice = el("p", { class: "notice", role: "status" })));
+    this.count.textContent = words;
+    put(this.links, [["mlflow", "MLflow"], ["prefect", "Prefect"]].filter(([name]) => servers[name]).map(([name, title]) => el("a", { href: servers[name], target: "_blank", rel: "noopener", text: `${title} ↗` })));
+    this.notice.textContent = notice ?? "";
+    this.notice.hidden = !notice;
+    this.drawGroups();
+    const names = this.ticked;
+    const chosen = names.map((name) => this.chains.find((chain) => chain.name === name));
+    comparison(this.over, chosen, (left) => this.tick(left), this.chains.length);
   }
 
-  function card(of) {
-    const lmSteps = of.links.lm_step;
-    const tick = el("input", {
-      type: "checkbox",
-      "data-chain": of.name,
-      checked: ticked.has(of.name),
-      onchange: () => {
-        if (tick.checked) ticked.add(of.name);
-        else ticked.delete(of.name);
-        patch({ chains: [...ticked].join(",") });
-        draw();
-      },
+  drawGroups() {
+    const wanted = this.state.get("q", "").toLowerCase();
+    const shown = this.chains.filter((chain) => `${chain.name} ${chain.architecture} ${chain.hook}`.toLowerCase().includes(wanted));
+    const groups = Map.groupBy ? Map.groupBy(shown, (chain) => chain.lm) : grouped(shown);
+    const nodes = [...groups].map(([lm, chains]) => el("section", { "aria-label": `Chains over ${lm}` },
+      el("h2", {}, lm, el("span", { class: "muted", text: ` ${whole(chains.length)}` })),
+      el("div", { class: "cards" }, chains.map((chain) => this.card(chain)))));
+    if (!this.chains.length) nodes.push(el("p", { class: "empty", text: "The registry has no chain yet. `saetrack track mini` trains one in a few minutes; it appears here while it is trained." }));
+    else if (!shown.length) nodes.push(el("p", { class: "empty", text: "No chain has this in its name." }));
+    const focused = document.activeElement?.closest?.("[data-chain] [data-focus], [data-chain] a");
+    const [name, at] = focused ? [focused.closest("[data-chain]").dataset.chain, focused.dataset.focus] : [];
+    put(this.groups, nodes);
+    if (name && at) [...this.groups.querySelectorAll(`[data-focus="${at}"]`)].find((node) => node.closest("[data-chain]").dataset.chain === name)?.focus();
+  }
+
+  /** The same node as long as it would show the same. */
+  card(chain) {
+    const isTicked = this.ticked.includes(chain.name);
+    const stamp = JSON.stringify(chain) + isTicked;
+    const known = this.cards.get(chain.name);
+    if (known?.[0] === stamp) return known[1];
+    const node = card(chain, isTicked, () => {
+      const others = this.ticked.filter((name) => name !== chain.name);
+      this.tick(this.ticked.includes(chain.name) ? others : [...others, chain.name]);
     });
-    const done = of.planned ? `${of.registered} of ${of.planned} links` : `${of.registered} links`;
-    const state_ = of.training
-      ? el("span", { class: "badge live" }, "training now")
-      : of.analysed
-        ? el("span", { class: "badge" }, "features")
-        : el("span", { class: "badge pale", title: "saetrack analyze shows its features" }, "not analysed");
-    const title = of.conventional ? "conventional SAE" : `${of.direction} chain`;
-    return el(
-      "article",
-      { class: "card" },
-      el(
-        "div",
-        { class: "card-head" },
-        el(
-          "a",
-          { class: "card-title", href: address({ chain: of.name }) },
-          `${of.hook} · ${of.architecture}`,
-        ),
-        state_,
-      ),
-      el(
-        "p",
-        { class: "quiet" },
-        `${title} · seed ${of.seed} · ${integer(of.d_sae ?? 0)} features`,
-        el("br"),
-        el("span", { class: "name" }, of.name),
-      ),
-      lmSteps.length > 1 ? sparkline(of) : null,
-      el(
-        "dl",
-        { class: "facts" },
-        METRICS.slice(0, 3).map(([name, title_]) => [
-          el("dt", {}, title_.split(/[:(]/)[0]),
-          el("dd", {}, name === "dead" ? share(of.links[name].at(-1)) : number(of.links[name].at(-1))),
-        ]),
-      ),
-      progress(of, done),
-      el(
-        "div",
-        { class: "card-foot" },
-        el("label", {}, tick, " compare"),
-        of.warnings
-          ? el(
-              "span",
-              { class: "badge warn", title: "saetrack show says which" },
-              `${of.warnings} warning${of.warnings > 1 ? "s" : ""}`,
-            )
-          : null,
-        of.mlflow ? el("a", { href: of.mlflow, rel: "noreferrer" }, "MLflow run") : null,
-        of.analysis?.figures?.length
-          ? el(
-              "details",
-              {},
-              el("summary", {}, "figures"),
-              el(
-                "ul",
-                {},
-                of.analysis.figures.map((figure) =>
-                  el("li", {}, el("a", { href: figure.address, rel: "noreferrer" }, figure.title)),
-                ),
-              ),
-            )
-          : null,
-      ),
-    );
+    this.cards.set(chain.name, [stamp, node]);
+    return node;
   }
-
-  function progress(of, done) {
-    if (!of.planned || of.registered >= of.planned) return el("p", { class: "quiet" }, done);
-    return el(
-      "div",
-      { class: "progress" },
-      el("progress", { max: of.planned, value: of.registered, "aria-label": `Links done of ${of.name}` }),
-      el("span", { class: "quiet" }, done),
-    );
-  }
-
-  function compared() {
-    const chosen = state.chains.filter((of) => ticked.has(of.name));
-    const steps = [...new Set(chosen.flatMap((of) => of.links.lm_step))].sort((a, b) => a - b);
-    const colour = new Map(chosen.map((of, i) => [of.name, categorical(i)]));
-    return el(
-      "section",
-      { class: "panel" },
-      el(
-        "div",
-        { class: "panel-head" },
-        el("h2", {}, "Laid over one another"),
-        el(
-          "button",
-          {
-            type: "button",
-            class: "small",
-            onclick: () => {
-              ticked.clear();
-              patch({ chains: null });
-              draw();
-            },
-          },
-          "Clear",
-        ),
-      ),
-      el(
-        "ul",
-        { class: "legend" },
-        chosen.map((of) => {
-          return el("li", {}, coloured("swatch", colour.get(of.name)), of.name);
-        }),
-      ),
-      el(
-        "div",
-        { class: "grid two" },
-        METRICS.map(([name, title]) =>
-          el(
-            "div",
-            {},
-            el("h3", {}, title),
-            curves({
-              title,
-              lmSteps: steps,
-              width: 640,
-              height: 210,
-              lines: chosen.map((of) => ({
-                name: of.name,
-                values: of.links[name] ?? [],
-                steps: of.links.lm_step,
-                colour: colour.get(of.name),
-                dashed: of.direction === "reverse",
-              })),
-            }).node,
-          ),
-        ),
-      ),
-    );
-  }
-
-  await ask();
-  const timer = setInterval(() => document.hidden || ask().catch(() => {}), ASK_MS);
-  return { node, title: "chains", keys: {}, end: () => clearInterval(timer) };
-}
-
-function sparkline(of) {
-  const lmSteps = of.links.lm_step;
-  // A chain whose LM stands still has all links at one step: they are shown by their numbers.
-  const stands = new Set(lmSteps).size < lmSteps.length;
-  return curves({
-    title: `Explained variance of ${of.name}${stands ? ", by link" : ""}`,
-    lmSteps: stands ? lmSteps.map((_, link) => link) : lmSteps,
-    lines: [{ name: "explained variance", values: of.links.explained_variance }],
-    width: 330,
-    height: 84,
-  }).node;
-}
-
-function servers({ mlflow, prefect }) {
-  const links = [
-    ["MLflow: runs, metrics, the registry of models", mlflow],
-    ["Prefect: flows and their schedules", prefect],
-  ].filter(([, where]) => where);
-  return links.length
-    ? el(
-        "footer",
-        { class: "foot" },
-        links.map(([name, where]) => el("a", { href: where, rel: "noreferrer" }, name)),
-      )
-    : null;
 }
 
 function grouped(chains) {
-  const found = new Map();
-  for (const of of chains) {
-    if (!found.has(of.lm)) found.set(of.lm, []);
-    found.get(of.lm).push(of);
-  }
-  return found;
+  const groups = new Map();
+  for (const chain of chains) groups.set(chain.lm, [...(groups.get(chain.lm) ?? []), chain]);
+  return groups;
+}
+
+function card(chain, isTicked, onTick) {
+  const facts = [chain.layer === null ? chain.hook : `layer ${chain.layer}`, chain.architecture, chain.direction, chain.seed === null ? null : `seed ${chain.seed}`, chain.d_sae ? `${whole(chain.d_sae)} features` : null].filter(Boolean);
+  const planned = chain.planned ? ` of ${chain.planned}` : "";
+  const tick = el("input", { type: "checkbox", checked: isTicked, onchange: onTick, "data-focus": "tick", "aria-label": `Lay the curves of ${chain.name} over others` });
+  return el("article", { class: `card${chain.training ? " training" : ""}${isTicked ? " ticked" : ""}`, "data-chain": chain.name },
+    el("header", {}, el("h3", {}, el("a", { href: address([chain.name]), "data-focus": "name", text: chain.name })), el("label", { class: "tick", title: "Lay over others" }, tick, el("span", { text: "compare" }))),
+    el("p", { class: "facts", title: chain.hook, text: facts.join(" · ") }),
+    el("p", { class: "state" },
+      chain.training ? el("span", { class: "badge live", text: "training" }) : null,
+      el("span", { text: `${chain.registered}${planned} ${chain.registered === 1 && !planned ? "link" : "links"}` }),
+      chain.planned ? el("progress", { max: chain.planned, value: chain.registered, "aria-label": "links done of planned" }) : null,
+      chain.analysed ? el("span", { class: "badge good", text: "analysed" }) : el("span", { class: "badge", title: `saetrack analyze ${chain.name}`, text: "not analysed" }),
+      chain.warnings ? el("span", { class: "badge warn", title: "Warnings of the checks that follow each link: see its run in MLflow", text: `⚠ ${chain.warnings} ${chain.warnings === 1 ? "warning" : "warnings"}` }) : null),
+    cardCurves(chain),
+    cardLinks(chain));
+}
+
+function cardCurves(chain) {
+  if (!chain.registered) return el("p", { class: "muted", text: "No link is registered yet." });
+  const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
+  const steps = new Steps(links, "log");
+  const standing = new Set(chain.links.lm_step).size === 1 && chain.registered > 1;
+  const span = standing ? `by link: the LM stands still at step ${whole(chain.links.lm_step[0])}` : chain.registered > 1 ? `steps ${stepShort(Math.min(...chain.links.lm_step))} to ${stepShort(Math.max(...chain.links.lm_step))}` : `step ${whole(chain.links.lm_step[0])}`;
+  return el("div", { class: "sparks" }, CURVES.map(([name, title, words]) => {
+    const values = chain.links[name] ?? [];
+    return el("figure", {}, el("figcaption", {}, el("span", { text: title }), el("b", { text: words(values.at(-1)) })), sparkline(values, steps, `${title} over LM steps`));
+  }), el("p", { class: "span muted", text: span }));
+}
+
+function cardLinks(chain) {
+  const outside = { target: "_blank", rel: "noopener" };
+  const figures = chain.analysis?.figures ?? [];
+  return el("footer", {},
+    el("a", { href: address([chain.name]), text: chain.analysed ? "Explore features" : "Look at its curves" }),
+    chain.mlflow ? el("a", { href: chain.mlflow, ...outside, text: "Run ↗" }) : null,
+    chain.analysis?.mlflow ? el("a", { href: chain.analysis.mlflow, ...outside, text: "Analysis ↗" }) : null,
+    figures.length ? el("details", {}, el("summary", { text: `${figures.length} ${figures.length === 1 ? "figure" : "figures"}` }), el("ul", {}, figures.map((figure) => el("li", {}, el("a", { href: figure.address, ...outside, text: figure.title }))))) : null);
 }

@@ -1,204 +1,76 @@
-// Lists of features that a person keeps, on their own machine: named, exported, imported.
+// Lists of features, kept in this browser; as CSV with addresses they go elsewhere and come back.
 
-import { address } from "./address.js";
-import { el, integer, refill } from "./dom.js";
+import { address, parse } from "./address.js";
+import { say } from "./dom.js";
 
 const KEY = "saetrack.lists";
 
-function load() {
+/** All lists: [{name, items: [{chain, feature, step}]}], the newest first. */
+export function lists() {
   try {
-    const found = JSON.parse(localStorage.getItem(KEY) ?? "{}");
-    return found && typeof found === "object" ? found : {};
+    const found = JSON.parse(localStorage.getItem(KEY) ?? "[]");
+    return Array.isArray(found) ? found.filter((list) => typeof list?.name === "string" && Array.isArray(list.items)) : [];
   } catch {
-    return {};
+    return [];
   }
 }
 
-function save(lists) {
-  localStorage.setItem(KEY, JSON.stringify(lists));
+/** Keep these lists; false where the browser has no room or forbids it. */
+export function keep(all) {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(all));
+    return true;
+  } catch {
+    say("This browser keeps no lists: its storage is full or switched off.");
+    return false;
+  }
 }
 
-export const namesOfLists = () => Object.keys(load());
+export const listNames = () => lists().map((list) => list.name);
+export const listNamed = (name) => lists().find((list) => list.name === name) ?? null;
 
-/** Add features to a list, once each; how many there are then. */
-export function addToList(name, features) {
-  const lists = load();
-  const known = new Map((lists[name] ?? []).map((of) => [`${of.chain} ${of.feature}`, of]));
-  for (const of of features) known.set(`${of.chain} ${of.feature}`, of);
-  lists[name] = [...known.values()];
-  save(lists);
-  return known.size;
+const keyOf = (item) => `${item.chain}\n${item.feature}`;
+
+/** Add features to a list, which is made if there is none of the name; those that it has stay. */
+export function addToList(name, items) {
+  const all = lists();
+  const list = all.find((one) => one.name === name) ?? { name, items: [] };
+  const known = new Set(list.items.map(keyOf));
+  const added = items.filter((item) => !known.has(keyOf(item)));
+  list.items.push(...added);
+  const kept = keep([list, ...all.filter((one) => one !== list)]);
+  if (kept) say(`${added.length} features are in the list ${name} now.`);
+  return kept ? added.length : 0;
 }
 
-const addressOf = ({ chain, feature, step }) => address({ chain, rest: String(feature), params: { step } });
-
-const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
-
-function asCsv(features) {
-  const root = location.href.split("#")[0];
-  const rows = features.map((of) =>
-    [quoted(of.chain), of.feature, of.step ?? "", quoted(root + addressOf(of))].join(","),
-  );
-  return ["chain,feature,step,address", ...rows].join("\r\n");
+/** A list as CSV: chain, feature, step, address. */
+export function asCsv(list, base) {
+  const quoted = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const lines = list.items.map((item) => [item.chain, item.feature, item.step ?? "", base + address([item.chain, item.feature], { step: item.step })]);
+  return [["chain", "feature", "step", "address"], ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
 }
 
-/** Features from what `asCsv` wrote, or from any table with the columns chain and feature. */
+/** The features of a CSV: by its columns chain and feature, or by its column address. */
 export function fromCsv(text) {
-  const [head, ...rows] = text.trim().split(/\r?\n/).map(cells);
-  const at = Object.fromEntries((head ?? []).map((name, i) => [name.trim().toLowerCase(), i]));
-  if (!("chain" in at) || !("feature" in at))
-    throw new Error("The file must be a table with the columns chain and feature.");
-  return rows
-    .filter((row) => row.length > 1)
-    .map((row, i) => {
-      const feature = Number(row[at.feature]);
-      if (!Number.isInteger(feature) || feature < 0)
-        throw new Error(`Row ${i + 2}: feature “${row[at.feature]}” is not a number.`);
-      const step = at.step === undefined || row[at.step] === "" ? null : Number(row[at.step]);
-      return { chain: row[at.chain], feature, step };
-    });
+  const rows = csvRows(text.replace(/^\ufeff/, ""));
+  const head = (rows.shift() ?? []).map((name) => name.trim().toLowerCase());
+  const column = (name) => head.indexOf(name);
+  const items = [];
+  for (const row of rows) {
+    const { parts, params } = parse(`#${(row[column("address")] ?? "").split("#")[1] ?? ""}`);
+    const chain = row[column("chain")]?.trim() || parts[0];
+    const feature = Number(row[column("feature")]?.trim() || parts[1]);
+    const step = row[column("step")]?.trim() || params.get("step") || null;
+    if (chain && Number.isInteger(feature) && feature >= 0) items.push({ chain, feature, step });
+  }
+  return items;
 }
 
-function cells(line) {
-  const found = [];
-  for (const match of line.matchAll(/(?:"((?:[^"]|"")*)"|([^,]*))(?:,|$)/g)) {
-    if (match.index === line.length && found.length) break;
-    found.push(match[1] !== undefined ? match[1].replaceAll('""', '"') : match[2]);
+function csvRows(text) {
+  const rows = [[]];
+  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
+    rows.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    if (end !== ",") rows.push([]);
   }
-  return found;
-}
-
-export function listsView() {
-  const node = el("div", { class: "page" });
-  const said = el("p", { role: "status" });
-  const draw = () => {
-    const lists = load();
-    const names = Object.keys(lists);
-    refill(
-      node,
-      el("h1", {}, "Lists"),
-      el(
-        "p",
-        { class: "quiet" },
-        "Lists are kept in this browser alone. Export one to share it: the file holds each feature with its address.",
-      ),
-      el(
-        "div",
-        { class: "filters" },
-        el(
-          "label",
-          { class: "small" },
-          "Import a list (CSV) ",
-          el("input", { type: "file", accept: ".csv,text/csv", onchange: take }),
-        ),
-      ),
-      said,
-      names.length
-        ? names.map((name) => section(name, lists[name]))
-        : el(
-            "p",
-            { class: "notice" },
-            "There is no list yet. Draw around points of a chain's map, or choose “Add to a list” at a feature.",
-          ),
-    );
-  };
-
-  async function take(event) {
-    const [file] = event.target.files;
-    try {
-      const features = fromCsv(await file.text());
-      addToList(file.name.replace(/\.csv$/i, ""), features);
-      draw();
-      said.textContent = `${integer(features.length)} features were imported.`;
-    } catch (error) {
-      said.textContent = error.message;
-    }
-  }
-
-  function section(name, features) {
-    const change = (work) => {
-      const lists = load();
-      work(lists);
-      save(lists);
-      draw();
-    };
-    const download = () => {
-      const link = el("a", {
-        download: `${name}.csv`,
-        href: URL.createObjectURL(new Blob([asCsv(features)], { type: "text/csv" })),
-      });
-      link.click();
-      URL.revokeObjectURL(link.href);
-    };
-    return el(
-      "section",
-      { class: "panel" },
-      el(
-        "div",
-        { class: "panel-head" },
-        el("h2", {}, name, el("span", { class: "quiet" }, ` ${integer(features.length)} features`)),
-        el("button", { type: "button", class: "small", onclick: download }, "Export CSV"),
-        el(
-          "button",
-          {
-            type: "button",
-            class: "small",
-            onclick: () => {
-              const other = prompt("New name", name);
-              if (other && other !== name)
-                change((lists) => {
-                  lists[other] = lists[name];
-                  delete lists[name];
-                });
-            },
-          },
-          "Rename",
-        ),
-        el(
-          "button",
-          {
-            type: "button",
-            class: "small",
-            onclick: () => confirm(`Delete the list “${name}”?`) && change((lists) => delete lists[name]),
-          },
-          "Delete",
-        ),
-      ),
-      el(
-        "ul",
-        { class: "list-features" },
-        features.slice(0, 500).map((of) =>
-          el(
-            "li",
-            {},
-            el("a", { href: addressOf(of) }, `${of.chain} · feature ${of.feature}`),
-            of.step === null || of.step === undefined
-              ? null
-              : el("span", { class: "quiet" }, ` step ${integer(of.step)}`),
-            el(
-              "button",
-              {
-                type: "button",
-                class: "icon",
-                "aria-label": `Remove feature ${of.feature}`,
-                onclick: () =>
-                  change((lists) => {
-                    lists[name] = lists[name].filter(
-                      (other) => other.chain !== of.chain || other.feature !== of.feature,
-                    );
-                  }),
-              },
-              "✕",
-            ),
-          ),
-        ),
-      ),
-      features.length > 500
-        ? el("p", { class: "quiet" }, "The first 500 are shown; the export holds all.")
-        : null,
-    );
-  }
-
-  draw();
-  return { node, title: "lists", keys: {} };
+  return rows.filter((row) => row.some((value) => value !== ""));
 }

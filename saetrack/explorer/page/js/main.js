@@ -1,150 +1,130 @@
-// From an address to a view: one is shown at a time, and lets go of what it holds when it ends.
+// Which page an address shows, the bar above it, and what is renewed while it is open.
 
-import { address, go, parse } from "./address.js";
-import { chainView } from "./chain.js";
-import { begin, forget, home } from "./data.js";
-import { announce, el } from "./dom.js";
-import { featureView } from "./feature.js";
-import { homeView } from "./home.js";
-import { listsView } from "./lists.js";
-import { textView } from "./own_text.js";
-import { searchView } from "./search.js";
-import { openHelp } from "./help.js";
-import { themeButton } from "./theme.js";
+import { address, PageState, parse } from "./address.js";
+import { chain, Refused, theSite } from "./data.js";
+import { button, el, put, say } from "./dom.js";
+import { listenToKeys, showHelp } from "./keys.js";
+import { chainPage } from "./chain.js";
+import { featurePage } from "./feature.js";
+import { homePage } from "./home.js";
+import { listsPage } from "./lists_page.js";
+import { ownTextPage } from "./own_text.js";
+import { searchPage } from "./search.js";
 
-const VIEWS = {
-  home: homeView,
-  chain: chainView,
-  feature: featureView,
-  search: searchView,
-  text: textView,
-  lists: listsView,
-};
-const ASK_MS = 15000;
+const LOOK_MS = 8000; // for a chain that grows
+const TABS = [
+  ["", "Features"],
+  ["search", "Search"],
+  ["text", "Own text"],
+  ["lists", "Lists"],
+];
+const PAGES = { search: searchPage, text: ownTextPage, lists: listsPage };
 
-const main = document.getElementById("main");
-const query = document.getElementById("query");
 let shown = null;
-let asked = 0;
-let stamp = null;
 
-async function render() {
-  const view = parse();
-  const number = (asked += 1);
-  document.body.classList.toggle("embedded", view.params.get("embed") === "1");
-  if (view.kind === "search") query.value = view.params.get("q") ?? "";
-  main.setAttribute("aria-busy", "true");
-  let next;
+/** The page of an address. */
+function pageOf(parts) {
+  if (!parts.length) return homePage;
+  if (parts.length === 1) return chainPage;
+  if (/^\d+$/.test(parts[1])) return featurePage;
+  return PAGES[parts[1]] ?? null;
+}
+
+async function show() {
+  const { parts, params } = parse(location.hash);
+  if (shown && shown.path === parts.join("\n")) return shown.state.follow(params);
+  await mount(parts, params);
+}
+
+async function mount(parts, params) {
+  shown?.end.abort();
+  const end = new AbortController();
+  const mine = (shown = { path: parts.join("\n"), state: new PageState(parts, params), end, keys: [] });
+  document.documentElement.classList.toggle("embedded", params.get("embed") === "1");
+  document.documentElement.dataset.panel = params.get("panel") ?? "";
+  document.title = parts.length ? `${parts.slice(0, 2).join(" · ")} · saetrack` : "saetrack explorer";
+  drawBar(parts);
+  const main = document.getElementById("main");
   try {
-    if (!(view.kind in VIEWS)) throw new Error("There is no such page. Go back to the list of chains.");
-    next = await VIEWS[view.kind](view);
+    const page = pageOf(parts);
+    if (!page) throw new Refused(`There is no page ${parts.slice(1).join("/")}.`);
+    const data = parts.length ? await chain(parts[0]) : null;
+    if (end.signal.aborted) return;
+    const root = el("div", { class: `page page-${page.name.replace("Page", "")}` });
+    const keys = await page({ root, data, parts, state: mine.state, signal: end.signal });
+    if (end.signal.aborted) return;
+    mine.keys = keys ?? [];
+    mine.data = data;
+    put(main, root);
+    root.dispatchEvent(new Event("shown"));
+    requestAnimationFrame(() => setTimeout(() => performance.mark("shown"))); // for who measures
   } catch (error) {
-    next = { node: failed(error), title: "not shown", keys: {} };
+    if (!end.signal.aborted) refuse(main, parts, error);
   }
-  if (number !== asked) {
-    next.end?.();
-    return;
-  }
-  shown?.end?.();
-  shown = next;
-  main.replaceChildren(next.node);
-  main.removeAttribute("aria-busy");
-  document.title = `${next.title} · saetrack explorer`;
-  crumbs(view);
-  announce(next.title);
-  window.scrollTo(0, 0);
+  if (end.signal.aborted) return;
+  listenToKeys([...mine.keys, ...common(parts, mine)], end.signal);
 }
 
-function failed(error) {
-  return el(
-    "div",
-    { class: "page" },
-    el("h1", {}, "This cannot be shown"),
-    el("p", { class: "warning", role: "alert" }, error.message),
-    el("p", {}, el("a", { href: "#/" }, "All chains")),
-  );
+function refuse(main, parts, error) {
+  if (!(error instanceof Refused)) console.error(error);
+  const line = error instanceof Refused ? error.message : `The page failed: ${error.message}`;
+  put(main, el("div", { class: "page refused", role: "alert" },
+    el("h1", { text: "This cannot be shown" }),
+    el("p", { text: line }),
+    el("p", {}, button("Try again", () => again()), " ", parts.length > 1 ? el("a", { href: address([parts[0]]), text: "The chain" }) : null, parts.length > 1 ? " · " : null, el("a", { href: "#/", text: "All chains" }))));
+  say(line);
 }
 
-function crumbs(view) {
-  const step = view.params.get("step");
-  const chain = view.chain
-    ? el("a", { href: address({ chain: view.chain, params: { step } }) }, view.chain)
-    : null;
-  document
-    .getElementById("crumbs")
-    .replaceChildren(
-      ...[chain, view.kind === "feature" ? el("span", {}, `feature ${view.feature}`) : null].filter(Boolean),
-    );
-  document.getElementById("search").hidden = !view.chain;
-  document.getElementById("tools").replaceChildren(
-    ...[
-      view.chain ? el("a", { href: address({ chain: view.chain, rest: "text" }) }, "Own text") : null,
-      el("a", { href: "#/lists" }, "Lists"),
-      el(
-        "button",
-        {
-          type: "button",
-          class: "icon",
-          title: "Keys and help (?)",
-          "aria-label": "Keys and help",
-          onclick: openHelp,
-        },
-        "?",
-      ),
-      themeButton(),
-    ].filter(Boolean),
-  );
+function again() {
+  const { parts, params } = parse(location.hash);
+  return mount(parts, params);
 }
 
-/** A chain that was analysed anew, or whose links grew, is read again where it is shown. */
-async function lookForMore() {
-  const view = parse();
-  if (!view.chain || document.hidden) return;
-  const { chains } = await home();
-  const of = chains.find((one) => one.name === view.chain);
-  const now = of && JSON.stringify([of.name, of.registered, of.analysed, of.analysis?.mlflow ?? null]);
-  const grew = stamp !== null && now !== stamp && JSON.parse(stamp)[0] === view.chain;
-  stamp = now ?? null;
-  if (!grew) return;
-  forget(view.chain);
-  announce("The chain has grown.");
-  await render();
+function common(parts, mine) {
+  return [
+    ["?", null, () => showHelp(mine.keys)],
+    ["t", null, () => toggleTheme()],
+    ["/", null, () => {
+      const field = document.querySelector("[data-search]");
+      if (field?.offsetParent) field.select();
+      else if (parts.length) location.hash = address([parts[0], "search"]);
+    }],
+  ];
 }
 
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const typing = event.target.matches?.("input:not([type=range]):not([type=checkbox]), textarea, select");
-  if (event.key === "Escape" && typing) event.target.blur();
-  if (typing || document.querySelector("dialog[open]")) return;
-  if (event.key === "/" && parse().chain) {
+function drawBar(parts) {
+  const bar = document.getElementById("bar");
+  const [name] = parts;
+  const here = parts.length > 1 && !/^\d+$/.test(parts[1]) ? parts[1] : "";
+  const find = name && el("form", { class: "find", role: "search", onsubmit: (event) => {
     event.preventDefault();
-    query.focus();
-    query.select();
-  } else if (event.key === "?") {
-    openHelp();
-  } else if (
-    shown?.keys[event.key] &&
-    !(event.key === " " && event.target.matches("button, a, summary")) &&
-    !(event.key.startsWith("Arrow") && event.target.matches("input[type=range]"))
-  ) {
-    event.preventDefault();
-    shown.keys[event.key]();
-  }
+    location.hash = address([name, "search"], { q: event.target.elements.q.value });
+  } }, el("input", { type: "search", name: "q", placeholder: "Search features  /", "aria-label": "Search features of this chain", "data-search": here === "search" ? null : true, autocomplete: "off", spellcheck: "false" }));
+  put(bar,
+    el("a", { class: "brand", href: "#/", "aria-label": "saetrack: all chains" }, el("img", { src: "icon.svg", alt: "", width: 20, height: 20 }), el("span", { text: "saetrack" })),
+    name ? el("a", { class: "chain-name", href: address([name]), title: name, text: name }) : el("span", { class: "chain-name muted", text: "explorer" }),
+    name ? el("nav", { "aria-label": "Pages of this chain" }, TABS.map(([tab, title]) => el("a", { href: address(tab ? [name, tab] : [name]), "aria-current": tab === here ? "page" : null, text: title }))) : el("span", { class: "grow" }),
+    here === "search" ? null : find,
+    button("◐", () => toggleTheme(), { class: "icon", "aria-label": "Dark or light", title: "Dark or light (t)" }),
+    button("?", () => showHelp(shown.keys), { class: "icon", "aria-label": "Keys", title: "Keys (?)" }));
 }
 
-document.getElementById("search").addEventListener("submit", (event) => {
+/** A chain that was analysed with more links, or grew, is drawn again with the same address. */
+async function lookForNews() {
+  const of = shown;
+  if (document.hidden || !of?.data || !["chainPage", "featurePage"].includes(pageOf(of.state.parts)?.name)) return;
+  if ((await theSite()).static) return;
+  const newer = await chain(of.data.name).catch(() => of.data);
+  if (shown !== of || newer === of.data) return;
+  await mount(of.state.parts, new URLSearchParams([...of.state.params]));
+  say(`The chain has ${newer.manifest.links.length} links now.`);
+}
+
+document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
-  const { chain } = parse();
-  if (chain && query.value.trim()) go(address({ chain, rest: "search", params: { q: query.value.trim() } }));
+  document.getElementById("main").focus();
 });
-document.addEventListener("keydown", onKey);
-window.addEventListener("hashchange", render);
-
-try {
-  const site = await begin();
-  if (!site.static) setInterval(() => lookForMore().catch(() => {}), ASK_MS);
-} catch (error) {
-  main.replaceChildren(failed(error));
-  throw error;
-}
-await render();
+addEventListener("hashchange", show);
+setInterval(lookForNews, LOOK_MS);
+document.addEventListener("visibilitychange", lookForNews);
+show();

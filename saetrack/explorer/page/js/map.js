@@ -1,238 +1,287 @@
-// The map of decoder directions: a point per feature, on a canvas, with hover and lasso.
+// The map of decoder directions: a point for each feature, drawn pixel by pixel.
 
-import { el, perFrame } from "./dom.js";
+import { button, el, framed, put, settled, style, toggle } from "./dom.js";
+import { categoryColours, css, labelColours, sequential, themeColour } from "./palette.js";
+import { discs, dots } from "./map_pixels.js";
+import { insidePolygon, PointGrid } from "./map_points.js";
+import { quantiles } from "./sorting.js";
+import { contextLine } from "./tokens.js";
+import { labelName, plain, short, tokenAlone, whole } from "./words.js";
 
-const NEAR_PIXELS = 9;
-const FAINT = 0.1;
-const MANY = 6000;
+const MARGIN = 14;
+const MANY = 8000; // points from which on they are drawn without smooth edges
 
-/** points: (d_sae, 2) with NaN for features without a place; onpick(feature), onlasso([features]). */
-export function featureMap({ points, onpick, onhover, onlasso }) {
-  const canvas = el("canvas", {
-    class: "map",
-    tabindex: 0,
-    role: "img",
-    "aria-label": "Map of decoder directions; the table below holds the same features",
-  });
-  const tip = el("div", { class: "tip", hidden: true });
-  const node = el("div", { class: "map-box" }, canvas, tip);
-  const count = points.length / 2;
-  const bounds = extent(points);
-  let size = [0, 0];
-  let xs = new Float32Array(count);
-  let ys = new Float32Array(count);
-  let grid = new Map();
-  let colours = null;
-  let wanted = null;
-  let marked = -1;
-  let path = null;
-
-  function place() {
-    const box = node.getBoundingClientRect();
-    if (!box.width) return;
-    const ratio = window.devicePixelRatio || 1;
-    size = [box.width, box.height];
-    canvas.width = Math.round(box.width * ratio);
-    canvas.height = Math.round(box.height * ratio);
-    canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
-    grid = new Map();
-    const pad = 14;
-    const scale = Math.min((size[0] - 2 * pad) / bounds.width, (size[1] - 2 * pad) / bounds.height);
-    for (let i = 0; i < count; i += 1) {
-      xs[i] = size[0] / 2 + (points[2 * i] - bounds.x) * scale;
-      ys[i] = size[1] / 2 - (points[2 * i + 1] - bounds.y) * scale;
-      if (Number.isNaN(xs[i])) continue;
-      const key = cell(xs[i], ys[i]);
-      if (!grid.has(key)) grid.set(key, []);
-      grid.get(key).push(i);
-    }
-    draw();
+export class MapPanel {
+  constructor(population, positions, onOpen) {
+    Object.assign(this, { population, positions, onOpen, zoom: 1, centre: [0.5, 0.5], moving: false });
+    this.canvas = el("canvas", { role: "img", "aria-label": "Map of decoder directions; the table lists the same features" });
+    this.over = el("canvas", { class: "over", "aria-hidden": "true" });
+    this.hint = el("div", { class: "hover-card", hidden: true });
+    this.legend = el("div", { class: "map-legend" });
+    const tools = el("div", { class: "map-tools" },
+      toggle("Move", false, (on) => (this.moving = on), { title: "Drag moves the map instead of drawing a lasso" }),
+      button("+", () => this.zoomBy(1.6), { class: "icon", "aria-label": "Zoom in" }),
+      button("−", () => this.zoomBy(1 / 1.6), { class: "icon", "aria-label": "Zoom out" }),
+      button("⤢", () => this.reset(), { class: "icon", "aria-label": "Whole map", title: "Whole map" }));
+    this.box = el("div", { class: "map-box" }, this.canvas, this.over, tools, this.hint);
+    this.node = el("div", { class: "map" }, this.box, this.legend);
+    this.normalise();
+    this.draw = framed(() => this.paint());
+    this.showContext = settled((feature) => this.fetchContext(feature), 120);
+    this.listen();
+    new ResizeObserver(() => this.layOut()).observe(this.box);
   }
 
-  const cell = (x, y) => Math.floor(x / 12) * 4096 + Math.floor(y / 12);
-
-  const draw = perFrame(() => {
-    if (!colours || !size[0]) return;
-    const context = canvas.getContext("2d");
-    context.clearRect(0, 0, size[0], size[1]);
-    if (count > MANY) pixels(context);
-    else {
-      discs(context, false);
-      discs(context, true);
+  /** Positions from 0 to 1; a feature that is dead at the end has none. */
+  normalise() {
+    const { positions } = this;
+    const low = [Infinity, Infinity];
+    const high = [-Infinity, -Infinity];
+    this.placed = 0;
+    for (let at = 0; at < positions.length; at++) {
+      const value = positions[at];
+      if (!Number.isFinite(value)) continue;
+      this.placed += 1 - (at % 2);
+      if (value < low[at % 2]) low[at % 2] = value;
+      if (value > high[at % 2]) high[at % 2] = value;
     }
-    if (marked >= 0 && !Number.isNaN(xs[marked])) ring(context, marked);
-    if (path) outline(context);
-  });
-
-  function discs(context, isBright) {
-    const radius = count > 4000 ? 1.8 : 3;
-    context.globalAlpha = isBright ? 0.9 : FAINT;
-    // Points of one colour together: a change of colour costs more than a point.
-    const byColour = new Map();
-    for (let i = 0; i < count; i += 1) {
-      if (Number.isNaN(xs[i]) || colours[i] === -1 || isBright !== (!wanted || wanted[i] === 1)) continue;
-      if (!byColour.has(colours[i])) byColour.set(colours[i], []);
-      byColour.get(colours[i]).push(i);
+    this.unit = new Float32Array(positions.length);
+    for (let at = 0; at < positions.length; at++) {
+      const span = high[at % 2] - low[at % 2];
+      this.unit[at] = span > 0 ? (positions[at] - low[at % 2]) / span : positions[at] - positions[at] + 0.5;
     }
-    for (const [colour, features] of byColour) {
-      context.fillStyle = `#${colour.toString(16).padStart(6, "0")}`;
-      context.beginPath();
-      for (const i of features) {
-        context.moveTo(xs[i] + radius, ys[i]);
-        context.arc(xs[i], ys[i], radius, 0, 2 * Math.PI);
-      }
-      context.fill();
-    }
-    context.globalAlpha = 1;
   }
 
-  /** Many points: pixels of an image, which is several times as quick as shapes. */
-  function pixels(context) {
-    const image = context.createImageData(canvas.width, canvas.height);
-    const drawn = new Uint32Array(image.data.buffer);
-    const ratio = canvas.width / size[0];
-    const side = Math.max(1, Math.round(2 * ratio));
-    for (const isBright of [false, true]) {
-      if (!isBright && !wanted) continue;
-      const alpha = (isBright ? 235 : 40) << 24;
-      for (let i = 0; i < count; i += 1) {
-        if (Number.isNaN(xs[i]) || colours[i] === -1 || isBright !== (!wanted || wanted[i] === 1)) continue;
-        const colour = alpha | ((colours[i] & 255) << 16) | (colours[i] & 0xff00) | (colours[i] >> 16);
-        const x = Math.round(xs[i] * ratio);
-        const y = Math.round(ys[i] * ratio);
-        for (let dy = 0; dy < side; dy += 1) {
-          const at = (y + dy) * canvas.width + x;
-          for (let dx = 0; dx < side; dx += 1) drawn[at + dx] = colour;
-        }
+  layOut() {
+    const { width, height } = this.box.getBoundingClientRect();
+    if (!width || !height) return;
+    this.ratio = Math.min(2, devicePixelRatio || 1);
+    this.size = [Math.round(width * this.ratio), Math.round(height * this.ratio)];
+    for (const canvas of [this.canvas, this.over]) [canvas.width, canvas.height] = this.size;
+    this.project();
+  }
+
+  /** Where each feature lies in pixels. */
+  project() {
+    const [width, height] = this.size;
+    const margin = MARGIN * this.ratio;
+    const [scaleX, scaleY] = [(width - 2 * margin) * this.zoom, (height - 2 * margin) * this.zoom];
+    const { unit, centre } = this;
+    this.pixels = new Float32Array(unit.length);
+    for (let at = 0; at < unit.length; at += 2) {
+      this.pixels[at] = width / 2 + (unit[at] - centre[0]) * scaleX;
+      this.pixels[at + 1] = height / 2 - (unit[at + 1] - centre[1]) * scaleY;
+    }
+    this.grid = new PointGrid(this.pixels, width, height, 16 * this.ratio);
+    this.draw();
+  }
+
+  zoomBy(factor) {
+    this.zoom = Math.min(40, Math.max(1, this.zoom * factor));
+    if (this.zoom === 1) this.centre = [0.5, 0.5];
+    this.project();
+  }
+
+  reset() {
+    this.zoom = 1;
+    this.zoomBy(1);
+  }
+
+  /** A colour for each feature, and the legend that explains it. */
+  colours() {
+    const { population } = this;
+    const name = population.byName.has(population.state.get("colour")) ? population.state.get("colour") : "label";
+    const values = population.valuesNow(name);
+    if (!values) return null;
+    const { manifest } = population;
+    if (["label", "final_label", "pattern"].includes(name)) {
+      const names = name === "pattern" ? manifest.patterns : manifest.labels;
+      const colours = name === "pattern" ? categoryColours(names) : labelColours(names);
+      this.categories(name, names, colours, values);
+      return (feature) => colours[values[feature]];
+    }
+    return this.gradient(population.byName.get(name), values);
+  }
+
+  gradient(column, values) {
+    const log = column.scale === "log";
+    // LM steps begin at 0, which has a place on their axis.
+    const steps = column.unit === "LM step";
+    const ends = quantiles(log && !steps ? values.filter((value) => value > 0) : values, [0.02, 0.98]);
+    const words = steps ? whole : short;
+    const none = themeColour("--line-strong");
+    const { title, unit } = column;
+    if (!ends) {
+      put(this.legend, el("span", { class: "muted", text: `${title}: not measured at this step` }));
+      return () => none;
+    }
+    const size = (value) => (steps ? Math.log2(1 + value) : log ? Math.log10(value) : value);
+    const [low, high] = ends.map(size);
+    const colours = sequential();
+    put(this.legend, el("span", { text: title }), el("span", { class: "muted", text: words(ends[0]) }), style(el("i", { class: "gradient" }), { background: `linear-gradient(to right, ${css(colours[0])}, ${css(colours[255])})` }), el("span", { class: "muted", text: `${words(ends[1])} ${unit}` }), el("span", { class: "muted", text: steps ? "grey: never" : "grey: not measured" }));
+    return (feature) => {
+      const value = size(values[feature]);
+      return Number.isFinite(value) ? colours[Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low || 1))))] : none;
+    };
+  }
+
+  categories(name, names, colours, values) {
+    const counts = new Uint32Array(names.length);
+    for (const value of values) counts[value]++;
+    const parameter = name === "pattern" ? "pattern" : name === "label" ? "label" : null;
+    const chosen = parameter ? this.population.chosenOf(parameter, names) : [];
+    const stamp = JSON.stringify([name, [...counts], chosen, document.documentElement.dataset.theme]);
+    if (stamp === this.stamp && this.legend.firstChild?.classList.contains("chip")) return;
+    this.stamp = stamp;
+    const focused = this.legend.contains(document.activeElement) ? document.activeElement.dataset.at : null;
+    put(this.legend, names.map((one, at) => {
+      if (!counts[at] && !chosen.includes(at)) return null;
+      const words = name === "pattern" ? plain(one) : labelName(one);
+      const node = button("", () => {
+        const next = chosen.includes(at) ? chosen.filter((other) => other !== at) : [...chosen, at];
+        this.population.state.set({ [parameter]: next.map((other) => names[other]).join(",") });
+      }, { class: "chip quiet small", "aria-pressed": String(chosen.includes(at)), "data-at": at, disabled: !parameter, title: `Show only: ${words}` });
+      return put(node, style(el("i"), { background: css(colours[at]) }), words, el("span", { class: "muted", text: ` ${whole(counts[at])}` }));
+    }));
+    if (focused !== null) this.legend.querySelector(`[data-at="${focused}"]`)?.focus();
+  }
+
+  paint() {
+    if (!this.pixels || !this.population.mask) return;
+    const colourOf = this.colours();
+    if (!colourOf) return;
+    const { population, pixels, ratio } = this;
+    const [width, height] = this.size;
+    const context = this.canvas.getContext("2d");
+    const image = context.createImageData(width, height);
+    const radius = ratio * Math.min(5, Math.max(1.1, 60 / Math.sqrt(this.placed + 1)) * Math.sqrt(this.zoom));
+    const paintOne = this.placed > MANY ? dots(image, radius) : discs(image, radius);
+    const faint = themeColour("--line");
+    for (const shown of [0, 1]) { // those that are filtered out lie below
+      for (let feature = 0; feature < population.count; feature++) {
+        if (population.mask[feature] !== shown) continue;
+        const x = Math.round(pixels[2 * feature]);
+        const y = Math.round(pixels[2 * feature + 1]);
+        if (x > 0 && y > 0 && x < width && y < height) paintOne(x, y, shown ? colourOf(feature) : faint);
       }
     }
     context.putImageData(image, 0, 0);
+    this.paintOver();
   }
 
-  function ring(context, i) {
-    context.strokeStyle = getComputedStyle(node).color;
-    context.lineWidth = 2;
+  /** Lasso, chosen features and the one under the pointer. */
+  paintOver() {
+    const context = this.over.getContext("2d");
+    const { population, pixels, ratio } = this;
+    context.clearRect(0, 0, ...this.size);
+    context.strokeStyle = css(themeColour("--ink"));
+    context.lineWidth = 1.2 * ratio;
+    if (population.chosen.size <= 4000) for (const feature of population.chosen) ring(context, pixels, feature, 4 * ratio);
+    context.lineWidth = 2 * ratio;
+    if (population.hovered >= 0) ring(context, pixels, population.hovered, 7 * ratio);
+    if (!this.lasso) return;
+    context.setLineDash([5 * ratio, 3 * ratio]);
     context.beginPath();
-    context.arc(xs[i], ys[i], 8, 0, 2 * Math.PI);
-    context.stroke();
-  }
-
-  function outline(context) {
-    context.strokeStyle = getComputedStyle(node).color;
-    context.setLineDash([5, 4]);
-    context.beginPath();
-    path.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+    for (const [x, y] of this.lasso) context.lineTo(x, y);
+    context.closePath();
     context.stroke();
     context.setLineDash([]);
   }
 
-  function at(event) {
-    const box = canvas.getBoundingClientRect();
-    return [event.clientX - box.left, event.clientY - box.top];
+  place(event) {
+    const box = this.over.getBoundingClientRect();
+    return [(event.clientX - box.left) * this.ratio, (event.clientY - box.top) * this.ratio];
   }
 
-  function near([x, y]) {
-    let best = -1;
-    let distance = NEAR_PIXELS ** 2;
-    for (let dx = -12; dx <= 12; dx += 12) {
-      for (let dy = -12; dy <= 12; dy += 12) {
-        for (const i of grid.get(cell(x + dx, y + dy)) ?? []) {
-          const away = (xs[i] - x) ** 2 + (ys[i] - y) ** 2;
-          if (away < distance && (!wanted || wanted[i])) [best, distance] = [i, away];
-        }
+  listen() {
+    this.over.addEventListener("pointermove", (event) => !event.buttons && this.hover(this.place(event)));
+    this.over.addEventListener("pointerleave", () => this.hover(null));
+    this.over.addEventListener("pointerdown", (event) => this.drag(event));
+    this.over.addEventListener("wheel", (event) => {
+      if (!event.ctrlKey && !event.metaKey) return; // a page that is scrolled stays a page
+      event.preventDefault();
+      this.zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
+    }, { passive: false });
+  }
+
+  drag(event) {
+    if (event.button) return;
+    const start = this.place(event);
+    const [from, centre] = [start, [...this.centre]];
+    let far = false;
+    const end = new AbortController();
+    this.over.setPointerCapture(event.pointerId);
+    this.over.addEventListener("pointermove", (moved) => {
+      const [x, y] = this.place(moved);
+      far ||= Math.hypot(x - from[0], y - from[1]) > 5 * this.ratio;
+      if (!far) return;
+      this.hint.hidden = true;
+      if (this.moving) {
+        this.centre = [centre[0] - (x - from[0]) / (this.size[0] * this.zoom), centre[1] + (y - from[1]) / (this.size[1] * this.zoom)];
+        this.project();
+      } else {
+        (this.lasso ??= [from]).push([x, y]);
+        this.paintOver();
       }
-    }
-    return best;
+    }, end);
+    this.over.addEventListener("pointercancel", () => end.abort(), end);
+    this.over.addEventListener("pointerup", () => {
+      end.abort();
+      if (this.lasso) this.close();
+      else if (!far) {
+        const found = this.grid.nearest(start, 12 * this.ratio, this.population.mask);
+        if (found >= 0) this.onOpen(found);
+        else if (this.population.chosen.size) this.population.choose([]);
+      }
+    }, end);
   }
 
-  canvas.addEventListener("pointermove", (event) => {
-    if (path) {
-      path.push(at(event));
-      draw();
-      return;
+  close() {
+    const polygon = this.lasso;
+    this.lasso = null;
+    const { pixels, population } = this;
+    const found = [];
+    for (let feature = 0; feature < population.count; feature++) {
+      const inside = (population.mask[feature] || population.chosen.size) && insidePolygon(polygon, pixels[2 * feature], pixels[2 * feature + 1]);
+      if (inside) found.push(feature);
     }
-    const feature = near(at(event));
-    canvas.classList.toggle("over", feature >= 0);
-    if (feature === marked) return;
-    mark(feature);
-    if (feature < 0) tip.hidden = true;
-    else onhover(feature, showTip);
-  });
-
-  function showTip(feature, content) {
-    if (feature !== marked) return;
-    tip.replaceChildren(...content);
-    tip.hidden = false;
-    tip.style.left = `${Math.min(xs[feature] + 12, Math.max(size[0] - 290, 0))}px`;
-    tip.style.top = `${Math.min(ys[feature] + 12, Math.max(size[1] - 90, 0))}px`;
+    population.choose(found);
   }
 
-  canvas.addEventListener("pointerleave", () => {
-    if (path) return;
-    mark(-1);
-    tip.hidden = true;
-  });
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    path = [at(event)];
-    canvas.setPointerCapture(event.pointerId);
-  });
-  canvas.addEventListener("pointerup", (event) => {
-    const drawn = path;
-    path = null;
-    if (!drawn) return;
-    if (drawn.length < 6) {
-      const feature = near(at(event));
-      if (feature >= 0) onpick(feature);
-    } else {
-      const inside = [];
-      for (let i = 0; i < count; i += 1)
-        if (!Number.isNaN(xs[i]) && (!wanted || wanted[i]) && within(drawn, xs[i], ys[i])) inside.push(i);
-      onlasso(inside);
-    }
-    draw();
-  });
-
-  function mark(feature) {
-    marked = feature;
-    draw();
+  hover(at) {
+    if (!this.grid || !this.population.mask) return;
+    const found = at ? this.grid.nearest(at, 12 * this.ratio, this.population.mask) : -1;
+    this.population.hover(found);
+    this.over.classList.toggle("over-point", found >= 0);
+    this.hint.hidden = found < 0;
+    if (found < 0) return;
+    const { population } = this;
+    const [label, top] = ["label", "top_token"].map((name) => population.valuesNow(name)?.[found]);
+    const token = top >= 0 ? population.data.vocabularyNow?.[top] : null;
+    this.line = el("p", { class: "muted", text: "…" });
+    put(this.hint, el("p", {}, el("strong", { text: `Feature ${found}` }), " ", el("span", { class: `chip l-${population.manifest.labels[label]}` }, el("i"), labelName(population.manifest.labels[label])), " ", el("span", { class: "tok", text: tokenAlone(token) })), this.line);
+    const [x, y] = [this.pixels[2 * found] / this.ratio, this.pixels[2 * found + 1] / this.ratio];
+    const [width, height] = this.size.map((pixels) => pixels / this.ratio);
+    style(this.hint, { left: `${Math.min(x + 12, Math.max(0, width - 300))}px`, top: y > height - 110 ? "auto" : `${y + 12}px`, bottom: y > height - 110 ? `${height - y + 12}px` : "auto" });
+    this.showContext(found);
   }
 
-  const observer = new ResizeObserver(() => place());
-  observer.observe(node);
-  return {
-    node,
-    mark,
-    /** packed: colour of each feature as one number, -1 for none; only: those not dimmed, or null. */
-    paint(packed, only) {
-      colours = packed;
-      wanted = only;
-      draw();
-    },
-    end: () => observer.disconnect(),
-  };
+  async fetchContext(feature) {
+    const { population } = this;
+    if (population.hovered !== feature) return;
+    const [life] = await Promise.all([population.data.feature(feature), population.data.vocabulary()]).catch((error) => [null, error]);
+    if (population.hovered !== feature || this.hint.hidden) return;
+    const context = life?.links[population.timeline.link].contexts[0];
+    if (!life) this.line.textContent = "Its contexts cannot be read just now.";
+    else if (!context) this.line.textContent = "It fires on no token of the text at this step.";
+    else put(this.line, contextLine(context, population.data.vocabularyNow, { before: 6, after: 4 }));
+  }
 }
 
-function extent(points) {
-  let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let i = 0; i < points.length; i += 2) {
-    if (Number.isNaN(points[i])) continue;
-    left = Math.min(left, points[i]);
-    right = Math.max(right, points[i]);
-    low = Math.min(low, points[i + 1]);
-    high = Math.max(high, points[i + 1]);
-  }
-  if (!Number.isFinite(left)) return { x: 0, y: 0, width: 1, height: 1 };
-  return { x: (left + right) / 2, y: (low + high) / 2, width: right - left || 1, height: high - low || 1 };
-}
-
-/** Whether a point lies inside of a polygon (crossings of a ray). */
-function within(polygon, x, y) {
-  let inside = false;
-  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i, i += 1) {
-    const [xi, yi] = polygon[i];
-    const [xj, yj] = polygon[j];
-    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) inside = !inside;
-  }
-  return inside;
+function ring(context, pixels, feature, radius) {
+  const x = pixels[2 * feature];
+  if (!Number.isFinite(x)) return;
+  context.beginPath();
+  context.arc(x, pixels[2 * feature + 1], radius, 0, 7);
+  context.stroke();
 }

@@ -1,169 +1,141 @@
-// One's own text at some steps: which features fire where, tokens by steps.
+// One's own text at any steps: which features fire where.
 
-import { address, patch } from "./address.js";
-import { column, isStatic, ownText } from "./data.js";
-import { el, integer, number, visible } from "./dom.js";
-import { openChain } from "./fields.js";
+import { address } from "./address.js";
+import { el, put, say, select, button } from "./dom.js";
+import { Refused } from "./data.js";
+import { Timeline } from "./timeline.js";
+import { tokenSpan } from "./tokens.js";
+import { labelName, short, tokenAlone, whole } from "./words.js";
 
-const MOST_SIGNS = 2000;
+const LONGEST = 2000;
+const STEPS_AT_FIRST = 4;
 
-export async function textView(view) {
-  const opened = await openChain(view.chain);
-  const { manifest } = opened;
-  const node = el(
-    "div",
-    { class: "page" },
-    el("h1", {}, "Your own text"),
-    el("p", { class: "quiet" }, view.chain),
-  );
-  const shown = { node, title: "own text", keys: {} };
-  if (isStatic()) {
-    node.append(
-      el(
-        "p",
-        { class: "notice" },
-        "A static site cannot read a text: that needs a machine that loads the language model. Run ",
-        el("code", {}, `saetrack explore ${view.chain}`),
-        " there.",
-      ),
-    );
-    return shown;
+export async function ownTextPage({ root, data, state, signal }) {
+  const page = new OwnText(root, data, state, signal);
+  if (data.site.static) {
+    page.instead("This is a static site: a text of your own needs the LM. On a machine that can load it, this serves the same pages:", `saetrack explore ${data.name}`);
+    return [];
   }
-  if (!manifest.links.length) {
-    node.append(el("p", { class: "notice" }, "This chain has no link yet."));
-    return shown;
+  if (!data.manifest.links.length) throw new Refused("This chain has no link yet.");
+  page.form();
+  return [];
+}
+
+class OwnText {
+  constructor(root, data, state, signal) {
+    Object.assign(this, { root, data, state, signal });
+    this.timeline = new Timeline(data.manifest.links, state);
+    root.append(el("h1", { text: "Own text" }));
   }
-  const last = manifest.links.length - 1;
-  const asked = (view.params.get("steps") ?? "").split(",").filter(Boolean).map(Number);
-  const first = asked.length
-    ? asked
-    : [...new Set([0, Math.floor(last / 2), last])].map((i) => manifest.links[i].lm_step);
-  const text = el("textarea", {
-    rows: 3,
-    maxlength: MOST_SIGNS,
-    "aria-label": "Text",
-    placeholder: "Type or paste a text …",
-    value: view.params.get("text") ?? "",
-  });
-  const ticks = manifest.links.map((link) =>
-    el(
-      "label",
-      { class: "chip" },
-      el("input", { type: "checkbox", value: link.lm_step, checked: first.includes(link.lm_step) }),
-      ` ${integer(link.lm_step)}`,
-    ),
-  );
-  const answer = el("div", { "aria-live": "polite" });
-  const run = el("button", { type: "submit", class: "primary" }, "Read it");
-  const form = el(
-    "form",
-    {
-      class: "panel",
-      onsubmit: async (event) => {
-        event.preventDefault();
-        const steps = ticks
-          .map((label) => label.querySelector("input"))
-          .filter((box) => box.checked)
-          .map((box) => Number(box.value));
-        if (!text.value.trim() || !steps.length) {
-          answer.replaceChildren(el("p", { class: "notice" }, "Give a text and at least one step."));
-          return;
-        }
-        patch({ steps: steps.join(","), text: text.value });
-        run.disabled = true;
-        answer.replaceChildren(
-          el("p", { class: "quiet" }, "The language model reads it; the first time at a step it is loaded …"),
-        );
-        try {
-          const found = await ownText(view.chain, text.value, steps);
-          answer.replaceChildren(table(view.chain, found, await namesAt(view.chain, opened, found.steps)));
-        } catch (error) {
-          answer.replaceChildren(el("p", { class: "warning" }, error.message));
-        }
-        run.disabled = false;
-      },
-    },
-    text,
-    el("fieldset", { class: "chips" }, el("legend", {}, "At these LM steps"), ticks),
-    run,
-  );
-  node.append(form, answer);
-  // Once the view is on the page: a form that is not cannot be sent.
-  if (text.value && asked.length) setTimeout(() => form.isConnected && form.requestSubmit());
-  return shown;
+
+  instead(words, command) {
+    this.root.append(el("section", { class: "box command" }, el("p", { text: words }), el("p", {}, el("code", { text: command }))));
+  }
+
+  /** Steps of the address; a few over the whole chain where it names none. */
+  chosen() {
+    const { links, order } = { links: this.data.manifest.links, order: this.timeline.steps.order };
+    const named = this.state.get("steps", "").split(",").filter(Boolean).map(Number);
+    const known = links.flatMap((link, at) => (named.includes(link.lm_step) ? [at] : []));
+    if (known.length) return known;
+    const count = Math.min(STEPS_AT_FIRST, order.length);
+    return [...new Set(Array.from({ length: count }, (_, at) => order[Math.round((at * (order.length - 1)) / Math.max(1, count - 1))]))];
+  }
+
+  form() {
+    const { data, state, timeline } = this;
+    const chosen = new Set(this.chosen());
+    this.text = el("textarea", { rows: 4, maxlength: LONGEST, placeholder: "The harbour was quiet until the ships returned.", "aria-label": "Your text" });
+    this.text.value = state.get("text", "");
+    const seen = new Set();
+    this.steps = timeline.steps.order.filter((link) => {
+      const { lm_step } = data.manifest.links[link];
+      return !seen.has(lm_step) && seen.add(lm_step);
+    }).map((link) => el("input", { type: "checkbox", value: data.manifest.links[link].lm_step, checked: chosen.has(link) }));
+    const all = (on) => this.steps.forEach((box) => (box.checked = on));
+    this.features = select("How many features", [5, 10, 20, 50].map((count) => [count, `${count} features`]), state.get("features", "10"), () => null);
+    this.run = el("button", { class: "primary", type: "submit" }, "Read the text");
+    this.status = el("p", { class: "muted", role: "status" });
+    this.found = el("div", { class: "own-found" });
+    this.root.append(el("form", { class: "box own-form", onsubmit: (event) => {
+      event.preventDefault();
+      this.read();
+    } }, el("label", {}, el("span", { class: "unseen", text: "Your text" }), this.text), el("fieldset", {}, el("legend", {}, "LM steps ", button("all", () => all(true), { class: "small quiet" }), button("none", () => all(false), { class: "small quiet" })), el("div", { class: "ticks steps" }, this.steps.map((box) => el("label", {}, box, whole(box.value))))),
+    el("p", { class: "line" }, this.run, this.features, el("span", { class: "muted", text: "The LM of each step reads the text: some seconds for each." }))), this.status, this.found);
+    this.text.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.read();
+    });
+    if (this.text.value) this.read();
+    else setTimeout(() => this.text.focus(), 0);
+  }
+
+  async read() {
+    const { data, state } = this;
+    const steps = this.steps.filter((box) => box.checked).map((box) => Number(box.value));
+    if (!this.text.value.trim()) return this.say("Type a text first.");
+    if (!steps.length) return this.say("Choose an LM step first.");
+    state.set({ text: this.text.value, steps: steps.join(","), features: this.features.value });
+    this.run.disabled = true;
+    this.say("The LMs read the text …");
+    try {
+      const answer = await data.ownText(this.text.value, steps, Number(this.features.value));
+      if (data.manifest.analysed) {
+        // Tokens and labels beside the features' numbers; the answer stands without them too.
+        await Promise.all([data.vocabulary(), ...["label", "top_token"].map((name) => data.column(data.manifest.links.length - 1, name))]).catch(() => null);
+      }
+      if (this.signal.aborted) return;
+      this.say("");
+      this.show(answer);
+    } catch (error) {
+      put(this.found);
+      this.say(error.message);
+    } finally {
+      this.run.disabled = false;
+    }
+  }
+
+  say(words) {
+    this.status.textContent = words;
+    this.status.classList.toggle("notice", Boolean(words) && !this.run.disabled);
+  }
+
+  show({ tokens, steps }) {
+    const features = steps[0]?.features.map((one) => one.feature) ?? [];
+    const acts = new Map(steps.map((step) => [step.lm_step, new Map(step.features.map((one) => [one.feature, one.acts]))]));
+    const most = new Map(features.map((feature) => [feature, Math.max(...steps.map((step) => Math.max(0, ...acts.get(step.lm_step).get(feature))))]));
+    if (!features.length) return put(this.found, el("p", { class: "empty", text: "No feature fires on this text at these steps." }));
+    say(`${features.length} features`);
+    const given = { tokens, steps, features, acts, most };
+    return put(this.found, this.byFeature(given), this.byToken(given));
+  }
+
+  name(feature, lm_step) {
+    const { data } = this;
+    const last = data.manifest.links.length - 1;
+    const top = data.manifest.analysed ? data.columnNow(last, "top_token")?.[feature] ?? -1 : -1;
+    const label = data.manifest.analysed ? data.manifest.labels[data.columnNow(last, "label")?.[feature]] : null;
+    return [el("a", { href: address([data.name, feature], { step: lm_step }), text: `feature ${feature}` }), top >= 0 ? el("span", { class: "tok", title: "its commonest token at the last step", text: tokenAlone(data.vocabularyNow?.[top]) }) : null, label ? el("span", { class: `chip l-${label}` }, el("i"), labelName(label)) : null];
+  }
+
+  byFeature({ tokens, steps, features, acts, most }) {
+    const apart = !tokens.slice(1).some((token) => /^\s/.test(token)); // tokens that carry no blanks
+    return el("section", { class: "box", "aria-label": "By feature" }, el("h2", {}, "By feature", el("span", { class: "muted", text: " strongest on the text first; shaded by activation, of the feature's largest here" })), features.map((feature) => el("div", { class: "own-feature" }, el("p", { class: "line" }, this.name(feature, steps.at(-1).lm_step), el("span", { class: "muted", text: `largest ${short(most.get(feature))}` })),
+      el("table", { class: "plain own-lines" }, el("tbody", {}, steps.map((step) => {
+        const own = acts.get(step.lm_step).get(feature);
+        const line = tokens.map((token, at) => tokenSpan(apart && at ? ` ${token}` : token, most.get(feature) ? own[at] / most.get(feature) : 0, { title: own[at] > 0 ? `activation ${short(own[at])}` : null }));
+        return el("tr", {}, el("th", { scope: "row", class: "number", text: whole(step.lm_step) }), el("td", { class: "sentence", dir: "ltr" }, line));
+      }))))));
+  }
+
+  byToken({ tokens, steps, features, acts, most }) {
+    const cell = (at, step) => {
+      const here = features.map((feature) => [feature, acts.get(step.lm_step).get(feature)[at]]).filter(([, act]) => act > 0).sort((a, b) => b[1] / most.get(b[0]) - a[1] / most.get(a[0]));
+      return el("td", {}, here.slice(0, 3).map(([feature, act]) => el("a", { class: `fires ${shadeOf(act / most.get(feature))}`, href: address([this.data.name, feature], { step: step.lm_step }), title: `feature ${feature}, activation ${short(act)}`, text: feature })), here.length > 3 ? el("span", { class: "muted", text: ` +${here.length - 3}` }) : null);
+    };
+    return el("section", { class: "box", "aria-label": "Tokens by steps" }, el("h2", {}, "Tokens by steps", el("span", { class: "muted", text: " of the features above, the three that are nearest to their largest activation" })),
+      el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Tokens by steps, scrolls" }, el("table", { class: "plain grid tokens-by-steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Token" }), steps.map((step) => el("th", { scope: "col", text: `step ${whole(step.lm_step)}` })))),
+        el("tbody", {}, tokens.map((token, at) => el("tr", {}, el("th", { scope: "row" }, el("span", { class: "tok", text: tokenAlone(token) })), steps.map((step) => cell(at, step))))))));
+  }
 }
 
-/** Of each step, what a feature is called there: its commonest token, if the chain was analysed. */
-async function namesAt(chain, { manifest, words }, steps) {
-  if (!manifest.analysed) return steps.map(() => () => "");
-  return Promise.all(
-    steps.map(async ({ lm_step: step }) => {
-      const link = manifest.links.findIndex((of) => of.lm_step === step);
-      if (link < 0) return () => "";
-      const tokens = await column(chain, link, "top_token");
-      return (feature) => (tokens[feature] >= 0 ? visible(words[tokens[feature]]) : "");
-    }),
-  );
-}
-
-/** Tokens downwards, steps to the right; of each token the features that fire most on it. */
-function table(chain, { tokens, steps }, names) {
-  const most = steps.map(({ features }) => Math.max(1e-9, ...features.flatMap(({ acts }) => acts)));
-  const cell = ({ lm_step: step, features }, t, largest, name) => {
-    const firing = features
-      .filter(({ acts }) => acts[t] > 0)
-      .sort((a, b) => b.acts[t] - a.acts[t])
-      .slice(0, 4);
-    return el(
-      "td",
-      {},
-      firing.map(({ feature, acts }) =>
-        el(
-          "a",
-          {
-            class: `fires a${Math.max(1, Math.round((acts[t] / largest) * 10))}`,
-            href: address({ chain, rest: String(feature), params: { step } }),
-            title: `feature ${feature}: ${number(acts[t])}`,
-          },
-          String(feature),
-          el("small", {}, ` ${name(feature)}`),
-        ),
-      ),
-    );
-  };
-  return el(
-    "div",
-    { class: "panel scroll-x" },
-    el(
-      "p",
-      { class: "quiet" },
-      "Numbers are features, the strongest first, each with the token on which it fires most; the darker, the stronger at that step. Only the features that fire most on the whole text are looked at.",
-    ),
-    el(
-      "table",
-      { class: "own" },
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          el("th", { scope: "col" }, "token"),
-          steps.map(({ lm_step: step }) => el("th", { scope: "col" }, `step ${integer(step)}`)),
-        ),
-      ),
-      el(
-        "tbody",
-        {},
-        tokens.map((token, t) =>
-          el(
-            "tr",
-            {},
-            el("th", { scope: "row" }, el("span", { class: "token-chip" }, visible(token))),
-            steps.map((of, i) => cell(of, t, most[i], names[i])),
-          ),
-        ),
-      ),
-    ),
-  );
-}
+const shadeOf = (share) => `a${Math.max(1, Math.min(9, Math.ceil(share * 9)))}`;

@@ -1,116 +1,69 @@
-// A feature's life as a ribbon: its label at each link, where it formed, where the LM was collapsed.
+// A feature's labels over the links as a ribbon: large with words, or small beside a name.
 
-import { integer, svg, titled } from "./dom.js";
-import { labelColour, labelName } from "./colours.js";
-import { positions } from "./scale.js";
+import { el, style, svg } from "./dom.js";
+import { LABEL_MEANINGS, labelName } from "./words.js";
 
-/** labels: index per link, into manifest.labels. */
-export function ribbon({
-  manifest,
-  labels,
-  formation = -1,
-  chosen = null,
-  beside = null,
-  width = 640,
-  height = 26,
-  onpick = null,
-  small = false,
-}) {
-  const { links } = manifest;
-  const at = positions(
-    links.map((link) => link.lm_step),
-    small ? "link" : undefined,
-  );
-  const edges = bounds(at).map((x) => x * width);
-  const names = labels.map((label) => labelName(manifest.labels[label] ?? "dead"));
-  const spoken = `${names[0]} at first, ${names.at(-1)} at the end${formation >= 0 ? `, formed at step ${integer(links[formation].lm_step)}` : ""}`;
-  const drawing = svg("svg", {
-    class: `ribbon${small ? " small" : ""}`,
-    viewBox: `0 0 ${width} ${height}`,
-    preserveAspectRatio: "none",
-    role: "img",
-    "aria-label": `Life: ${spoken}`,
-  });
-  if (!small) drawing.append(hatching());
-  links.forEach((link, i) => {
-    const box = {
-      x: edges[i],
-      y: 0,
-      width: Math.max(edges[i + 1] - edges[i] - (small ? 0 : 0.8), 0.5),
-      height,
-    };
-    const cell = svg("rect", {
-      class: onpick ? "cell pickable" : "cell",
-      ...box,
-      fill: labelColour(manifest.labels[labels[i]] ?? "dead"),
-      onclick: onpick ? () => onpick(i) : null,
-    });
-    drawing.append(
-      titled(
-        cell,
-        `step ${integer(link.lm_step)}: ${names[i]}${link.collapsed ? " (collapsed checkpoint)" : ""}`,
-      ),
-    );
-    if (link.collapsed && !small)
-      drawing.append(svg("rect", { class: "hatched", ...box, fill: "url(#hatch)" }));
-  });
-  if (formation >= 0 && !small)
-    drawing.append(
-      titled(
-        svg("path", { class: "formed", d: `M${edges[formation]},0 l7,0 l-7,9 z` }),
-        `formed at step ${integer(links[formation].lm_step)}`,
-      ),
-    );
-  if (!small) drawPhases(drawing, manifest, edges);
-  const frame = (i, kind) =>
-    svg("rect", {
-      class: kind,
-      x: edges[i] + 1,
-      y: 1,
-      width: Math.max(edges[i + 1] - edges[i] - 2.6, 1.5),
-      height: height - 2,
-    });
-  if (chosen !== null) drawing.append(frame(chosen, "chosen"));
-  if (beside !== null) drawing.append(frame(beside, "chosen beside"));
-  return drawing;
+const at = (x) => `${(100 * x).toFixed(3)}%`;
+
+/** Runs of links with one label, along the axis: [label, [links]]. */
+function runs(labels, order) {
+  const found = [];
+  for (const link of order) {
+    const last = found.at(-1);
+    if (last?.[0] === labels[link]) last[1].push(link);
+    else found.push([labels[link], [link]]);
+  }
+  return found;
 }
 
-/** The chain's phases as thin marks on top, dark and light in turn. */
-function drawPhases(drawing, { links, phases = {} }, edges) {
-  Object.entries(phases).forEach(([name, [first, last]], number) => {
-    const inside = links.flatMap(({ lm_step: step }, i) => (step >= first && step <= last ? [i] : []));
-    if (!inside.length) return;
-    const [from, to] = [edges[inside[0]], edges[inside.at(-1) + 1]];
-    drawing.append(
-      titled(
-        svg("rect", {
-          class: `phase-of ${number % 2 ? "odd" : ""}`,
-          x: from,
-          y: 0,
-          width: Math.max(to - from - 1, 1),
-          height: 3.5,
-        }),
-        `phase: ${name}, steps ${integer(first)} to ${integer(last)}`,
-      ),
-    );
-  });
+/** In words: "noise to step 64, then token". */
+export function ribbonWords(labels, manifest, steps) {
+  return runs(labels, steps.order).map(([label, links]) => {
+    const [first, last] = [manifest.links[links[0]].lm_step, manifest.links[links.at(-1)].lm_step];
+    const name = labelName(manifest.labels[label]);
+    return first === last ? `${name} at step ${first}` : `${name} from step ${first} to ${last}`;
+  }).join("; ");
 }
 
-/** Edges between positions, half-way from each to the next. */
-function bounds(at) {
-  if (at.length === 1) return [0, 1];
-  const middle = at.slice(1).map((x, i) => (x + at[i]) / 2);
-  return [0, ...middle, 1];
+/** The large one, on the axis of a slider. */
+export function bigRibbon(life, manifest, timeline) {
+  const { steps } = timeline;
+  const cells = steps.cells();
+  const node = el("div", { class: "ribbon", role: "img", "aria-label": `Labels over LM steps: ${ribbonWords(life.labels, manifest, steps)}` });
+  for (const [label, links] of runs(life.labels, steps.order)) {
+    const name = manifest.labels[label];
+    const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
+    // The flag of formation lies at the beginning of the run that it begins.
+    const flagged = links[0] === life.formation_link && from <= 0.85;
+    node.append(style(el("span", { class: `cell l-${name}${flagged ? " behind-flag" : ""}`, title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}` }, el("b", { text: labelName(name) })), { left: at(from), width: at(to - from) }));
+  }
+  for (const link of steps.order.filter((one) => manifest.links[one].collapsed)) {
+    const [from, to] = cells.get(link);
+    node.append(style(el("span", { class: "cell hatched over" }), { left: at(from), width: at(to - from) }));
+  }
+  const formed = life.formation_link;
+  if (formed >= 0) {
+    const from = cells.get(formed)[0];
+    const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of the last link`;
+    node.append(style(el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })), { left: at(from) }));
+  }
+  return node;
 }
 
-function hatching() {
-  const pattern = svg("pattern", {
-    id: "hatch",
-    width: 6,
-    height: 6,
-    patternUnits: "userSpaceOnUse",
-    patternTransform: "rotate(45)",
-  });
-  pattern.append(svg("line", { x1: 0, y1: 0, x2: 0, y2: 6, stroke: "#fff", "stroke-width": 2.4 }));
-  return svg("defs", {}, pattern);
+/** The small one; labels are one per link. */
+export function smallRibbon(labels, manifest, steps, current = null) {
+  const cells = steps.cells();
+  const node = svg("svg", { class: "small-ribbon", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img", "aria-label": ribbonWords(labels, manifest, steps) });
+  for (const [label, links] of runs(labels, steps.order)) {
+    const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
+    node.append(svg("rect", { x: 100 * from, y: 0, width: 100 * (to - from), height: 10, class: `l-${manifest.labels[label]}` }));
+  }
+  if (current !== null) node.append(svg("rect", { x: Math.max(0, 100 * steps.positions[current] - 0.7), y: 0, width: 1.4, height: 10, class: "now" }));
+  return node;
+}
+
+/** Labels of one feature at all links, from the columns. */
+export async function labelsOf(data, feature) {
+  const columns = await Promise.all(data.manifest.links.map((_, link) => data.column(link, "label")));
+  return columns.map((column) => column[feature]);
 }

@@ -1,125 +1,99 @@
-// Features by their commonest token and by their contexts, each with its life as a small ribbon.
+// Search over tokens and contexts; each result with its life as a ribbon.
 
-import { wordsAround } from "./contexts.js";
 import { address } from "./address.js";
-import { column, isStatic, search } from "./data.js";
-import { el, integer, visible } from "./dom.js";
-import { openChain } from "./fields.js";
-import { ribbon } from "./ribbon.js";
+import { el, put, say, settled } from "./dom.js";
+import { labelsOf, smallRibbon } from "./ribbon.js";
+import { Timeline } from "./timeline.js";
+import { Refused } from "./data.js";
+import { contextLine } from "./tokens.js";
+import { tokenAlone, whole } from "./words.js";
 
-export async function searchView(view) {
-  const { manifest, words } = await openChain(view.chain);
-  const query = view.params.get("q") ?? "";
-  const node = el("div", { class: "page" }, el("h1", {}, "Search"), el("p", { class: "quiet" }, view.chain));
-  if (!manifest.analysed) {
-    node.append(
-      el(
-        "p",
-        { class: "notice" },
-        "This chain was not analysed yet: there is nothing to search (saetrack analyze).",
-      ),
-    );
-  } else if (!query.trim()) {
-    node.append(
-      el(
-        "p",
-        { class: "notice" },
-        "Type a word into the field above ( / ) to find features that fire on it, or whose contexts hold it.",
-      ),
-    );
-  } else {
-    const found = await search(view.chain, query);
-    const lives = await Promise.all(manifest.links.map((_, link) => column(view.chain, link, "label")));
-    const life = (feature) =>
-      ribbon({
-        manifest,
-        labels: lives.map((labels) => labels[feature]),
-        width: 240,
-        height: 12,
-        small: true,
-      });
-    const link = (feature, index) =>
-      address({ chain: view.chain, rest: String(feature), params: { step: manifest.links[index].lm_step } });
-    node.append(
-      el(
-        "div",
-        { class: "grid two" },
-        el(
-          "section",
-          { class: "panel" },
-          el(
-            "h2",
-            {},
-            `${integer(found.tokens.length)} features whose commonest token holds “${visible(query)}”`,
-          ),
-          found.tokens.length
-            ? el(
-                "ul",
-                { class: "results of-tokens" },
-                found.tokens.map((of) =>
-                  el(
-                    "li",
-                    {},
-                    el("a", { href: link(of.feature, of.links.at(-1)) }, `feature ${of.feature}`),
-                    el("span", { class: "token-chip" }, visible(of.text)),
-                    life(of.feature),
-                    el("span", { class: "quiet" }, stepsOf(manifest, of.links)),
-                  ),
-                ),
-              )
-            : el("p", { class: "quiet" }, "none"),
-        ),
-        el(
-          "section",
-          { class: "panel" },
-          el("h2", {}, "In contexts"),
-          found.contexts === null
-            ? el(
-                "p",
-                { class: "notice" },
-                "A static site searches tokens only: contexts are searched where saetrack explore serves the chain.",
-              )
-            : found.contexts.length
-              ? el(
-                  "ul",
-                  { class: "results of-contexts" },
-                  found.contexts.map((of) =>
-                    el(
-                      "li",
-                      {},
-                      el("a", { href: link(of.feature, of.link) }, `feature ${of.feature}`),
-                      el(
-                        "span",
-                        {
-                          class: "snippet",
-                          dir: "auto",
-                          title: `step ${integer(manifest.links[of.link].lm_step)}, ${manifest.context_groups[of.group] === "top" ? "among its strongest contexts" : "among its weaker contexts"}`,
-                        },
-                        snippet(of, words),
-                      ),
-                      life(of.feature),
-                    ),
-                  ),
-                )
-              : el("p", { class: "quiet" }, "none"),
-        ),
-      ),
-      found.truncated ? el("p", { class: "quiet" }, "There are more; a longer text finds fewer.") : "",
-    );
-    if (isStatic() && !words.length) node.append(el("p", { class: "quiet" }, "The vocabulary is empty."));
+const SHOWN = 50;
+
+export async function searchPage({ root, data, state, signal }) {
+  if (!data.manifest.analysed) throw new Refused(`The features of this chain were not analysed yet, so there is nothing to search. This makes it: saetrack analyze ${data.name}`);
+  const results = el("div", { class: "results" });
+  const field = el("input", { type: "search", value: state.get("q", ""), placeholder: "A token or a piece of text", "aria-label": "Search tokens and contexts", "data-search": true, spellcheck: "false", autocomplete: "off", maxlength: 200 });
+  const type = settled(() => state.set({ q: field.value }), 200);
+  field.addEventListener("input", type);
+  const place = data.site.static ? "It looks for the commonest token of each feature at each step; contexts are searched where saetrack explore serves the chain." : "It looks through the commonest tokens of each feature at each step, and through its contexts.";
+  root.append(el("form", { class: "search-form", role: "search", onsubmit: (event) => event.preventDefault() }, el("h1", { text: "Search" }), field, el("p", { class: "muted", text: `${place} Case does not matter.` })), results);
+  await data.vocabulary();
+  const view = new Results(results, data, state, signal);
+  state.on(["q"], () => {
+    if (document.activeElement !== field) field.value = state.get("q", "");
+    view.look();
+  });
+  view.look();
+  setTimeout(() => field.focus(), 0);
+  return [];
+}
+
+class Results {
+  constructor(node, data, state, signal) {
+    Object.assign(this, { node, data, state, signal, asked: 0 });
+    this.timeline = new Timeline(data.manifest.links, state);
+    this.watch = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
+      this.watch.unobserve(entry.target);
+      entry.target.fill?.();
+    }), { rootMargin: "200px" });
+    signal.addEventListener("abort", () => this.watch.disconnect());
   }
-  return { node, title: `search ${query}`, keys: {} };
-}
 
-/** The words around a place, the place itself marked. */
-function snippet(context, words) {
-  const text = (from, to) => wordsAround(context, words, from, to);
-  return [text(-7, 0), el("mark", {}, text(0, 1)), text(1, 5)];
-}
+  async look() {
+    const query = this.state.get("q", "").trim();
+    const mine = ++this.asked;
+    if (!query) return put(this.node, el("p", { class: "empty", text: "Type a word, such as one that you expect a feature for." }));
+    let found;
+    try {
+      found = await this.data.search(query, SHOWN);
+    } catch (error) {
+      if (mine === this.asked) put(this.node, el("p", { class: "notice", role: "alert", text: error.message }));
+      return;
+    }
+    if (mine !== this.asked || this.signal.aborted) return;
+    const { tokens, contexts, truncated } = found;
+    const words = `${whole(tokens.length)} features by their commonest token, ${whole(contexts.length)} by a context`;
+    say(words);
+    if (!tokens.length && !contexts.length) return put(this.node, el("p", { class: "empty", text: `No feature has “${query}” in its commonest tokens or contexts.` }));
+    const known = new Set(tokens.map((hit) => hit.feature));
+    const others = contexts.filter((hit) => !known.has(hit.feature));
+    put(this.node, el("p", { class: "muted", text: truncated ? `${words}. There are more: the first ${SHOWN} of each kind are shown.` : `${words}.` }),
+      this.section("By their commonest token", tokens, (hit) => this.tokenHit(hit)), this.section("By a context", others, (hit) => this.contextHit(hit)));
+  }
 
-function stepsOf(manifest, links) {
-  const steps = links.map((link) => manifest.links[link].lm_step);
-  return links.length === manifest.links.length
-    ? "at every step"
-    : `at ${links.length} of ${manifest.links.length} steps, ${integer(steps[0])} to ${integer(steps.at(-1))}`;
+  section(title, hits, row) {
+    if (!hits.length) return null;
+    return el("section", { class: "box", "aria-label": title }, el("h2", {}, title, el("span", { class: "muted", text: ` ${whole(hits.length)}` })), el("ul", { class: "hits" }, hits.map(row)));
+  }
+
+  hit(feature, link, ...parts) {
+    const ribbon = el("span", { class: "hit-ribbon" });
+    const node = el("li", {}, el("a", { href: address([this.data.name, feature], { step: link === null ? null : this.timeline.nameOf(link) }) }, el("strong", { text: feature })), ribbon, ...parts);
+    node.fill = async () => {
+      const labels = await labelsOf(this.data, feature);
+      put(ribbon, smallRibbon(labels, this.data.manifest, this.timeline.steps, link));
+    };
+    this.watch.observe(node);
+    return node;
+  }
+
+  tokenHit({ feature, text, links }) {
+    const { manifest } = this.data;
+    const at = links.length === manifest.links.length ? "at every step" : links.length === 1 ? `at ${this.timeline.words(links[0])}` : `at ${links.length} of ${manifest.links.length} steps, last at ${this.timeline.words(links.at(-1))}`;
+    return this.hit(feature, links.at(-1), el("span", { class: "tok", text: tokenAlone(text) }), el("span", { class: "muted", text: at }));
+  }
+
+  contextHit({ feature, link, row, position }) {
+    const line = el("span", { class: "hit-context muted", text: "…" });
+    const node = this.hit(feature, link, el("span", { class: "muted", text: this.timeline.words(link) }), line);
+    const ribbon = node.fill;
+    node.fill = async () => {
+      await ribbon();
+      const life = await this.data.feature(feature);
+      const context = life.links[link].contexts.find((one) => one.row === row && one.position === position);
+      put(line, context ? contextLine(context, this.data.vocabularyNow, { before: 10, after: 8 }) : "");
+    };
+    return node;
+  }
 }

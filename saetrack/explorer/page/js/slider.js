@@ -1,186 +1,138 @@
-// One slider over the LM's steps, with play. It says which link is chosen; its users draw.
+// One slider over LM steps, which drives every panel of a page.
 
-import { announce, el, integer, svg, titled } from "./dom.js";
-import { brief } from "./plot.js";
-import { chooseScale, chosenScale, nearest, positions, ticks } from "./scale.js";
+import { button, el, put, say, style } from "./dom.js";
+import { whole } from "./words.js";
 
 const PLAY_MS = 650;
-const WIDTH = 1000;
+const at = (x) => `${(100 * x).toFixed(3)}%`;
 
-/** links: of the manifest; index: chosen first; onchange(index): when another is chosen. */
-export function stepSlider({ links, index, onchange, onscale = () => {} }) {
-  const lmSteps = links.map((link) => link.lm_step);
-  let chosen = index;
-  let playing = null;
-  const range = el("input", {
-    type: "range",
-    min: 0,
-    max: Math.max(links.length - 1, 0),
-    step: 1,
-    class: "range",
-    "aria-label": "LM step",
-    oninput: () => choose(Number(range.value)),
-  });
-  const shown = el("output", { class: "step" });
-  const play = el(
-    "button",
-    {
-      type: "button",
-      class: "icon",
-      "aria-label": "Play",
-      title: "Play through the steps (space)",
-      onclick: () => toggle(),
-    },
-    "▶",
-  );
-  const before = el(
-    "button",
-    {
-      type: "button",
-      class: "icon",
-      "aria-label": "Step before",
-      title: "Step before (←)",
-      onclick: () => move(-1),
-    },
-    "‹",
-  );
-  const after = el(
-    "button",
-    {
-      type: "button",
-      class: "icon",
-      "aria-label": "Next step",
-      title: "Next step (→)",
-      onclick: () => move(1),
-    },
-    "›",
-  );
-  const scale = el("button", {
-    type: "button",
-    class: "small",
-    title: "Steps on a logarithmic axis, or one after another",
-    onclick: () => {
-      chooseScale(chosenScale() === "log" ? "link" : "log");
-      draw();
-      onscale();
-    },
-  });
-  const strip = svg("svg", {
-    class: "strip",
-    viewBox: `0 0 ${WIDTH} 34`,
-    preserveAspectRatio: "none",
-    "aria-hidden": "true",
-  });
-  const labels = el("div", { class: "strip-labels", "aria-hidden": "true" });
-  const node = el(
-    "section",
-    { class: "slider", "aria-label": "LM step" },
-    el("div", { class: "slider-buttons" }, play, before, after, shown, scale),
-    el("div", { class: "slider-track" }, strip, labels, range),
-  );
+/**
+ * The slider of a timeline.
+ *
+ * `phases` are spans of LM steps by name; `ready` gives a promise that playing waits for, so that
+ * each step is seen; `above` is put over the track, on the same axis.
+ */
+export class Slider {
+  constructor(timeline, { phases = {}, ready = () => null, above = null, signal }) {
+    Object.assign(this, { timeline, phases, ready, above });
+    this.playing = false;
+    this.build();
+    timeline.state.on(["step", "beside"], () => this.mark());
+    timeline.state.on(["scale"], () => this.draw());
+    signal.addEventListener("abort", () => this.pause());
+  }
 
-  function draw() {
-    scale.textContent = chosenScale() === "log" ? "log steps" : "by link";
-    scale.setAttribute("aria-label", `Axis: ${scale.textContent}. Change it`);
-    const at = positions(lmSteps);
-    strip.replaceChildren(svg("line", { class: "rail", x1: 8, x2: WIDTH - 8, y1: 17, y2: 17 }));
-    at.forEach((x, i) => {
-      const kind = `${i === chosen ? "here" : ""} ${links[i].collapsed ? "is-collapsed" : ""}`;
-      const stroke = svg("rect", {
-        class: `stop ${kind}`,
-        x: 8 + x * (WIDTH - 16) - (i === chosen ? 5 : 2),
-        y: i === chosen ? 5 : 10,
-        width: i === chosen ? 10 : 4,
-        height: i === chosen ? 24 : 14,
-        rx: 2,
-        onclick: () => choose(i),
-      });
-      strip.append(
-        titled(
-          stroke,
-          `LM step ${integer(lmSteps[i])}${links[i].collapsed ? ", a collapsed checkpoint" : ""}`,
-        ),
-      );
+  build() {
+    this.play = button("▶", () => this.toggle(), { class: "icon", "aria-label": "Play", title: "Play through the steps (p)" });
+    const back = button("‹", () => this.timeline.move(-1), { class: "icon", "aria-label": "Step before", title: "Step before (←)" });
+    const on = button("›", () => this.timeline.move(1), { class: "icon", "aria-label": "Next step", title: "Next step (→)" });
+    this.kind = button("", () => {
+      const now = this.timeline.state.get("scale", "log");
+      this.timeline.state.set({ scale: now === "log" ? "link" : null });
+    }, { class: "small quiet", title: "Axis: by the logarithm of the LM step, or evenly by link" });
+    this.readout = el("output", { class: "readout", id: "readout" });
+    this.handle = el("div", {
+      class: "handle", role: "slider", tabindex: "0", "aria-label": "LM step", "aria-valuemin": "1", onkeydown: (event) => this.key(event),
     });
-    labels.replaceChildren(
-      ...ticks(at, 900, 62).map((i) => {
-        const label = el("span", { class: "strip-label" }, brief(lmSteps[i]));
-        label.style.left = `${(0.8 + at[i] * 98.4).toFixed(2)}%`;
-        return label;
-      }),
-    );
-    range.value = chosen;
-    range.setAttribute(
-      "aria-valuetext",
-      `LM step ${integer(lmSteps[chosen])}, link ${chosen + 1} of ${links.length}`,
-    );
-    shown.replaceChildren(
-      el("strong", {}, `step ${integer(lmSteps[chosen])}`),
-      el(
-        "span",
-        { class: "quiet" },
-        ` link ${chosen + 1} of ${links.length}${links[chosen].collapsed ? " · collapsed" : ""}`,
-      ),
-    );
+    this.second = el("div", { class: "handle second", "aria-hidden": "true" });
+    this.track = el("div", { class: "track" });
+    this.inner = el("div", { class: "inner" });
+    this.track.append(this.inner);
+    this.track.addEventListener("pointerdown", (event) => this.drag(event));
+    this.node = el("div", { class: "slider", role: "group", "aria-label": "Slider over LM steps" },
+      el("div", { class: "controls" }, this.play, back, on), this.track,
+      el("div", { class: "readings" }, this.readout, this.kind));
+    this.draw();
   }
 
-  function choose(next) {
-    const within = Math.min(Math.max(next, 0), links.length - 1);
-    if (within === chosen) return;
-    chosen = within;
-    draw();
-    announce(`LM step ${lmSteps[chosen]}`);
-    onchange(chosen);
+  draw() {
+    const { steps, links } = this.timeline;
+    const cells = steps.cells();
+    const collapsed = links.flatMap((link, number) => (link.collapsed ? [number] : []));
+    put(this.inner,
+      this.above,
+      el("div", { class: "rail" }, collapsed.map((number) => {
+        const [from, to] = cells.get(number);
+        return style(el("span", { class: "hatched", title: "Collapsed checkpoint: residual vectors of unrelated tokens point nearly the same way" }), { left: at(from), width: at(to - from) });
+      }), links.map((_, number) => style(el("i", { class: "notch" }), { left: at(steps.positions[number]) }))),
+      this.second, this.handle,
+      el("div", { class: "names", "aria-hidden": "true" }, steps.named(0.055).map((number) => style(el("span", { text: steps.tick(number) }), { left: at(steps.positions[number]) }))),
+      this.drawPhases());
+    this.handle.setAttribute("aria-valuemax", links.length);
+    this.kind.textContent = steps.kind === "log" ? "axis: log steps" : "axis: by link";
+    this.mark();
   }
 
-  function move(by) {
-    stop();
-    choose(chosen + by);
+  drawPhases() {
+    const { steps } = this.timeline;
+    const spans = Object.entries(this.phases).filter(() => !steps.standing);
+    if (!spans.length) return null;
+    return el("div", { class: "phases" }, spans.map(([name, [first, last]]) => {
+      const [from, to] = [steps.xOf(first), steps.xOf(last)];
+      const title = `${name}: steps ${whole(first)} to ${whole(last)} (of the mean progress of all followed features)`;
+      return style(el("span", { title, text: name }), { left: at(from), width: at(Math.max(0, to - from)) });
+    }));
   }
 
-  function toggle() {
-    if (playing) {
-      stop();
-      return;
-    }
-    if (chosen === links.length - 1) choose(0);
-    play.textContent = "❚❚";
-    play.setAttribute("aria-label", "Pause");
-    playing = setInterval(() => (chosen === links.length - 1 ? stop() : choose(chosen + 1)), PLAY_MS);
+  mark() {
+    const { steps, link, beside, links } = this.timeline;
+    style(this.handle, { left: at(steps.positions[link]) });
+    this.second.hidden = beside === null;
+    if (beside !== null) style(this.second, { left: at(steps.positions[beside]) });
+    const words = `${this.timeline.words(link)}`;
+    const collapsed = links[link].collapsed ? ", collapsed checkpoint" : "";
+    put(this.readout, el("strong", { text: `LM ${words}` }), el("span", { class: "muted", text: ` link ${link + 1} of ${links.length}${collapsed}` }));
+    this.handle.setAttribute("aria-valuenow", link + 1);
+    this.handle.setAttribute("aria-valuetext", `${words}, link ${link + 1} of ${links.length}${collapsed}`);
+    say(`LM ${words}, link ${link + 1} of ${links.length}${collapsed}`);
   }
 
-  function stop() {
-    clearInterval(playing);
-    playing = null;
-    play.textContent = "▶";
-    play.setAttribute("aria-label", "Play");
+  key(event) {
+    const far = { Home: 0, End: this.timeline.links.length - 1 }[event.key];
+    if (far === undefined) return;
+    event.preventDefault();
+    this.timeline.go(this.timeline.steps.order[far]);
   }
 
-  // Dragging along the strip, which lies under the range.
-  strip.addEventListener("pointerdown", (event) => {
-    const box = strip.getBoundingClientRect();
-    const at = positions(lmSteps);
-    const take = (x) => {
-      const share = (x - box.left) / box.width;
-      choose(nearest(at, share));
+  drag(event) {
+    if (event.button) return;
+    event.preventDefault();
+    this.pause();
+    this.handle.focus({ preventScroll: true });
+    const go = (moved) => {
+      const box = this.inner.getBoundingClientRect();
+      this.timeline.go(this.timeline.steps.nearest((moved.clientX - box.left) / box.width));
     };
-    stop();
-    take(event.clientX);
-    strip.setPointerCapture(event.pointerId);
-    const drag = (moved) => take(moved.clientX);
-    strip.addEventListener("pointermove", drag);
-    strip.addEventListener("pointerup", () => strip.removeEventListener("pointermove", drag), { once: true });
-  });
-  draw();
-  return {
-    node,
-    choose,
-    move,
-    toggle,
-    stop,
-    draw,
-    get index() {
-      return chosen;
-    },
-  };
+    go(event);
+    const end = new AbortController();
+    this.track.setPointerCapture(event.pointerId);
+    this.track.addEventListener("pointermove", go, end);
+    for (const name of ["pointerup", "pointercancel"]) this.track.addEventListener(name, () => end.abort(), end);
+  }
+
+  toggle() {
+    if (this.playing) this.pause();
+    else this.start();
+  }
+
+  async start() {
+    const { timeline } = this;
+    this.playing = true;
+    this.play.textContent = "❚❚";
+    this.play.setAttribute("aria-label", "Pause");
+    if (timeline.steps.beside(timeline.link, 1) === timeline.link) timeline.go(timeline.steps.order[0]);
+    while (this.playing) {
+      await Promise.all([new Promise((done) => setTimeout(done, PLAY_MS)), Promise.resolve(this.ready()).catch(() => null)]);
+      if (!this.playing) return;
+      const next = timeline.steps.beside(timeline.link, 1);
+      if (next === timeline.link) return this.pause();
+      timeline.go(next);
+    }
+  }
+
+  pause() {
+    this.playing = false;
+    this.play.textContent = "▶";
+    this.play.setAttribute("aria-label", "Play");
+  }
 }

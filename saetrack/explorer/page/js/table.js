@@ -1,136 +1,167 @@
-// A table of all features of which only the rows in sight exist.
+// The table of all features: only the rows in sight are elements.
 
-import { el, integer, perFrame } from "./dom.js";
+import { address } from "./address.js";
+import { el, framed, put, style } from "./dom.js";
+import { smallRibbon } from "./ribbon.js";
+import { FORMED } from "./population.js";
+import { labelName, plain, short, tokenAlone, whole } from "./words.js";
 
-const ROW_PIXELS = 30;
-const SPARE_ROWS = 6;
+const MARGIN = 4; // rows drawn beyond those in sight
+const TALLEST = 8e6; // pixels that every browser scrolls; a longer table is scrolled in jumps
 
-/** columns: [{name, title, description, text(feature), node?(feature), numeric}]; onsort(name). */
-export function virtualTable({ columns, onpick, onsort, link }) {
-  const head = el("div", { class: "row head", role: "row" });
-  const body = el("div", { class: "rows", role: "presentation" });
-  const space = el("div", { class: "space", role: "presentation" }, body);
-  const scroller = el("div", { class: "scroller", tabindex: 0, role: "presentation" }, space);
-  const node = el("div", { class: "table", role: "table", "aria-label": "Features" }, head, scroller);
-  let order = [];
-  let sorted = { name: null, down: false };
-  const pool = [];
+export class TablePanel {
+  constructor(population, linkOf) {
+    Object.assign(this, { population, linkOf });
+    this.head = el("thead");
+    this.body = el("tbody");
+    this.table = el("table", { class: "features", "aria-label": "Features" }, this.head, this.body);
+    this.node = el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Table of features, scrolls" }, this.table);
+    this.rowHeight = 0;
+    this.draw = framed(() => this.paint());
+    this.node.addEventListener("scroll", this.draw, { passive: true });
+    this.node.addEventListener("pointerleave", () => population.hover(-1));
+    new ResizeObserver(this.draw).observe(this.node);
+  }
 
-  const render = perFrame(() => {
-    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW_PIXELS) - SPARE_ROWS);
-    const room = Math.ceil((scroller.clientHeight || 400) / ROW_PIXELS) + 2 * SPARE_ROWS;
-    const last = Math.min(order.length, first + room);
-    body.style.transform = `translateY(${first * ROW_PIXELS}px)`;
-    while (pool.length < last - first) pool.push(row());
-    pool.forEach((of, i) => {
-      const index = first + i;
-      if (index >= last) {
-        of.node.hidden = true;
-        return;
-      }
-      of.node.hidden = false;
-      of.show(order[index], index);
-    });
-  });
-
-  function row() {
-    const cells = columns.map((of) =>
-      el("span", { class: of.numeric ? "cell-of numeric" : "cell-of", role: "cell" }),
-    );
-    const made = el("a", { class: "row", role: "row" }, cells);
-    body.append(made);
-    return {
-      node: made,
-      show(feature, index) {
-        made.href = link(feature);
-        made.setAttribute("aria-rowindex", index + 2);
-        columns.forEach((of, i) => {
-          if (of.node) cells[i].replaceChildren(of.node(feature));
-          else cells[i].textContent = of.text(feature);
-        });
-        made.onmouseenter = () => onpick(feature);
-        made.onfocus = () => onpick(feature);
-      },
+  /** [name, title, how a cell is drawn, class]. */
+  get shown() {
+    const { population } = this;
+    const { manifest } = population;
+    const texts = population.data.vocabularyNow;
+    const label = (values) => (feature) => {
+      const name = manifest.labels[values[feature]];
+      return el("span", { class: `chip l-${name}` }, el("i"), labelName(name));
     };
+    return [
+      ["feature", "Feature", null, "number"],
+      ["top_token", "Token", (tops) => (feature) => (tops[feature] >= 0 && texts ? el("span", { class: "tok", text: tokenAlone(texts[tops[feature]]) }) : "–"), "token"],
+      ["life", "Life", null, "life"],
+      ["label", "Label", label, "label"],
+      ["pattern", "Pattern", (values) => (feature) => plain(manifest.patterns[values[feature]]), "pattern"],
+      [FORMED.name, FORMED.title, (values) => (feature) => (Number.isNaN(values[feature]) ? "–" : whole(values[feature])), "number"],
+      ...population.tableColumns.map((name) => [name, population.byName.get(name).title, (values) => (feature) => short(values[feature]), "number"]),
+    ];
   }
 
-  function drawHead() {
-    head.replaceChildren(
-      ...columns.map((of) => {
-        const here = sorted.name === of.name;
-        const button = el(
-          "button",
-          { type: "button", title: of.description ?? "", onclick: () => onsort(of.name) },
-          of.title,
-          el("span", { class: "arrow", "aria-hidden": "true" }, here ? (sorted.down ? " ↓" : " ↑") : ""),
-        );
-        return el(
-          "span",
-          {
-            class: of.numeric ? "cell-of numeric" : "cell-of",
-            role: "columnheader",
-            "aria-sort": here ? (sorted.down ? "descending" : "ascending") : "none",
-          },
-          button,
-        );
-      }),
-    );
+  update() {
+    this.columns = this.shown.filter(([name]) => ["feature", "life"].includes(name) || population_has(this.population, name));
+    this.drawHead();
+    this.draw();
   }
 
-  scroller.addEventListener("scroll", render, { passive: true });
-  const observer = new ResizeObserver(render);
-  observer.observe(scroller);
-  node.style.setProperty("--columns", columns.map((of) => of.width ?? "minmax(5.2rem, 1fr)").join(" "));
-  return {
-    node,
-    show(features, by) {
-      order = features;
-      sorted = by;
-      node.setAttribute("aria-rowcount", order.length + 1);
-      space.style.height = `${order.length * ROW_PIXELS}px`;
-      drawHead();
-      render();
-    },
-    refresh: render,
-    end: () => observer.disconnect(),
-    get count() {
-      return integer(order.length);
-    },
-  };
-}
+  drawHead() {
+    const { state } = this.population;
+    const [sort, down] = [state.get("sort", "feature"), state.get("down") === "1"];
+    const stamp = JSON.stringify([sort, down, this.columns.map(([name]) => name)]);
+    if (stamp === this.headStamp) return;
+    this.headStamp = stamp;
+    const focused = this.head.contains(document.activeElement) ? document.activeElement.dataset.sort : null;
+    put(this.head, el("tr", { "aria-rowindex": "1" }, this.columns.map(([name, title, , kind]) => {
+      if (name === "life") return el("th", { scope: "col", class: kind, title: "Labels over all links" }, el("span", { text: title }));
+      const is = sort === name;
+      const column = this.population.byName.get(name);
+      return el("th", { scope: "col", class: kind, "aria-sort": is ? (down ? "descending" : "ascending") : "none" },
+        el("button", { type: "button", "data-sort": name, title: column?.description ?? title, onclick: () => {
+          // Numbers are most often wanted from the largest.
+          const first = kind === "number" && !["feature", FORMED.name].includes(name);
+          const next = is ? !down : first;
+          state.set({ sort: name === "feature" ? null : name, down: next ? "1" : null });
+        } }, el("span", { text: title }), el("i", { "aria-hidden": "true", text: is ? (down ? "▼" : "▲") : "" })));
+    })));
+    if (focused) this.head.querySelector(`[data-sort="${focused}"]`)?.focus();
+  }
 
-/** Features by a column's values, which are made numbers of 32 bits and sorted by halves (radix). */
-export function sortBy(rows, values, down) {
-  const bits = new Uint32Array(1);
-  const float = new Float32Array(bits.buffer);
-  const keys = new Uint32Array(rows.length);
-  for (let i = 0; i < rows.length; i += 1) {
-    const value = values[rows[i]];
-    if (Number.isNaN(value)) {
-      keys[i] = 0xffffffff; // those without a value come last
-      continue;
+  paint() {
+    const { population } = this;
+    const { order } = population;
+    if (!order || !this.columns || !this.node.isConnected) return;
+    this.rowHeight ||= parseFloat(getComputedStyle(this.table).getPropertyValue("--row")) * parseFloat(getComputedStyle(document.documentElement).fontSize);
+    const height = this.rowHeight;
+    const whole_ = order.length * height;
+    const tall = Math.min(whole_, TALLEST);
+    const seen = this.node.clientHeight;
+    const share = tall > seen ? Math.min(1, this.node.scrollTop / (tall - seen)) : 0;
+    const top = tall < whole_ ? share * (whole_ - seen) : this.node.scrollTop;
+    const first = Math.max(0, Math.floor(top / height) - MARGIN);
+    const last = Math.min(order.length, Math.ceil((top + seen) / height) + MARGIN);
+    const offset = this.node.scrollTop - (top - first * height);
+    const cells = this.columns.map(([name, , cell]) => (cell ? cell(population.valuesNow(name) ?? []) : null));
+    // A step of the slider changes some cells: the rows stay, so that the browser lays out only those.
+    const stamp = JSON.stringify([offset, tall, this.headStamp, first, ...order.slice(first, last)]);
+    if (order.length && stamp === this.stamp) return this.patch(cells);
+    this.stamp = stamp;
+    const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.feature : null;
+    const rows = [];
+    for (let at = first; at < last; at++) rows.push(this.row(order[at], at, cells));
+    put(this.body, this.spacer(Math.max(0, offset)), rows, this.spacer(Math.max(0, tall - Math.max(0, offset) - (last - first) * height)));
+    this.table.setAttribute("aria-rowcount", order.length + 1);
+    if (focused) this.body.querySelector(`[data-feature="${focused}"] a`)?.focus({ preventScroll: true });
+    if (!order.length) put(this.body, el("tr", {}, el("td", { class: "empty", colspan: this.columns.length, text: population.count ? "No feature is like this at this step." : "No features." })));
+  }
+
+  /** The same rows with other cells. */
+  patch(cells) {
+    for (const row of this.body.querySelectorAll("tr[data-feature]")) {
+      const feature = Number(row.dataset.feature);
+      this.columns.forEach(([name], column) => {
+        const cell = row.cells[column];
+        if (name === "feature") cell.firstChild.setAttribute("href", this.linkOf(feature));
+        else if (name === "life") {
+          if (!cell.firstChild || this.ribbons !== this.population.timeline.steps) put(cell, this.life(feature));
+        } else {
+          const next = cells[column](feature);
+          if ((next.textContent ?? next) !== cell.textContent) put(cell, next);
+        }
+      });
     }
-    float[0] = value;
-    // The bits of floats ascend with them, once those of negative ones are turned over.
-    const key = bits[0] & 0x80000000 ? ~bits[0] >>> 0 : (bits[0] | 0x80000000) >>> 0;
-    keys[i] = down ? 0xfffffffe - Math.min(key, 0xfffffffe) : Math.min(key, 0xfffffffe);
+    this.ribbons = this.population.timeline.steps;
   }
-  let order = new Uint32Array(rows.length);
-  for (let i = 0; i < rows.length; i += 1) order[i] = i;
-  for (const shift of [0, 16]) order = byHalf(order, keys, shift);
-  for (let i = 0; i < rows.length; i += 1) order[i] = rows[order[i]];
-  return order;
+
+  spacer(height) {
+    return height > 0 ? el("tr", { class: "spacer", "aria-hidden": "true" }, style(el("td", { colspan: this.columns.length }), { height: `${height}px` })) : null;
+  }
+
+  row(feature, at, cells) {
+    const { population } = this;
+    const row = el("tr", { "data-feature": feature, "aria-rowindex": at + 2, class: population.hovered === feature ? "hovered" : null },
+      this.columns.map(([name, , , kind], column) => {
+        if (name === "feature") return el("th", { scope: "row", class: kind }, el("a", { href: this.linkOf(feature), text: feature }));
+        if (name === "life") return el("td", { class: kind }, this.life(feature));
+        return el("td", { class: kind }, cells[column](feature));
+      }));
+    row.addEventListener("pointerenter", () => {
+      population.hover(feature);
+    });
+    row.addEventListener("click", (event) => {
+      if (event.target.closest("a") || getSelection().toString()) return;
+      location.hash = this.linkOf(feature);
+    });
+    return row;
+  }
+
+  /** Labels over all links, once their columns are here. */
+  life(feature) {
+    const { population } = this;
+    const { links } = population.manifest;
+    const labels = [];
+    for (let link = 0; link < links.length; link++) {
+      const column = population.data.columnNow(link, "label");
+      if (!column) return null;
+      labels.push(column[feature]);
+    }
+    return smallRibbon(labels, population.manifest, population.timeline.steps);
+  }
+
+  hover() {
+    for (const row of this.body.rows) row.classList.toggle("hovered", Number(row.dataset.feature) === this.population.hovered);
+  }
+
+  top() {
+    this.node.scrollTop = 0;
+  }
 }
 
-function byHalf(order, keys, shift) {
-  const begins = new Uint32Array(65537);
-  for (let i = 0; i < keys.length; i += 1) begins[((keys[i] >>> shift) & 0xffff) + 1] += 1;
-  for (let half = 0; half < 65536; half += 1) begins[half + 1] += begins[half];
-  const sorted = new Uint32Array(order.length);
-  for (let i = 0; i < order.length; i += 1) {
-    const half = (keys[order[i]] >>> shift) & 0xffff;
-    sorted[begins[half]] = order[i];
-    begins[half] += 1;
-  }
-  return sorted;
-}
+const population_has = (population, name) => population.byName.has(name);
+
+/** The address of a feature, with the step that is looked at. */
+export const featureAddress = (data, timeline, feature) => address([data.name, feature], { step: timeline.state.get("step"), scale: timeline.state.get("scale") });

@@ -1,42 +1,30 @@
-// Light or dark: as the system has it, or as was chosen here.
-
-import { el } from "./dom.js";
-
-const KEY = "saetrack.theme";
-const MODES = ["system", "light", "dark"];
-const SIGNS = { system: "◐", light: "☀", dark: "☾" };
-
-function stored() {
-  try {
-    return MODES.includes(localStorage.getItem(KEY)) ? localStorage.getItem(KEY) : "system";
-  } catch {
-    return "system";
-  }
-}
-
-function apply(mode) {
-  if (mode === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = mode;
-}
-
-export function themeButton() {
-  let mode = stored();
-  apply(mode);
-  const button = el("button", {
-    type: "button",
-    class: "icon",
-    onclick: () => {
-      mode = MODES[(MODES.indexOf(mode) + 1) % MODES.length];
-      localStorage.setItem(KEY, mode);
-      apply(mode);
-      say();
-    },
-  });
-  const say = () => {
-    button.textContent = SIGNS[mode];
-    button.title = `Colours: ${mode}`;
-    button.setAttribute("aria-label", `Colours: ${mode}. Change them`);
+// Dark or light: as the system says, unless the user chose. A plain script, so that it runs before
+// anything is drawn.
+"use strict";
+(() => {
+  const KEY = "saetrack.theme";
+  const kept = () => {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null; // storage may be forbidden
+    }
   };
-  say();
-  return button;
-}
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    document.documentElement.dataset.theme = kept() ?? (system.matches ? "dark" : "light");
+    dispatchEvent(new Event("themechange"));
+  };
+  system.addEventListener("change", apply);
+  window.toggleTheme = () => {
+    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    try {
+      localStorage.setItem(KEY, next);
+    } catch {
+      // then the choice lasts as long as the page
+    }
+    document.documentElement.dataset.theme = next;
+    dispatchEvent(new Event("themechange"));
+  };
+  apply();
+})();

@@ -1,0 +1,99 @@
+// Numbers, tokens and names as a reader likes them.
+
+export const LABEL_NAMES = {
+  token: "token",
+  weak_concept: "weak concept",
+  concept: "concept",
+  noise: "noise",
+  insufficient: "too few contexts",
+  ultra_low: "ultra-low",
+  dead: "dead",
+};
+export const LABEL_MEANINGS = {
+  token: "It fires mainly on one token.",
+  weak_concept: "It fires on forms of one word.",
+  concept: "It fires on several words with related meanings.",
+  noise: "Its contexts have nothing in common that the criteria find.",
+  insufficient: "It has too few contexts to be judged.",
+  ultra_low: "It fires so rarely that it is left out of the analyses.",
+  dead: "It fires on no token of the text.",
+};
+export const PATTERN_MEANINGS = {
+  maintaining: "The same token from the first link to the last.",
+  shifting: "A token becomes another token, or a concept.",
+  grouping: "Noise becomes a token or a concept.",
+  kept_concept: "A concept stays on the same tokens.",
+  moved_concept: "A concept moves to other tokens.",
+  narrowing: "A concept becomes a token.",
+  dissolving: "A meaning becomes noise.",
+  unformed: "Noise at the first link and at the last.",
+  late_born: "Dead or too rare at first, alive at the end.",
+  dying: "Alive at first, dead or too rare at the end.",
+  absent: "Dead or too rare at both ends.",
+};
+export const GROUP_NAMES = {
+  top: "Strongest",
+  q4: "Upper quarter of its activations",
+  q3: "Third quarter",
+  q2: "Second quarter",
+  q1: "Weakest quarter",
+  silent: "Does not fire here",
+};
+
+export const labelName = (name) => LABEL_NAMES[name] ?? plain(name);
+export const plain = (name) => String(name ?? "").replaceAll("_", " ");
+const NUMBERS = new Intl.NumberFormat("en-US"); // made once: making it costs more than using it
+export const whole = (value) => NUMBERS.format(Number(value));
+
+/** Three digits, without noise behind them. */
+export function short(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (Number.isInteger(value)) return whole(value);
+  const size = Math.abs(value);
+  if (size >= 10_000) return whole(Math.round(value));
+  if (size >= 100) return value.toFixed(0);
+  if (size >= 10) return value.toFixed(1);
+  if (size >= 0.01) return value.toFixed(size >= 1 ? 2 : 3);
+  if (size >= 0.001) return value.toFixed(4);
+  return value.toExponential(1).replace("e-", "e−");
+}
+
+/** LM steps in the room of a tick: 512, 1k, 143k. */
+export function stepShort(step) {
+  if (step < 10_000) return step < 1000 ? String(step) : `${+(step / 1000).toFixed(1)}k`;
+  return step < 1e6 ? `${Math.round(step / 1000)}k` : `${+(step / 1e6).toFixed(1)}M`;
+}
+
+/** A share in percent, with a digit behind the point. */
+export function percent(share) {
+  if (share === null || share === undefined || Number.isNaN(share)) return "–";
+  const value = 100 * share;
+  return `${value !== 0 && value < 1 ? short(value) : value.toFixed(1)} %`;
+}
+
+const SIGNS = { "\n": "⏎", "\r": "␍", "\t": "⇥", " ": " " };
+// Control characters, signs without width, and those that turn the direction of writing.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+
+function sign(character) {
+  if (SIGNS[character]) return SIGNS[character];
+  const code = character.codePointAt(0);
+  if (code < 32) return String.fromCodePoint(0x2400 + code);
+  if (code === 127) return "␡";
+  return `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+}
+
+/** A token's text within a sentence: what cannot be seen is shown by signs. */
+export function tokenText(text) {
+  return String(text ?? "").replace(UNSEEN, sign);
+}
+
+/** A token alone: blanks at its ends are shown too, since they tell tokens apart. */
+export function tokenAlone(text) {
+  if (text === undefined || text === null) return "–";
+  const shown = tokenText(text).replace(/^ +| +$/g, (blanks) => "·".repeat(blanks.length));
+  if (shown === "") return "(empty)";
+  return shown.length > 40 ? `${shown.slice(0, 39)}…` : shown;
+}
+
+export const direction = (name) => ({ forward: "forward", reverse: "reverse", conventional: "conventional" })[name] ?? plain(name);
