@@ -1,12 +1,12 @@
-"""`saetrack analyze NAME-OR-FILE`: the paper's analyses of a registered chain."""
+"""`saetrack analyze NAME-OR-FILE-OR-CHAIN`: the paper's analyses of a registered chain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.chain.presets import is_path, load_preset, parse_changes
 from saetrack.cli.options import AnalyzeName, AsJson, Changes, Quiet, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
 from saetrack.cli.track import train_here
@@ -37,10 +37,11 @@ def analyze(
 
     ```sh
     saetrack analyze mini --with-controls
-    saetrack analyze mini --set chain=mini.L2.forward.s0.1a2b3c4d
+    saetrack analyze mini.L2.forward                       # any registered chain
+    saetrack analyze mini --set chain=mini.L2.forward      # the same with the preset's controls
     ```
     """
-    values = load_preset("analyze", name, parse_changes(changes or []))
+    values = values_of(name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
     from saetrack.analysis.pipeline.config import load_analyze_config
     from saetrack.utils.settings import load_settings
@@ -56,6 +57,16 @@ def analyze(
     with resumable("every checkpoint that was read is kept in the cache"):
         done = analyze_chains(config, settings)
     say({"done": done}, "\n".join(done), as_json=as_json)
+
+
+def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a preset or of a file, or of a chain's name and nothing else.
+
+    Names of chains have dots, such as `mini.L2.forward.s0.1a2b3c4d`; names of presets have none.
+    """
+    if "." in name and not is_path(name):
+        return load_preset("analyze", None, {"chain": name, **changes})
+    return load_preset("analyze", name, changes)
 
 
 def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:

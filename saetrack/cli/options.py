@@ -41,7 +41,18 @@ def _preset(kind: Kind) -> typer.models.ArgumentInfo:
 
 TrackName = Annotated[str, _preset("track")]
 CompareName = Annotated[str, _preset("compare")]
-AnalyzeName = Annotated[str, _preset("analyze")]
+AnalyzeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME-OR-FILE",
+        help=f"A preset ({', '.join(preset_names('analyze'))}), a YAML file of your own, or the "
+        "name of a registered chain or its beginning, such as mini.L2.forward.",
+        autocompletion=lambda incomplete: [
+            *_complete_preset("analyze")(incomplete),
+            *_complete_chain(incomplete),
+        ],
+    ),
+]
 SweepName = Annotated[str, _preset("sweep")]
 ChainName = Annotated[
     str,

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli import main as command_line
@@ -67,6 +68,19 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
     words = line.split()
     # Links, of how many, with how many warnings, up to which LM step.
     assert words[:9] == [chain.name, "nano", "resid_pre.1", "forward", "0", "4", "4", "0", "16"]
+
+
+def test_a_chain_is_analysed_by_its_name(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def analyse(config: AnalyzeConfig, _: Settings) -> list[str]:
+        asked.append(config)
+        return []
+
+    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.analyze_chains", analyse)
+    assert says("analyze", "nano.L1", "--set", "contexts=7").exit_code == 0
+    (config,) = asked
+    assert (config.chain, config.track, config.contexts) == ("nano.L1", None, 7)
 
 
 def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None:

@@ -210,3 +210,53 @@ def test_a_new_analysis_is_shown_while_the_page_is_open(
         chains.stores = {FORWARD: demo.stores[FORWARD]}
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         page.locator("table.features").wait_for()
+        expect(page.locator("#news")).to_contain_text("analysed anew")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("?step=foo", "step=foo, which is no LM step of this chain: the last link is shown"),
+        ("?step=130", "is shown, the nearest one"),
+        ("/3?beside=bar", "beside=bar, which is no LM step of this chain: one step alone"),
+        ("/3?step=0@7", "step=0@7, which is no LM step of this chain: LM step 0 is shown"),
+    ],
+)
+def test_a_step_that_the_chain_has_not_is_told(tab: Tab, asked: str, said: str) -> None:
+    page = tab.show(f"{CHAIN}{asked}")
+    expect(page.locator(".stray")).to_contain_text(said)
+    page.keyboard.press("ArrowLeft")
+    if "beside" not in asked:
+        expect(page.locator(".stray")).to_be_hidden()
+
+
+@pytest.mark.parametrize("path", ["82/7/8", "nonsense", "3/contexts"])
+def test_an_address_with_more_than_a_page_is_refused(tab: Tab, path: str) -> None:
+    page = tab.show(f"{CHAIN}/{path}")
+    expect(page.get_by_role("alert")).to_contain_text(f"There is no page {path}")
+
+
+def test_a_lasso_stays_in_the_address(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}?picked=3.5.8")
+    expect(page.locator(".count")).to_have_text("3 of 300 features")
+    expect(page.locator(".filter-chip")).to_contain_text("lasso: 3 features")
+    page.reload()
+    assert rows(page).count() == 3
+    page.locator(".filter-chip button").click()
+    expect(page.locator(".count")).to_have_text("300 features")
+    assert "picked" not in tab.at
+    page = tab.show(f"{CHAIN}?picked=here")  # more than an address has room for, of another tab
+    expect(page.locator(".count")).to_have_text("300 features")
+
+
+def test_words_are_explained(tab: Tab) -> None:
+    page = tab.show(CHAIN)
+    page.get_by_role("button", name="Keys and words").click()
+    page.get_by_text("Patterns: what becomes of it").click()
+    for meaning in ("A token becomes another token, or a concept.", "A meaning becomes noise."):
+        expect(page.get_by_text(meaning)).to_be_visible()
+    page.keyboard.press("Escape")
+    page = tab.show(f"{CHAIN}/3")
+    label = page.locator(".feature-head .chip").inner_text()
+    expect(page.locator(".why")).to_contain_text(label)
+    expect(page.locator(".shading")).to_contain_text("the feature's largest at this step")

@@ -126,6 +126,16 @@ def test_own_text_at_chosen_steps(tab: Tab) -> None:
     expect(table.locator("thead th")).to_have_text(["Token", "step 0", "step 143,000"])
     expect(table.locator("tbody th")).to_have_text(["The", "<b>river</b>", "bank"])
     expect(page.locator(".own-feature")).to_have_count(10)
+    # Half of the demonstration's 512 features fire on any token: three of them are shown.
+    first = table.locator("tbody td").first
+    expect(first.get_by_role("link")).to_have_count(3)
+    expect(first).to_have_text(re.compile(r"\+\d{2,3}$"))
+    page.get_by_label("Your text").fill("🙂" * 2001)
+    expect(page.locator(".own-form .count")).to_have_text("2,001 of at most 2,000 characters")
+    page.get_by_role("button", name="Read the text").click()
+    expect(page.locator(".page > [role=status]")).to_have_text(
+        "The text has 2,001 characters; 2,000 are read at most."
+    )
     assert "steps=0,143000" in tab.at
 
 
@@ -254,8 +264,17 @@ def test_a_static_site_from_a_plain_file_server(
         absent = next(number for number in range(300) if number not in kept["features"])
         page = tab.show(f"{CHAIN}/{absent}")
         expect(page.get_by_role("alert")).to_contain_text(f"saetrack explore {FORWARD}")
+        page = tab.show(f"{CHAIN}/{kept['features'][0]}?step=143000")
+        near = page.locator("section.fact", has_text="Nearest neighbours").locator("th")
+        numbers = [int(text) for text in near.all_inner_texts()]
+        linked = [int(text) for text in near.get_by_role("link").all_inner_texts()]
+        assert linked == [number for number in numbers if number in kept["features"]] != numbers
+        page = tab.show(CHAIN)
+        expect(page.locator(".chain-head")).to_contain_text("This site holds 64 of 300 features")
         page = tab.show(f"{CHAIN}/search?q=e")
-        expect(page.locator(".hits li").first).to_be_visible()
+        expect(page.locator(".hit-context .peak").first).to_be_visible()
+        shown = page.locator(".hits li > a").all_inner_texts()
+        assert {int(text) for text in shown} <= set(kept["features"])
         page = tab.show(f"{CHAIN}/text")
         expect(page.locator(".command code")).to_have_text(f"saetrack explore {FORWARD}")
 

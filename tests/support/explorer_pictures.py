@@ -1,82 +1,119 @@
-"""Pictures of the explorer's pages.
+"""`make explorer-pictures`: pictures of each of the explorer's pages, of a chain in the registry.
 
-python -m tests.support.explorer_pictures FOLDER [ADDRESS CHAIN FEATURE]
+python -m tests.support.explorer_pictures FOLDER CHAIN
 
-Without an address, of the demonstration's chains (`tests.support.explorer_demo`). A picture is made
-at two pixels for one and written with few colours, so that it stays small.
+The chain must be analysed. A picture is written with few colours, so that it stays small.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
-import tempfile
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
-from tests.support.explorer_browser import ARGUMENTS, CHROMIUM, served
-from tests.support.explorer_demo import CONVENTIONAL, FORWARD, SECOND, demo
+import requests
 
-LAPTOP, PHONE = (1280, 800), (390, 844)
+from tests.support.explorer_browser import ABSENT, ARGUMENTS, CHROMIUM
+
+LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 COLOURS = 256
-SENTENCE = "The ships left the harbour and the river was quiet"
+TEXT = "def main(argv):\n    return open(argv[0], encoding='utf-8').read()"
+MEANT = ("concept", "weak_concept", "token")
 
 
-def views(
-    chain: str, feature: int, steps: tuple[int, int], ticked: str, word: str
-) -> dict[str, Any]:
-    """Address, size and theme of each picture."""
-    first, last = steps
-    own = f"text?text={SENTENCE.replace(' ', '%20')}&steps={first},{last}&features=5"
+@dataclass(frozen=True)
+class View:
+    """An address of the explorer, and how it is looked at."""
+
+    address: str
+    size: dict[str, int]
+    theme: str = "light"
+
+
+def views(chain: str, manifest: dict[str, Any], feature: int, others: list[str]) -> dict[str, View]:
+    """Each picture by its name."""
+    steps = [link["lm_step"] for link in manifest["links"]]
+    middle, last = steps[len(steps) // 2], steps[-1]
+    at = f"#/{quote(chain)}"
+    own = f"text?steps={steps[0]},{middle},{last}&features=5&text={quote(TEXT)}"
+    moved = "colour=formation_step&show=cosine_to_first"
     return {
-        "home": (f"#/?with={ticked}", LAPTOP, "light"),
-        "chain": (f"#/{chain}", LAPTOP, "light"),
-        "chain-dark": (f"#/{chain}?colour=formation_step&show=cosine_to_first", LAPTOP, "dark"),
-        "feature": (f"#/{chain}/{feature}?step={last}", LAPTOP, "light"),
-        "two-steps": (f"#/{chain}/{feature}?step={last}&beside={first}", LAPTOP, "light"),
-        "search": (f"#/{chain}/search?q={word}", LAPTOP, "light"),
-        "own-text": (f"#/{chain}/{own}", LAPTOP, "light"),
-        "phone": (f"#/{chain}/{feature}?step={last}", PHONE, "light"),
+        "home": View(f"#/?with={','.join([chain, *others[:2]])}", LAPTOP),
+        "chain": View(f"{at}?step={middle}", LAPTOP),
+        "chain-dark": View(f"{at}?step={middle}&{moved}", LAPTOP, "dark"),
+        "feature": View(f"{at}/{feature}?step={last}", LAPTOP),
+        "two-steps": View(f"{at}/{feature}?step={last}&beside={middle}", LAPTOP),
+        "search": View(f"{at}/search?q=self", LAPTOP),
+        "own-text": View(f"{at}/{own}", LAPTOP),
+        "phone": View(f"{at}/{feature}?step={last}", PHONE),
     }
 
 
-def take(address: str, shown: dict[str, Any], folder: Path) -> None:
+def chosen_feature(api: str, manifest: dict[str, Any]) -> int:
+    """One that formed late and is a concept at the end, if there is any."""
+    labels, last = manifest["labels"], len(manifest["links"]) - 1
+    at_last = requests.get(f"{api}/columns/{last}/label.bin", timeout=60).content
+    formed = requests.get(f"{api}/columns/chain/formation_link.bin", timeout=60).content
+    links = [
+        int.from_bytes(formed[at : at + 2], "little", signed=True)
+        for at in range(0, len(formed), 2)
+    ]
+    for meant in MEANT:
+        for feature, label in enumerate(at_last):
+            if labels[label] == meant and links[feature] > last // 4:
+                return feature
+    return 0
+
+
+def take(address: str, chain: str, folder: Path) -> list[Path]:
     """Write a PNG of each view."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
+    api = f"{address}api/chains/{quote(chain)}"
+    manifest = requests.get(f"{api}/chain.json", timeout=60).json()
+    cards = requests.get(f"{address}api/home.json", timeout=60).json()["chains"]
+    others = [card["name"] for card in cards if card["name"] != chain]
+    shown = views(chain, manifest, chosen_feature(api, manifest), others)
+    folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        for name, (at, (width, height), theme) in shown.items():
+        for name, view in shown.items():
             context = browser.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme=theme,
-                device_scale_factor=1.5,
+                viewport=view.size, color_scheme=view.theme, device_scale_factor=1.5
             )
             page = context.new_page()
-            page.goto(address + at)
-            page.locator("#main > .page").wait_for()
-            page.wait_for_load_state("networkidle") if "home" not in name else None
-            page.wait_for_timeout(1000)
+            page.goto(address + view.address)
+            ready = ".tokens-by-steps" if name == "own-text" else "#main > .page"
+            page.locator(ready).wait_for(timeout=120_000)
+            page.wait_for_timeout(2000)
             picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
             picture.quantize(
                 COLOURS, method=Image.Quantize.MAXCOVERAGE, kmeans=4, dither=Image.Dither.NONE
             ).save(folder / f"{name}.png", optimize=True)
             context.close()
         browser.close()
+    return [folder / f"{name}.png" for name in shown]
 
 
-def main(folder: Path, address: str | None, chain: str | None, feature: int) -> None:
-    """Take the pictures of a server that runs, or of the demonstration's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if address and chain:
-        take(address.rstrip("/") + "/", views(chain, feature, (0, 143_000), chain, "list"), folder)
-        return
-    with tempfile.TemporaryDirectory() as stores, served(demo(Path(stores))) as at:
-        ticked = f"{FORWARD},{SECOND},{CONVENTIONAL}"
-        take(at, views(FORWARD, 0, (0, 143_000), ticked, "river"), folder)
+def main(folder: str, chain: str) -> None:
+    """Serve the registry's chains and take the pictures."""
+    if ABSENT:
+        raise SystemExit(f"there is {ABSENT}")
+    command = [sys.executable, "-m", "saetrack.cli", "explore", chain, "--port", "0"]
+    with subprocess.Popen([*command, "--no-browser"], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            root, _, name = server.stdout.readline().strip().partition("#/")
+            for path in take(root, unquote(name), Path(folder)):
+                sys.stdout.write(f"{path}\n")
+        finally:
+            server.terminate()
 
 
 if __name__ == "__main__":
-    address, chain, feature = (*sys.argv[2:5], "", "", "0")[:3] if sys.argv[2:] else ("", "", "0")
-    main(Path(sys.argv[1]), address or None, chain or None, int(feature))
+    main(*sys.argv[1:])

@@ -115,7 +115,7 @@ def _read(
         folder: to which a path is relative.
         seen: files that led here.
     """
-    is_file = _is_path(name_or_file)
+    is_file = is_path(name_or_file)
     label = str(folder / user_path(name_or_file)) if is_file else name_or_file
     if label in seen:
         raise UserError(f"{EXTENDS}: {' extends '.join([*seen, label])}: goes round in a circle")
@@ -129,7 +129,8 @@ def _read(
     return merge(_read(kind, base, Path(), (*seen, label)), values)
 
 
-def _is_path(name_or_file: str) -> bool:
+def is_path(name_or_file: str) -> bool:
+    """Whether it is a file, and no name."""
     return name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file
 
 
@@ -173,7 +174,7 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             return [anchor("", item) for item in value]
         if isinstance(value, dict):
             return {key: anchor(str(key), item) for key, item in value.items()}
-        if name == EXTENDS and isinstance(value, str) and _is_path(value):
+        if name == EXTENDS and isinstance(value, str) and is_path(value):
             return str(folder / user_path(value))
         return value
 

@@ -45,7 +45,14 @@ function keysOf(timeline, slider, panels) {
 function head(data) {
   const { lm, hook, architecture, direction: way, seed, d_sae, links, notes } = data.manifest;
   const facts = [lm, hook, architecture, direction(way), `seed ${seed}`, `${whole(d_sae ?? 0)} features`, `${links.length} ${links.length === 1 ? "link" : "links"}`];
-  return el("div", { class: "chain-head" }, el("h1", { class: "unseen", text: data.name }), el("p", { class: "facts muted", text: facts.join(" · ") }), (notes ?? []).map((note) => el("p", { class: "note muted", text: note })));
+  return el("div", { class: "chain-head" }, el("h1", { class: "unseen", text: data.name }), el("p", { class: "facts muted", text: facts.join(" · ") }), [...keptNote(data), ...(notes ?? [])].map((note) => el("p", { class: "note muted", text: note })));
+}
+
+/** A static site may hold some of the features only. */
+function keptNote({ kept, manifest, name, site }) {
+  if (!kept) return [];
+  const { rule } = site.chains[name].kept;
+  return [`This site holds ${whole(kept.size)} of ${whole(manifest.d_sae)} features: ${rule}. Table, map, histogram and search are of these; curves of the chain and labels over LM steps are of all. All features: saetrack explore ${name}`];
 }
 
 class Panels {

@@ -198,13 +198,21 @@ export function bars(counts, { title, low = 0, high, band = null, unit = "", log
     const place = (at) => LEFT + room * Math.min(1, Math.max(0, at));
     node.append(svg("rect", { class: "band", x: place(band[0]), y: TOP, width: Math.max(1.5, place(band[1]) - place(band[0])), height: tall }));
   }
-  counts.forEach((count, bin) => {
-    if (!count) return;
+  // One path for all bars: a step of the slider draws them anew.
+  const each = room / counts.length;
+  const d = counts.map((count, bin) => {
+    if (!count) return "";
     const high_ = Math.max(1, (tall * count) / most);
-    const from = value(bin / counts.length);
-    node.append(svg("rect", { class: "bin", x: (LEFT + (room * bin) / counts.length + 0.4).toFixed(2), y: (TOP + tall - high_).toFixed(2), width: (room / counts.length - 0.8).toFixed(2), height: high_.toFixed(2) },
-      svg("title", { text: `${tick(from)} to ${tick(value((bin + 1) / counts.length))}: ${whole(count)}` })));
+    return `M${(LEFT + each * bin + 0.4).toFixed(1)} ${(TOP + tall).toFixed(1)}v${(-high_).toFixed(1)}h${(each - 0.8).toFixed(1)}v${high_.toFixed(1)}z`;
+  }).join("");
+  const hint = svg("title", {});
+  const path_ = svg("path", { class: "bin", d }, hint);
+  path_.addEventListener("pointermove", (event) => {
+    const box = node.getBoundingClientRect();
+    const bin = Math.min(counts.length - 1, Math.max(0, Math.floor((((event.clientX - box.left) / box.width) * width - LEFT) / each)));
+    hint.textContent = `${tick(value(bin / counts.length))} to ${tick(value((bin + 1) / counts.length))}: ${whole(counts[bin])}`;
   });
+  node.append(path_);
   node.append(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: TOP + tall, y2: TOP + tall }));
   node.append(svg("text", { class: "y", x: LEFT - 5, y: TOP + 6, text: stepShort(most) }), svg("text", { class: "y", x: LEFT - 5, y: TOP + tall, text: "0" }));
   for (const share of [0, 0.5, 1]) {

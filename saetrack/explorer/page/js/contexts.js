@@ -5,6 +5,9 @@ import { contextParts, windowOf } from "./tokens.js";
 import { GROUP_NAMES, plain, short, whole } from "./words.js";
 
 const WINDOWS = { short: { before: 6, after: 4 }, medium: { before: 12, after: 7 }, long: { before: 99, after: 99 } };
+/** What the shades of tokens mean. */
+const shading = () => el("p", { class: "muted small-text shading" }, "Shade: activation,", ["a2", "a5", "a9"].map((shade) => el("i", { class: shade })), "the darkest is the feature's largest at this step. Underlined: the token that the context is shown for.");
+
 const keyOf = (context) => `${context.row}:${context.position}`;
 
 /** The choices above contexts; they are kept in the address. */
@@ -47,7 +50,7 @@ export function contextsView(life, data, timeline, state) {
   if (beside === null || beside === link) {
     const node = column(link, null, null);
     if (beside === link) node.prepend(el("p", { class: "muted", text: "Both steps are the same: choose another one to see what changed." }));
-    return el("div", { class: "contexts" }, node);
+    return el("div", { class: "contexts" }, node, shading());
   }
   const [first, second] = timeline.steps.rank.get(beside) < timeline.steps.rank.get(link) ? [beside, link] : [link, beside];
   const strongest = (at) => life.links[at].contexts.filter((context) => context.group === 0);
@@ -57,7 +60,7 @@ export function contextsView(life, data, timeline, state) {
   const both = strongest(second).length - fresh;
   const summary = `Of the strongest contexts, ${both} stay, ${gone} are gone and ${fresh} are new.`;
   return el("div", { class: "contexts" }, el("p", { class: "muted beside-words", text: `${summary} A context is the same if it is the same place in the text.` }),
-    el("div", { class: "two" }, column(first, (context) => (keys[1].has(keyOf(context)) ? null : "gone"), "earlier"), column(second, (context) => (keys[0].has(keyOf(context)) ? null : "new"), "later")));
+    el("div", { class: "two" }, column(first, (context) => (keys[1].has(keyOf(context)) ? null : "gone"), "earlier"), column(second, (context) => (keys[0].has(keyOf(context)) ? null : "new"), "later")), shading());
 }
 
 function columnOf(contexts, { data, options, maxAct, marks, heading, title }) {

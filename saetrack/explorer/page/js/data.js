@@ -1,6 +1,6 @@
 // What the pages read, from a server or from the files of a static site: the difference ends here.
 
-import { searchTokens } from "./static_search.js";
+import { searchSite } from "./static_search.js";
 
 const KEPT_BYTES = 256e6; // of columns; the oldest go first
 const READERS = {
@@ -76,7 +76,7 @@ const chains = new Map();
 export async function chain(name) {
   const of = await theSite();
   const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
-  const stamp = JSON.stringify([manifest.analysed, manifest.links, manifest.live, manifest.notes]);
+  const stamp = JSON.stringify([manifest.analysed, manifest.analysis, manifest.links, manifest.live, manifest.notes]);
   const known = chains.get(name);
   if (known?.stamp === stamp) return known;
   const made = new ChainData(name, manifest, of, stamp);
@@ -187,8 +187,21 @@ export class ChainData {
 
   /** Features by the texts of their tokens and contexts. */
   async search(query, limit = 50) {
-    if (this.site.static) return searchTokens(this, query, limit);
+    if (this.site.static) return searchSite(this, await this.#searchIndex(), query, limit);
     return (await ask(`${this.at}/search.json?q=${encodeURIComponent(query)}&limit=${limit}`)).json();
+  }
+
+  /** The contexts that a static site searches, as typed arrays by name. */
+  #searchIndex() {
+    this.index ??= this.#readIndex();
+    this.index.catch(() => (this.index = null));
+    return this.index;
+  }
+
+  async #readIndex() {
+    const { contexts, arrays } = await (await ask(`${this.at}/search/index.json`)).json();
+    const read = async ([name, { dtype }]) => [name, READERS[dtype](await unpacked(await ask(`${this.at}/search/${name}.bin.gz`)))];
+    return { contexts, ...Object.fromEntries(await Promise.all(Object.entries(arrays).map(read))) };
   }
 
   /** Which features fire on a text; an LM reads it. */

@@ -23,7 +23,6 @@ export async function featurePage({ root, data, parts, state, signal }) {
   if (number >= manifest.d_sae) throw new Refused(`There is no feature ${number}: the chain has ${whole(manifest.d_sae)} features, from 0 to ${manifest.d_sae - 1}.`);
   const [life] = await Promise.all([data.feature(number), data.vocabulary()]);
   const page = new FeatureView(root, data, life, number, state, signal);
-  addEventListener("pagehide", () => null, { signal });
   setTimeout(() => prefetch(data, number), 80);
   return page.keys();
 }
@@ -98,7 +97,8 @@ class FeatureView {
       el("span", { class: "muted", title: PATTERN_MEANINGS[pattern] ?? "", text: `pattern: ${plain(pattern)} (${(PATTERN_MEANINGS[pattern] ?? "").replace(/\.$/, "")}) · ${formed}` }),
       el("span", { class: "head-tools" }, link(-1, "‹", "Feature before (k)"), el("span", { class: "muted", text: place }), link(1, "›", "Next feature (j)"),
         button("Add to list", () => this.add(), { title: "Keep this feature in a list (l)" }), button("Copy link", () => this.copy(), { title: "The address of what this page shows" }), button("Embed", () => this.embed(), { title: "HTML that shows this feature in another page" }),
-        el("a", { class: "outside", href: address(this.state.parts, { step: this.state.get("step") }), target: "_blank", rel: "noopener", text: "Open in the explorer ↗" })));
+        el("a", { class: "outside", href: address(this.state.parts, { step: this.state.get("step") }), target: "_blank", rel: "noopener", text: "Open in the explorer ↗" })),
+      el("p", { class: "muted small-text why" }, el("strong", { text: `${labelName(label)} at LM ${timeline.words(timeline.link)}: ` }), LABEL_MEANINGS[label] ?? ""));
     if (focused) [...this.head.querySelectorAll("a, button")].find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)?.focus();
   }
 

@@ -19,7 +19,7 @@ export function activationHistogram(life, manifest, timeline) {
 /** Tokens that it fires on most often. */
 export function commonTokens(life, data, timeline) {
   const rows = life.links[timeline.link].common_tokens.filter(([token]) => token >= 0);
-  return el("section", { class: "fact" }, el("h3", {}, "Commonest tokens", el("span", { class: "muted", text: " share of its firings" })),
+  return el("section", { class: "fact" }, el("h3", {}, "Commonest tokens", el("span", { class: "muted", text: " share of all its firings, also weak ones" })),
     rows.length ? el("table", { class: "plain shares" }, el("tbody", {}, rows.map(([token, share]) => el("tr", {}, el("th", { scope: "row" }, el("span", { class: "tok", text: tokenAlone(data.vocabularyNow[token]) })), el("td", { class: "bar-cell" }, style(el("i"), { width: `${Math.min(100, 100 * share)}%` })), el("td", { class: "number", text: percent(share) }))))) : el("p", { class: "muted", text: "It fires on no token here." }));
 }
 
@@ -31,9 +31,15 @@ export function neighbours(life, data, timeline, labels, tops) {
     rows.length ? el("table", { class: "plain" }, el("tbody", {}, rows.map(([feature, cosine]) => {
       const name = manifest.labels[labels?.[feature]];
       const top = tops?.[feature] ?? -1;
-      return el("tr", {}, el("th", { scope: "row" }, el("a", { href: featureAddress(data, timeline, feature), text: feature })), el("td", {}, top >= 0 ? el("span", { class: "tok", text: tokenAlone(vocabularyNow[top]) }) : "–"),
+      return el("tr", {}, el("th", { scope: "row" }, linked(data, timeline, feature)), el("td", {}, top >= 0 ? el("span", { class: "tok", text: tokenAlone(vocabularyNow[top]) }) : "–"),
         el("td", {}, name ? el("span", { class: `chip l-${name}` }, el("i"), labelName(name)) : ""), el("td", { class: "number", text: short(cosine) }));
     }))) : el("p", { class: "muted", text: "It has no direction here: it is dead." }));
+}
+
+/** A feature by its number; a static site may not hold it. */
+function linked(data, timeline, feature) {
+  if (data.kept && !data.kept.has(feature)) return el("span", { class: "muted", title: "This site does not hold this feature", text: feature });
+  return el("a", { href: featureAddress(data, timeline, feature), text: feature });
 }
 
 /** Partners in other chains, with how good the match is. */

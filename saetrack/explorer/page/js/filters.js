@@ -2,6 +2,7 @@
 
 import { button, el, put, select, settled } from "./dom.js";
 import { addToList, listNames } from "./lists.js";
+import { PICKED_HERE } from "./population.js";
 import { labelName, plain, short, whole } from "./words.js";
 
 export class FilterBar {
@@ -75,7 +76,7 @@ export class FilterBar {
     }
     if (population.changed) chip(`changed between ${population.changed.map((link) => timeline.words(link)).join(" and ")}`, () => state.set({ changed: null }));
     if (state.get("list")) chip(`list: ${state.get("list")}`, () => state.set({ list: null }));
-    if (population.chosen.size && state.get("picked") === "1") chip(`lasso: ${whole(population.chosen.size)} features`, () => population.choose([]));
+    if (population.chosen.size) chip(`lasso: ${whole(population.chosen.size)} features${state.get("picked") === PICKED_HERE ? " (too many for the address: save them as a list)" : ""}`, () => population.choose([]));
     if (chips.length + (state.get("text") ? 1 : 0) > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
     put(this.active, chips.length || state.get("text") ? chips : this.starts());
     const shown = population.order.length;

@@ -84,6 +84,9 @@ class Home {
   drawGroups() {
     const wanted = this.state.get("q", "").toLowerCase();
     const shown = this.chains.filter((chain) => `${chain.name} ${chain.architecture} ${chain.hook}`.toLowerCase().includes(wanted));
+    // First what is training, then what can be explored; otherwise as the registry has them: newest first.
+    const rank = (chain) => (chain.training ? 0 : chain.analysed ? 1 : 2);
+    shown.sort((a, b) => rank(a) - rank(b));
     const groups = Map.groupBy ? Map.groupBy(shown, (chain) => chain.lm) : grouped(shown);
     const nodes = [...groups].map(([lm, chains]) => el("section", { "aria-label": `Chains over ${lm}` },
       el("h2", {}, lm, el("span", { class: "muted", text: ` ${whole(chains.length)}` })),

@@ -1,6 +1,7 @@
 // Keys, and the window that lists them.
 
 import { button, el } from "./dom.js";
+import { LABEL_MEANINGS, labelName, OTHER_MEANINGS, PATTERN_MEANINGS, plain } from "./words.js";
 
 const ALWAYS = [
   ["?", "this list"],
@@ -29,7 +30,14 @@ export function listenToKeys(keys, signal) {
 
 const NAMES = { ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", " ": "space" };
 
-/** Show what the keys do. */
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+/** Words and what they mean, one part of the glossary. */
+function meanings(title, of, name) {
+  return el("details", { class: "meanings" }, el("summary", { text: title }), el("dl", {}, Object.entries(of).flatMap(([word, sentence]) => [el("dt", { text: name(word) }), el("dd", { text: sentence })])));
+}
+
+/** Show what the keys do, and what the pages' words mean. */
 export function showHelp(keys) {
   const own = keys.map(([key, words]) => [NAMES[key] ?? key, words]).filter(([, words]) => words);
   const listed = new Set(own.map(([key]) => key));
@@ -39,6 +47,10 @@ export function showHelp(keys) {
     el("h2", { id: "help-title", text: "Keys" }),
     el("table", {}, el("tbody", {}, rows.map(([key, words]) => el("tr", {}, el("th", { scope: "row" }, el("kbd", { text: key })), el("td", { text: words }))))),
     el("p", { class: "muted", text: "Whatever a page shows is in its address: copy it, and whoever opens it sees the same." }),
+    el("h2", { text: "Words" }),
+    meanings("Labels: what a feature means at a step", LABEL_MEANINGS, labelName),
+    meanings("Patterns: what becomes of it from the first link to the last", PATTERN_MEANINGS, plain),
+    meanings("Numbers, contexts, controls", OTHER_MEANINGS, capital),
     close);
   dialog.addEventListener("close", () => dialog.remove());
   document.body.append(dialog);

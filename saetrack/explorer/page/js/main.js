@@ -12,6 +12,7 @@ import { ownTextPage } from "./own_text.js";
 import { searchPage } from "./search.js";
 
 const LOOK_MS = 8000; // for a chain that grows
+const NEWS_MS = 10_000;
 const TABS = [
   ["", "Features"],
   ["search", "Search"],
@@ -26,8 +27,8 @@ let shown = null;
 function pageOf(parts) {
   if (!parts.length) return homePage;
   if (parts.length === 1) return chainPage;
-  if (/^\d+$/.test(parts[1])) return featurePage;
-  return PAGES[parts[1]] ?? null;
+  if (parts.length > 2) return null;
+  return /^\d+$/.test(parts[1]) ? featurePage : PAGES[parts[1]] ?? null;
 }
 
 async function show() {
@@ -106,18 +107,29 @@ function drawBar(parts) {
     name ? el("nav", { "aria-label": "Pages of this chain" }, TABS.map(([tab, title]) => el("a", { href: address(tab ? [name, tab] : [name]), "aria-current": tab === here ? "page" : null, text: title }))) : el("span", { class: "grow" }),
     here === "search" ? null : find,
     button("◐", () => toggleTheme(), { class: "icon", "aria-label": "Dark or light", title: "Dark or light (t)" }),
-    button("?", () => showHelp(shown.keys), { class: "icon", "aria-label": "Keys", title: "Keys (?)" }));
+    button("?", () => showHelp(shown.keys), { class: "icon", "aria-label": "Keys and words", title: "Keys and words (?)" }));
 }
 
-/** A chain that was analysed with more links, or grew, is drawn again with the same address. */
+/** A chain that grew, or was analysed anew, is drawn again with the same address. */
 async function lookForNews() {
   const of = shown;
-  if (document.hidden || !of?.data || !["chainPage", "featurePage"].includes(pageOf(of.state.parts)?.name)) return;
-  if ((await theSite()).static) return;
+  if (document.hidden || !of?.data || (await theSite()).static) return;
   const newer = await chain(of.data.name).catch(() => of.data);
   if (shown !== of || newer === of.data) return;
-  await mount(of.state.parts, new URLSearchParams([...of.state.params]));
-  say(`The chain has ${newer.manifest.links.length} links now.`);
+  const [before, now] = [of.data.manifest, newer.manifest];
+  const grew = before.links.length !== now.links.length;
+  const words = grew ? `The chain has ${now.links.length} links now.` : "The chain was analysed anew. This is the new analysis.";
+  if ([chainPage, featurePage].includes(pageOf(of.state.parts))) await mount(of.state.parts, new URLSearchParams([...of.state.params]));
+  else of.data = newer; // what is being typed stays
+  tell(words);
+}
+
+/** A line at the foot of the window for a while, which screen readers hear too. */
+function tell(words) {
+  const line = document.getElementById("news");
+  line.textContent = words;
+  line.hidden = false;
+  setTimeout(() => (line.hidden = true), NEWS_MS);
 }
 
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -7,7 +7,7 @@ import { Timeline } from "./timeline.js";
 import { tokenSpan } from "./tokens.js";
 import { labelName, short, tokenAlone, whole } from "./words.js";
 
-const LONGEST = 2000;
+const LONGEST = 2000; // characters, as the server takes them
 const STEPS_AT_FIRST = 4;
 
 export async function ownTextPage({ root, data, state, signal }) {
@@ -45,8 +45,17 @@ class OwnText {
   form() {
     const { data, state, timeline } = this;
     const chosen = new Set(this.chosen());
-    this.text = el("textarea", { rows: 4, maxlength: LONGEST, placeholder: "The harbour was quiet until the ships returned.", "aria-label": "Your text" });
+    this.text = el("textarea", { rows: 4, placeholder: "The harbour was quiet until the ships returned.", "aria-label": "Your text" });
     this.text.value = state.get("text", "");
+    // A text that is too long is told, not cut: what is read is what is seen.
+    this.length = el("span", { class: "muted count", "aria-live": "off" });
+    const count = () => {
+      const length = [...this.text.value].length;
+      this.length.textContent = length > LONGEST / 2 ? `${whole(length)} of at most ${whole(LONGEST)} characters` : "";
+      this.length.classList.toggle("too-long", length > LONGEST);
+    };
+    this.text.addEventListener("input", count);
+    count();
     const seen = new Set();
     this.steps = timeline.steps.order.filter((link) => {
       const { lm_step } = data.manifest.links[link];
@@ -61,7 +70,7 @@ class OwnText {
       event.preventDefault();
       this.read();
     } }, el("label", {}, el("span", { class: "unseen", text: "Your text" }), this.text), el("fieldset", {}, el("legend", {}, "LM steps ", button("all", () => all(true), { class: "small quiet" }), button("none", () => all(false), { class: "small quiet" })), el("div", { class: "ticks steps" }, this.steps.map((box) => el("label", {}, box, whole(box.value))))),
-    el("p", { class: "line" }, this.run, this.features, el("span", { class: "muted", text: "The LM of each step reads the text: some seconds for each." }))), this.status, this.found);
+    el("p", { class: "line" }, this.run, this.features, el("span", { class: "muted", text: "The LM of each step reads the text: some seconds for each." }), this.length)), this.status, this.found);
     this.text.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.read();
     });
@@ -74,6 +83,8 @@ class OwnText {
     const steps = this.steps.filter((box) => box.checked).map((box) => Number(box.value));
     if (!this.text.value.trim()) return this.say("Type a text first.");
     if (!steps.length) return this.say("Choose an LM step first.");
+    const length = [...this.text.value].length;
+    if (length > LONGEST) return this.say(`The text has ${whole(length)} characters; ${whole(LONGEST)} are read at most.`);
     state.set({ text: this.text.value, steps: steps.join(","), features: this.features.value });
     this.run.disabled = true;
     this.say("The LMs read the text …");
@@ -99,13 +110,13 @@ class OwnText {
     this.status.classList.toggle("notice", Boolean(words) && !this.run.disabled);
   }
 
-  show({ tokens, steps }) {
+  show({ tokens, steps, pieces = [] }) {
     const features = steps[0]?.features.map((one) => one.feature) ?? [];
     const acts = new Map(steps.map((step) => [step.lm_step, new Map(step.features.map((one) => [one.feature, one.acts]))]));
     const most = new Map(features.map((feature) => [feature, Math.max(...steps.map((step) => Math.max(0, ...acts.get(step.lm_step).get(feature))))]));
     if (!features.length) return put(this.found, el("p", { class: "empty", text: "No feature fires on this text at these steps." }));
     say(`${features.length} features`);
-    const given = { tokens, steps, features, acts, most };
+    const given = { tokens, steps, features, acts, most, pieces };
     return put(this.found, this.byFeature(given), this.byToken(given));
   }
 
@@ -117,24 +128,28 @@ class OwnText {
     return [el("a", { href: address([data.name, feature], { step: lm_step }), text: `feature ${feature}` }), top >= 0 ? el("span", { class: "tok", title: "its commonest token at the last step", text: tokenAlone(data.vocabularyNow?.[top]) }) : null, label ? el("span", { class: `chip l-${label}` }, el("i"), labelName(label)) : null];
   }
 
-  byFeature({ tokens, steps, features, acts, most }) {
+  byFeature({ tokens, steps, features, acts, most, pieces }) {
     const apart = !tokens.slice(1).some((token) => /^\s/.test(token)); // tokens that carry no blanks
     return el("section", { class: "box", "aria-label": "By feature" }, el("h2", {}, "By feature", el("span", { class: "muted", text: " strongest on the text first; shaded by activation, of the feature's largest here" })), features.map((feature) => el("div", { class: "own-feature" }, el("p", { class: "line" }, this.name(feature, steps.at(-1).lm_step), el("span", { class: "muted", text: `largest ${short(most.get(feature))}` })),
       el("table", { class: "plain own-lines" }, el("tbody", {}, steps.map((step) => {
         const own = acts.get(step.lm_step).get(feature);
-        const line = tokens.map((token, at) => tokenSpan(apart && at ? ` ${token}` : token, most.get(feature) ? own[at] / most.get(feature) : 0, { title: own[at] > 0 ? `activation ${short(own[at])}` : null }));
+        const line = tokens.map((token, at) => tokenSpan(pieces[at]?.[0] > 1 ? "·" : apart && at ? ` ${token}` : token, most.get(feature) ? own[at] / most.get(feature) : 0, { title: own[at] > 0 ? `activation ${short(own[at])}` : null }));
         return el("tr", {}, el("th", { scope: "row", class: "number", text: whole(step.lm_step) }), el("td", { class: "sentence", dir: "ltr" }, line));
       }))))));
   }
 
-  byToken({ tokens, steps, features, acts, most }) {
+  byToken({ tokens, steps, pieces }) {
+    const strongest = Math.max(...steps.flatMap((step) => step.of_token.flatMap((of) => of.strongest.map(([, act]) => act))), 1e-9);
+    const one = (step, [feature, act]) => el("a", { class: `fires ${shadeOf(act / strongest)}`, href: address([this.data.name, feature], { step: step.lm_step }), title: `feature ${feature}, activation ${short(act)}`, text: feature });
     const cell = (at, step) => {
-      const here = features.map((feature) => [feature, acts.get(step.lm_step).get(feature)[at]]).filter(([, act]) => act > 0).sort((a, b) => b[1] / most.get(b[0]) - a[1] / most.get(a[0]));
-      return el("td", {}, here.slice(0, 3).map(([feature, act]) => el("a", { class: `fires ${shadeOf(act / most.get(feature))}`, href: address([this.data.name, feature], { step: step.lm_step }), title: `feature ${feature}, activation ${short(act)}`, text: feature })), here.length > 3 ? el("span", { class: "muted", text: ` +${here.length - 3}` }) : null);
+      const { count, strongest: firing } = step.of_token[at];
+      const more = count - firing.length;
+      return el("td", {}, firing.map((of) => one(step, of)), more > 0 ? el("span", { class: "muted", title: `${count} features fire on this token at this step`, text: `+${more}` }) : count ? null : el("span", { class: "muted", title: "No feature fires on this token at this step", text: "–" }));
     };
-    return el("section", { class: "box", "aria-label": "Tokens by steps" }, el("h2", {}, "Tokens by steps", el("span", { class: "muted", text: " of the features above, the three that are nearest to their largest activation" })),
+    const name = (token, at) => [el("span", { class: "tok", text: tokenAlone(token) }), pieces[at] ? el("span", { class: "muted small-text", title: "This character is several tokens", text: ` ${pieces[at][0]}/${pieces[at][1]}` }) : null];
+    return el("section", { class: "box", "aria-label": "Tokens by steps" }, el("h2", {}, "Tokens by steps", el("span", { class: "muted", text: " of all features: the three strongest on each token, and how many more fire there; shaded by activation" })),
       el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Tokens by steps, scrolls" }, el("table", { class: "plain grid tokens-by-steps" }, el("thead", {}, el("tr", {}, el("th", { scope: "col", text: "Token" }), steps.map((step) => el("th", { scope: "col", text: `step ${whole(step.lm_step)}` })))),
-        el("tbody", {}, tokens.map((token, at) => el("tr", {}, el("th", { scope: "row" }, el("span", { class: "tok", text: tokenAlone(token) })), steps.map((step) => cell(at, step))))))));
+        el("tbody", {}, tokens.map((token, at) => el("tr", {}, el("th", { scope: "row" }, name(token, at)), steps.map((step) => cell(at, step))))))));
   }
 }
 

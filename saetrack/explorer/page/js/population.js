@@ -6,6 +6,11 @@ import { listNamed } from "./lists.js";
 /** What the page computes from columns, beside those of the manifest. */
 export const FORMED = { name: "formation_step", title: "Formed at", unit: "LM step", per_link: false, scale: "log", description: "The LM step from which on label and tokens are those of the last link." };
 
+const PICKED_MOST = 500; // features of a lasso that an address has room for
+export const PICKED_HERE = "here"; // more than these are known to this page only
+
+const picked = (names) => new Set((names ?? "").split(".").filter((name) => /^\d+$/.test(name)).map(Number));
+
 export class Population {
   constructor(data, timeline, state, signal) {
     Object.assign(this, { data, timeline, state });
@@ -13,7 +18,7 @@ export class Population {
     this.count = data.manifest.d_sae;
     this.columns = [...data.manifest.columns, FORMED];
     this.byName = new Map(this.columns.map((column) => [column.name, column]));
-    this.chosen = new Set(); // by lasso
+    this.chosen = picked(state.get("picked")); // by lasso
     this.hovered = -1;
     this.listeners = [];
     this.asked = 0;
@@ -156,7 +161,8 @@ export class Population {
       const members = new Set(listNamed(state.get("list"))?.items.filter((item) => item.chain === data.name).map((item) => item.feature));
       tests.push((feature) => members.has(feature));
     }
-    if (state.get("picked") === "1") tests.push((feature) => this.chosen.has(feature));
+    if (state.get("picked") !== PICKED_HERE) this.chosen = picked(state.get("picked"));
+    if (this.chosen.size) tests.push((feature) => this.chosen.has(feature));
     if (data.kept && state.get("absent") !== "1") tests.push((feature) => data.kept.has(feature));
     return tests;
   }
@@ -181,7 +187,8 @@ export class Population {
 
   choose(features) {
     this.chosen = new Set(features);
-    this.state.set({ picked: features.length ? "1" : null });
+    const named = features.length <= PICKED_MOST ? features.join(".") : PICKED_HERE;
+    this.state.set({ picked: named });
     this.update();
   }
 }

@@ -16,7 +16,7 @@ export async function searchPage({ root, data, state, signal }) {
   const field = el("input", { type: "search", value: state.get("q", ""), placeholder: "A token or a piece of text", "aria-label": "Search tokens and contexts", "data-search": true, spellcheck: "false", autocomplete: "off", maxlength: 200 });
   const type = settled(() => state.set({ q: field.value }), 200);
   field.addEventListener("input", type);
-  const place = data.site.static ? "It looks for the commonest token of each feature at each step; contexts are searched where saetrack explore serves the chain." : "It looks through the commonest tokens of each feature at each step, and through its contexts.";
+  const place = `It looks through the commonest tokens of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
   root.append(el("form", { class: "search-form", role: "search", onsubmit: (event) => event.preventDefault() }, el("h1", { text: "Search" }), field, el("p", { class: "muted", text: `${place} Case does not matter.` })), results);
   await data.vocabulary();
   const view = new Results(results, data, state, signal);
@@ -84,16 +84,9 @@ class Results {
     return this.hit(feature, links.at(-1), el("span", { class: "tok", text: tokenAlone(text) }), el("span", { class: "muted", text: at }));
   }
 
-  contextHit({ feature, link, row, position }) {
-    const line = el("span", { class: "hit-context muted", text: "…" });
-    const node = this.hit(feature, link, el("span", { class: "muted", text: this.timeline.words(link) }), line);
-    const ribbon = node.fill;
-    node.fill = async () => {
-      await ribbon();
-      const life = await this.data.feature(feature);
-      const context = life.links[link].contexts.find((one) => one.row === row && one.position === position);
-      put(line, context ? contextLine(context, this.data.vocabularyNow, { before: 10, after: 8 }) : "");
-    };
-    return node;
+  contextHit({ feature, link, position, first, ids }) {
+    const context = { position, first, ids, acts: ids.map(() => 0) };
+    const line = contextLine(context, this.data.vocabularyNow, { before: 10, after: 8 });
+    return this.hit(feature, link, el("span", { class: "muted", text: this.timeline.words(link) }), el("span", { class: "hit-context" }, line));
   }
 }

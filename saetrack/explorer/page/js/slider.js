@@ -35,13 +35,14 @@ export class Slider {
       class: "handle", role: "slider", tabindex: "0", "aria-label": "LM step", "aria-valuemin": "1", onkeydown: (event) => this.key(event),
     });
     this.second = el("div", { class: "handle second", "aria-hidden": "true" });
+    this.stray = el("p", { class: "notice stray", role: "status", hidden: true });
     this.track = el("div", { class: "track" });
     this.inner = el("div", { class: "inner" });
     this.track.append(this.inner);
     this.track.addEventListener("pointerdown", (event) => this.drag(event));
     this.node = el("div", { class: "slider", role: "group", "aria-label": "Slider over LM steps" },
       el("div", { class: "controls" }, this.play, back, on), this.track,
-      el("div", { class: "readings" }, this.readout, this.kind));
+      el("div", { class: "readings" }, this.readout, this.kind), this.stray);
     this.draw();
   }
 
@@ -82,6 +83,8 @@ export class Slider {
     const words = `${this.timeline.words(link)}`;
     const collapsed = links[link].collapsed ? ", collapsed checkpoint" : "";
     put(this.readout, el("strong", { text: `LM ${words}` }), el("span", { class: "muted", text: ` link ${link + 1} of ${links.length}${collapsed}` }));
+    this.stray.textContent = this.timeline.strays.join(" ");
+    this.stray.hidden = !this.stray.textContent;
     this.handle.setAttribute("aria-valuenow", link + 1);
     this.handle.setAttribute("aria-valuetext", `${words}, link ${link + 1} of ${links.length}${collapsed}`);
     say(`LM ${words}, link ${link + 1} of ${links.length}${collapsed}`);

@@ -18,9 +18,18 @@ export class TablePanel {
     this.node = el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Table of features, scrolls" }, this.table);
     this.rowHeight = 0;
     this.draw = framed(() => this.paint());
-    this.node.addEventListener("scroll", this.draw, { passive: true });
+    // Asking where the table stands makes the browser lay out the page: asked when it changes only.
+    this.scrolled = this.seen = 0;
+    this.node.addEventListener("scroll", () => {
+      this.scrolled = this.node.scrollTop;
+      this.draw();
+    }, { passive: true });
     this.node.addEventListener("pointerleave", () => population.hover(-1));
-    new ResizeObserver(this.draw).observe(this.node);
+    new ResizeObserver(() => {
+      this.seen = this.node.clientHeight;
+      this.scrolled = this.node.scrollTop;
+      this.draw();
+    }).observe(this.node);
   }
 
   /** [name, title, how a cell is drawn, class]. */
@@ -79,12 +88,13 @@ export class TablePanel {
     const height = this.rowHeight;
     const whole_ = order.length * height;
     const tall = Math.min(whole_, TALLEST);
-    const seen = this.node.clientHeight;
-    const share = tall > seen ? Math.min(1, this.node.scrollTop / (tall - seen)) : 0;
-    const top = tall < whole_ ? share * (whole_ - seen) : this.node.scrollTop;
+    const { seen } = this;
+    const scrolled = Math.min(this.scrolled, Math.max(0, tall - seen)); // fewer rows than before
+    const share = tall > seen ? Math.min(1, scrolled / (tall - seen)) : 0;
+    const top = tall < whole_ ? share * (whole_ - seen) : scrolled;
     const first = Math.max(0, Math.floor(top / height) - MARGIN);
     const last = Math.min(order.length, Math.ceil((top + seen) / height) + MARGIN);
-    const offset = this.node.scrollTop - (top - first * height);
+    const offset = scrolled - (top - first * height);
     const cells = this.columns.map(([name, , cell]) => (cell ? cell(population.valuesNow(name) ?? []) : null));
     // A step of the slider changes some cells: the rows stay, so that the browser lays out only those.
     const stamp = JSON.stringify([offset, tall, this.headStamp, first, ...order.slice(first, last)]);
@@ -157,7 +167,7 @@ export class TablePanel {
   }
 
   top() {
-    this.node.scrollTop = 0;
+    this.node.scrollTop = this.scrolled = 0;
   }
 }
 

@@ -128,13 +128,30 @@ export class Timeline {
     return this.unique ? `step ${whole(lm_step)}` : `step ${whole(lm_step)}, link ${link + 1}`;
   }
 
+  /** A line for each step of the address that the chain has not; what is shown instead. */
+  get strays() {
+    return ["step", "beside"].flatMap((parameter) => {
+      const name = this.state.get(parameter);
+      if (name === null || this.#exactly(name) !== null) return [];
+      const shown = this.#linkOf(name);
+      const instead = shown !== null ? `LM ${this.words(shown)} is shown, the nearest one` : parameter === "step" ? "the last link is shown" : "one step alone is shown";
+      return [`The address asks for ${parameter}=${name}, which is no LM step of this chain: ${instead}.`];
+    });
+  }
+
+  #exactly(name) {
+    const [, step, at] = /^(\d+)(?:@(\d+))?$/.exec(name) ?? [];
+    if (at !== undefined) return Number(at) < this.links.length && this.links[at].lm_step === Number(step) ? Number(at) : null;
+    const found = step === undefined ? -1 : this.links.findIndex((link) => link.lm_step === Number(step));
+    return found >= 0 ? found : null;
+  }
+
   #linkOf(name) {
     if (name === null) return null;
-    const [step, at] = name.split("@").map(Number);
-    if (at >= 0 && at < this.links.length) return at;
+    const exactly = this.#exactly(name);
+    if (exactly !== null) return exactly;
+    const step = Number(name.split("@")[0] || NaN);
     if (!Number.isFinite(step)) return null;
-    const found = this.links.findIndex((link) => link.lm_step === step);
-    if (found >= 0) return found;
     // The address may come from an analysis of more links: the nearest one is shown.
     let best = 0;
     this.links.forEach((link, at_) => {

@@ -10,12 +10,23 @@ export function shade(share) {
   return share > 0 ? `a${Math.max(1, Math.ceil(Math.min(1, share) * SHADES))}` : "";
 }
 
+const cut = (shown) => (shown.length > 60 ? `${shown.slice(0, 59)}…` : shown);
+
+/** Texts that follow one another become one. */
+function joined(parts) {
+  const found = [];
+  for (const part of parts) {
+    if (typeof part === "string" && typeof found.at(-1) === "string") found.push(found.pop() + part);
+    else found.push(part);
+  }
+  return found;
+}
+
 /** A token; a long one is cut, its whole text is its title. */
 export function tokenSpan(text, share, { isPeak = false, breaks = false, title = null } = {}) {
   const shown = tokenText(text);
-  const cut = shown.length > 60 ? `${shown.slice(0, 59)}…` : shown;
   const mark = [shade(share), isPeak ? "peak" : ""].filter(Boolean).join(" ");
-  const node = el("span", { class: mark || null, title: title ?? (share > 0 ? `${shown}  ${short(share)}` : null), text: cut });
+  const node = el("span", { class: mark || null, title: title ?? (share > 0 ? `${shown}  ${short(share)}` : null), text: cut(shown) });
   return breaks && text.includes("\n") ? [node, el("br")] : node;
 }
 
@@ -30,10 +41,13 @@ export function contextParts(context, vocabulary, maxAct, { before, after, break
   const { from, to, peak } = windowOf(context, { before, after });
   const span = (at) => {
     const share = context.acts[at] / 255;
+    const text = vocabulary[context.ids[at]] ?? "";
+    // Most tokens are plain: as text alone, neighbours in one piece, they cost the browser little.
+    if (share === 0 && at !== peak && !(breaks && text.includes("\n"))) return cut(tokenText(text));
     const title = share > 0 ? `activation ${short(share * maxAct)}` : null;
-    return tokenSpan(vocabulary[context.ids[at]] ?? "", share, { isPeak: at === peak, breaks, title });
+    return tokenSpan(text, share, { isPeak: at === peak, breaks, title });
   };
-  const range = (low, high) => Array.from({ length: Math.max(0, high - low) }, (_, at) => span(low + at)).flat();
+  const range = (low, high) => joined(Array.from({ length: Math.max(0, high - low) }, (_, at) => span(low + at)).flat());
   return [range(from, peak), peak < context.ids.length ? [span(peak)].flat() : [], range(peak + 1, to)];
 }
 

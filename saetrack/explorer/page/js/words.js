@@ -10,10 +10,10 @@ export const LABEL_NAMES = {
   dead: "dead",
 };
 export const LABEL_MEANINGS = {
-  token: "It fires mainly on one token.",
-  weak_concept: "It fires on forms of one word.",
-  concept: "It fires on several words with related meanings.",
-  noise: "Its contexts have nothing in common that the criteria find.",
+  token: "Four of five of its strongest contexts have one and the same token.",
+  weak_concept: "Four of five of its strongest contexts have forms of one word.",
+  concept: "Its strongest contexts have several words, and are alike far above chance.",
+  noise: "Its strongest contexts have neither one token, nor one word, nor a likeness far above chance in common. It may still fire on a few tokens only: see which.",
   insufficient: "It has too few contexts to be judged.",
   ultra_low: "It fires so rarely that it is left out of the analyses.",
   dead: "It fires on no token of the text.",
@@ -30,6 +30,17 @@ export const PATTERN_MEANINGS = {
   late_born: "Dead or too rare at first, alive at the end.",
   dying: "Alive at first, dead or too rare at the end.",
   absent: "Dead or too rare at both ends.",
+};
+/** Words of the pages that need a sentence. */
+export const OTHER_MEANINGS = {
+  "formed at": "The LM step from which on the feature's label and tokens are those of the last link.",
+  density: "The share of tokens on which the feature fires.",
+  progress: "How alike the feature's contexts of the last link are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
+  "explained by the token alone": "The share of the activation's variance that one number for each token explains: 1 for a feature that only looks at the token itself.",
+  "quarters of contexts": "All places where the feature fires, ordered by activation and cut into four equal parts; two places of each are shown.",
+  "collapsed checkpoint": "Residual vectors of unrelated tokens point nearly the same way there: cosines and maps say little.",
+  control: "What comes out without what is claimed: an LM that stands still, or random directions and contexts. Only what lies outside of its band is more than chance.",
+  "noise control": "A chain over an LM that stands still. Whatever changes in it comes from training the SAEs alone.",
 };
 export const GROUP_NAMES = {
   top: "Strongest",
