@@ -241,7 +241,7 @@ def test_a_lasso_stays_in_the_address(tab: Tab) -> None:
     expect(page.locator(".count")).to_have_text("3 of 300 features")
     expect(page.locator(".filter-chip")).to_contain_text("lasso: 3 features")
     page.reload()
-    assert rows(page).count() == 3
+    expect(rows(page)).to_have_count(3)
     page.locator(".filter-chip button").click()
     expect(page.locator(".count")).to_have_text("300 features")
     assert "picked" not in tab.at

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import numpy as np
 import requests
 
 from tests.support.explorer_browser import ABSENT, ARGUMENTS, CHROMIUM
@@ -56,17 +57,18 @@ def views(chain: str, manifest: dict[str, Any], feature: int, others: list[str])
 def chosen_feature(api: str, manifest: dict[str, Any]) -> int:
     """One that formed late and is a concept at the end, if there is any."""
     labels, last = manifest["labels"], len(manifest["links"]) - 1
-    at_last = requests.get(f"{api}/columns/{last}/label.bin", timeout=60).content
-    formed = requests.get(f"{api}/columns/chain/formation_link.bin", timeout=60).content
-    links = [
-        int.from_bytes(formed[at : at + 2], "little", signed=True)
-        for at in range(0, len(formed), 2)
-    ]
+    at_last = column(f"{api}/columns/{last}/label.bin", "u1")
+    formed = column(f"{api}/columns/chain/formation_link.bin", "<i2")
     for meant in MEANT:
-        for feature, label in enumerate(at_last):
-            if labels[label] == meant and links[feature] > last // 4:
-                return feature
+        late = np.flatnonzero((at_last == labels.index(meant)) & (formed > last // 4))
+        if len(late):
+            return int(late[0])
     return 0
+
+
+def column(address: str, dtype: str) -> np.ndarray:
+    """One value for each feature."""
+    return np.frombuffer(requests.get(address, timeout=60).content, dtype)
 
 
 def take(address: str, chain: str, folder: Path) -> list[Path]:
