@@ -24,6 +24,7 @@ from flows.gpus import gpus
 from flows.logs import log_to_terminal
 from saetrack.utils.credentials import credentials
 from saetrack.utils.errors import UserError
+from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +77,7 @@ PREFECT = Server("prefect", 4200, "/api/health")
 # Without the last words MLflow opens its pages for chat models. A click on an experiment there
 # forgets them: the saved views have addresses of their own.
 MLFLOW = Server("mlflow", 5000, "/health", "/#/experiments?workflowType=machine_learning")
-EXPLORER = Server("explorer", 8400, "/site.json", "/")
+EXPLORER = Server("explorer", EXPLORER_PORT, "/site.json", "/")
 
 
 def deploy() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from saetrack.utils.credentials import credentials, is_loopback
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash
+from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings, load_settings
 
 # Where browsers find MLflow's pages, if not at the registry's address: an address, or a port.
@@ -97,7 +98,7 @@ def main(name: str, *rest: str) -> None:
     servers = {
         "mlflow": (mlflow_server, "5000"),
         "prefect": (prefect_server, "4200"),
-        "explorer": (explorer_server, "8400"),
+        "explorer": (explorer_server, str(EXPLORER_PORT)),
     }
     make, port = servers[name]
     command, environment = make(load_settings(), *(rest or [port]))

@@ -11,6 +11,7 @@ import typer
 from saetrack.cli.options import AsJson, ChainName, Quiet
 from saetrack.cli.terminal import log_to_stderr, say
 from saetrack.utils.errors import UserError
+from saetrack.utils.ports import EXPLORER_PORT
 
 if TYPE_CHECKING:
     from saetrack.explorer.addresses import Servers
@@ -43,7 +44,9 @@ def explore(
     to: To = None,
     features: Features = None,
     contexts: Contexts = None,
-    port: Annotated[int, typer.Option(help="To serve at; 0 takes one that is free.")] = 8400,
+    port: Annotated[
+        int, typer.Option(help="To serve at; 0 takes one that is free.")
+    ] = EXPLORER_PORT,
     browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
     mlflow: Where = None,
     prefect: Where = None,

@@ -6,12 +6,20 @@ import base64
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qs
 
 import pandas as pd
 import pytest
 
-from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, write_analysis_page
+from saetrack.analysis.figures.analysis_page import (
+    FIGURES,
+    PAGE_FILE,
+    explored,
+    write_analysis_page,
+)
 from saetrack.analysis.figures.page import Section, write_page
+from saetrack.analysis.life_store.columns import COLUMNS
+from saetrack.analysis.meaning.labels import LABELS
 
 PICTURE = b"\x89PNG of a figure"
 EVIL = "<script>alert(1)</script>"
@@ -24,7 +32,7 @@ class Elements(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.pictures: list[str] = []
-        self.texts: dict[str, list[str]] = {"td": [], "th": [], "b": [], "p": []}
+        self.texts: dict[str, list[str]] = {"td": [], "th": [], "b": [], "p": [], "a": []}
         self.open: list[str] = []
         self.feed(page)
 
@@ -101,6 +109,16 @@ def test_contexts_are_laid_out_by_feature_and_checkpoint(page: str) -> None:
     assert "late born" in born and "concept-level" in born
 
 
+def test_addresses_of_figures_name_columns_that_the_explorer_has() -> None:
+    named = {column.name for column in COLUMNS} | {"formation_step"}  # which its page computes
+    for address in explored("a.chain").values():
+        asked = parse_qs(address.partition("?")[2])
+        columns = [name for key in ("colour", "show", "sort") for name in asked.get(key, ())]
+        columns += [name for names in asked.get("columns", ()) for name in names.split(",")]
+        assert set(columns) <= named, address
+        assert set(asked.get("label", ())) <= set(LABELS)
+
+
 def test_numbers_are_short(page: str) -> None:
     cells = Elements(page).texts["td"]
     assert cells[:8] == [EVIL, "0.123", "yes", "1,280", "b", "12,346", "no", "–"]
@@ -114,6 +132,7 @@ def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
     told = contexts()
     patterns = told[["feature", "pattern", "final_label"]].drop_duplicates()
     inputs = SimpleNamespace(
+        chain="mini.L2.forward.s0.aaaa",
         title="mini L2",
         caption="versions 1 to 29",
         tables={
@@ -131,6 +150,11 @@ def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
     shown = [base64.b64decode(source.split(",")[1]) for source in found.pictures]
     assert shown == [PICTURE + name for name in (b"labels", b"progress", b"drift")]
     assert found.tags.count("h2") == 3, "no section without anything"
+    links = [text for text in found.texts["a"] if "feature by feature" in text]
+    assert len(links) == 3
+    page = (tmp_path / PAGE_FILE).read_text()
+    at = "http://127.0.0.1:8400/#/mini.L2.forward.s0.aaaa"
+    assert f'href="{at}?colour=progress_activation&amp;show=progress_activation"' in page
     counted = found.texts["td"][:8]
     assert counted[:4] == ["maintaining", "token", "270", "0"]
     assert counted[4:] == ["grouping", "concept", "90", "30"]

@@ -35,6 +35,7 @@ class FigureInputs:
     """What is drawn.
 
     Attributes:
+        chain: name of the chain.
         title: of the LM and its hook.
         caption: versions, sample sizes, exclusions.
         tables: by name, as `saetrack.analysis.pipeline.analyze` makes them.
@@ -44,6 +45,7 @@ class FigureInputs:
         phases: first and last LM step of each.
     """
 
+    chain: str
     title: str
     caption: str
     tables: Mapping[str, pd.DataFrame]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 
 from saetrack.analysis.figures.all_figures import FigureInputs
 from saetrack.analysis.figures.page import Section, write_page
+from saetrack.utils.ports import EXPLORER_PORT
 
 PAGE_FILE, FIGURES, TABLES = "page.html", "figures", "tables"  # of a run in MLflow
 MATCHING_COLUMNS = (
@@ -81,6 +83,28 @@ _PARTS = (
 )
 
 
+# What the explorer's page of a chain shows instead of a figure: colours of the map (`colour`), the
+# histogram (`show`), order of the table (`sort`).
+_EXPLORED = {
+    "labels": "",
+    "patterns": "?colour=pattern",
+    "formed": "?colour=formation_step&sort=formation_step",
+    "progress": "?colour=progress_activation&show=progress_activation",
+    "progress_of_features": "?sort=progress_activation&down=1&columns=progress_activation",
+    "drift_histograms": "?show=cosine_to_first",
+    "drift": "?show=cosine_to_final&colour=cosine_to_final",
+    "drift_by_class": "?show=cosine_to_first&label=concept",
+    "drift_of_features": "?sort=cosine_to_first&columns=cosine_to_first,cosine_to_final",
+    "trajectories": "?colour=cosine_to_previous&show=cosine_to_previous",
+}
+
+
+def explored(chain: str) -> dict[str, str]:
+    """Addresses of the explorer on this machine, by the name of the figure that each is like."""
+    at = f"http://127.0.0.1:{EXPLORER_PORT}/#/{quote(chain)}"
+    return {figure: at + asked for figure, asked in _EXPLORED.items()}
+
+
 def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
     """Write the page of an analysis."""
     sections = []
@@ -100,7 +124,7 @@ def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
             read = [name for name in MATCHING_COLUMNS if name in matching]
             tables["Matched features"] = matching[read]
         found = [picture for picture in pictures if picture.exists()]
-        section = Section(part.heading, part.text, found, tables, contexts)
+        section = Section(part.heading, part.text, found, tables, contexts, explored(inputs.chain))
         if section.figures or section.tables:
             sections.append(section)
     write_page(inputs.title, inputs.caption, sections, folder / PAGE_FILE)

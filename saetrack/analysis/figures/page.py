@@ -33,6 +33,7 @@ class Section:
         tables: small ones, by their captions.
         contexts: as `saetrack.analysis.contexts.examples.context_table` gives it, with `pattern`
             and `final_label` of each row's feature; laid out as in figure 2, left.
+        explored: addresses of the explorer that show what a figure shows, by the figure's name.
     """
 
     heading: str
@@ -40,6 +41,7 @@ class Section:
     figures: Sequence[Path] = ()
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     contexts: pd.DataFrame | None = None
+    explored: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Cell(NamedTuple):

@@ -183,6 +183,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     found = Found(registered, reader, results, drift, bands, tables, phases)
     write_lives(found, folder / LIVES)
     return FigureInputs(
+        chain=registered.chain.name,
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",
         caption=_caption(registered, final, text),
         tables=tables,

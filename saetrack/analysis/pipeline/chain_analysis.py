@@ -13,14 +13,15 @@ from saetrack.analysis.pipeline.registered_chain import (
 )
 from saetrack.utils.extras import require_extra
 from saetrack.utils.files import content_hash
+from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 9
+TABLES_VERSION = 10
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
-    "runs on your machine (`make ui`), it is [here](http://127.0.0.1:8400/#/{name})."
+    f"runs on your machine (`make ui`), it is [here](http://127.0.0.1:{EXPLORER_PORT}/#/{{name}})."
 )
 
 
