@@ -18,7 +18,9 @@ function decoded(part) {
 /** An address from parts and parameters; those that are null or empty are left out. */
 export function address(parts, params = {}) {
   const path = parts.map((part) => encodeURIComponent(part)).join("/");
-  const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const given = Object.entries(params).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
   return `#/${path}${query ? `?${query.replaceAll("%2C", ",").replaceAll("%3A", ":")}` : ""}`;
 }
@@ -46,7 +48,10 @@ export class PageState {
   /** The address was changed from outside: by hand, or back and forward. */
   follow(params) {
     const gone = [...this.params.keys()].filter((name) => !params.has(name));
-    const changed = this.#change({ ...Object.fromEntries(gone.map((name) => [name, null])), ...Object.fromEntries(params) });
+    const changed = this.#change({
+      ...Object.fromEntries(gone.map((name) => [name, null])),
+      ...Object.fromEntries(params),
+    });
     this.#tell(changed);
   }
 
@@ -56,13 +61,15 @@ export class PageState {
   }
 
   #change(changes) {
-    return Object.entries(changes).filter(([name, value]) => {
-      const next = value === null || value === undefined || value === "" ? undefined : String(value);
-      if (this.params.get(name) === next) return false;
-      if (next === undefined) this.params.delete(name);
-      else this.params.set(name, next);
-      return true;
-    }).map(([name]) => name);
+    return Object.entries(changes)
+      .filter(([name, value]) => {
+        const next = value === null || value === undefined || value === "" ? undefined : String(value);
+        if (this.params.get(name) === next) return false;
+        if (next === undefined) this.params.delete(name);
+        else this.params.set(name, next);
+        return true;
+      })
+      .map(([name]) => name);
   }
 
   #tell(changed) {

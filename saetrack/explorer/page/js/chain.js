@@ -13,22 +13,43 @@ import { direction, whole } from "./words.js";
 
 export async function chainPage({ root, data, state, signal }) {
   const timeline = new Timeline(data.manifest.links, state);
-  if (!data.manifest.links.length) return void root.append(head(data), el("p", { class: "empty", text: "No link of this chain is registered yet. The page shows its links as they come." }));
+  if (!data.manifest.links.length)
+    return void root.append(
+      head(data),
+      el("p", {
+        class: "empty",
+        text: "No link of this chain is registered yet. The page shows its links as they come.",
+      }),
+    );
   if (!data.manifest.analysed) return unanalysed(root, data, timeline, state, signal);
   const population = new Population(data, timeline, state, signal);
   let panels = null;
-  const slider = new Slider(timeline, { phases: data.manifest.phases, ready: () => population.ready, signal });
-  data.vocabulary().then(() => panels?.table.draw()).catch(() => null); // tokens come a moment later
+  const slider = new Slider(timeline, {
+    phases: data.manifest.phases,
+    ready: () => population.ready,
+    signal,
+  });
+  data
+    .vocabulary()
+    .then(() => panels?.table.draw())
+    .catch(() => null); // tokens come a moment later
   const [positions] = await Promise.all([data.column("chain", "map"), population.update()]);
   if (population.error) throw new Error(population.error);
   panels = new Panels(root, data, population, slider, positions);
   population.on((what) => panels.hear(what));
   state.on(["scale"], () => panels.rescale());
   addEventListener("themechange", () => panels.map.draw(), { signal });
-  root.addEventListener("shown", () => {
-    panels.update();
-    panels.labels.read(signal).then(() => panels.table.draw()).catch(() => null);
-  }, { once: true });
+  root.addEventListener(
+    "shown",
+    () => {
+      panels.update();
+      panels.labels
+        .read(signal)
+        .then(() => panels.table.draw())
+        .catch(() => null);
+    },
+    { once: true },
+  );
   return keysOf(timeline, slider, panels);
 }
 
@@ -44,15 +65,31 @@ function keysOf(timeline, slider, panels) {
 
 function head(data) {
   const { lm, hook, architecture, direction: way, seed, d_sae, links, notes } = data.manifest;
-  const facts = [lm, hook, architecture, direction(way), `seed ${seed}`, `${whole(d_sae ?? 0)} features`, `${links.length} ${links.length === 1 ? "link" : "links"}`];
-  return el("div", { class: "chain-head" }, el("h1", { class: "unseen", text: data.name }), el("p", { class: "facts muted", text: facts.join(" · ") }), [...keptNote(data), ...(notes ?? [])].map((note) => el("p", { class: "note muted", text: note })));
+  const facts = [
+    lm,
+    hook,
+    architecture,
+    direction(way),
+    `seed ${seed}`,
+    `${whole(d_sae ?? 0)} features`,
+    `${links.length} ${links.length === 1 ? "link" : "links"}`,
+  ];
+  return el(
+    "div",
+    { class: "chain-head" },
+    el("h1", { class: "unseen", text: data.name }),
+    el("p", { class: "facts muted", text: facts.join(" · ") }),
+    [...keptNote(data), ...(notes ?? [])].map((note) => el("p", { class: "note muted", text: note })),
+  );
 }
 
 /** A static site may hold some of the features only. */
 function keptNote({ kept, manifest, name, site }) {
   if (!kept) return [];
   const { rule } = site.chains[name].kept;
-  return [`This site holds ${whole(kept.size)} of ${whole(manifest.d_sae)} features: ${rule}. Table, map, histogram and search are of these; curves of the chain and labels over LM steps are of all. All features: saetrack explore ${name}`];
+  return [
+    `This site holds ${whole(kept.size)} of ${whole(manifest.d_sae)} features: ${rule}. Table, map, histogram and search are of these; curves of the chain and labels over LM steps are of all. All features: saetrack explore ${name}`,
+  ];
 }
 
 class Panels {
@@ -67,14 +104,53 @@ class Panels {
     this.curves = chainCurves(data.manifest.links, population.timeline);
     this.error = el("p", { class: "notice", role: "alert", hidden: true });
     const skipped = ["top_token", "formation_link"];
-    const colour = select("Colour of the points", population.columns.filter((column) => !skipped.includes(column.name)).map((column) => [column.name, column.title]), population.state.get("colour", "label"), (name) => population.state.set({ colour: name === "label" ? null : name }));
+    const colour = select(
+      "Colour of the points",
+      population.columns
+        .filter((column) => !skipped.includes(column.name))
+        .map((column) => [column.name, column.title]),
+      population.state.get("colour", "label"),
+      (name) => population.state.set({ colour: name === "label" ? null : name }),
+    );
     population.state.on(["colour"], () => (colour.value = population.state.get("colour", "label")));
-    const mapTitle = el("h2", { title: "Points that lie near one another have similar decoder directions at the last link. Positions stay, colours follow the slider." }, "Map of decoder directions");
-    root.append(head(data), slider.node, this.error, el("div", { class: "chain-grid" },
-      el("div", { class: "left" },
-        el("section", { class: "box", "aria-label": "Map" }, el("header", {}, mapTitle, el("label", { class: "line muted" }, "colour", colour)), this.map.node, el("p", { class: "muted small-text", text: "Drag around points to choose them. Click a point to open the feature." })),
-        el("section", { class: "box", "aria-label": "Distributions" }, el("div", { class: "panels" }, this.distribution.node, this.labels.node), this.curves.node)),
-      el("section", { class: "box right", "aria-label": "Features" }, this.filters.node, this.table.node)));
+    const mapTitle = el(
+      "h2",
+      {
+        title:
+          "Points that lie near one another have similar decoder directions at the last link. Positions stay, colours follow the slider.",
+      },
+      "Map of decoder directions",
+    );
+    root.append(
+      head(data),
+      slider.node,
+      this.error,
+      el(
+        "div",
+        { class: "chain-grid" },
+        el(
+          "div",
+          { class: "left" },
+          el(
+            "section",
+            { class: "box", "aria-label": "Map" },
+            el("header", {}, mapTitle, el("label", { class: "line muted" }, "colour", colour)),
+            this.map.node,
+            el("p", {
+              class: "muted small-text",
+              text: "Drag around points to choose them. Click a point to open the feature.",
+            }),
+          ),
+          el(
+            "section",
+            { class: "box", "aria-label": "Distributions" },
+            el("div", { class: "panels" }, this.distribution.node, this.labels.node),
+            this.curves.node,
+          ),
+        ),
+        el("section", { class: "box right", "aria-label": "Features" }, this.filters.node, this.table.node),
+      ),
+    );
   }
 
   hear(what) {
@@ -96,7 +172,9 @@ class Panels {
     this.labels.mark();
     this.curves.mark();
     remember(this.data.name, population.order, population.state);
-    const filters = ["label", "pattern", "where", "text", "changed", "list", "picked", "sort", "down"].map((name) => population.state.get(name, "")).join("\n");
+    const filters = ["label", "pattern", "where", "text", "changed", "list", "picked", "sort", "down"]
+      .map((name) => population.state.get(name, ""))
+      .join("\n");
     if (this.filtered !== undefined && filters !== this.filtered) {
       this.table.top();
       say(`${population.order.length} features`);
@@ -123,18 +201,57 @@ function unanalysed(root, data, timeline, state, signal) {
   const slider = new Slider(timeline, { signal });
   const shown = chainCurves(links, timeline);
   const command = `saetrack analyze ${data.name}`;
-  const copy = button("Copy", () => navigator.clipboard?.writeText(command).then(() => say("Copied")), { class: "small" });
+  const copy = button("Copy", () => navigator.clipboard?.writeText(command).then(() => say("Copied")), {
+    class: "small",
+  });
   const facts = el("table", { class: "plain" });
   const draw = () => {
     shown.mark();
     const link = links[timeline.link];
-    put(facts, el("tbody", {}, Object.entries(link).filter(([, value]) => value !== null).map(([name, value]) => el("tr", {}, el("th", { scope: "row", text: name.replaceAll("_", " ") }), el("td", { text: typeof value === "number" ? +value.toPrecision(6) : value })))));
+    put(
+      facts,
+      el(
+        "tbody",
+        {},
+        Object.entries(link)
+          .filter(([, value]) => value !== null)
+          .map(([name, value]) =>
+            el(
+              "tr",
+              {},
+              el("th", { scope: "row", text: name.replaceAll("_", " ") }),
+              el("td", { text: typeof value === "number" ? +value.toPrecision(6) : value }),
+            ),
+          ),
+      ),
+    );
   };
   state.on(["step"], draw);
   state.on(["scale"], () => shown.draw());
   draw();
-  root.append(head(data), slider.node, el("section", { class: "box command" }, el("h2", { text: "Its features were not analysed" }),
-    el("p", { text: "What its features mean, how they form and drift is shown here after this command has run:" }), el("p", { class: "line" }, el("code", { text: command }), copy)),
-  el("section", { class: "box", "aria-label": "Curves of the chain" }, shown.node), el("section", { class: "box", "aria-label": "The chosen link" }, el("h2", { text: "The chosen link" }), facts));
-  return [["ArrowLeft", "step before", () => timeline.move(-1)], ["ArrowRight", "next step", () => timeline.move(1)], ["p", "play or pause", () => slider.toggle()]];
+  root.append(
+    head(data),
+    slider.node,
+    el(
+      "section",
+      { class: "box command" },
+      el("h2", { text: "Its features were not analysed" }),
+      el("p", {
+        text: "What its features mean, how they form and drift is shown here after this command has run:",
+      }),
+      el("p", { class: "line" }, el("code", { text: command }), copy),
+    ),
+    el("section", { class: "box", "aria-label": "Curves of the chain" }, shown.node),
+    el(
+      "section",
+      { class: "box", "aria-label": "The chosen link" },
+      el("h2", { text: "The chosen link" }),
+      facts,
+    ),
+  );
+  return [
+    ["ArrowLeft", "step before", () => timeline.move(-1)],
+    ["ArrowRight", "next step", () => timeline.move(1)],
+    ["p", "play or pause", () => slider.toggle()],
+  ];
 }

@@ -76,7 +76,13 @@ const chains = new Map();
 export async function chain(name) {
   const of = await theSite();
   const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
-  const stamp = JSON.stringify([manifest.analysed, manifest.analysis, manifest.links, manifest.live, manifest.notes]);
+  const stamp = JSON.stringify([
+    manifest.analysed,
+    manifest.analysis,
+    manifest.links,
+    manifest.live,
+    manifest.notes,
+  ]);
   const known = chains.get(name);
   if (known?.stamp === stamp) return known;
   const made = new ChainData(name, manifest, of, stamp);
@@ -99,9 +105,10 @@ export class ChainData {
 
   /** The text of each token id. */
   vocabulary() {
-    this.texts ??= (this.site.static
-      ? ask(`${this.at}/vocabulary.json.gz`).then(unpacked).then(json)
-      : ask(`${this.at}/vocabulary.json`).then((answer) => answer.json())
+    this.texts ??= (
+      this.site.static
+        ? ask(`${this.at}/vocabulary.json.gz`).then(unpacked).then(json)
+        : ask(`${this.at}/vocabulary.json`).then((answer) => answer.json())
     ).then((texts) => (this.vocabularyNow = texts));
     this.texts.catch(() => (this.texts = null));
     return this.texts;
@@ -200,7 +207,10 @@ export class ChainData {
 
   async #readIndex() {
     const { contexts, arrays } = await (await ask(`${this.at}/search/index.json`)).json();
-    const read = async ([name, { dtype }]) => [name, READERS[dtype](await unpacked(await ask(`${this.at}/search/${name}.bin.gz`)))];
+    const read = async ([name, { dtype }]) => [
+      name,
+      READERS[dtype](await unpacked(await ask(`${this.at}/search/${name}.bin.gz`))),
+    ];
     return { contexts, ...Object.fromEntries(await Promise.all(Object.entries(arrays).map(read))) };
   }
 

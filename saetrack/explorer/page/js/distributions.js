@@ -26,10 +26,21 @@ export class Distribution {
   constructor(population) {
     this.population = population;
     const columns = population.columns.filter((column) => column.per_link && column.curve);
-    this.which = select("Column of the histogram", columns.map((column) => [column.name, column.title]), population.state.get("show", "feature_density"), (name) => population.state.set({ show: name }));
+    this.which = select(
+      "Column of the histogram",
+      columns.map((column) => [column.name, column.title]),
+      population.state.get("show", "feature_density"),
+      (name) => population.state.set({ show: name }),
+    );
     this.words = el("p", { class: "muted small-text" });
     this.chart = el("div");
-    this.node = el("figure", { class: "panel" }, el("figcaption", {}, this.which, (this.reading = el("span", { class: "reading" }))), this.chart, this.words);
+    this.node = el(
+      "figure",
+      { class: "panel" },
+      el("figcaption", {}, this.which, (this.reading = el("span", { class: "reading" }))),
+      this.chart,
+      this.words,
+    );
     this.ends = new Map();
   }
 
@@ -37,7 +48,8 @@ export class Distribution {
   endsOf(column, values) {
     const log = column.scale === "log";
     const known = this.ends.get(column.name);
-    let [low, high] = known ?? (column.range ? [Math.max(0, column.range[0]), column.range[1]] : [Infinity, -Infinity]);
+    let [low, high] =
+      known ?? (column.range ? [Math.max(0, column.range[0]), column.range[1]] : [Infinity, -Infinity]);
     if (column.range) {
       if (low > column.range[0] && values.some((value) => value < low)) low = column.range[0];
     } else {
@@ -58,7 +70,9 @@ export class Distribution {
 
   update() {
     const { population } = this;
-    const column = population.byName.get(population.state.get("show", "feature_density")) ?? population.columns.find((one) => one.curve);
+    const column =
+      population.byName.get(population.state.get("show", "feature_density")) ??
+      population.columns.find((one) => one.curve);
     if (!column) return;
     this.which.value = column.name;
     const values = population.valuesNow(column.name);
@@ -72,12 +86,34 @@ export class Distribution {
     }
     const { counts, known } = binned(values, ...ends, log, population.mask);
     const { control } = column;
-    const [low, high] = [control?.low[population.link], control?.high[population.link]].map((value) => (value === null || value === undefined ? null : ((log ? Math.log10(value) : value) - ends[0]) / (ends[1] - ends[0])));
+    const [low, high] = [control?.low[population.link], control?.high[population.link]].map((value) =>
+      value === null || value === undefined
+        ? null
+        : ((log ? Math.log10(value) : value) - ends[0]) / (ends[1] - ends[0]),
+    );
     const band = control && low !== null && high !== null ? [low, high] : null;
-    put(this.chart, bars(counts, { title: `${column.title} of features at LM ${population.timeline.words(population.link)}`, low: ends[0], high: ends[1], log, band, unit: "" }));
+    put(
+      this.chart,
+      bars(counts, {
+        title: `${column.title} of features at LM ${population.timeline.words(population.link)}`,
+        low: ends[0],
+        high: ends[1],
+        log,
+        band,
+        unit: "",
+      }),
+    );
     const absent = population.order.length - known;
     this.reading.textContent = `${whole(known)} features${absent ? `, ${whole(absent)} ${log ? "at 0" : "not measured"}` : ""}`;
-    put(this.words, column.unit ? `${column.unit}. ` : "", band ? el("span", {}, el("i", { class: "band-key" }), `control: ${control.title}`) : control ? "The control was not measured at this step." : "No control of this was measured.");
+    put(
+      this.words,
+      column.unit ? `${column.unit}. ` : "",
+      band
+        ? el("span", {}, el("i", { class: "band-key" }), `control: ${control.title}`)
+        : control
+          ? "The control was not measured at this step."
+          : "No control of this was measured.",
+    );
   }
 }
 
@@ -87,7 +123,12 @@ export class LabelsOverSteps {
     this.population = population;
     this.box = el("div");
     this.reading = el("span", { class: "reading" });
-    this.node = panel("Labels over LM steps", "How many features have each label at each link.", this.reading, this.box);
+    this.node = panel(
+      "Labels over LM steps",
+      "How many features have each label at each link.",
+      this.reading,
+      this.box,
+    );
   }
 
   /** Read the labels of all links, a few at a time; then draw. */
@@ -101,11 +142,13 @@ export class LabelsOverSteps {
       }
     };
     await Promise.all([read(), read(), read()]);
-    this.counts = await Promise.all(manifest.links.map(async (_, link) => {
-      const counts = new Array(manifest.labels.length).fill(0);
-      for (const label of await data.column(link, "label")) counts[label]++;
-      return counts;
-    }));
+    this.counts = await Promise.all(
+      manifest.links.map(async (_, link) => {
+        const counts = new Array(manifest.labels.length).fill(0);
+        for (const label of await data.column(link, "label")) counts[label]++;
+        return counts;
+      }),
+    );
     this.draw();
   }
 
@@ -116,23 +159,52 @@ export class LabelsOverSteps {
     const [width, height, left, top, bottom] = [300, 132, 40, 8, 20];
     const x = (link) => left + steps.positions[link] * (width - left - 8);
     const y = (share) => top + (1 - share) * (height - top - bottom);
-    const words = manifest.labels.map((label, at) => `${labelName(label)} ${percent(this.counts.at(0)[at] / count)} at first, ${percent(this.counts.at(-1)[at] / count)} at the end`);
-    const node = svg("svg", { class: "chart pickable", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Labels over LM steps: ${words.join("; ")}` });
+    const words = manifest.labels.map(
+      (label, at) =>
+        `${labelName(label)} ${percent(this.counts.at(0)[at] / count)} at first, ${percent(this.counts.at(-1)[at] / count)} at the end`,
+    );
+    const node = svg("svg", {
+      class: "chart pickable",
+      viewBox: `0 0 ${width} ${height}`,
+      role: "img",
+      "aria-label": `Labels over LM steps: ${words.join("; ")}`,
+    });
     let below = manifest.links.map(() => 0);
     manifest.labels.forEach((label, at) => {
       const above = below.map((share, link) => share + this.counts[link][at] / count);
       const there = steps.order.map((link) => `${x(link).toFixed(1)} ${y(above[link]).toFixed(1)}`);
-      const back = [...steps.order].reverse().map((link) => `${x(link).toFixed(1)} ${y(below[link]).toFixed(1)}`);
-      node.append(svg("path", { class: `l-${label}`, d: `M${[...there, ...back].join("L")}Z` }, svg("title", { text: labelName(label) })));
+      const back = [...steps.order]
+        .reverse()
+        .map((link) => `${x(link).toFixed(1)} ${y(below[link]).toFixed(1)}`);
+      node.append(
+        svg(
+          "path",
+          { class: `l-${label}`, d: `M${[...there, ...back].join("L")}Z` },
+          svg("title", { text: labelName(label) }),
+        ),
+      );
       below = above;
     });
-    for (const share of [0, 0.5, 1]) node.append(svg("text", { class: "y", x: left - 5, y: y(share) + 3, text: `${100 * share} %` }));
-    for (const link of steps.named(0.16)) node.append(svg("text", { class: "x", x: x(link), y: height - 6, "text-anchor": steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle", text: steps.tick(link) }));
+    for (const share of [0, 0.5, 1])
+      node.append(svg("text", { class: "y", x: left - 5, y: y(share) + 3, text: `${100 * share} %` }));
+    for (const link of steps.named(0.16))
+      node.append(
+        svg("text", {
+          class: "x",
+          x: x(link),
+          y: height - 6,
+          "text-anchor":
+            steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle",
+          text: steps.tick(link),
+        }),
+      );
     this.now = svg("line", { class: "now", y1: top, y2: height - bottom });
     node.append(this.now);
     node.addEventListener("click", (event) => {
       const box = node.getBoundingClientRect();
-      timeline.go(steps.nearest((((event.clientX - box.left) / box.width) * width - left) / (width - left - 8)));
+      timeline.go(
+        steps.nearest((((event.clientX - box.left) / box.width) * width - left) / (width - left - 8)),
+      );
     });
     this.x = x;
     put(this.box, node);
@@ -144,7 +216,10 @@ export class LabelsOverSteps {
     const { link } = this.population.timeline;
     for (const end of ["x1", "x2"]) this.now.setAttribute(end, this.x(link));
     const counts = this.counts[link];
-    const meant = this.population.manifest.labels.map((name, at) => [name, counts[at]]).filter(([name]) => ["token", "weak_concept", "concept"].includes(name)).reduce((sum, [, n]) => sum + n, 0);
+    const meant = this.population.manifest.labels
+      .map((name, at) => [name, counts[at]])
+      .filter(([name]) => ["token", "weak_concept", "concept"].includes(name))
+      .reduce((sum, [, n]) => sum + n, 0);
     this.reading.textContent = `${percent(meant / this.population.count)} have a meaning`;
   }
 }
@@ -156,16 +231,29 @@ export function chainCurves(links, timeline) {
   const draw = () => {
     marks = [];
     const hatched = links.flatMap((link, at) => (link.collapsed ? [at] : []));
-    put(node, METRICS.filter(([name]) => links.some((link) => link[name] !== null && link[name] !== undefined)).map(([name, title, description]) => {
-      const reading = el("span", { class: "reading" });
-      const values = links.map((link) => link[name] ?? null);
-      const chart = curves({ title, steps: timeline.steps, size: [230, 120], series: [{ values }], hatched, onHover: (link) => (reading.textContent = short(values[link ?? timeline.link])), onPick: (link) => timeline.go(link) });
-      marks.push(() => {
-        chart.mark(timeline.link);
-        reading.textContent = short(values[timeline.link]);
-      });
-      return panel(title, description, reading, chart.node);
-    }));
+    put(
+      node,
+      METRICS.filter(([name]) => links.some((link) => link[name] !== null && link[name] !== undefined)).map(
+        ([name, title, description]) => {
+          const reading = el("span", { class: "reading" });
+          const values = links.map((link) => link[name] ?? null);
+          const chart = curves({
+            title,
+            steps: timeline.steps,
+            size: [230, 120],
+            series: [{ values }],
+            hatched,
+            onHover: (link) => (reading.textContent = short(values[link ?? timeline.link])),
+            onPick: (link) => timeline.go(link),
+          });
+          marks.push(() => {
+            chart.mark(timeline.link);
+            reading.textContent = short(values[timeline.link]);
+          });
+          return panel(title, description, reading, chart.node);
+        },
+      ),
+    );
     marks.forEach((mark) => mark());
   };
   draw();

@@ -58,11 +58,15 @@ export function button(text, onclick, attributes = {}) {
 
 /** A button that is on or off. */
 export function toggle(text, isOn, onToggle, attributes = {}) {
-  const node = button(text, () => {
-    const now = node.getAttribute("aria-pressed") !== "true";
-    node.setAttribute("aria-pressed", now);
-    onToggle(now);
-  }, { class: "toggle", "aria-pressed": String(Boolean(isOn)), ...attributes });
+  const node = button(
+    text,
+    () => {
+      const now = node.getAttribute("aria-pressed") !== "true";
+      node.setAttribute("aria-pressed", now);
+      onToggle(now);
+    },
+    { class: "toggle", "aria-pressed": String(Boolean(isOn)), ...attributes },
+  );
   return node;
 }
 

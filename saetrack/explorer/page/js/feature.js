@@ -19,8 +19,14 @@ const CONTEXT_PARTS = ["window", "align", "breaks", "fold"];
 export async function featurePage({ root, data, parts, state, signal }) {
   const number = Number(parts[1]);
   const { manifest } = data;
-  if (!manifest.analysed) throw new Refused(`The features of this chain were not analysed yet. This makes what is shown here: saetrack analyze ${data.name}`);
-  if (number >= manifest.d_sae) throw new Refused(`There is no feature ${number}: the chain has ${whole(manifest.d_sae)} features, from 0 to ${manifest.d_sae - 1}.`);
+  if (!manifest.analysed)
+    throw new Refused(
+      `The features of this chain were not analysed yet. This makes what is shown here: saetrack analyze ${data.name}`,
+    );
+  if (number >= manifest.d_sae)
+    throw new Refused(
+      `There is no feature ${number}: the chain has ${whole(manifest.d_sae)} features, from 0 to ${manifest.d_sae - 1}.`,
+    );
   const [life] = await Promise.all([data.feature(number), data.vocabulary()]);
   const page = new FeatureView(root, data, life, number, state, signal);
   setTimeout(() => prefetch(data, number), 80);
@@ -48,9 +54,18 @@ class FeatureView {
     this.contexts = el("div");
     this.facts = el("section", { class: "box facts-box", "aria-label": "At this step" });
     this.matches = el("div", { class: "all-matches" });
-    this.grid = el("div", { class: "feature-grid" },
-      el("section", { class: "box contexts-box", "aria-label": "Contexts" }, el("header", {}, el("h2", { text: "Contexts" }), contextTools(state, timeline)), this.contexts),
-      this.curves.node, this.facts);
+    this.grid = el(
+      "div",
+      { class: "feature-grid" },
+      el(
+        "section",
+        { class: "box contexts-box", "aria-label": "Contexts" },
+        el("header", {}, el("h2", { text: "Contexts" }), contextTools(state, timeline)),
+        this.contexts,
+      ),
+      this.curves.node,
+      this.facts,
+    );
     root.append(this.head, this.slider.node, this.grid);
     const draw = framed(() => this.draw());
     state.on(["step", "beside"], draw);
@@ -66,7 +81,10 @@ class FeatureView {
     this.curves.mark();
     this.drawContexts();
     this.drawFacts();
-    this.grid.classList.toggle("beside", this.timeline.beside !== null && this.timeline.beside !== this.timeline.link);
+    this.grid.classList.toggle(
+      "beside",
+      this.timeline.beside !== null && this.timeline.beside !== this.timeline.link,
+    );
     this.readNeighbours();
     this.root.dataset.link = this.timeline.link; // which link the panels show
   }
@@ -81,25 +99,67 @@ class FeatureView {
     const label = manifest.labels[life.labels[timeline.link]];
     const top = life.top_tokens[timeline.link];
     const { pattern } = life;
-    const formed = life.formation_link >= 0 ? `formed at LM ${timeline.words(life.formation_link)}` : "never formed";
+    const formed =
+      life.formation_link >= 0 ? `formed at LM ${timeline.words(life.formation_link)}` : "never formed";
     const { at, of, filtered } = further(data, number, 0);
     const place = `${whole(at + 1)} of ${whole(of)}${filtered ? " in the table" : ""}`;
     const link = (by, text, title) => {
       const { feature } = further(data, number, by);
-      return feature === null ? el("button", { class: "icon", disabled: true, "aria-label": title }, text) : el("a", { class: "button icon", href: this.to(feature), "aria-label": title, title, text });
+      return feature === null
+        ? el("button", { class: "icon", disabled: true, "aria-label": title }, text)
+        : el("a", { class: "button icon", href: this.to(feature), "aria-label": title, title, text });
     };
-    const focused = this.head.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent : null;
-    put(this.head,
+    const focused = this.head.contains(document.activeElement)
+      ? (document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent)
+      : null;
+    put(
+      this.head,
       el("a", { class: "back", href: backTo(data), text: "← all features" }),
       el("h1", {}, `Feature ${number}`),
-      el("span", { class: "tok big", title: "Commonest token of its strongest contexts at this step", text: top >= 0 ? tokenAlone(data.vocabularyNow[top]) : "no token" }),
-      el("span", { class: `chip strong l-${label}`, title: LABEL_MEANINGS[label] ?? "" }, el("i"), labelName(label)),
-      el("span", { class: "muted", title: PATTERN_MEANINGS[pattern] ?? "", text: `pattern: ${plain(pattern)} (${(PATTERN_MEANINGS[pattern] ?? "").replace(/\.$/, "")}) · ${formed}` }),
-      el("span", { class: "head-tools" }, link(-1, "‹", "Feature before (k)"), el("span", { class: "muted", text: place }), link(1, "›", "Next feature (j)"),
-        button("Add to list", () => this.add(), { title: "Keep this feature in a list (l)" }), button("Copy link", () => this.copy(), { title: "The address of what this page shows" }), button("Embed", () => this.embed(), { title: "HTML that shows this feature in another page" }),
-        el("a", { class: "outside", href: address(this.state.parts, { step: this.state.get("step") }), target: "_blank", rel: "noopener", text: "Open in the explorer ↗" })),
-      el("p", { class: "muted small-text why" }, el("strong", { text: `${labelName(label)} at LM ${timeline.words(timeline.link)}: ` }), LABEL_MEANINGS[label] ?? ""));
-    if (focused) [...this.head.querySelectorAll("a, button")].find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)?.focus();
+      el("span", {
+        class: "tok big",
+        title: "Commonest token of its strongest contexts at this step",
+        text: top >= 0 ? tokenAlone(data.vocabularyNow[top]) : "no token",
+      }),
+      el(
+        "span",
+        { class: `chip strong l-${label}`, title: LABEL_MEANINGS[label] ?? "" },
+        el("i"),
+        labelName(label),
+      ),
+      el("span", {
+        class: "muted",
+        title: PATTERN_MEANINGS[pattern] ?? "",
+        text: `pattern: ${plain(pattern)} (${(PATTERN_MEANINGS[pattern] ?? "").replace(/\.$/, "")}) · ${formed}`,
+      }),
+      el(
+        "span",
+        { class: "head-tools" },
+        link(-1, "‹", "Feature before (k)"),
+        el("span", { class: "muted", text: place }),
+        link(1, "›", "Next feature (j)"),
+        button("Add to list", () => this.add(), { title: "Keep this feature in a list (l)" }),
+        button("Copy link", () => this.copy(), { title: "The address of what this page shows" }),
+        button("Embed", () => this.embed(), { title: "HTML that shows this feature in another page" }),
+        el("a", {
+          class: "outside",
+          href: address(this.state.parts, { step: this.state.get("step") }),
+          target: "_blank",
+          rel: "noopener",
+          text: "Open in the explorer ↗",
+        }),
+      ),
+      el(
+        "p",
+        { class: "muted small-text why" },
+        el("strong", { text: `${labelName(label)} at LM ${timeline.words(timeline.link)}: ` }),
+        LABEL_MEANINGS[label] ?? "",
+      ),
+    );
+    if (focused)
+      [...this.head.querySelectorAll("a, button")]
+        .find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)
+        ?.focus();
   }
 
   /** Another feature with the same step and choices. */
@@ -111,7 +171,19 @@ class FeatureView {
     const { life, data, timeline } = this;
     const { link } = timeline;
     const columns = ["label", "top_token"].map((name) => data.columnNow(link, name));
-    put(this.facts, el("header", {}, el("h2", { text: `At LM ${timeline.words(link)}` })), el("div", { class: "facts-grid" }, explanations(life), activationHistogram(life, data.manifest, timeline), commonTokens(life, data, timeline), neighbours(life, data, timeline, ...columns), this.matches));
+    put(
+      this.facts,
+      el("header", {}, el("h2", { text: `At LM ${timeline.words(link)}` })),
+      el(
+        "div",
+        { class: "facts-grid" },
+        explanations(life),
+        activationHistogram(life, data.manifest, timeline),
+        commonTokens(life, data, timeline),
+        neighbours(life, data, timeline, ...columns),
+        this.matches,
+      ),
+    );
   }
 
   /** Labels and tokens of neighbours lie in columns, which come a moment later. */
@@ -128,11 +200,14 @@ class FeatureView {
     show(new Set());
     if (!this.data.manifest.matches.length) return;
     const found = await home().catch(() => ({ chains: [] }));
-    if (!this.signal.aborted) show(new Set(found.chains.filter((chain) => chain.analysed).map((chain) => chain.name)));
+    if (!this.signal.aborted)
+      show(new Set(found.chains.filter((chain) => chain.analysed).map((chain) => chain.name)));
   }
 
   add() {
-    askForList(`feature ${this.number}`, (name) => addToList(name, [{ chain: this.data.name, feature: this.number, step: this.state.get("step") }]));
+    askForList(`feature ${this.number}`, (name) =>
+      addToList(name, [{ chain: this.data.name, feature: this.number, step: this.state.get("step") }]),
+    );
   }
 
   async copy() {
@@ -145,7 +220,22 @@ class FeatureView {
     const source = base + address(this.state.parts, { ...Object.fromEntries(this.state.params), embed: "1" });
     const field = el("textarea", { rows: 4, readonly: true, "aria-label": "HTML to embed" });
     field.value = `<iframe src="${source.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="100%" height="700" title="Feature ${this.number} of ${this.data.name}"></iframe>`;
-    const dialog = el("dialog", { class: "help", "aria-labelledby": "embed-title" }, el("h2", { id: "embed-title", text: "Embed this feature" }), el("p", { class: "muted", text: "For a page that can reach this address. &panel=curves, &panel=contexts, &panel=facts or &panel=ribbon at the end shows that panel alone." }), field, el("p", { class: "line" }, button("Copy", async () => say(await copied(field.value)), { class: "primary" }), button("Close", () => dialog.close())));
+    const dialog = el(
+      "dialog",
+      { class: "help", "aria-labelledby": "embed-title" },
+      el("h2", { id: "embed-title", text: "Embed this feature" }),
+      el("p", {
+        class: "muted",
+        text: "For a page that can reach this address. &panel=curves, &panel=contexts, &panel=facts or &panel=ribbon at the end shows that panel alone.",
+      }),
+      field,
+      el(
+        "p",
+        { class: "line" },
+        button("Copy", async () => say(await copied(field.value)), { class: "primary" }),
+        button("Close", () => dialog.close()),
+      ),
+    );
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();
@@ -164,7 +254,11 @@ class FeatureView {
       ["ArrowRight", "next step", () => timeline.move(1)],
       ["j", "next feature", () => go(1)],
       ["k", "feature before", () => go(-1)],
-      ["b", "this step beside others, or one step alone", () => this.state.set({ beside: timeline.beside === null ? timeline.nameOf(timeline.link) : null })],
+      [
+        "b",
+        "this step beside others, or one step alone",
+        () => this.state.set({ beside: timeline.beside === null ? timeline.nameOf(timeline.link) : null }),
+      ],
       ["p", "play or pause", () => this.slider.toggle()],
       ["l", "add to a list", () => this.add()],
       ["u", "back to all features", () => (location.hash = backTo(this.data))],

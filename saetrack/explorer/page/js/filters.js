@@ -10,12 +10,42 @@ export class FilterBar {
     Object.assign(this, { population });
     const { state } = population;
     const type = settled(() => state.set({ text: this.text.value }), 150);
-    this.text = el("input", { type: "search", placeholder: "Token text", "aria-label": "Features whose commonest token has this text", value: state.get("text", ""), oninput: type, spellcheck: "false" });
+    this.text = el("input", {
+      type: "search",
+      placeholder: "Token text",
+      "aria-label": "Features whose commonest token has this text",
+      value: state.get("text", ""),
+      oninput: type,
+      spellcheck: "false",
+    });
     this.count = el("output", { class: "count" });
     this.active = el("div", { class: "active-filters" });
-    this.menu = el("details", { class: "menu" }, el("summary", { class: "button", text: "Filter" }), this.form());
-    this.columns = el("details", { class: "menu" }, el("summary", { class: "button", text: "Columns" }), this.columnForm());
-    this.node = el("div", { class: "filters" }, el("div", { class: "filter-row" }, this.text, this.menu, this.columns, this.count, button("Save as list", () => this.save(), { title: "Keep the features of the table as a list" })), this.active);
+    this.menu = el(
+      "details",
+      { class: "menu" },
+      el("summary", { class: "button", text: "Filter" }),
+      this.form(),
+    );
+    this.columns = el(
+      "details",
+      { class: "menu" },
+      el("summary", { class: "button", text: "Columns" }),
+      this.columnForm(),
+    );
+    this.node = el(
+      "div",
+      { class: "filters" },
+      el(
+        "div",
+        { class: "filter-row" },
+        this.text,
+        this.menu,
+        this.columns,
+        this.count,
+        button("Save as list", () => this.save(), { title: "Keep the features of the table as a list" }),
+      ),
+      this.active,
+    );
     closeOutside(this.menu);
     closeOutside(this.columns);
   }
@@ -24,27 +54,117 @@ export class FilterBar {
     const { population } = this;
     const { state, manifest, timeline } = population;
     const steps = manifest.links.map((_, link) => [timeline.nameOf(link), timeline.words(link)]);
-    const kind = (title, parameter, names, words) => el("fieldset", {}, el("legend", { text: title }), el("div", { class: "ticks" }, names.map((name) => el("label", {}, el("input", { type: "checkbox", "data-filter": `${parameter}:${name}`, onchange: (event) => this.tick(parameter, names, name, event.target.checked) }), words(name)))));
-    const numeric = population.columns.filter((column) => !["label", "pattern", "final_label", "top_token", "formation_link"].includes(column.name));
-    const [low, high] = ["at least", "at most"].map((words) => el("input", { type: "text", inputmode: "decimal", placeholder: words, "aria-label": words, size: 7 }));
-    const which = select("Column of the range", numeric.map((column) => [column.name, column.title]), numeric[0].name, () => null);
-    const range = el("fieldset", {}, el("legend", { text: "Range of a column at this step" }), el("div", { class: "line" }, which, low, high, button("Add", () => this.addRange(which.value, low, high))));
+    const kind = (title, parameter, names, words) =>
+      el(
+        "fieldset",
+        {},
+        el("legend", { text: title }),
+        el(
+          "div",
+          { class: "ticks" },
+          names.map((name) =>
+            el(
+              "label",
+              {},
+              el("input", {
+                type: "checkbox",
+                "data-filter": `${parameter}:${name}`,
+                onchange: (event) => this.tick(parameter, names, name, event.target.checked),
+              }),
+              words(name),
+            ),
+          ),
+        ),
+      );
+    const numeric = population.columns.filter(
+      (column) => !["label", "pattern", "final_label", "top_token", "formation_link"].includes(column.name),
+    );
+    const [low, high] = ["at least", "at most"].map((words) =>
+      el("input", { type: "text", inputmode: "decimal", placeholder: words, "aria-label": words, size: 7 }),
+    );
+    const which = select(
+      "Column of the range",
+      numeric.map((column) => [column.name, column.title]),
+      numeric[0].name,
+      () => null,
+    );
+    const range = el(
+      "fieldset",
+      {},
+      el("legend", { text: "Range of a column at this step" }),
+      el(
+        "div",
+        { class: "line" },
+        which,
+        low,
+        high,
+        button("Add", () => this.addRange(which.value, low, high)),
+      ),
+    );
     const from = select("First step", steps, steps[0][0], () => null);
     const to = select("Second step", steps, steps.at(-1)[0], () => null);
-    const changed = el("fieldset", {}, el("legend", { text: "Label or commonest token differ between" }), el("div", { class: "line" }, from, el("span", { text: "and" }), to, button("Add", () => state.set({ changed: `${from.value},${to.value}` }))));
+    const changed = el(
+      "fieldset",
+      {},
+      el("legend", { text: "Label or commonest token differ between" }),
+      el(
+        "div",
+        { class: "line" },
+        from,
+        el("span", { text: "and" }),
+        to,
+        button("Add", () => state.set({ changed: `${from.value},${to.value}` })),
+      ),
+    );
     const names = listNames();
-    const lists = names.length ? el("fieldset", {}, el("legend", { text: "List" }), select("List", [["", "any feature"], ...names], state.get("list", ""), (name) => state.set({ list: name }))) : null;
-    return el("div", { class: "menu-box" }, kind("Label at this step", "label", manifest.labels, labelName), kind("Pattern", "pattern", manifest.patterns, plain), range, changed, lists);
+    const lists = names.length
+      ? el(
+          "fieldset",
+          {},
+          el("legend", { text: "List" }),
+          select("List", [["", "any feature"], ...names], state.get("list", ""), (name) =>
+            state.set({ list: name }),
+          ),
+        )
+      : null;
+    return el(
+      "div",
+      { class: "menu-box" },
+      kind("Label at this step", "label", manifest.labels, labelName),
+      kind("Pattern", "pattern", manifest.patterns, plain),
+      range,
+      changed,
+      lists,
+    );
   }
 
   columnForm() {
     const { population } = this;
-    const curves = population.columns.filter((column) => column.per_link && !["label", "top_token"].includes(column.name));
-    return el("div", { class: "menu-box narrow" }, curves.map((column) => el("label", { title: column.description }, el("input", { type: "checkbox", checked: population.tableColumns.includes(column.name), onchange: (event) => {
-      const others = population.tableColumns.filter((name) => name !== column.name);
-      population.state.set({ columns: [...others, ...(event.target.checked ? [column.name] : [])].join(",") });
-      population.update();
-    } }), column.title)));
+    const curves = population.columns.filter(
+      (column) => column.per_link && !["label", "top_token"].includes(column.name),
+    );
+    return el(
+      "div",
+      { class: "menu-box narrow" },
+      curves.map((column) =>
+        el(
+          "label",
+          { title: column.description },
+          el("input", {
+            type: "checkbox",
+            checked: population.tableColumns.includes(column.name),
+            onchange: (event) => {
+              const others = population.tableColumns.filter((name) => name !== column.name);
+              population.state.set({
+                columns: [...others, ...(event.target.checked ? [column.name] : [])].join(","),
+              });
+              population.update();
+            },
+          }),
+          column.title,
+        ),
+      ),
+    );
   }
 
   tick(parameter, names, name, isOn) {
@@ -56,9 +176,14 @@ export class FilterBar {
 
   addRange(name, low, high) {
     const [least, most] = [low, high].map((field) => field.value.trim().replace(",", "."));
-    const wrong = [low, high].find((field, at) => [least, most][at] !== "" && !Number.isFinite(Number([least, most][at])));
+    const wrong = [low, high].find(
+      (field, at) => [least, most][at] !== "" && !Number.isFinite(Number([least, most][at])),
+    );
     if (wrong || (least === "" && most === "")) return (wrong ?? low).focus();
-    const others = this.population.state.get("where", "").split(";").filter((part) => part && !part.startsWith(`${name}:`));
+    const others = this.population.state
+      .get("where", "")
+      .split(";")
+      .filter((part) => part && !part.startsWith(`${name}:`));
     this.population.state.set({ where: [...others, `${name}:${least}:${most}`].join(";") });
   }
 
@@ -66,22 +191,51 @@ export class FilterBar {
     const { population } = this;
     const { state, manifest, timeline } = population;
     const chips = [];
-    const chip = (words, undo) => chips.push(el("span", { class: "filter-chip" }, words, button("×", undo, { class: "icon tiny", "aria-label": `Take away: ${words}` })));
-    for (const [parameter, names, words] of [["label", manifest.labels, labelName], ["pattern", manifest.patterns, plain]]) {
-      for (const at of population.chosenOf(parameter, names)) chip(`${parameter}: ${words(names[at])}`, () => this.tick(parameter, names, names[at], false));
+    const chip = (words, undo) =>
+      chips.push(
+        el(
+          "span",
+          { class: "filter-chip" },
+          words,
+          button("×", undo, { class: "icon tiny", "aria-label": `Take away: ${words}` }),
+        ),
+      );
+    for (const [parameter, names, words] of [
+      ["label", manifest.labels, labelName],
+      ["pattern", manifest.patterns, plain],
+    ]) {
+      for (const at of population.chosenOf(parameter, names))
+        chip(`${parameter}: ${words(names[at])}`, () => this.tick(parameter, names, names[at], false));
     }
     for (const [name, low, high] of population.ranges) {
       const words = `${population.byName.get(name).title} ${low > -Infinity ? `≥ ${short(low)}` : ""} ${high < Infinity ? `≤ ${short(high)}` : ""}`;
-      chip(words, () => state.set({ where: state.get("where").split(";").filter((part) => !part.startsWith(`${name}:`)).join(";") }));
+      chip(words, () =>
+        state.set({
+          where: state
+            .get("where")
+            .split(";")
+            .filter((part) => !part.startsWith(`${name}:`))
+            .join(";"),
+        }),
+      );
     }
-    if (population.changed) chip(`changed between ${population.changed.map((link) => timeline.words(link)).join(" and ")}`, () => state.set({ changed: null }));
+    if (population.changed)
+      chip(`changed between ${population.changed.map((link) => timeline.words(link)).join(" and ")}`, () =>
+        state.set({ changed: null }),
+      );
     if (state.get("list")) chip(`list: ${state.get("list")}`, () => state.set({ list: null }));
-    if (population.chosen.size) chip(`lasso: ${whole(population.chosen.size)} features${state.get("picked") === PICKED_HERE ? " (too many for the address: save them as a list)" : ""}`, () => population.choose([]));
-    if (chips.length + (state.get("text") ? 1 : 0) > 1) chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
+    if (population.chosen.size)
+      chip(
+        `lasso: ${whole(population.chosen.size)} features${state.get("picked") === PICKED_HERE ? " (too many for the address: save them as a list)" : ""}`,
+        () => population.choose([]),
+      );
+    if (chips.length + (state.get("text") ? 1 : 0) > 1)
+      chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
     put(this.active, chips.length || state.get("text") ? chips : this.starts());
     const shown = population.order.length;
     const all = population.data.kept?.size ?? population.count;
-    this.count.textContent = shown === all ? `${whole(all)} features` : `${whole(shown)} of ${whole(all)} features`;
+    this.count.textContent =
+      shown === all ? `${whole(all)} features` : `${whole(shown)} of ${whole(all)} features`;
     for (const box of this.menu.querySelectorAll("[data-filter]")) {
       const [parameter, name] = box.dataset.filter.split(":");
       box.checked = state.get(parameter, "").split(",").includes(name);
@@ -97,31 +251,88 @@ export class FilterBar {
       ["tokens that became something else", { pattern: "shifting" }, manifest.patterns.includes("shifting")],
       ["meanings that were lost", { pattern: "dissolving" }, manifest.patterns.includes("dissolving")],
       ["concepts at this step", { label: "concept" }, manifest.labels.includes("concept")],
-      ["those that moved furthest", { sort: "cosine_to_first", down: null }, columns.some((column) => column.name === "cosine_to_first") && state.get("sort") !== "cosine_to_first"],
+      [
+        "those that moved furthest",
+        { sort: "cosine_to_first", down: null },
+        columns.some((column) => column.name === "cosine_to_first") &&
+          state.get("sort") !== "cosine_to_first",
+      ],
     ];
-    return [el("span", { class: "muted small-text", text: "Begin with:" }), known.filter(([, , is]) => is).map(([words, changes]) => button(words, () => state.set(changes), { class: "start small" }))];
+    return [
+      el("span", { class: "muted small-text", text: "Begin with:" }),
+      known
+        .filter(([, , is]) => is)
+        .map(([words, changes]) => button(words, () => state.set(changes), { class: "start small" })),
+    ];
   }
 
   clear() {
     this.population.chosen = new Set();
-    this.population.state.set({ label: null, pattern: null, where: null, text: null, changed: null, list: null, picked: null });
+    this.population.state.set({
+      label: null,
+      pattern: null,
+      where: null,
+      text: null,
+      changed: null,
+      list: null,
+      picked: null,
+    });
   }
 
   save() {
     const { population } = this;
     const features = [...population.order];
-    askForList(`${whole(features.length)} features`, (name) => addToList(name, features.map((feature) => ({ chain: population.data.name, feature, step: population.state.get("step") }))));
+    askForList(`${whole(features.length)} features`, (name) =>
+      addToList(
+        name,
+        features.map((feature) => ({
+          chain: population.data.name,
+          feature,
+          step: population.state.get("step"),
+        })),
+      ),
+    );
   }
 }
 
 /** Ask for a list's name, an old one or a new one. */
 export function askForList(what, onName) {
   const names = listNames();
-  const field = el("input", { type: "text", name: "list", required: true, list: "list-names", value: names[0] ?? "My features", "aria-label": "Name of the list", maxlength: 80, autocomplete: "off" });
-  const dialog = el("dialog", { class: "help", "aria-labelledby": "ask-title" },
-    el("form", { method: "dialog" }, el("h2", { id: "ask-title", text: `Keep ${what} in a list` }),
-      el("p", { class: "muted", text: "A list of this name gets them too; otherwise it is made. Lists are kept in this browser." }), field, el("datalist", { id: "list-names" }, names.map((name) => el("option", { value: name }))),
-      el("p", { class: "line" }, el("button", { class: "primary", value: "keep" }, "Keep"), button("Cancel", () => dialog.close()))));
+  const field = el("input", {
+    type: "text",
+    name: "list",
+    required: true,
+    list: "list-names",
+    value: names[0] ?? "My features",
+    "aria-label": "Name of the list",
+    maxlength: 80,
+    autocomplete: "off",
+  });
+  const dialog = el(
+    "dialog",
+    { class: "help", "aria-labelledby": "ask-title" },
+    el(
+      "form",
+      { method: "dialog" },
+      el("h2", { id: "ask-title", text: `Keep ${what} in a list` }),
+      el("p", {
+        class: "muted",
+        text: "A list of this name gets them too; otherwise it is made. Lists are kept in this browser.",
+      }),
+      field,
+      el(
+        "datalist",
+        { id: "list-names" },
+        names.map((name) => el("option", { value: name })),
+      ),
+      el(
+        "p",
+        { class: "line" },
+        el("button", { class: "primary", value: "keep" }, "Keep"),
+        button("Cancel", () => dialog.close()),
+      ),
+    ),
+  );
   dialog.addEventListener("close", () => {
     if (dialog.returnValue === "keep" && field.value.trim()) onName(field.value.trim());
     dialog.remove();

@@ -32,14 +32,24 @@ class Home {
     this.head = el("div", { class: "home-head" });
     this.over = el("section", { class: "compare", "aria-label": "Chosen chains laid over one another" });
     this.groups = el("div", { class: "groups" });
-    this.filter = el("input", { type: "search", placeholder: "Filter chains", "aria-label": "Filter chains by name", "data-search": true, value: state.get("q", ""), oninput: () => state.set({ q: this.filter.value }) });
+    this.filter = el("input", {
+      type: "search",
+      placeholder: "Filter chains",
+      "aria-label": "Filter chains by name",
+      "data-search": true,
+      value: state.get("q", ""),
+      oninput: () => state.set({ q: this.filter.value }),
+    });
     root.append(this.head, this.over, this.groups);
     state.on(["q", "with"], () => this.draw());
   }
 
   get ticked() {
     const known = new Set(this.chains.map((chain) => chain.name));
-    return this.state.get("with", "").split(",").filter((name) => known.has(name));
+    return this.state
+      .get("with", "")
+      .split(",")
+      .filter((name) => known.has(name));
   }
 
   tick(names) {
@@ -70,9 +80,26 @@ class Home {
       this.said = words;
       say(words);
     }
-    if (!this.head.firstChild) this.head.append(el("h1", { text: "Chains" }), (this.count = el("p", { class: "muted" })), this.filter, (this.links = el("p", { class: "servers" })), (this.notice = el("p", { class: "notice", role: "status" })));
+    if (!this.head.firstChild)
+      this.head.append(
+        el("h1", { text: "Chains" }),
+        (this.count = el("p", { class: "muted" })),
+        this.filter,
+        (this.links = el("p", { class: "servers" })),
+        (this.notice = el("p", { class: "notice", role: "status" })),
+      );
     this.count.textContent = words;
-    put(this.links, [["mlflow", "MLflow"], ["prefect", "Prefect"]].filter(([name]) => servers[name]).map(([name, title]) => el("a", { href: servers[name], target: "_blank", rel: "noopener", text: `${title} ↗` })));
+    put(
+      this.links,
+      [
+        ["mlflow", "MLflow"],
+        ["prefect", "Prefect"],
+      ]
+        .filter(([name]) => servers[name])
+        .map(([name, title]) =>
+          el("a", { href: servers[name], target: "_blank", rel: "noopener", text: `${title} ↗` }),
+        ),
+    );
     this.notice.textContent = notice ?? "";
     this.notice.hidden = !notice;
     this.drawGroups();
@@ -83,20 +110,40 @@ class Home {
 
   drawGroups() {
     const wanted = this.state.get("q", "").toLowerCase();
-    const shown = this.chains.filter((chain) => `${chain.name} ${chain.architecture} ${chain.hook}`.toLowerCase().includes(wanted));
+    const shown = this.chains.filter((chain) =>
+      `${chain.name} ${chain.architecture} ${chain.hook}`.toLowerCase().includes(wanted),
+    );
     // First what is training, then what can be explored; otherwise as the registry has them: newest first.
     const rank = (chain) => (chain.training ? 0 : chain.analysed ? 1 : 2);
     shown.sort((a, b) => rank(a) - rank(b));
     const groups = Map.groupBy ? Map.groupBy(shown, (chain) => chain.lm) : grouped(shown);
-    const nodes = [...groups].map(([lm, chains]) => el("section", { "aria-label": `Chains over ${lm}` },
-      el("h2", {}, lm, el("span", { class: "muted", text: ` ${whole(chains.length)}` })),
-      el("div", { class: "cards" }, chains.map((chain) => this.card(chain)))));
-    if (!this.chains.length) nodes.push(el("p", { class: "empty", text: "The registry has no chain yet. `saetrack track mini` trains one in a few minutes; it appears here while it is trained." }));
+    const nodes = [...groups].map(([lm, chains]) =>
+      el(
+        "section",
+        { "aria-label": `Chains over ${lm}` },
+        el("h2", {}, lm, el("span", { class: "muted", text: ` ${whole(chains.length)}` })),
+        el(
+          "div",
+          { class: "cards" },
+          chains.map((chain) => this.card(chain)),
+        ),
+      ),
+    );
+    if (!this.chains.length)
+      nodes.push(
+        el("p", {
+          class: "empty",
+          text: "The registry has no chain yet. `saetrack track mini` trains one in a few minutes; it appears here while it is trained.",
+        }),
+      );
     else if (!shown.length) nodes.push(el("p", { class: "empty", text: "No chain has this in its name." }));
     const focused = document.activeElement?.closest?.("[data-chain] [data-focus], [data-chain] a");
     const [name, at] = focused ? [focused.closest("[data-chain]").dataset.chain, focused.dataset.focus] : [];
     put(this.groups, nodes);
-    if (name && at) [...this.groups.querySelectorAll(`[data-focus="${at}"]`)].find((node) => node.closest("[data-chain]").dataset.chain === name)?.focus();
+    if (name && at)
+      [...this.groups.querySelectorAll(`[data-focus="${at}"]`)]
+        .find((node) => node.closest("[data-chain]").dataset.chain === name)
+        ?.focus();
   }
 
   /** The same node as long as it would show the same. */
@@ -121,20 +168,62 @@ function grouped(chains) {
 }
 
 function card(chain, isTicked, onTick) {
-  const facts = [chain.layer === null ? chain.hook : `layer ${chain.layer}`, chain.architecture, chain.direction, chain.seed === null ? null : `seed ${chain.seed}`, chain.d_sae ? `${whole(chain.d_sae)} features` : null].filter(Boolean);
+  const facts = [
+    chain.layer === null ? chain.hook : `layer ${chain.layer}`,
+    chain.architecture,
+    chain.direction,
+    chain.seed === null ? null : `seed ${chain.seed}`,
+    chain.d_sae ? `${whole(chain.d_sae)} features` : null,
+  ].filter(Boolean);
   const planned = chain.planned ? ` of ${chain.planned}` : "";
-  const tick = el("input", { type: "checkbox", checked: isTicked, onchange: onTick, "data-focus": "tick", "aria-label": `Lay the curves of ${chain.name} over others` });
-  return el("article", { class: `card${chain.training ? " training" : ""}${isTicked ? " ticked" : ""}`, "data-chain": chain.name },
-    el("header", {}, el("h3", {}, el("a", { href: address([chain.name]), "data-focus": "name", text: chain.name })), el("label", { class: "tick", title: "Lay over others" }, tick, el("span", { text: "compare" }))),
+  const tick = el("input", {
+    type: "checkbox",
+    checked: isTicked,
+    onchange: onTick,
+    "data-focus": "tick",
+    "aria-label": `Lay the curves of ${chain.name} over others`,
+  });
+  return el(
+    "article",
+    {
+      class: `card${chain.training ? " training" : ""}${isTicked ? " ticked" : ""}`,
+      "data-chain": chain.name,
+    },
+    el(
+      "header",
+      {},
+      el("h3", {}, el("a", { href: address([chain.name]), "data-focus": "name", text: chain.name })),
+      el("label", { class: "tick", title: "Lay over others" }, tick, el("span", { text: "compare" })),
+    ),
     el("p", { class: "facts", title: chain.hook, text: facts.join(" · ") }),
-    el("p", { class: "state" },
+    el(
+      "p",
+      { class: "state" },
       chain.training ? el("span", { class: "badge live", text: "training" }) : null,
-      el("span", { text: `${chain.registered}${planned} ${chain.registered === 1 && !planned ? "link" : "links"}` }),
-      chain.planned ? el("progress", { max: chain.planned, value: chain.registered, "aria-label": "links done of planned" }) : null,
-      chain.analysed ? el("span", { class: "badge good", text: "analysed" }) : el("span", { class: "badge", title: `saetrack analyze ${chain.name}`, text: "not analysed" }),
-      chain.warnings ? el("span", { class: "badge warn", title: "Warnings of the checks that follow each link: see its run in MLflow", text: `⚠ ${chain.warnings} ${chain.warnings === 1 ? "warning" : "warnings"}` }) : null),
+      el("span", {
+        text: `${chain.registered}${planned} ${chain.registered === 1 && !planned ? "link" : "links"}`,
+      }),
+      chain.planned
+        ? el("progress", {
+            max: chain.planned,
+            value: chain.registered,
+            "aria-label": "links done of planned",
+          })
+        : null,
+      chain.analysed
+        ? el("span", { class: "badge good", text: "analysed" })
+        : el("span", { class: "badge", title: `saetrack analyze ${chain.name}`, text: "not analysed" }),
+      chain.warnings
+        ? el("span", {
+            class: "badge warn",
+            title: "Warnings of the checks that follow each link: see its run in MLflow",
+            text: `⚠ ${chain.warnings} ${chain.warnings === 1 ? "warning" : "warnings"}`,
+          })
+        : null,
+    ),
     cardCurves(chain),
-    cardLinks(chain));
+    cardLinks(chain),
+  );
 }
 
 function cardCurves(chain) {
@@ -142,19 +231,52 @@ function cardCurves(chain) {
   const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
   const steps = new Steps(links, "log");
   const standing = new Set(chain.links.lm_step).size === 1 && chain.registered > 1;
-  const span = standing ? `by link: the LM stands still at step ${whole(chain.links.lm_step[0])}` : chain.registered > 1 ? `steps ${stepShort(Math.min(...chain.links.lm_step))} to ${stepShort(Math.max(...chain.links.lm_step))}` : `step ${whole(chain.links.lm_step[0])}`;
-  return el("div", { class: "sparks" }, CURVES.map(([name, title, words]) => {
-    const values = chain.links[name] ?? [];
-    return el("figure", {}, el("figcaption", {}, el("span", { text: title }), el("b", { text: words(values.at(-1)) })), sparkline(values, steps, `${title} over LM steps`));
-  }), el("p", { class: "span muted", text: span }));
+  const span = standing
+    ? `by link: the LM stands still at step ${whole(chain.links.lm_step[0])}`
+    : chain.registered > 1
+      ? `steps ${stepShort(Math.min(...chain.links.lm_step))} to ${stepShort(Math.max(...chain.links.lm_step))}`
+      : `step ${whole(chain.links.lm_step[0])}`;
+  return el(
+    "div",
+    { class: "sparks" },
+    CURVES.map(([name, title, words]) => {
+      const values = chain.links[name] ?? [];
+      return el(
+        "figure",
+        {},
+        el("figcaption", {}, el("span", { text: title }), el("b", { text: words(values.at(-1)) })),
+        sparkline(values, steps, `${title} over LM steps`),
+      );
+    }),
+    el("p", { class: "span muted", text: span }),
+  );
 }
 
 function cardLinks(chain) {
   const outside = { target: "_blank", rel: "noopener" };
   const figures = chain.analysis?.figures ?? [];
-  return el("footer", {},
-    el("a", { href: address([chain.name]), text: chain.analysed ? "Explore features" : "Look at its curves" }),
+  return el(
+    "footer",
+    {},
+    el("a", {
+      href: address([chain.name]),
+      text: chain.analysed ? "Explore features" : "Look at its curves",
+    }),
     chain.mlflow ? el("a", { href: chain.mlflow, ...outside, text: "Run ↗" }) : null,
     chain.analysis?.mlflow ? el("a", { href: chain.analysis.mlflow, ...outside, text: "Analysis ↗" }) : null,
-    figures.length ? el("details", {}, el("summary", { text: `${figures.length} ${figures.length === 1 ? "figure" : "figures"}` }), el("ul", {}, figures.map((figure) => el("li", {}, el("a", { href: figure.address, ...outside, text: figure.title }))))) : null);
+    figures.length
+      ? el(
+          "details",
+          {},
+          el("summary", { text: `${figures.length} ${figures.length === 1 ? "figure" : "figures"}` }),
+          el(
+            "ul",
+            {},
+            figures.map((figure) =>
+              el("li", {}, el("a", { href: figure.address, ...outside, text: figure.title })),
+            ),
+          ),
+        )
+      : null,
+  );
 }

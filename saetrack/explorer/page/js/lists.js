@@ -9,7 +9,9 @@ const KEY = "saetrack.lists";
 export function lists() {
   try {
     const found = JSON.parse(localStorage.getItem(KEY) ?? "[]");
-    return Array.isArray(found) ? found.filter((list) => typeof list?.name === "string" && Array.isArray(list.items)) : [];
+    return Array.isArray(found)
+      ? found.filter((list) => typeof list?.name === "string" && Array.isArray(list.items))
+      : [];
   } catch {
     return [];
   }
@@ -45,9 +47,19 @@ export function addToList(name, items) {
 
 /** A list as CSV: chain, feature, step, address. */
 export function asCsv(list, base) {
-  const quoted = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
-  const lines = list.items.map((item) => [item.chain, item.feature, item.step ?? "", base + address([item.chain, item.feature], { step: item.step })]);
-  return [["chain", "feature", "step", "address"], ...lines].map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+  const quoted = (value) =>
+    /[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
+  const lines = list.items.map((item) => [
+    item.chain,
+    item.feature,
+    item.step ?? "",
+    base + address([item.chain, item.feature], { step: item.step }),
+  ]);
+  return (
+    [["chain", "feature", "step", "address"], ...lines]
+      .map((line) => line.map(quoted).join(","))
+      .join("\r\n") + "\r\n"
+  );
 }
 
 /** The features of a CSV: by its columns chain and feature, or by its column address. */

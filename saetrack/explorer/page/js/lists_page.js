@@ -9,7 +9,10 @@ const SHOWN = 200;
 
 export async function listsPage({ root, data }) {
   const page = new Lists(root, data);
-  if (data.manifest.analysed) await Promise.all([data.vocabulary(), data.column(data.manifest.links.length - 1, "top_token")]).catch(() => null);
+  if (data.manifest.analysed)
+    await Promise.all([data.vocabulary(), data.column(data.manifest.links.length - 1, "top_token")]).catch(
+      () => null,
+    );
   page.draw();
   return [];
 }
@@ -18,29 +21,103 @@ class Lists {
   constructor(root, data) {
     Object.assign(this, { root, data });
     this.status = el("p", { class: "muted", role: "status" });
-    this.file = el("input", { type: "file", accept: ".csv,text/csv", class: "unseen", "aria-label": "CSV file with features", onchange: () => this.import() });
+    this.file = el("input", {
+      type: "file",
+      accept: ".csv,text/csv",
+      class: "unseen",
+      "aria-label": "CSV file with features",
+      onchange: () => this.import(),
+    });
     this.body = el("div");
-    root.append(el("div", { class: "chain-head line" }, el("h1", { text: "Lists" }), button("Import CSV", () => this.file.click()), this.file), el("p", { class: "muted", text: "Lists are kept in this browser, for all chains. A CSV takes them elsewhere: it has the columns chain, feature, step and address; an import needs chain and feature, or address." }), this.status, this.body);
+    root.append(
+      el(
+        "div",
+        { class: "chain-head line" },
+        el("h1", { text: "Lists" }),
+        button("Import CSV", () => this.file.click()),
+        this.file,
+      ),
+      el("p", {
+        class: "muted",
+        text: "Lists are kept in this browser, for all chains. A CSV takes them elsewhere: it has the columns chain, feature, step and address; an import needs chain and feature, or address.",
+      }),
+      this.status,
+      this.body,
+    );
   }
 
   draw() {
     const all = lists();
-    put(this.body, all.length ? all.map((list) => this.list(list)) : el("p", { class: "empty", text: "There is no list yet. “Save as list” above the table keeps the features that it shows; a lasso on the map chooses some; “Add to list” keeps a single one." }));
+    put(
+      this.body,
+      all.length
+        ? all.map((list) => this.list(list))
+        : el("p", {
+            class: "empty",
+            text: "There is no list yet. “Save as list” above the table keeps the features that it shows; a lasso on the map chooses some; “Add to list” keeps a single one.",
+          }),
+    );
   }
 
   list(list) {
     const here = list.items.some((item) => item.chain === this.data.name);
-    const name = el("input", { type: "text", value: list.name, "aria-label": `Name of the list ${list.name}`, maxlength: 80, onchange: () => this.rename(list.name, name) });
-    return el("section", { class: "box", "aria-label": `List ${list.name}` }, el("header", { class: "line" }, name, el("span", { class: "muted", text: `${whole(list.items.length)} ${list.items.length === 1 ? "feature" : "features"}` }),
-      here ? el("a", { class: "button", href: address([this.data.name], { list: list.name }), text: "Show on the map" }) : null, button("Export CSV", () => this.export(list)), button("Delete", () => this.delete(list.name))),
-    el("ul", { class: "list-items" }, list.items.slice(0, SHOWN).map((item) => this.item(list, item))), list.items.length > SHOWN ? el("p", { class: "muted", text: `and ${whole(list.items.length - SHOWN)} more` }) : null);
+    const name = el("input", {
+      type: "text",
+      value: list.name,
+      "aria-label": `Name of the list ${list.name}`,
+      maxlength: 80,
+      onchange: () => this.rename(list.name, name),
+    });
+    return el(
+      "section",
+      { class: "box", "aria-label": `List ${list.name}` },
+      el(
+        "header",
+        { class: "line" },
+        name,
+        el("span", {
+          class: "muted",
+          text: `${whole(list.items.length)} ${list.items.length === 1 ? "feature" : "features"}`,
+        }),
+        here
+          ? el("a", {
+              class: "button",
+              href: address([this.data.name], { list: list.name }),
+              text: "Show on the map",
+            })
+          : null,
+        button("Export CSV", () => this.export(list)),
+        button("Delete", () => this.delete(list.name)),
+      ),
+      el(
+        "ul",
+        { class: "list-items" },
+        list.items.slice(0, SHOWN).map((item) => this.item(list, item)),
+      ),
+      list.items.length > SHOWN
+        ? el("p", { class: "muted", text: `and ${whole(list.items.length - SHOWN)} more` })
+        : null,
+    );
   }
 
   item(list, item) {
     const own = item.chain === this.data.name;
-    const top = own ? this.data.columnNow(this.data.manifest.links.length - 1, "top_token")?.[item.feature] ?? -1 : -1;
-    return el("li", {}, el("a", { href: address([item.chain, item.feature], { step: item.step }), text: own ? item.feature : `${item.chain} ${item.feature}` }), top >= 0 ? el("span", { class: "tok", text: tokenAlone(this.data.vocabularyNow?.[top]) }) : null,
-      button("×", () => this.remove(list.name, item), { class: "icon tiny", "aria-label": `Take feature ${item.feature} away` }));
+    const top = own
+      ? (this.data.columnNow(this.data.manifest.links.length - 1, "top_token")?.[item.feature] ?? -1)
+      : -1;
+    return el(
+      "li",
+      {},
+      el("a", {
+        href: address([item.chain, item.feature], { step: item.step }),
+        text: own ? item.feature : `${item.chain} ${item.feature}`,
+      }),
+      top >= 0 ? el("span", { class: "tok", text: tokenAlone(this.data.vocabularyNow?.[top]) }) : null,
+      button("×", () => this.remove(list.name, item), {
+        class: "icon tiny",
+        "aria-label": `Take feature ${item.feature} away`,
+      }),
+    );
   }
 
   change(change, words) {
@@ -57,22 +134,36 @@ class Lists {
       field.value = old;
       return;
     }
-    this.change((all) => all.map((list) => (list.name === old ? { ...list, name } : list)), `The list is called ${name} now.`);
+    this.change(
+      (all) => all.map((list) => (list.name === old ? { ...list, name } : list)),
+      `The list is called ${name} now.`,
+    );
   }
 
   remove(name, item) {
-    const others = (list) => list.items.filter((other) => other.chain !== item.chain || other.feature !== item.feature);
-    this.change((all) => all.map((list) => (list.name === name ? { ...list, items: others(list) } : list)), `Feature ${item.feature} is no longer in ${name}.`);
+    const others = (list) =>
+      list.items.filter((other) => other.chain !== item.chain || other.feature !== item.feature);
+    this.change(
+      (all) => all.map((list) => (list.name === name ? { ...list, items: others(list) } : list)),
+      `Feature ${item.feature} is no longer in ${name}.`,
+    );
   }
 
   delete(name) {
     const gone = lists().find((list) => list.name === name);
     this.change((all) => all.filter((list) => list.name !== name), `The list ${name} is deleted.`);
-    this.status.append(" ", button("Undo", () => this.change((all) => [gone, ...all], `The list ${name} is back.`), { class: "small" }));
+    this.status.append(
+      " ",
+      button("Undo", () => this.change((all) => [gone, ...all], `The list ${name} is back.`), {
+        class: "small",
+      }),
+    );
   }
 
   export(list) {
-    const url = URL.createObjectURL(new Blob([asCsv(list, location.href.split("#")[0])], { type: "text/csv" }));
+    const url = URL.createObjectURL(
+      new Blob([asCsv(list, location.href.split("#")[0])], { type: "text/csv" }),
+    );
     const link = el("a", { href: url, download: `${list.name.replace(/[^\w.-]+/g, "-")}.csv` });
     document.body.append(link);
     link.click();

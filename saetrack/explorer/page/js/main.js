@@ -28,7 +28,7 @@ function pageOf(parts) {
   if (!parts.length) return homePage;
   if (parts.length === 1) return chainPage;
   if (parts.length > 2) return null;
-  return /^\d+$/.test(parts[1]) ? featurePage : PAGES[parts[1]] ?? null;
+  return /^\d+$/.test(parts[1]) ? featurePage : (PAGES[parts[1]] ?? null);
 }
 
 async function show() {
@@ -69,10 +69,24 @@ async function mount(parts, params) {
 function refuse(main, parts, error) {
   if (!(error instanceof Refused)) console.error(error);
   const line = error instanceof Refused ? error.message : `The page failed: ${error.message}`;
-  put(main, el("div", { class: "page refused", role: "alert" },
-    el("h1", { text: "This cannot be shown" }),
-    el("p", { text: line }),
-    el("p", {}, button("Try again", () => again()), " ", parts.length > 1 ? el("a", { href: address([parts[0]]), text: "The chain" }) : null, parts.length > 1 ? " · " : null, el("a", { href: "#/", text: "All chains" }))));
+  put(
+    main,
+    el(
+      "div",
+      { class: "page refused", role: "alert" },
+      el("h1", { text: "This cannot be shown" }),
+      el("p", { text: line }),
+      el(
+        "p",
+        {},
+        button("Try again", () => again()),
+        " ",
+        parts.length > 1 ? el("a", { href: address([parts[0]]), text: "The chain" }) : null,
+        parts.length > 1 ? " · " : null,
+        el("a", { href: "#/", text: "All chains" }),
+      ),
+    ),
+  );
   say(line);
 }
 
@@ -85,11 +99,15 @@ function common(parts, mine) {
   return [
     ["?", null, () => showHelp(mine.keys)],
     ["t", null, () => toggleTheme()],
-    ["/", null, () => {
-      const field = document.querySelector("[data-search]");
-      if (field?.offsetParent) field.select();
-      else if (parts.length) location.hash = address([parts[0], "search"]);
-    }],
+    [
+      "/",
+      null,
+      () => {
+        const field = document.querySelector("[data-search]");
+        if (field?.offsetParent) field.select();
+        else if (parts.length) location.hash = address([parts[0], "search"]);
+      },
+    ],
   ];
 }
 
@@ -97,17 +115,64 @@ function drawBar(parts) {
   const bar = document.getElementById("bar");
   const [name] = parts;
   const here = parts.length > 1 && !/^\d+$/.test(parts[1]) ? parts[1] : "";
-  const find = name && el("form", { class: "find", role: "search", onsubmit: (event) => {
-    event.preventDefault();
-    location.hash = address([name, "search"], { q: event.target.elements.q.value });
-  } }, el("input", { type: "search", name: "q", placeholder: "Search features  /", "aria-label": "Search features of this chain", "data-search": here === "search" ? null : true, autocomplete: "off", spellcheck: "false" }));
-  put(bar,
-    el("a", { class: "brand", href: "#/", "aria-label": "saetrack: all chains" }, el("img", { src: "icon.svg", alt: "", width: 20, height: 20 }), el("span", { text: "saetrack" })),
-    name ? el("a", { class: "chain-name", href: address([name]), title: name, text: name }) : el("span", { class: "chain-name muted", text: "explorer" }),
-    name ? el("nav", { "aria-label": "Pages of this chain" }, TABS.map(([tab, title]) => el("a", { href: address(tab ? [name, tab] : [name]), "aria-current": tab === here ? "page" : null, text: title }))) : el("span", { class: "grow" }),
+  const find =
+    name &&
+    el(
+      "form",
+      {
+        class: "find",
+        role: "search",
+        onsubmit: (event) => {
+          event.preventDefault();
+          location.hash = address([name, "search"], { q: event.target.elements.q.value });
+        },
+      },
+      el("input", {
+        type: "search",
+        name: "q",
+        placeholder: "Search features  /",
+        "aria-label": "Search features of this chain",
+        "data-search": here === "search" ? null : true,
+        autocomplete: "off",
+        spellcheck: "false",
+      }),
+    );
+  put(
+    bar,
+    el(
+      "a",
+      { class: "brand", href: "#/", "aria-label": "saetrack: all chains" },
+      el("img", { src: "icon.svg", alt: "", width: 20, height: 20 }),
+      el("span", { text: "saetrack" }),
+    ),
+    name
+      ? el("a", { class: "chain-name", href: address([name]), title: name, text: name })
+      : el("span", { class: "chain-name muted", text: "explorer" }),
+    name
+      ? el(
+          "nav",
+          { "aria-label": "Pages of this chain" },
+          TABS.map(([tab, title]) =>
+            el("a", {
+              href: address(tab ? [name, tab] : [name]),
+              "aria-current": tab === here ? "page" : null,
+              text: title,
+            }),
+          ),
+        )
+      : el("span", { class: "grow" }),
     here === "search" ? null : find,
-    button("◐", () => toggleTheme(), { class: "icon", "aria-label": "Dark or light", title: "Dark or light (t)" }),
-    button("?", () => showHelp(shown.keys), { class: "icon", "aria-label": "Keys and words", title: "Keys and words (?)" }));
+    button("◐", () => toggleTheme(), {
+      class: "icon",
+      "aria-label": "Dark or light",
+      title: "Dark or light (t)",
+    }),
+    button("?", () => showHelp(shown.keys), {
+      class: "icon",
+      "aria-label": "Keys and words",
+      title: "Keys and words (?)",
+    }),
+  );
 }
 
 /** A chain that grew, or was analysed anew, is drawn again with the same address. */
@@ -118,8 +183,11 @@ async function lookForNews() {
   if (shown !== of || newer === of.data) return;
   const [before, now] = [of.data.manifest, newer.manifest];
   const grew = before.links.length !== now.links.length;
-  const words = grew ? `The chain has ${now.links.length} links now.` : "The chain was analysed anew. This is the new analysis.";
-  if ([chainPage, featurePage].includes(pageOf(of.state.parts))) await mount(of.state.parts, new URLSearchParams([...of.state.params]));
+  const words = grew
+    ? `The chain has ${now.links.length} links now.`
+    : "The chain was analysed anew. This is the new analysis.";
+  if ([chainPage, featurePage].includes(pageOf(of.state.parts)))
+    await mount(of.state.parts, new URLSearchParams([...of.state.params]));
   else of.data = newer; // what is being typed stays
   tell(words);
 }

@@ -14,15 +14,23 @@ const MANY = 8000; // points from which on they are drawn without smooth edges
 export class MapPanel {
   constructor(population, positions, onOpen) {
     Object.assign(this, { population, positions, onOpen, zoom: 1, centre: [0.5, 0.5], moving: false });
-    this.canvas = el("canvas", { role: "img", "aria-label": "Map of decoder directions; the table lists the same features" });
+    this.canvas = el("canvas", {
+      role: "img",
+      "aria-label": "Map of decoder directions; the table lists the same features",
+    });
     this.over = el("canvas", { class: "over", "aria-hidden": "true" });
     this.hint = el("div", { class: "hover-card", hidden: true });
     this.legend = el("div", { class: "map-legend" });
-    const tools = el("div", { class: "map-tools" },
-      toggle("Move", false, (on) => (this.moving = on), { title: "Drag moves the map instead of drawing a lasso" }),
+    const tools = el(
+      "div",
+      { class: "map-tools" },
+      toggle("Move", false, (on) => (this.moving = on), {
+        title: "Drag moves the map instead of drawing a lasso",
+      }),
       button("+", () => this.zoomBy(1.6), { class: "icon", "aria-label": "Zoom in" }),
       button("−", () => this.zoomBy(1 / 1.6), { class: "icon", "aria-label": "Zoom out" }),
-      button("⤢", () => this.reset(), { class: "icon", "aria-label": "Whole map", title: "Whole map" }));
+      button("⤢", () => this.reset(), { class: "icon", "aria-label": "Whole map", title: "Whole map" }),
+    );
     this.box = el("div", { class: "map-box" }, this.canvas, this.over, tools, this.hint);
     this.node = el("div", { class: "map" }, this.box, this.legend);
     this.normalise();
@@ -90,7 +98,9 @@ export class MapPanel {
   /** A colour for each feature, and the legend that explains it. */
   colours() {
     const { population } = this;
-    const name = population.byName.has(population.state.get("colour")) ? population.state.get("colour") : "label";
+    const name = population.byName.has(population.state.get("colour"))
+      ? population.state.get("colour")
+      : "label";
     const values = population.valuesNow(name);
     if (!values) return null;
     const { manifest } = population;
@@ -118,10 +128,21 @@ export class MapPanel {
     const size = (value) => (steps ? Math.log2(1 + value) : log ? Math.log10(value) : value);
     const [low, high] = ends.map(size);
     const colours = sequential();
-    put(this.legend, el("span", { text: title }), el("span", { class: "muted", text: words(ends[0]) }), style(el("i", { class: "gradient" }), { background: `linear-gradient(to right, ${css(colours[0])}, ${css(colours[255])})` }), el("span", { class: "muted", text: `${words(ends[1])} ${unit}` }), el("span", { class: "muted", text: steps ? "grey: never" : "grey: not measured" }));
+    put(
+      this.legend,
+      el("span", { text: title }),
+      el("span", { class: "muted", text: words(ends[0]) }),
+      style(el("i", { class: "gradient" }), {
+        background: `linear-gradient(to right, ${css(colours[0])}, ${css(colours[255])})`,
+      }),
+      el("span", { class: "muted", text: `${words(ends[1])} ${unit}` }),
+      el("span", { class: "muted", text: steps ? "grey: never" : "grey: not measured" }),
+    );
     return (feature) => {
       const value = size(values[feature]);
-      return Number.isFinite(value) ? colours[Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low || 1))))] : none;
+      return Number.isFinite(value)
+        ? colours[Math.round(255 * Math.min(1, Math.max(0, (value - low) / (high - low || 1))))]
+        : none;
     };
   }
 
@@ -134,15 +155,33 @@ export class MapPanel {
     if (stamp === this.stamp && this.legend.firstChild?.classList.contains("chip")) return;
     this.stamp = stamp;
     const focused = this.legend.contains(document.activeElement) ? document.activeElement.dataset.at : null;
-    put(this.legend, names.map((one, at) => {
-      if (!counts[at] && !chosen.includes(at)) return null;
-      const words = name === "pattern" ? plain(one) : labelName(one);
-      const node = button("", () => {
-        const next = chosen.includes(at) ? chosen.filter((other) => other !== at) : [...chosen, at];
-        this.population.state.set({ [parameter]: next.map((other) => names[other]).join(",") });
-      }, { class: "chip quiet small", "aria-pressed": String(chosen.includes(at)), "data-at": at, disabled: !parameter, title: `Show only: ${words}` });
-      return put(node, style(el("i"), { background: css(colours[at]) }), words, el("span", { class: "muted", text: ` ${whole(counts[at])}` }));
-    }));
+    put(
+      this.legend,
+      names.map((one, at) => {
+        if (!counts[at] && !chosen.includes(at)) return null;
+        const words = name === "pattern" ? plain(one) : labelName(one);
+        const node = button(
+          "",
+          () => {
+            const next = chosen.includes(at) ? chosen.filter((other) => other !== at) : [...chosen, at];
+            this.population.state.set({ [parameter]: next.map((other) => names[other]).join(",") });
+          },
+          {
+            class: "chip quiet small",
+            "aria-pressed": String(chosen.includes(at)),
+            "data-at": at,
+            disabled: !parameter,
+            title: `Show only: ${words}`,
+          },
+        );
+        return put(
+          node,
+          style(el("i"), { background: css(colours[at]) }),
+          words,
+          el("span", { class: "muted", text: ` ${whole(counts[at])}` }),
+        );
+      }),
+    );
     if (focused !== null) this.legend.querySelector(`[data-at="${focused}"]`)?.focus();
   }
 
@@ -157,7 +196,8 @@ export class MapPanel {
     const radius = ratio * Math.min(5, Math.max(1.1, 60 / Math.sqrt(this.placed + 1)) * Math.sqrt(this.zoom));
     const paintOne = this.placed > MANY ? dots(image, radius) : discs(image, radius);
     const faint = themeColour("--line");
-    for (const shown of [0, 1]) { // those that are filtered out lie below
+    for (const shown of [0, 1]) {
+      // those that are filtered out lie below
       for (let feature = 0; feature < population.count; feature++) {
         if (population.mask[feature] !== shown) continue;
         const x = Math.round(pixels[2 * feature]);
@@ -176,7 +216,8 @@ export class MapPanel {
     context.clearRect(0, 0, ...this.size);
     context.strokeStyle = css(themeColour("--ink"));
     context.lineWidth = 1.2 * ratio;
-    if (population.chosen.size <= 4000) for (const feature of population.chosen) ring(context, pixels, feature, 4 * ratio);
+    if (population.chosen.size <= 4000)
+      for (const feature of population.chosen) ring(context, pixels, feature, 4 * ratio);
     context.lineWidth = 2 * ratio;
     if (population.hovered >= 0) ring(context, pixels, population.hovered, 7 * ratio);
     if (!this.lasso) return;
@@ -197,11 +238,15 @@ export class MapPanel {
     this.over.addEventListener("pointermove", (event) => !event.buttons && this.hover(this.place(event)));
     this.over.addEventListener("pointerleave", () => this.hover(null));
     this.over.addEventListener("pointerdown", (event) => this.drag(event));
-    this.over.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && !event.metaKey) return; // a page that is scrolled stays a page
-      event.preventDefault();
-      this.zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
-    }, { passive: false });
+    this.over.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.ctrlKey && !event.metaKey) return; // a page that is scrolled stays a page
+        event.preventDefault();
+        this.zoomBy(event.deltaY < 0 ? 1.25 : 0.8);
+      },
+      { passive: false },
+    );
   }
 
   drag(event) {
@@ -211,29 +256,40 @@ export class MapPanel {
     let far = false;
     const end = new AbortController();
     this.over.setPointerCapture(event.pointerId);
-    this.over.addEventListener("pointermove", (moved) => {
-      const [x, y] = this.place(moved);
-      far ||= Math.hypot(x - from[0], y - from[1]) > 5 * this.ratio;
-      if (!far) return;
-      this.hint.hidden = true;
-      if (this.moving) {
-        this.centre = [centre[0] - (x - from[0]) / (this.size[0] * this.zoom), centre[1] + (y - from[1]) / (this.size[1] * this.zoom)];
-        this.project();
-      } else {
-        (this.lasso ??= [from]).push([x, y]);
-        this.paintOver();
-      }
-    }, end);
+    this.over.addEventListener(
+      "pointermove",
+      (moved) => {
+        const [x, y] = this.place(moved);
+        far ||= Math.hypot(x - from[0], y - from[1]) > 5 * this.ratio;
+        if (!far) return;
+        this.hint.hidden = true;
+        if (this.moving) {
+          this.centre = [
+            centre[0] - (x - from[0]) / (this.size[0] * this.zoom),
+            centre[1] + (y - from[1]) / (this.size[1] * this.zoom),
+          ];
+          this.project();
+        } else {
+          (this.lasso ??= [from]).push([x, y]);
+          this.paintOver();
+        }
+      },
+      end,
+    );
     this.over.addEventListener("pointercancel", () => end.abort(), end);
-    this.over.addEventListener("pointerup", () => {
-      end.abort();
-      if (this.lasso) this.close();
-      else if (!far) {
-        const found = this.grid.nearest(start, 12 * this.ratio, this.population.mask);
-        if (found >= 0) this.onOpen(found);
-        else if (this.population.chosen.size) this.population.choose([]);
-      }
-    }, end);
+    this.over.addEventListener(
+      "pointerup",
+      () => {
+        end.abort();
+        if (this.lasso) this.close();
+        else if (!far) {
+          const found = this.grid.nearest(start, 12 * this.ratio, this.population.mask);
+          if (found >= 0) this.onOpen(found);
+          else if (this.population.chosen.size) this.population.choose([]);
+        }
+      },
+      end,
+    );
   }
 
   close() {
@@ -242,7 +298,9 @@ export class MapPanel {
     const { pixels, population } = this;
     const found = [];
     for (let feature = 0; feature < population.count; feature++) {
-      const inside = (population.mask[feature] || population.chosen.size) && insidePolygon(polygon, pixels[2 * feature], pixels[2 * feature + 1]);
+      const inside =
+        (population.mask[feature] || population.chosen.size) &&
+        insidePolygon(polygon, pixels[2 * feature], pixels[2 * feature + 1]);
       if (inside) found.push(feature);
     }
     population.choose(found);
@@ -259,17 +317,40 @@ export class MapPanel {
     const [label, top] = ["label", "top_token"].map((name) => population.valuesNow(name)?.[found]);
     const token = top >= 0 ? population.data.vocabularyNow?.[top] : null;
     this.line = el("p", { class: "muted", text: "…" });
-    put(this.hint, el("p", {}, el("strong", { text: `Feature ${found}` }), " ", el("span", { class: `chip l-${population.manifest.labels[label]}` }, el("i"), labelName(population.manifest.labels[label])), " ", el("span", { class: "tok", text: tokenAlone(token) })), this.line);
+    put(
+      this.hint,
+      el(
+        "p",
+        {},
+        el("strong", { text: `Feature ${found}` }),
+        " ",
+        el(
+          "span",
+          { class: `chip l-${population.manifest.labels[label]}` },
+          el("i"),
+          labelName(population.manifest.labels[label]),
+        ),
+        " ",
+        el("span", { class: "tok", text: tokenAlone(token) }),
+      ),
+      this.line,
+    );
     const [x, y] = [this.pixels[2 * found] / this.ratio, this.pixels[2 * found + 1] / this.ratio];
     const [width, height] = this.size.map((pixels) => pixels / this.ratio);
-    style(this.hint, { left: `${Math.min(x + 12, Math.max(0, width - 300))}px`, top: y > height - 110 ? "auto" : `${y + 12}px`, bottom: y > height - 110 ? `${height - y + 12}px` : "auto" });
+    style(this.hint, {
+      left: `${Math.min(x + 12, Math.max(0, width - 300))}px`,
+      top: y > height - 110 ? "auto" : `${y + 12}px`,
+      bottom: y > height - 110 ? `${height - y + 12}px` : "auto",
+    });
     this.showContext(found);
   }
 
   async fetchContext(feature) {
     const { population } = this;
     if (population.hovered !== feature) return;
-    const [life] = await Promise.all([population.data.feature(feature), population.data.vocabulary()]).catch((error) => [null, error]);
+    const [life] = await Promise.all([population.data.feature(feature), population.data.vocabulary()]).catch(
+      (error) => [null, error],
+    );
     if (population.hovered !== feature || this.hint.hidden) return;
     const context = life?.links[population.timeline.link].contexts[0];
     if (!life) this.line.textContent = "Its contexts cannot be read just now.";

@@ -42,7 +42,8 @@ export function dots(image, radius) {
   const words = new Uint32Array(image.data.buffer);
   const offsets = [];
   const reach = Math.floor(radius);
-  for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) if (Math.hypot(dx, dy) <= radius) offsets.push(dy * width + dx);
+  for (let dy = -reach; dy <= reach; dy++)
+    for (let dx = -reach; dx <= reach; dx++) if (Math.hypot(dx, dy) <= radius) offsets.push(dy * width + dx);
   const known = new Map(); // one array for each colour
   return (x, y, colour) => {
     let word = known.get(colour);

@@ -3,7 +3,12 @@
 /** Points in squares, so that few are looked at. */
 export class PointGrid {
   constructor(pixels, width, height, square) {
-    Object.assign(this, { pixels, square, columns: Math.ceil(width / square), rows: Math.ceil(height / square) });
+    Object.assign(this, {
+      pixels,
+      square,
+      columns: Math.ceil(width / square),
+      rows: Math.ceil(height / square),
+    });
     this.squares = new Map();
     for (let at = 0; at < pixels.length; at += 2) {
       const key = this.key(pixels[at], pixels[at + 1]);

@@ -4,12 +4,25 @@ import { sorted } from "./sorting.js";
 import { listNamed } from "./lists.js";
 
 /** What the page computes from columns, beside those of the manifest. */
-export const FORMED = { name: "formation_step", title: "Formed at", unit: "LM step", per_link: false, scale: "log", description: "The LM step from which on label and tokens are those of the last link." };
+export const FORMED = {
+  name: "formation_step",
+  title: "Formed at",
+  unit: "LM step",
+  per_link: false,
+  scale: "log",
+  description: "The LM step from which on label and tokens are those of the last link.",
+};
 
 const PICKED_MOST = 500; // features of a lasso that an address has room for
 export const PICKED_HERE = "here"; // more than these are known to this page only
 
-const picked = (names) => new Set((names ?? "").split(".").filter((name) => /^\d+$/.test(name)).map(Number));
+const picked = (names) =>
+  new Set(
+    (names ?? "")
+      .split(".")
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number),
+  );
 
 export class Population {
   constructor(data, timeline, state, signal) {
@@ -22,7 +35,23 @@ export class Population {
     this.hovered = -1;
     this.listeners = [];
     this.asked = 0;
-    state.on(["step", "sort", "down", "label", "pattern", "where", "text", "changed", "list", "picked", "colour", "show"], () => this.update());
+    state.on(
+      [
+        "step",
+        "sort",
+        "down",
+        "label",
+        "pattern",
+        "where",
+        "text",
+        "changed",
+        "list",
+        "picked",
+        "colour",
+        "show",
+      ],
+      () => this.update(),
+    );
     signal.addEventListener("abort", () => (this.listeners = []));
   }
 
@@ -49,7 +78,8 @@ export class Population {
     if (this.formed) return this.formed;
     const links = await this.data.column("chain", "formation_link");
     this.formed = new Float32Array(links.length);
-    for (let at = 0; at < links.length; at++) this.formed[at] = links[at] < 0 ? NaN : this.manifest.links[links[at]].lm_step;
+    for (let at = 0; at < links.length; at++)
+      this.formed[at] = links[at] < 0 ? NaN : this.manifest.links[links[at]].lm_step;
     return this.formed;
   }
 
@@ -67,7 +97,9 @@ export class Population {
   async #textRanks() {
     if (this.ranks) return this.ranks;
     const texts = (await this.data.vocabulary()).map((text) => text.trim().toLowerCase());
-    const order = texts.map((_, token) => token).sort((a, b) => (texts[a] < texts[b] ? -1 : texts[a] > texts[b] ? 1 : 0));
+    const order = texts
+      .map((_, token) => token)
+      .sort((a, b) => (texts[a] < texts[b] ? -1 : texts[a] > texts[b] ? 1 : 0));
     this.ranks = new Uint32Array(texts.length);
     order.forEach((token, rank) => (this.ranks[token] = rank));
     return this.ranks;
@@ -75,7 +107,11 @@ export class Population {
 
   /** The ranges of the address: [column, low, high]; what names no column is left out. */
   get ranges() {
-    return this.state.get("where", "").split(";").map((part) => part.split(":")).filter(([name]) => this.byName.has(name))
+    return this.state
+      .get("where", "")
+      .split(";")
+      .map((part) => part.split(":"))
+      .filter(([name]) => this.byName.has(name))
       .map(([name, low, high]) => [name, low ? Number(low) : -Infinity, high ? Number(high) : Infinity]);
   }
 
@@ -83,12 +119,18 @@ export class Population {
   get changed() {
     const names = this.state.get("changed", "").split(",");
     if (names.length !== 2) return null;
-    const links = names.map((name) => this.manifest.links.findIndex((_, link) => this.timeline.nameOf(link) === name));
+    const links = names.map((name) =>
+      this.manifest.links.findIndex((_, link) => this.timeline.nameOf(link) === name),
+    );
     return links.includes(-1) ? null : links;
   }
 
   chosenOf(parameter, names) {
-    return this.state.get(parameter, "").split(",").map((name) => names.indexOf(name)).filter((at) => at >= 0);
+    return this.state
+      .get(parameter, "")
+      .split(",")
+      .map((name) => names.indexOf(name))
+      .filter((at) => at >= 0);
   }
 
   /** Filter and sort anew; columns that are missing are waited for. */
@@ -114,7 +156,11 @@ export class Population {
     }
     const features = found.subarray(0, length);
     const down = this.state.get("down") === "1";
-    this.order = keys.values ? sorted(features, keys.values, down) : down ? features.slice().reverse() : features;
+    this.order = keys.values
+      ? sorted(features, keys.values, down)
+      : down
+        ? features.slice().reverse()
+        : features;
     this.mask = new Uint8Array(this.count);
     for (const feature of features) this.mask[feature] = 1;
     this.link = link;
@@ -125,8 +171,18 @@ export class Population {
 
   /** The columns that panels draw. */
   #shown(link = this.timeline.link) {
-    const names = new Set(["label", "top_token", "pattern", FORMED.name, this.state.get("colour", "label"), this.state.get("show", "feature_density"), ...this.tableColumns]);
-    return Promise.all([...names].filter((name) => this.byName.has(name)).map((name) => this.values(name, link)));
+    const names = new Set([
+      "label",
+      "top_token",
+      "pattern",
+      FORMED.name,
+      this.state.get("colour", "label"),
+      this.state.get("show", "feature_density"),
+      ...this.tableColumns,
+    ]);
+    return Promise.all(
+      [...names].filter((name) => this.byName.has(name)).map((name) => this.values(name, link)),
+    );
   }
 
   get tableColumns() {
@@ -136,7 +192,9 @@ export class Population {
   }
 
   #prefetch(link) {
-    const neighbours = [1, -1, 2].map((by) => this.timeline.steps.beside(link, by)).filter((other) => other !== link);
+    const neighbours = [1, -1, 2]
+      .map((by) => this.timeline.steps.beside(link, by))
+      .filter((other) => other !== link);
     setTimeout(() => neighbours.forEach((other) => this.#shown(other).catch(() => null)), 60);
   }
 
@@ -144,7 +202,10 @@ export class Population {
   async #tests() {
     const { manifest, state, data } = this;
     const tests = [];
-    for (const [parameter, names] of [["label", manifest.labels], ["pattern", manifest.patterns]]) {
+    for (const [parameter, names] of [
+      ["label", manifest.labels],
+      ["pattern", manifest.patterns],
+    ]) {
       const chosen = new Set(this.chosenOf(parameter, names));
       if (!chosen.size) continue;
       const values = await this.values(parameter);
@@ -158,7 +219,11 @@ export class Population {
     if (text) tests.push(await this.#textTest(text));
     if (this.changed) tests.push(await this.#changeTest(this.changed));
     if (state.get("list") !== null) {
-      const members = new Set(listNamed(state.get("list"))?.items.filter((item) => item.chain === data.name).map((item) => item.feature));
+      const members = new Set(
+        listNamed(state.get("list"))
+          ?.items.filter((item) => item.chain === data.name)
+          .map((item) => item.feature),
+      );
       tests.push((feature) => members.has(feature));
     }
     if (state.get("picked") !== PICKED_HERE) this.chosen = picked(state.get("picked"));
@@ -175,7 +240,12 @@ export class Population {
 
   /** Whether label or commonest token differ at two links. */
   async #changeTest([first, second]) {
-    const [labels, labels2, tops, tops2] = await Promise.all(["label", "top_token"].flatMap((name) => [this.data.column(first, name), this.data.column(second, name)]));
+    const [labels, labels2, tops, tops2] = await Promise.all(
+      ["label", "top_token"].flatMap((name) => [
+        this.data.column(first, name),
+        this.data.column(second, name),
+      ]),
+    );
     return (feature) => labels[feature] !== labels2[feature] || tops[feature] !== tops2[feature];
   }
 

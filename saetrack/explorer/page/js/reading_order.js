@@ -13,10 +13,22 @@ export function remember(chain, order, state) {
 export function further(data, feature, by) {
   const order = last.chain === data.name && last.order?.length ? last.order : null;
   const at = order ? order.indexOf(feature) : -1;
-  if (at >= 0) return { feature: order[at + by] ?? null, at, of: order.length, filtered: order.length < data.manifest.d_sae };
+  if (at >= 0)
+    return {
+      feature: order[at + by] ?? null,
+      at,
+      of: order.length,
+      filtered: order.length < data.manifest.d_sae,
+    };
   const { d_sae } = data.manifest;
   const all = data.kept ? [...data.kept] : null; // of a static site that holds some
-  if (all) return { feature: all[all.indexOf(feature) + by] ?? null, at: all.indexOf(feature), of: all.length, filtered: false };
+  if (all)
+    return {
+      feature: all[all.indexOf(feature) + by] ?? null,
+      at: all.indexOf(feature),
+      of: all.length,
+      filtered: false,
+    };
   const next = feature + by;
   return { feature: next >= 0 && next < d_sae ? next : null, at: feature, of: d_sae, filtered: false };
 }

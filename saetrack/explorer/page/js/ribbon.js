@@ -18,24 +18,42 @@ function runs(labels, order) {
 
 /** In words: "noise to step 64, then token". */
 export function ribbonWords(labels, manifest, steps) {
-  return runs(labels, steps.order).map(([label, links]) => {
-    const [first, last] = [manifest.links[links[0]].lm_step, manifest.links[links.at(-1)].lm_step];
-    const name = labelName(manifest.labels[label]);
-    return first === last ? `${name} at step ${first}` : `${name} from step ${first} to ${last}`;
-  }).join("; ");
+  return runs(labels, steps.order)
+    .map(([label, links]) => {
+      const [first, last] = [manifest.links[links[0]].lm_step, manifest.links[links.at(-1)].lm_step];
+      const name = labelName(manifest.labels[label]);
+      return first === last ? `${name} at step ${first}` : `${name} from step ${first} to ${last}`;
+    })
+    .join("; ");
 }
 
 /** The large one, on the axis of a slider. */
 export function bigRibbon(life, manifest, timeline) {
   const { steps } = timeline;
   const cells = steps.cells();
-  const node = el("div", { class: "ribbon", role: "img", "aria-label": `Labels over LM steps: ${ribbonWords(life.labels, manifest, steps)}` });
+  const node = el("div", {
+    class: "ribbon",
+    role: "img",
+    "aria-label": `Labels over LM steps: ${ribbonWords(life.labels, manifest, steps)}`,
+  });
   for (const [label, links] of runs(life.labels, steps.order)) {
     const name = manifest.labels[label];
     const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
     // The flag of formation lies at the beginning of the run that it begins.
     const flagged = links[0] === life.formation_link && from <= 0.85;
-    node.append(style(el("span", { class: `cell l-${name}${flagged ? " behind-flag" : ""}`, title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}` }, el("b", { text: labelName(name) })), { left: at(from), width: at(to - from) }));
+    node.append(
+      style(
+        el(
+          "span",
+          {
+            class: `cell l-${name}${flagged ? " behind-flag" : ""}`,
+            title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}`,
+          },
+          el("b", { text: labelName(name) }),
+        ),
+        { left: at(from), width: at(to - from) },
+      ),
+    );
   }
   for (const link of steps.order.filter((one) => manifest.links[one].collapsed)) {
     const [from, to] = cells.get(link);
@@ -45,7 +63,12 @@ export function bigRibbon(life, manifest, timeline) {
   if (formed >= 0) {
     const from = cells.get(formed)[0];
     const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of the last link`;
-    node.append(style(el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })), { left: at(from) }));
+    node.append(
+      style(
+        el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })),
+        { left: at(from) },
+      ),
+    );
   }
   return node;
 }
@@ -53,12 +76,35 @@ export function bigRibbon(life, manifest, timeline) {
 /** The small one; labels are one per link. */
 export function smallRibbon(labels, manifest, steps, current = null) {
   const cells = steps.cells();
-  const node = svg("svg", { class: "small-ribbon", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img", "aria-label": ribbonWords(labels, manifest, steps) });
+  const node = svg("svg", {
+    class: "small-ribbon",
+    viewBox: "0 0 100 10",
+    preserveAspectRatio: "none",
+    role: "img",
+    "aria-label": ribbonWords(labels, manifest, steps),
+  });
   for (const [label, links] of runs(labels, steps.order)) {
     const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
-    node.append(svg("rect", { x: 100 * from, y: 0, width: 100 * (to - from), height: 10, class: `l-${manifest.labels[label]}` }));
+    node.append(
+      svg("rect", {
+        x: 100 * from,
+        y: 0,
+        width: 100 * (to - from),
+        height: 10,
+        class: `l-${manifest.labels[label]}`,
+      }),
+    );
   }
-  if (current !== null) node.append(svg("rect", { x: Math.max(0, 100 * steps.positions[current] - 0.7), y: 0, width: 1.4, height: 10, class: "now" }));
+  if (current !== null)
+    node.append(
+      svg("rect", {
+        x: Math.max(0, 100 * steps.positions[current] - 0.7),
+        y: 0,
+        width: 1.4,
+        height: 10,
+        class: "now",
+      }),
+    );
   return node;
 }
 

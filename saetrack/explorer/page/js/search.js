@@ -11,13 +11,34 @@ import { tokenAlone, whole } from "./words.js";
 const SHOWN = 50;
 
 export async function searchPage({ root, data, state, signal }) {
-  if (!data.manifest.analysed) throw new Refused(`The features of this chain were not analysed yet, so there is nothing to search. This makes it: saetrack analyze ${data.name}`);
+  if (!data.manifest.analysed)
+    throw new Refused(
+      `The features of this chain were not analysed yet, so there is nothing to search. This makes it: saetrack analyze ${data.name}`,
+    );
   const results = el("div", { class: "results" });
-  const field = el("input", { type: "search", value: state.get("q", ""), placeholder: "A token or a piece of text", "aria-label": "Search tokens and contexts", "data-search": true, spellcheck: "false", autocomplete: "off", maxlength: 200 });
+  const field = el("input", {
+    type: "search",
+    value: state.get("q", ""),
+    placeholder: "A token or a piece of text",
+    "aria-label": "Search tokens and contexts",
+    "data-search": true,
+    spellcheck: "false",
+    autocomplete: "off",
+    maxlength: 200,
+  });
   const type = settled(() => state.set({ q: field.value }), 200);
   field.addEventListener("input", type);
   const place = `It looks through the commonest tokens of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
-  root.append(el("form", { class: "search-form", role: "search", onsubmit: (event) => event.preventDefault() }, el("h1", { text: "Search" }), field, el("p", { class: "muted", text: `${place} Case does not matter.` })), results);
+  root.append(
+    el(
+      "form",
+      { class: "search-form", role: "search", onsubmit: (event) => event.preventDefault() },
+      el("h1", { text: "Search" }),
+      field,
+      el("p", { class: "muted", text: `${place} Case does not matter.` }),
+    ),
+    results,
+  );
   await data.vocabulary();
   const view = new Results(results, data, state, signal);
   state.on(["q"], () => {
@@ -33,43 +54,86 @@ class Results {
   constructor(node, data, state, signal) {
     Object.assign(this, { node, data, state, signal, asked: 0 });
     this.timeline = new Timeline(data.manifest.links, state);
-    this.watch = new IntersectionObserver((entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
-      this.watch.unobserve(entry.target);
-      entry.target.fill?.();
-    }), { rootMargin: "200px" });
+    this.watch = new IntersectionObserver(
+      (entries) =>
+        entries
+          .filter((entry) => entry.isIntersecting)
+          .forEach((entry) => {
+            this.watch.unobserve(entry.target);
+            entry.target.fill?.();
+          }),
+      { rootMargin: "200px" },
+    );
     signal.addEventListener("abort", () => this.watch.disconnect());
   }
 
   async look() {
     const query = this.state.get("q", "").trim();
     const mine = ++this.asked;
-    if (!query) return put(this.node, el("p", { class: "empty", text: "Type a word, such as one that you expect a feature for." }));
+    if (!query)
+      return put(
+        this.node,
+        el("p", { class: "empty", text: "Type a word, such as one that you expect a feature for." }),
+      );
     let found;
     try {
       found = await this.data.search(query, SHOWN);
     } catch (error) {
-      if (mine === this.asked) put(this.node, el("p", { class: "notice", role: "alert", text: error.message }));
+      if (mine === this.asked)
+        put(this.node, el("p", { class: "notice", role: "alert", text: error.message }));
       return;
     }
     if (mine !== this.asked || this.signal.aborted) return;
     const { tokens, contexts, truncated } = found;
     const words = `${whole(tokens.length)} features by their commonest token, ${whole(contexts.length)} by a context`;
     say(words);
-    if (!tokens.length && !contexts.length) return put(this.node, el("p", { class: "empty", text: `No feature has “${query}” in its commonest tokens or contexts.` }));
+    if (!tokens.length && !contexts.length)
+      return put(
+        this.node,
+        el("p", { class: "empty", text: `No feature has “${query}” in its commonest tokens or contexts.` }),
+      );
     const known = new Set(tokens.map((hit) => hit.feature));
     const others = contexts.filter((hit) => !known.has(hit.feature));
-    put(this.node, el("p", { class: "muted", text: truncated ? `${words}. There are more: the first ${SHOWN} of each kind are shown.` : `${words}.` }),
-      this.section("By their commonest token", tokens, (hit) => this.tokenHit(hit)), this.section("By a context", others, (hit) => this.contextHit(hit)));
+    put(
+      this.node,
+      el("p", {
+        class: "muted",
+        text: truncated
+          ? `${words}. There are more: the first ${SHOWN} of each kind are shown.`
+          : `${words}.`,
+      }),
+      this.section("By their commonest token", tokens, (hit) => this.tokenHit(hit)),
+      this.section("By a context", others, (hit) => this.contextHit(hit)),
+    );
   }
 
   section(title, hits, row) {
     if (!hits.length) return null;
-    return el("section", { class: "box", "aria-label": title }, el("h2", {}, title, el("span", { class: "muted", text: ` ${whole(hits.length)}` })), el("ul", { class: "hits" }, hits.map(row)));
+    return el(
+      "section",
+      { class: "box", "aria-label": title },
+      el("h2", {}, title, el("span", { class: "muted", text: ` ${whole(hits.length)}` })),
+      el("ul", { class: "hits" }, hits.map(row)),
+    );
   }
 
   hit(feature, link, ...parts) {
     const ribbon = el("span", { class: "hit-ribbon" });
-    const node = el("li", {}, el("a", { href: address([this.data.name, feature], { step: link === null ? null : this.timeline.nameOf(link) }) }, el("strong", { text: feature })), ribbon, ...parts);
+    const node = el(
+      "li",
+      {},
+      el(
+        "a",
+        {
+          href: address([this.data.name, feature], {
+            step: link === null ? null : this.timeline.nameOf(link),
+          }),
+        },
+        el("strong", { text: feature }),
+      ),
+      ribbon,
+      ...parts,
+    );
     node.fill = async () => {
       const labels = await labelsOf(this.data, feature);
       put(ribbon, smallRibbon(labels, this.data.manifest, this.timeline.steps, link));
@@ -80,13 +144,28 @@ class Results {
 
   tokenHit({ feature, text, links }) {
     const { manifest } = this.data;
-    const at = links.length === manifest.links.length ? "at every step" : links.length === 1 ? `at ${this.timeline.words(links[0])}` : `at ${links.length} of ${manifest.links.length} steps, last at ${this.timeline.words(links.at(-1))}`;
-    return this.hit(feature, links.at(-1), el("span", { class: "tok", text: tokenAlone(text) }), el("span", { class: "muted", text: at }));
+    const at =
+      links.length === manifest.links.length
+        ? "at every step"
+        : links.length === 1
+          ? `at ${this.timeline.words(links[0])}`
+          : `at ${links.length} of ${manifest.links.length} steps, last at ${this.timeline.words(links.at(-1))}`;
+    return this.hit(
+      feature,
+      links.at(-1),
+      el("span", { class: "tok", text: tokenAlone(text) }),
+      el("span", { class: "muted", text: at }),
+    );
   }
 
   contextHit({ feature, link, position, first, ids }) {
     const context = { position, first, ids, acts: ids.map(() => 0) };
     const line = contextLine(context, this.data.vocabularyNow, { before: 10, after: 8 });
-    return this.hit(feature, link, el("span", { class: "muted", text: this.timeline.words(link) }), el("span", { class: "hit-context" }, line));
+    return this.hit(
+      feature,
+      link,
+      el("span", { class: "muted", text: this.timeline.words(link) }),
+      el("span", { class: "hit-context" }, line),
+    );
   }
 }

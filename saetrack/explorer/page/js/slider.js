@@ -23,16 +23,37 @@ export class Slider {
   }
 
   build() {
-    this.play = button("▶", () => this.toggle(), { class: "icon", "aria-label": "Play", title: "Play through the steps (p)" });
-    const back = button("‹", () => this.timeline.move(-1), { class: "icon", "aria-label": "Step before", title: "Step before (←)" });
-    const on = button("›", () => this.timeline.move(1), { class: "icon", "aria-label": "Next step", title: "Next step (→)" });
-    this.kind = button("", () => {
-      const now = this.timeline.state.get("scale", "log");
-      this.timeline.state.set({ scale: now === "log" ? "link" : null });
-    }, { class: "small quiet", title: "Axis: by the logarithm of the LM step, or evenly by link" });
+    this.play = button("▶", () => this.toggle(), {
+      class: "icon",
+      "aria-label": "Play",
+      title: "Play through the steps (p)",
+    });
+    const back = button("‹", () => this.timeline.move(-1), {
+      class: "icon",
+      "aria-label": "Step before",
+      title: "Step before (←)",
+    });
+    const on = button("›", () => this.timeline.move(1), {
+      class: "icon",
+      "aria-label": "Next step",
+      title: "Next step (→)",
+    });
+    this.kind = button(
+      "",
+      () => {
+        const now = this.timeline.state.get("scale", "log");
+        this.timeline.state.set({ scale: now === "log" ? "link" : null });
+      },
+      { class: "small quiet", title: "Axis: by the logarithm of the LM step, or evenly by link" },
+    );
     this.readout = el("output", { class: "readout", id: "readout" });
     this.handle = el("div", {
-      class: "handle", role: "slider", tabindex: "0", "aria-label": "LM step", "aria-valuemin": "1", onkeydown: (event) => this.key(event),
+      class: "handle",
+      role: "slider",
+      tabindex: "0",
+      "aria-label": "LM step",
+      "aria-valuemin": "1",
+      onkeydown: (event) => this.key(event),
     });
     this.second = el("div", { class: "handle second", "aria-hidden": "true" });
     this.stray = el("p", { class: "notice stray", role: "status", hidden: true });
@@ -40,9 +61,14 @@ export class Slider {
     this.inner = el("div", { class: "inner" });
     this.track.append(this.inner);
     this.track.addEventListener("pointerdown", (event) => this.drag(event));
-    this.node = el("div", { class: "slider", role: "group", "aria-label": "Slider over LM steps" },
-      el("div", { class: "controls" }, this.play, back, on), this.track,
-      el("div", { class: "readings" }, this.readout, this.kind), this.stray);
+    this.node = el(
+      "div",
+      { class: "slider", role: "group", "aria-label": "Slider over LM steps" },
+      el("div", { class: "controls" }, this.play, back, on),
+      this.track,
+      el("div", { class: "readings" }, this.readout, this.kind),
+      this.stray,
+    );
     this.draw();
   }
 
@@ -50,15 +76,37 @@ export class Slider {
     const { steps, links } = this.timeline;
     const cells = steps.cells();
     const collapsed = links.flatMap((link, number) => (link.collapsed ? [number] : []));
-    put(this.inner,
+    put(
+      this.inner,
       this.above,
-      el("div", { class: "rail" }, collapsed.map((number) => {
-        const [from, to] = cells.get(number);
-        return style(el("span", { class: "hatched", title: "Collapsed checkpoint: residual vectors of unrelated tokens point nearly the same way" }), { left: at(from), width: at(to - from) });
-      }), links.map((_, number) => style(el("i", { class: "notch" }), { left: at(steps.positions[number]) }))),
-      this.second, this.handle,
-      el("div", { class: "names", "aria-hidden": "true" }, steps.named(0.055).map((number) => style(el("span", { text: steps.tick(number) }), { left: at(steps.positions[number]) }))),
-      this.drawPhases());
+      el(
+        "div",
+        { class: "rail" },
+        collapsed.map((number) => {
+          const [from, to] = cells.get(number);
+          return style(
+            el("span", {
+              class: "hatched",
+              title: "Collapsed checkpoint: residual vectors of unrelated tokens point nearly the same way",
+            }),
+            { left: at(from), width: at(to - from) },
+          );
+        }),
+        links.map((_, number) => style(el("i", { class: "notch" }), { left: at(steps.positions[number]) })),
+      ),
+      this.second,
+      this.handle,
+      el(
+        "div",
+        { class: "names", "aria-hidden": "true" },
+        steps
+          .named(0.055)
+          .map((number) =>
+            style(el("span", { text: steps.tick(number) }), { left: at(steps.positions[number]) }),
+          ),
+      ),
+      this.drawPhases(),
+    );
     this.handle.setAttribute("aria-valuemax", links.length);
     this.kind.textContent = steps.kind === "log" ? "axis: log steps" : "axis: by link";
     this.mark();
@@ -68,11 +116,18 @@ export class Slider {
     const { steps } = this.timeline;
     const spans = Object.entries(this.phases).filter(() => !steps.standing);
     if (!spans.length) return null;
-    return el("div", { class: "phases" }, spans.map(([name, [first, last]]) => {
-      const [from, to] = [steps.xOf(first), steps.xOf(last)];
-      const title = `${name}: steps ${whole(first)} to ${whole(last)} (of the mean progress of all followed features)`;
-      return style(el("span", { title, text: name }), { left: at(from), width: at(Math.max(0, to - from)) });
-    }));
+    return el(
+      "div",
+      { class: "phases" },
+      spans.map(([name, [first, last]]) => {
+        const [from, to] = [steps.xOf(first), steps.xOf(last)];
+        const title = `${name}: steps ${whole(first)} to ${whole(last)} (of the mean progress of all followed features)`;
+        return style(el("span", { title, text: name }), {
+          left: at(from),
+          width: at(Math.max(0, to - from)),
+        });
+      }),
+    );
   }
 
   mark() {
@@ -82,7 +137,11 @@ export class Slider {
     if (beside !== null) style(this.second, { left: at(steps.positions[beside]) });
     const words = `${this.timeline.words(link)}`;
     const collapsed = links[link].collapsed ? ", collapsed checkpoint" : "";
-    put(this.readout, el("strong", { text: `LM ${words}` }), el("span", { class: "muted", text: ` link ${link + 1} of ${links.length}${collapsed}` }));
+    put(
+      this.readout,
+      el("strong", { text: `LM ${words}` }),
+      el("span", { class: "muted", text: ` link ${link + 1} of ${links.length}${collapsed}` }),
+    );
     this.stray.textContent = this.timeline.strays.join(" ");
     this.stray.hidden = !this.stray.textContent;
     this.handle.setAttribute("aria-valuenow", link + 1);
@@ -110,7 +169,8 @@ export class Slider {
     const end = new AbortController();
     this.track.setPointerCapture(event.pointerId);
     this.track.addEventListener("pointermove", go, end);
-    for (const name of ["pointerup", "pointercancel"]) this.track.addEventListener(name, () => end.abort(), end);
+    for (const name of ["pointerup", "pointercancel"])
+      this.track.addEventListener(name, () => end.abort(), end);
   }
 
   toggle() {
@@ -125,7 +185,10 @@ export class Slider {
     this.play.setAttribute("aria-label", "Pause");
     if (timeline.steps.beside(timeline.link, 1) === timeline.link) timeline.go(timeline.steps.order[0]);
     while (this.playing) {
-      await Promise.all([new Promise((done) => setTimeout(done, PLAY_MS)), Promise.resolve(this.ready()).catch(() => null)]);
+      await Promise.all([
+        new Promise((done) => setTimeout(done, PLAY_MS)),
+        Promise.resolve(this.ready()).catch(() => null),
+      ]);
       if (!this.playing) return;
       const next = timeline.steps.beside(timeline.link, 1);
       if (next === timeline.link) return this.pause();

@@ -28,8 +28,11 @@ async function byToken(data, texts, wanted) {
     }
   }
   for (const feature of of[0].keys()) of[1].delete(feature);
-  const ordered = (hits) => [...hits.values()].sort((a, b) => b.links.length - a.links.length || a.feature - b.feature);
-  return of.flatMap(ordered).map(({ feature, token, links }) => ({ feature, text: data.vocabularyNow[token], links }));
+  const ordered = (hits) =>
+    [...hits.values()].sort((a, b) => b.links.length - a.links.length || a.feature - b.feature);
+  return of
+    .flatMap(ordered)
+    .map(({ feature, token, links }) => ({ feature, text: data.vocabularyNow[token], links }));
 }
 
 function note(hits, feature, token, link) {
@@ -50,7 +53,12 @@ function byContext(index, texts, wanted, limit) {
     const feature = context_features[at];
     if (!covered[context_tokens[at]] || hits.has(feature)) continue;
     if (hits.size === limit) return { hits: [...hits.values()], more: true };
-    hits.set(feature, { feature, link: context_links[at], group: context_groups[at], ...placeOf(index, context_tokens[at]) });
+    hits.set(feature, {
+      feature,
+      link: context_links[at],
+      group: context_groups[at],
+      ...placeOf(index, context_tokens[at]),
+    });
   }
   return { hits: [...hits.values()], more: false };
 }
@@ -92,5 +100,10 @@ function placeOf({ tokens, stretch_begins, stretch_rows, stretch_positions }, to
   const [begin, end] = [stretch_begins[stretch], stretch_begins[stretch + 1] ?? tokens.length];
   const position = stretch_positions[stretch] + token - begin;
   const from = Math.max(begin, token - BEFORE);
-  return { row: stretch_rows[stretch], position, first: position - (token - from), ids: [...tokens.slice(from, Math.min(end, token + AFTER + 1))] };
+  return {
+    row: stretch_rows[stretch],
+    position,
+    first: position - (token - from),
+    ids: [...tokens.slice(from, Math.min(end, token + AFTER + 1))],
+  };
 }

@@ -15,15 +15,23 @@ export class TablePanel {
     this.head = el("thead");
     this.body = el("tbody");
     this.table = el("table", { class: "features", "aria-label": "Features" }, this.head, this.body);
-    this.node = el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Table of features, scrolls" }, this.table);
+    this.node = el(
+      "div",
+      { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Table of features, scrolls" },
+      this.table,
+    );
     this.rowHeight = 0;
     this.draw = framed(() => this.paint());
     // Asking where the table stands makes the browser lay out the page: asked when it changes only.
     this.scrolled = this.seen = 0;
-    this.node.addEventListener("scroll", () => {
-      this.scrolled = this.node.scrollTop;
-      this.draw();
-    }, { passive: true });
+    this.node.addEventListener(
+      "scroll",
+      () => {
+        this.scrolled = this.node.scrollTop;
+        this.draw();
+      },
+      { passive: true },
+    );
     this.node.addEventListener("pointerleave", () => population.hover(-1));
     new ResizeObserver(() => {
       this.seen = this.node.clientHeight;
@@ -43,17 +51,37 @@ export class TablePanel {
     };
     return [
       ["feature", "Feature", null, "number"],
-      ["top_token", "Token", (tops) => (feature) => (tops[feature] >= 0 && texts ? el("span", { class: "tok", text: tokenAlone(texts[tops[feature]]) }) : "–"), "token"],
+      [
+        "top_token",
+        "Token",
+        (tops) => (feature) =>
+          tops[feature] >= 0 && texts
+            ? el("span", { class: "tok", text: tokenAlone(texts[tops[feature]]) })
+            : "–",
+        "token",
+      ],
       ["life", "Life", null, "life"],
       ["label", "Label", label, "label"],
       ["pattern", "Pattern", (values) => (feature) => plain(manifest.patterns[values[feature]]), "pattern"],
-      [FORMED.name, FORMED.title, (values) => (feature) => (Number.isNaN(values[feature]) ? "–" : whole(values[feature])), "number"],
-      ...population.tableColumns.map((name) => [name, population.byName.get(name).title, (values) => (feature) => short(values[feature]), "number"]),
+      [
+        FORMED.name,
+        FORMED.title,
+        (values) => (feature) => (Number.isNaN(values[feature]) ? "–" : whole(values[feature])),
+        "number",
+      ],
+      ...population.tableColumns.map((name) => [
+        name,
+        population.byName.get(name).title,
+        (values) => (feature) => short(values[feature]),
+        "number",
+      ]),
     ];
   }
 
   update() {
-    this.columns = this.shown.filter(([name]) => ["feature", "life"].includes(name) || population_has(this.population, name));
+    this.columns = this.shown.filter(
+      ([name]) => ["feature", "life"].includes(name) || population_has(this.population, name),
+    );
     this.drawHead();
     this.draw();
   }
@@ -65,18 +93,43 @@ export class TablePanel {
     if (stamp === this.headStamp) return;
     this.headStamp = stamp;
     const focused = this.head.contains(document.activeElement) ? document.activeElement.dataset.sort : null;
-    put(this.head, el("tr", { "aria-rowindex": "1" }, this.columns.map(([name, title, , kind]) => {
-      if (name === "life") return el("th", { scope: "col", class: kind, title: "Labels over all links" }, el("span", { text: title }));
-      const is = sort === name;
-      const column = this.population.byName.get(name);
-      return el("th", { scope: "col", class: kind, "aria-sort": is ? (down ? "descending" : "ascending") : "none" },
-        el("button", { type: "button", "data-sort": name, title: column?.description ?? title, onclick: () => {
-          // Numbers are most often wanted from the largest.
-          const first = kind === "number" && !["feature", FORMED.name].includes(name);
-          const next = is ? !down : first;
-          state.set({ sort: name === "feature" ? null : name, down: next ? "1" : null });
-        } }, el("span", { text: title }), el("i", { "aria-hidden": "true", text: is ? (down ? "▼" : "▲") : "" })));
-    })));
+    put(
+      this.head,
+      el(
+        "tr",
+        { "aria-rowindex": "1" },
+        this.columns.map(([name, title, , kind]) => {
+          if (name === "life")
+            return el(
+              "th",
+              { scope: "col", class: kind, title: "Labels over all links" },
+              el("span", { text: title }),
+            );
+          const is = sort === name;
+          const column = this.population.byName.get(name);
+          return el(
+            "th",
+            { scope: "col", class: kind, "aria-sort": is ? (down ? "descending" : "ascending") : "none" },
+            el(
+              "button",
+              {
+                type: "button",
+                "data-sort": name,
+                title: column?.description ?? title,
+                onclick: () => {
+                  // Numbers are most often wanted from the largest.
+                  const first = kind === "number" && !["feature", FORMED.name].includes(name);
+                  const next = is ? !down : first;
+                  state.set({ sort: name === "feature" ? null : name, down: next ? "1" : null });
+                },
+              },
+              el("span", { text: title }),
+              el("i", { "aria-hidden": "true", text: is ? (down ? "▼" : "▲") : "" }),
+            ),
+          );
+        }),
+      ),
+    );
     if (focused) this.head.querySelector(`[data-sort="${focused}"]`)?.focus();
   }
 
@@ -84,7 +137,9 @@ export class TablePanel {
     const { population } = this;
     const { order } = population;
     if (!order || !this.columns || !this.node.isConnected) return;
-    this.rowHeight ||= parseFloat(getComputedStyle(this.table).getPropertyValue("--row")) * parseFloat(getComputedStyle(document.documentElement).fontSize);
+    this.rowHeight ||=
+      parseFloat(getComputedStyle(this.table).getPropertyValue("--row")) *
+      parseFloat(getComputedStyle(document.documentElement).fontSize);
     const height = this.rowHeight;
     const whole_ = order.length * height;
     const tall = Math.min(whole_, TALLEST);
@@ -95,18 +150,39 @@ export class TablePanel {
     const first = Math.max(0, Math.floor(top / height) - MARGIN);
     const last = Math.min(order.length, Math.ceil((top + seen) / height) + MARGIN);
     const offset = scrolled - (top - first * height);
-    const cells = this.columns.map(([name, , cell]) => (cell ? cell(population.valuesNow(name) ?? []) : null));
+    const cells = this.columns.map(([name, , cell]) =>
+      cell ? cell(population.valuesNow(name) ?? []) : null,
+    );
     // A step of the slider changes some cells: the rows stay, so that the browser lays out only those.
     const stamp = JSON.stringify([offset, tall, this.headStamp, first, ...order.slice(first, last)]);
     if (order.length && stamp === this.stamp) return this.patch(cells);
     this.stamp = stamp;
-    const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.feature : null;
+    const focused = this.body.contains(document.activeElement)
+      ? document.activeElement.closest("tr").dataset.feature
+      : null;
     const rows = [];
     for (let at = first; at < last; at++) rows.push(this.row(order[at], at, cells));
-    put(this.body, this.spacer(Math.max(0, offset)), rows, this.spacer(Math.max(0, tall - Math.max(0, offset) - (last - first) * height)));
+    put(
+      this.body,
+      this.spacer(Math.max(0, offset)),
+      rows,
+      this.spacer(Math.max(0, tall - Math.max(0, offset) - (last - first) * height)),
+    );
     this.table.setAttribute("aria-rowcount", order.length + 1);
     if (focused) this.body.querySelector(`[data-feature="${focused}"] a`)?.focus({ preventScroll: true });
-    if (!order.length) put(this.body, el("tr", {}, el("td", { class: "empty", colspan: this.columns.length, text: population.count ? "No feature is like this at this step." : "No features." })));
+    if (!order.length)
+      put(
+        this.body,
+        el(
+          "tr",
+          {},
+          el("td", {
+            class: "empty",
+            colspan: this.columns.length,
+            text: population.count ? "No feature is like this at this step." : "No features.",
+          }),
+        ),
+      );
   }
 
   /** The same rows with other cells. */
@@ -117,7 +193,8 @@ export class TablePanel {
         const cell = row.cells[column];
         if (name === "feature") cell.firstChild.setAttribute("href", this.linkOf(feature));
         else if (name === "life") {
-          if (!cell.firstChild || this.ribbons !== this.population.timeline.steps) put(cell, this.life(feature));
+          if (!cell.firstChild || this.ribbons !== this.population.timeline.steps)
+            put(cell, this.life(feature));
         } else {
           const next = cells[column](feature);
           if ((next.textContent ?? next) !== cell.textContent) put(cell, next);
@@ -128,17 +205,35 @@ export class TablePanel {
   }
 
   spacer(height) {
-    return height > 0 ? el("tr", { class: "spacer", "aria-hidden": "true" }, style(el("td", { colspan: this.columns.length }), { height: `${height}px` })) : null;
+    return height > 0
+      ? el(
+          "tr",
+          { class: "spacer", "aria-hidden": "true" },
+          style(el("td", { colspan: this.columns.length }), { height: `${height}px` }),
+        )
+      : null;
   }
 
   row(feature, at, cells) {
     const { population } = this;
-    const row = el("tr", { "data-feature": feature, "aria-rowindex": at + 2, class: population.hovered === feature ? "hovered" : null },
+    const row = el(
+      "tr",
+      {
+        "data-feature": feature,
+        "aria-rowindex": at + 2,
+        class: population.hovered === feature ? "hovered" : null,
+      },
       this.columns.map(([name, , , kind], column) => {
-        if (name === "feature") return el("th", { scope: "row", class: kind }, el("a", { href: this.linkOf(feature), text: feature }));
+        if (name === "feature")
+          return el(
+            "th",
+            { scope: "row", class: kind },
+            el("a", { href: this.linkOf(feature), text: feature }),
+          );
         if (name === "life") return el("td", { class: kind }, this.life(feature));
         return el("td", { class: kind }, cells[column](feature));
-      }));
+      }),
+    );
     row.addEventListener("pointerenter", () => {
       population.hover(feature);
     });
@@ -163,7 +258,8 @@ export class TablePanel {
   }
 
   hover() {
-    for (const row of this.body.rows) row.classList.toggle("hovered", Number(row.dataset.feature) === this.population.hovered);
+    for (const row of this.body.rows)
+      row.classList.toggle("hovered", Number(row.dataset.feature) === this.population.hovered);
   }
 
   top() {
@@ -174,4 +270,5 @@ export class TablePanel {
 const population_has = (population, name) => population.byName.has(name);
 
 /** The address of a feature, with the step that is looked at. */
-export const featureAddress = (data, timeline, feature) => address([data.name, feature], { step: timeline.state.get("step"), scale: timeline.state.get("scale") });
+export const featureAddress = (data, timeline, feature) =>
+  address([data.name, feature], { step: timeline.state.get("step"), scale: timeline.state.get("scale") });

@@ -69,7 +69,8 @@ export class Steps {
     const shown = [];
     const all = [...this.order].reverse(); // the last link is always named
     for (const link of all) {
-      if (shown.every((other) => Math.abs(this.positions[other] - this.positions[link]) >= apart)) shown.push(link);
+      if (shown.every((other) => Math.abs(this.positions[other] - this.positions[link]) >= apart))
+        shown.push(link);
     }
     return shown;
   }
@@ -134,14 +135,20 @@ export class Timeline {
       const name = this.state.get(parameter);
       if (name === null || this.#exactly(name) !== null) return [];
       const shown = this.#linkOf(name);
-      const instead = shown !== null ? `LM ${this.words(shown)} is shown, the nearest one` : parameter === "step" ? "the last link is shown" : "one step alone is shown";
+      const instead =
+        shown !== null
+          ? `LM ${this.words(shown)} is shown, the nearest one`
+          : parameter === "step"
+            ? "the last link is shown"
+            : "one step alone is shown";
       return [`The address asks for ${parameter}=${name}, which is no LM step of this chain: ${instead}.`];
     });
   }
 
   #exactly(name) {
     const [, step, at] = /^(\d+)(?:@(\d+))?$/.exec(name) ?? [];
-    if (at !== undefined) return Number(at) < this.links.length && this.links[at].lm_step === Number(step) ? Number(at) : null;
+    if (at !== undefined)
+      return Number(at) < this.links.length && this.links[at].lm_step === Number(step) ? Number(at) : null;
     const found = step === undefined ? -1 : this.links.findIndex((link) => link.lm_step === Number(step));
     return found >= 0 ? found : null;
   }

@@ -26,7 +26,11 @@ function joined(parts) {
 export function tokenSpan(text, share, { isPeak = false, breaks = false, title = null } = {}) {
   const shown = tokenText(text);
   const mark = [shade(share), isPeak ? "peak" : ""].filter(Boolean).join(" ");
-  const node = el("span", { class: mark || null, title: title ?? (share > 0 ? `${shown}  ${short(share)}` : null), text: cut(shown) });
+  const node = el("span", {
+    class: mark || null,
+    title: title ?? (share > 0 ? `${shown}  ${short(share)}` : null),
+    text: cut(shown),
+  });
   return breaks && text.includes("\n") ? [node, el("br")] : node;
 }
 
@@ -47,7 +51,8 @@ export function contextParts(context, vocabulary, maxAct, { before, after, break
     const title = share > 0 ? `activation ${short(share * maxAct)}` : null;
     return tokenSpan(text, share, { isPeak: at === peak, breaks, title });
   };
-  const range = (low, high) => joined(Array.from({ length: Math.max(0, high - low) }, (_, at) => span(low + at)).flat());
+  const range = (low, high) =>
+    joined(Array.from({ length: Math.max(0, high - low) }, (_, at) => span(low + at)).flat());
   return [range(from, peak), peak < context.ids.length ? [span(peak)].flat() : [], range(peak + 1, to)];
 }
 

@@ -13,7 +13,8 @@ export const LABEL_MEANINGS = {
   token: "Four of five of its strongest contexts have one and the same token.",
   weak_concept: "Four of five of its strongest contexts have forms of one word.",
   concept: "Its strongest contexts have several words, and are alike far above chance.",
-  noise: "Its strongest contexts have neither one token, nor one word, nor a likeness far above chance in common. It may still fire on a few tokens only: see which.",
+  noise:
+    "Its strongest contexts have neither one token, nor one word, nor a likeness far above chance in common. It may still fire on a few tokens only: see which.",
   insufficient: "It has too few contexts to be judged.",
   ultra_low: "It fires so rarely that it is left out of the analyses.",
   dead: "It fires on no token of the text.",
@@ -35,12 +36,18 @@ export const PATTERN_MEANINGS = {
 export const OTHER_MEANINGS = {
   "formed at": "The LM step from which on the feature's label and tokens are those of the last link.",
   density: "The share of tokens on which the feature fires.",
-  progress: "How alike the feature's contexts of the last link are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
-  "explained by the token alone": "The share of the activation's variance that one number for each token explains: 1 for a feature that only looks at the token itself.",
-  "quarters of contexts": "All places where the feature fires, ordered by activation and cut into four equal parts; two places of each are shown.",
-  "collapsed checkpoint": "Residual vectors of unrelated tokens point nearly the same way there: cosines and maps say little.",
-  control: "What comes out without what is claimed: an LM that stands still, or random directions and contexts. Only what lies outside of its band is more than chance.",
-  "noise control": "A chain over an LM that stands still. Whatever changes in it comes from training the SAEs alone.",
+  progress:
+    "How alike the feature's contexts of the last link are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
+  "explained by the token alone":
+    "The share of the activation's variance that one number for each token explains: 1 for a feature that only looks at the token itself.",
+  "quarters of contexts":
+    "All places where the feature fires, ordered by activation and cut into four equal parts; two places of each are shown.",
+  "collapsed checkpoint":
+    "Residual vectors of unrelated tokens point nearly the same way there: cosines and maps say little.",
+  control:
+    "What comes out without what is claimed: an LM that stands still, or random directions and contexts. Only what lies outside of its band is more than chance.",
+  "noise control":
+    "A chain over an LM that stands still. Whatever changes in it comes from training the SAEs alone.",
 };
 export const GROUP_NAMES = {
   top: "Strongest",
@@ -84,7 +91,8 @@ export function percent(share) {
 
 const SIGNS = { "\n": "⏎", "\r": "␍", "\t": "⇥", " ": " " };
 // Control characters, signs without width, and those that turn the direction of writing.
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
+const UNSEEN =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 function sign(character) {
   if (SIGNS[character]) return SIGNS[character];
@@ -107,4 +115,5 @@ export function tokenAlone(text) {
   return shown.length > 40 ? `${shown.slice(0, 39)}…` : shown;
 }
 
-export const direction = (name) => ({ forward: "forward", reverse: "reverse", conventional: "conventional" })[name] ?? plain(name);
+export const direction = (name) =>
+  ({ forward: "forward", reverse: "reverse", conventional: "conventional" })[name] ?? plain(name);
