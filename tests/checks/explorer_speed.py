@@ -83,16 +83,17 @@ def measure(size: str, page: Page, address: str) -> list[Measured]:
 
 TO_AND_FRO = (True, True, True, False, False, False) * 2
 
-# From the key to the frame in which every panel is that of the new step.
+# From the key until the browser has laid out and painted the frame in which every panel is that of
+# the new step: a page says which step its panels show in the frame that draws the last of them.
 STEP = """forward => new Promise(resolve => {
-    const shown = () => document.querySelector('[data-link]').dataset.link;
-    const before = shown();
     const began = performance.now();
-    const done = () => shown() !== before
-        ? requestAnimationFrame(() => resolve(performance.now() - began)) : setTimeout(done, 1);
+    const shown = new MutationObserver(() => {
+        shown.disconnect();
+        setTimeout(() => resolve(performance.now() - began));
+    });
+    shown.observe(document.querySelector('[data-link]'), {attributeFilter: ['data-link']});
     document.body.dispatchEvent(new KeyboardEvent('keydown',
         {key: forward ? 'ArrowRight' : 'ArrowLeft', bubbles: true}));
-    done();
 })"""
 FEATURE = """hash => new Promise(resolve => {
     const began = performance.now();

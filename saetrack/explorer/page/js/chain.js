@@ -180,7 +180,8 @@ class Panels {
       say(`${population.order.length} features`);
     }
     this.filtered = filters;
-    this.root.dataset.link = population.link; // which link the panels show
+    const { link } = population;
+    requestAnimationFrame(() => (this.root.dataset.link = link)); // the link that all panels show now
   }
 
   rescale() {

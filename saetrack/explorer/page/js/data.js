@@ -72,8 +72,11 @@ export async function home() {
 }
 
 const chains = new Map();
-/** A chain's data, the same object for each page that asks. */
-export async function chain(name) {
+/** A chain's data, the same object for each page that asks; what is known already is not asked for. */
+export const chain = async (name) => chains.get(name) ?? newest(name);
+
+/** The same as it is now: another object if the chain grew, or was analysed anew. */
+export async function newest(name) {
   const of = await theSite();
   const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
   const stamp = JSON.stringify([

@@ -7,18 +7,35 @@ import { labelName, percent, short, whole } from "./words.js";
 
 const BINS = 40;
 
-/** Counts of values in equal bins. */
-function binned(values, low, high, log, mask) {
-  const counts = new Array(BINS).fill(0);
-  let known = 0;
-  for (let at = 0; at < values.length; at++) {
-    if (!mask[at]) continue;
-    const value = log ? Math.log10(values[at]) : values[at];
-    if (!Number.isFinite(value)) continue;
-    known++;
-    counts[Math.min(BINS - 1, Math.max(0, Math.floor(((value - low) / (high - low)) * BINS)))]++;
+const scaled = new WeakMap(); // columns as they lie on their axis: taken once, a slider comes back
+
+/** Values on their axis, NaN where there are none there; smallest and largest of the others. */
+function onAxis(values, log) {
+  if (!scaled.has(values)) {
+    const places = log ? Float32Array.from(values, Math.log10) : values;
+    let [low, high] = [Infinity, -Infinity];
+    for (let at = 0; at < places.length; at++) {
+      const value = places[at];
+      if (value < low && value > -Infinity) low = value;
+      if (value > high && value < Infinity) high = value;
+    }
+    scaled.set(values, { places, low, high });
   }
-  return { counts, known };
+  return scaled.get(values);
+}
+
+/** Counts of values in equal bins; what lies beyond the ends counts in the last ones. */
+function binned(places, low, high, mask) {
+  const counts = new Uint32Array(BINS);
+  const scale = BINS / (high - low);
+  let known = 0;
+  for (let at = 0; at < places.length; at++) {
+    const bin = (places[at] - low) * scale;
+    if (!mask[at] || !(bin > -Infinity && bin < Infinity)) continue;
+    known++;
+    counts[bin <= 0 ? 0 : bin >= BINS ? BINS - 1 : bin | 0]++;
+  }
+  return { counts: [...counts], known };
 }
 
 /** A histogram of one column at the chosen step. */
@@ -48,17 +65,13 @@ export class Distribution {
   endsOf(column, values) {
     const log = column.scale === "log";
     const known = this.ends.get(column.name);
+    const of = onAxis(values, log);
     let [low, high] =
       known ?? (column.range ? [Math.max(0, column.range[0]), column.range[1]] : [Infinity, -Infinity]);
     if (column.range) {
-      if (low > column.range[0] && values.some((value) => value < low)) low = column.range[0];
+      if (of.low < low) low = column.range[0];
     } else {
-      for (const raw of values) {
-        const value = log ? Math.log10(raw) : raw;
-        if (!Number.isFinite(value)) continue;
-        if (value < low) low = value;
-        if (value > high) high = value;
-      }
+      [low, high] = [Math.min(low, of.low), Math.max(high, of.high)];
       if (low > high) return null;
       if (log) [low, high] = [Math.floor(low), Math.ceil(high)];
       else if (low > 0 && low < 0.5 * high) low = 0;
@@ -84,7 +97,7 @@ export class Distribution {
       this.reading.textContent = "";
       return;
     }
-    const { counts, known } = binned(values, ...ends, log, population.mask);
+    const { counts, known } = binned(onAxis(values, log).places, ...ends, population.mask);
     const { control } = column;
     const [low, high] = [control?.low[population.link], control?.high[population.link]].map((value) =>
       value === null || value === undefined

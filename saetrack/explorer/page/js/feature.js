@@ -86,7 +86,7 @@ class FeatureView {
       this.timeline.beside !== null && this.timeline.beside !== this.timeline.link,
     );
     this.readNeighbours();
-    this.root.dataset.link = this.timeline.link; // which link the panels show
+    this.root.dataset.link = this.timeline.link; // the link that all panels show now
   }
 
   drawContexts() {

@@ -1,7 +1,7 @@
 // Which page an address shows, the bar above it, and what is renewed while it is open.
 
 import { address, PageState, parse } from "./address.js";
-import { chain, Refused, theSite } from "./data.js";
+import { chain, newest, Refused, theSite } from "./data.js";
 import { button, el, put, say } from "./dom.js";
 import { listenToKeys, showHelp } from "./keys.js";
 import { chainPage } from "./chain.js";
@@ -115,6 +115,9 @@ function drawBar(parts) {
   const bar = document.getElementById("bar");
   const [name] = parts;
   const here = parts.length > 1 && !/^\d+$/.test(parts[1]) ? parts[1] : "";
+  const shows = `${name}\n${here}`;
+  if (bar.dataset.shows === shows) return; // the bar of one feature is that of the next
+  bar.dataset.shows = shows;
   const find =
     name &&
     el(
@@ -179,7 +182,7 @@ function drawBar(parts) {
 async function lookForNews() {
   const of = shown;
   if (document.hidden || !of?.data || (await theSite()).static) return;
-  const newer = await chain(of.data.name).catch(() => of.data);
+  const newer = await newest(of.data.name).catch(() => of.data);
   if (shown !== of || newer === of.data) return;
   const [before, now] = [of.data.manifest, newer.manifest];
   const grew = before.links.length !== now.links.length;

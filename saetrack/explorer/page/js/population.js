@@ -151,8 +151,9 @@ export class Population {
     if (mine !== this.asked) return;
     const found = new Uint32Array(this.count);
     let length = 0;
+    const only = tests.length === 1 ? tests[0] : (feature) => tests.every((test) => test(feature));
     for (let feature = 0; feature < this.count; feature++) {
-      if (tests.every((test) => test(feature))) found[length++] = feature;
+      if (!tests.length || only(feature)) found[length++] = feature;
     }
     const features = found.subarray(0, length);
     const down = this.state.get("down") === "1";
