@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from saetrack.explorer.addresses import Servers
     from saetrack.explorer.registry_chains import RegistryChains
     from saetrack.utils.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Where = Annotated[
     str | None,
@@ -67,16 +70,17 @@ def explore(
     saetrack explore mini.L2.forward --to site --features 500
     ```
     """
-    from saetrack.explorer.addresses import Servers
-    from saetrack.explorer.registry_chains import RegistryChains
-    from saetrack.registry.chain_names import find_chain
-    from saetrack.utils.settings import load_settings
-
     log_to_stderr(quiet=quiet, verbose=False)
     if to is None and (features is not None or contexts is not None):
         raise UserError("explore: --features and --contexts are for a static site, with --to")
     if to is not None and chain is None:
         raise UserError("explore: --to needs the name of a chain (saetrack chains)")
+    log.info("opening the registry")  # the imports that follow take seconds
+    from saetrack.explorer.addresses import Servers
+    from saetrack.explorer.registry_chains import RegistryChains
+    from saetrack.registry.chain_names import find_chain
+    from saetrack.utils.settings import load_settings
+
     settings = load_settings()
     if mlflow is None and settings.tracking_uri.startswith("http"):
         mlflow = settings.tracking_uri

@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, ExceptionHandler
@@ -182,10 +182,19 @@ class _Page(StaticFiles):
         return response
 
 
-def _refused(_: Request, error: Exception) -> Response:
+_NO_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>No such page · saetrack</title>
+<h1>There is no such page</h1><p><a href="/">All chains</a></p></html>"""
+
+
+def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        line = "no such page" if error.detail == "Not Found" else error.detail
-        return JSONResponse({"error": line}, error.status_code, error.headers)
+        if request.url.path.startswith("/api") or "text/html" not in request.headers.get(
+            "accept", ""
+        ):
+            line = "no such page" if error.detail == "Not Found" else error.detail
+            return JSONResponse({"error": line}, error.status_code, error.headers)
+        return HTMLResponse(_NO_PAGE, error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 400)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import threading
 import time
@@ -17,7 +16,7 @@ from starlette.testclient import TestClient
 
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.explorer import home, own_text
-from saetrack.explorer.app import PAGE, make_app
+from saetrack.explorer.app import make_app
 from saetrack.utils.errors import UserError
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
@@ -115,6 +114,14 @@ def test_what_there_is_not_is_refused_in_a_line(
     client: TestClient, address: str, status: int, line: str
 ) -> None:
     assert line in error_of(client.get(f"{AT}/{address}"), status)
+
+
+def test_a_browser_is_led_back_to_the_start(client: TestClient) -> None:
+    as_browser = {"Accept": "text/html,application/xhtml+xml"}
+    answer = client.get("/nonsense", headers=as_browser)
+    assert answer.status_code == 404
+    assert '<a href="/">All chains</a>' in answer.text
+    error_of(client.get("/api/nonsense", headers=as_browser), 404)
 
 
 @pytest.mark.parametrize(
@@ -394,9 +401,3 @@ def test_a_short_chain_and_dead_features_are_shown(tmp_path: Path, links: int) -
     life = client.get(f"{AT}/features/3.json").json()
     assert life["curves"]["feature_density"] == [0.0] * links
     assert client.get(f"{AT}/search.json?q=the").status_code == 200
-
-
-def test_every_module_of_the_page_is_fetched_at_once() -> None:
-    page = PAGE / "index.html"
-    modules = {path.name for path in (PAGE / "js").glob("*.js")} - {"main.js"}
-    assert set(re.findall(r'modulepreload" href="js/([a-z_]+\.js)"', page.read_text())) == modules

@@ -42,6 +42,7 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         ha="left",
         fontsize=9,
         color="#404040",
+        parse_math=False,  # it may name tokens, such as "$"
     )
 
 

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from saetrack.utils.figures.glyphs import draw_what_there_is, families
+
 # Colour-blind safe (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 GREY = "#767676"
@@ -31,7 +33,7 @@ STYLE: Any = {
 @contextmanager
 def drawn(path: Path, size: tuple[float, float], **style: Any) -> Iterator[Figure]:
     """A figure to draw on, `size` in inches; when the block ends it is written (`save`)."""
-    with mpl.rc_context(STYLE | style):
+    with mpl.rc_context({"font.family": families(), **STYLE, **style}):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         save(figure, path)
@@ -70,6 +72,7 @@ def line(label: str, colour: str, **style: Any) -> Line2D:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as `.png` and `.svg`; the same figure gives the same SVG, byte for byte."""
+    draw_what_there_is(figure)
     figure.savefig(path.with_suffix(".png"), dpi=120)
     figure.set_layout_engine("none")  # laid out above; once is enough, and slow
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
