@@ -135,7 +135,7 @@ def _write(
     as_json: bool,
 ) -> None:
     from saetrack.explorer.open_stores import OpenStores
-    from saetrack.explorer.static_site import plan_site, require_empty, size_of, write_site
+    from saetrack.explorer.static_site import RULE, plan_site, require_empty, size_of, write_site
     from saetrack.utils.files import user_path
     from saetrack.utils.progress import Progress
 
@@ -148,7 +148,9 @@ def _write(
     plan = plan_site(card, store, features=features, contexts=contexts)
     planned_bytes, n_features = plan.planned_bytes(), len(plan.features)
     if not as_json:
-        typer.echo(f"{n_features:,} features of {name}: about {planned_bytes / 1e6:,.1f} MB")
+        d_sae = store.lives.manifest.d_sae
+        kept = "" if n_features == d_sae else f" of {d_sae:,} ({RULE})"
+        typer.echo(f"{n_features:,}{kept} features of {name}: about {planned_bytes / 1e6:,.1f} MB")
     progress = Progress("site", n_features, "features")
     for done in write_site(plan, servers, folder):
         progress.show(done)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pandas as pd
 
+    from saetrack.lm.token_texts import TokenText
     from saetrack.registry.cards import ChainCard
 
 
@@ -19,6 +20,13 @@ class Chains(Protocol):
 
     def lives(self, name: str) -> Path | None:
         """The folder of a chain's life store; None if the chain was not analysed."""
+
+    def token_texts(self, name: str, text: str) -> list[TokenText]:
+        """What each token of a text is as text.
+
+        Raises:
+            UserError: there is no such chain, or its tokenizer cannot be loaded.
+        """
 
     def activations(self, name: str, text: str, lm_step: int) -> pd.DataFrame:
         """The feature activations of a text at one checkpoint: (tokens, d_sae), by token text.

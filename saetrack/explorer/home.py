@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from saetrack.explorer.addresses import Servers
+from saetrack.explorer.own_text import LONGEST
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def home_json(
     return {
         "static": static,
         "own_text": not static,
+        "own_text_characters": None if static else LONGEST,
         "servers": {"mlflow": servers.mlflow, "prefect": servers.prefect},
         "notice": notice,
         "chains": [card_json(card, servers) for card in cards],

@@ -60,8 +60,9 @@ class OpenStore:
             self._timer.start()
 
     def manifest_bytes(self) -> bytes:
-        """`chain.json`."""
-        return (self.lives.folder / MANIFEST_FILE).read_bytes()
+        """`chain.json`: the manifest, and a stamp by which a page knows a new analysis."""
+        manifest = (self.lives.folder / MANIFEST_FILE).read_bytes()
+        return b'{"analysis":"%b",%b' % (self.stamp.encode(), manifest.lstrip()[1:])
 
     def vocabulary_bytes(self) -> bytes:
         """`vocabulary.json`, checked."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LONGEST = 2_000  # characters
 STEPS_AT_MOST = 64
 FEATURES, FEATURES_AT_MOST = 20, 200
+STRONGEST = 3  # features that are named at each token
 BODY_BYTES = 64_000
 
 
@@ -56,12 +57,10 @@ class OwnText:
             self._busy.release()
 
     def _read(self, name: str, asked: AskedText) -> dict[str, Any]:
-        tokens: list[str] = []
         fired: dict[int, _Fired] = {}
         for lm_step in asked.lm_steps:
-            table = self._chains.activations(name, asked.text, lm_step)
-            tokens = [str(text) for text in table.index]
-            fired[lm_step] = _Fired.of(table)
+            fired[lm_step] = _Fired.of(self._chains.activations(name, asked.text, lm_step))
+        tokens = self._chains.token_texts(name, asked.text)
         strongest: dict[int, float] = {}
         for found in fired.values():
             for feature, act in found.strongest(asked.features):
@@ -72,10 +71,15 @@ class OwnText:
             {
                 "lm_step": lm_step,
                 "features": [{"feature": f, "acts": found.acts(f)} for f in shown_features],
+                "of_token": found.of_tokens(),
             }
             for lm_step, found in fired.items()
         ]
-        return {"tokens": tokens, "steps": steps}
+        return {
+            "tokens": [token.text for token in tokens],
+            "pieces": [token.piece for token in tokens],
+            "steps": steps,
+        }
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,28 @@ class _Fired:
         at_tokens = np.zeros(self.n_tokens)
         here = self.features == feature
         at_tokens[self.tokens[here]] = self.values[here]
-        return [float(f"{act:.5g}") for act in at_tokens.tolist()]
+        return [_digits(act) for act in at_tokens.tolist()]
+
+    def of_tokens(self) -> list[dict[str, Any]]:
+        """How many features fire at each token, and the strongest of them."""
+        order = np.lexsort((self.features, -self.values, self.tokens))
+        counts = np.bincount(self.tokens, minlength=self.n_tokens)
+        firsts = np.concatenate([[0], counts.cumsum()[:-1]])
+        return [
+            {
+                "count": int(count),
+                "strongest": [
+                    [int(self.features[at]), _digits(self.values[at])]
+                    for at in order[first : first + min(count, STRONGEST)].tolist()
+                ],
+            }
+            for first, count in zip(firsts.tolist(), counts.tolist(), strict=True)
+        ]
+
+
+def _digits(act: float) -> float:
+    """As many digits as anybody reads."""
+    return float(f"{act:.5g}")
 
 
 async def read_limited(request: Request) -> bytes:

@@ -6,6 +6,8 @@ import gc
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.pipeline.feature_pass import FeaturePass
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+    from saetrack.lm.token_texts import TokenText
 
 # A new analysis is on the pages after so long.
 LOOKED_S = 10.0
@@ -67,30 +70,34 @@ class RegistryChains:
         """
         from saetrack.analysis.pipeline.own_text import activations_at, token_ids_of
 
-        with self._lock:
-            try:
-                registered = self._chain(name, lm_step)
-                token_ids = token_ids_of(registered, text)
-                opened = self._open(registered, lm_step)
-                return activations_at(registered, opened, token_ids)
-            except UserError:
-                raise
-            except Exception as error:  # hubs, drivers and GPUs raise errors that share no base
-                raise UserError(
-                    f"chain={name!r}, lm_step={lm_step}: its LM cannot be loaded here: "
-                    f"{type(error).__name__}: {first_line(error)[:200]}"
-                ) from error
+        with self._lock, _in_a_line(f"chain={name!r}, lm_step={lm_step}"):
+            registered = self._chain(name, lm_step)
+            token_ids = token_ids_of(registered, text)
+            opened = self._open(registered, lm_step)
+            return activations_at(registered, opened, token_ids)
 
-    def _chain(self, name: str, lm_step: int) -> RegisteredChain:
+    def token_texts(self, name: str, text: str) -> list[TokenText]:
+        """What each token of a text is as text.
+
+        Raises:
+            UserError: there is no such chain, or its tokenizer cannot be loaded.
+        """
+        from saetrack.analysis.pipeline.own_text import token_ids_of, token_texts_of
+
+        with self._lock, _in_a_line(f"chain={name!r}"):
+            registered = self._chain(name)
+            return token_texts_of(registered, token_ids_of(registered, text))
+
+    def _chain(self, name: str, lm_step: int | None = None) -> RegisteredChain:
         """A chain as far as it is registered; looked up again for a link that came since."""
         from saetrack.analysis.pipeline.registered_chain import open_registered_chain
 
         found = self._chains.get(name)
-        if found is None or lm_step not in _lm_steps(found):
+        if found is None or lm_step not in {None, *_lm_steps(found)}:
             if name not in self._registry.chain_names():
                 raise UserError(f"chain={name!r}: is not registered")
             found = self._chains[name] = open_registered_chain(self._registry, name, self._settings)
-        if lm_step not in _lm_steps(found):
+        if lm_step not in {None, *_lm_steps(found)}:
             raise UserError(f"lm_step={lm_step}: {name} has links at {sorted(_lm_steps(found))}")
         return found
 
@@ -104,6 +111,20 @@ class RegistryChains:
             self._opened[key] = registered.open(link)
         self._opened.move_to_end(key)
         return self._opened[key]
+
+
+@contextmanager
+def _in_a_line(what: str) -> Iterator[None]:
+    """Whatever goes wrong is a UserError: hubs, drivers and GPUs raise errors of many kinds."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{what}: its LM cannot be loaded here: "
+            f"{type(error).__name__}: {first_line(error)[:200]}"
+        ) from error
 
 
 def _lm_steps(registered: RegisteredChain) -> set[int]:

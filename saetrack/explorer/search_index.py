@@ -122,7 +122,7 @@ class ContextIndex:
                 slots = np.flatnonzero((rows >= 0) & (groups != silent)).astype(np.uint32)
                 in_text = rows[slots].astype(np.int64) * context_size + positions[slots]
                 places = in_text.astype(kind)
-                order = np.argsort(places)
+                order = np.argsort(places, kind="stable")
                 file.write(places[order].tobytes())
                 file.write(slots[order].tobytes())
                 sizes.append(len(slots))

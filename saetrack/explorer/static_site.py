@@ -20,6 +20,7 @@ from saetrack.explorer.answers import OF_CHAIN, column_bytes, column_names
 from saetrack.explorer.app import PAGE, SITE_FILE
 from saetrack.explorer.home import home_json
 from saetrack.explorer.search import as_json
+from saetrack.explorer.static_search import SiteIndex, site_index
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import whole_folder
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from saetrack.explorer.open_stores import OpenStore
     from saetrack.registry.cards import ChainCard
 
+RULE = "those that fire at most links"  # by which features are kept where not all are
 BLOCK = 32
 LEVEL = 6
 SAMPLED = 64  # features from which the size of all is estimated
@@ -70,6 +72,10 @@ class SitePlan:
                 link["contexts"] = _spread(link["contexts"], self.contexts)
         return as_json(life)
 
+    def search_index(self) -> SiteIndex:
+        """What the page searches contexts by."""
+        return site_index(self.store.lives, self.features, self.contexts)
+
     def planned_bytes(self) -> int:
         """About how large the site will be, from a few features and the columns of a few links."""
         lives = self.store.lives
@@ -86,7 +92,8 @@ class SitePlan:
                 sizes[link] += len(_packed(column_bytes(lives, link, name)))
         of_chain = sizes.pop(OF_CHAIN) + len(_packed(self.store.vocabulary_bytes()))
         of_links = sum(sizes.values()) / len(sizes) * n_links
-        return int(page + of_features + of_chain + of_links)
+        searched = sum(len(_packed(one.tobytes())) for one in self.search_index().arrays.values())
+        return int(page + of_features + of_chain + of_links + searched)
 
 
 def plan_site(
@@ -166,13 +173,22 @@ def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
     for number in plan.blocks:
         _write(of_chain / "features" / f"{number}.json.gz", _packed(plan.block(number)))
         yield bisect_left(plan.features, (number + 1) * BLOCK)
+    index = plan.search_index()
+    _write(of_chain / "search" / "index.json", as_json(index.facts()))
+    for name, values in index.arrays.items():
+        _write(of_chain / "search" / f"{name}.bin.gz", _packed(values.tobytes()))
     for made in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
         made.chmod(0o755)  # a web server is another user
 
 
 def _site_json(plan: SitePlan) -> dict[str, Any]:
-    whole = len(plan.features) == plan.store.lives.manifest.d_sae
-    kept = {"features": None if whole else plan.features, "contexts": plan.contexts}
+    d_sae = plan.store.lives.manifest.d_sae
+    whole = len(plan.features) == d_sae
+    kept = {
+        "features": None if whole else plan.features,
+        "contexts": plan.contexts,
+        "kept": {"features": len(plan.features), "of": d_sae, "rule": RULE},
+    }
     return {"static": True, "block": BLOCK, "chains": {plan.card.name: kept}}
 
 

@@ -52,7 +52,9 @@ def test_home_has_a_card_for_each_chain(client: TestClient) -> None:
 
 
 def test_an_analysed_chain_is_its_manifest(client: TestClient, store: Path) -> None:
-    assert client.get(f"{AT}/chain.json").content == (store / "chain.json").read_bytes()
+    found = client.get(f"{AT}/chain.json").json()
+    assert found.pop("analysis")
+    assert found == json.loads((store / "chain.json").read_text())
     texts = client.get(f"{AT}/vocabulary.json").json()
     assert texts == LifeStore(store).vocabulary
 
@@ -265,6 +267,45 @@ def test_own_text_shows_the_strongest_features(client: TestClient) -> None:
         for f in first
     ]
     assert strongest == sorted(strongest, reverse=True)
+
+
+def test_own_text_shows_what_fires_on_each_token(client: TestClient, chains: DemoChains) -> None:
+    asked = {"text": "one two three", "lm_steps": [0, 16], "features": 1}
+    found = client.post(f"{AT}/text.json", json=asked).json()
+    assert found["pieces"] == [None, None, None]
+    for step in found["steps"]:
+        acts = chains.activations(FORWARD, asked["text"], step["lm_step"]).to_numpy()
+        for row, of_token in zip(acts, step["of_token"], strict=True):
+            assert of_token["count"] == (row > 0).sum()
+            best = np.argsort(-row, kind="stable")[:3]
+            assert [feature for feature, _ in of_token["strongest"]] == best.tolist()
+            shown = [act for _, act in of_token["strongest"]]
+            np.testing.assert_allclose(shown, row[best], rtol=1e-4)
+
+
+def test_a_token_on_which_nothing_fires_is_there_too(
+    chains: DemoChains, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts = pd.DataFrame([[0.0, 0.0, 2.0], [0.0, 0.0, 0.0], [1.0, 3.0, 3.0]])
+    monkeypatch.setattr(DemoChains, "activations", lambda *_: acts)
+    asked = {"text": "a b c", "lm_steps": [0], "features": 1}
+    (step,) = client.post(f"{AT}/text.json", json=asked).json()["steps"]
+    assert step["of_token"] == [
+        {"count": 1, "strongest": [[2, 2.0]]},
+        {"count": 0, "strongest": []},
+        {"count": 3, "strongest": [[1, 3.0], [2, 3.0], [0, 1.0]]},
+    ]
+
+
+def test_a_new_analysis_has_another_stamp(
+    chains: DemoChains, client: TestClient, store: Path, tmp_path: Path
+) -> None:
+    before = client.get(f"{AT}/chain.json").json()
+    assert client.get(f"{AT}/chain.json").json() == before
+    chains.stores[FORWARD] = shutil.copytree(store, tmp_path / "anew")
+    after = client.get(f"{AT}/chain.json").json()
+    assert after.pop("analysis") != before.pop("analysis")
+    assert after == before
 
 
 @pytest.mark.parametrize(

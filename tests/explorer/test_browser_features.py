@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from saetrack.explorer.app import PAGE
 from tests.support.explorer_browser import HOSTILE, Tab, static_site
@@ -277,6 +278,33 @@ def test_a_static_site_from_a_plain_file_server(
         assert {int(text) for text in shown} <= set(kept["features"])
         page = tab.show(f"{CHAIN}/text")
         expect(page.locator(".command code")).to_have_text(f"saetrack explore {FORWARD}")
+
+
+SEARCH = """async ([name, query]) => {
+  const { chain } = await import(new URL("js/data.js", location.href).href);
+  return (await chain(name)).search(query, 20);
+}"""
+
+
+def test_a_static_site_finds_what_the_server_finds(
+    new_tab: Callable[..., Tab], demo: DemoChains, address: str, tmp_path: Path
+) -> None:
+    with static_site(demo, tmp_path / "site", features=None, contexts=None) as at:
+        page = new_tab(at).show(CHAIN)
+        for query in ("river", " harbour", "e", "quiet ri", "qqqq", "  "):
+            ours = page.evaluate(SEARCH, [FORWARD, query])
+            api = f"{address}api/chains/{FORWARD}/search.json"
+            theirs = requests.get(api, {"q": query, "limit": 20}, timeout=30).json()
+            assert ours["tokens"] == theirs["tokens"], query
+            assert ours["truncated"] == theirs["truncated"], query
+            kinds = ("feature", "link", "row", "position", "group")
+            assert [[one[kind] for kind in kinds] for one in ours["contexts"]] == [
+                [one[kind] for kind in kinds] for one in theirs["contexts"]
+            ], query
+            for one, there in zip(ours["contexts"], theirs["contexts"], strict=True):
+                text = dict(enumerate(there["ids"], there["first"]))
+                around = dict(enumerate(one["ids"], one["first"]))
+                assert around.items() <= text.items()
 
 
 def test_every_file_of_the_page_is_asked_for_at_once() -> None:

@@ -43,7 +43,13 @@ def test_files_are_what_the_server_answers(
     assert json.loads((site / "site.json").read_text()) == {
         "static": True,
         "block": 32,
-        "chains": {FORWARD: {"features": None, "contexts": None}},
+        "chains": {
+            FORWARD: {
+                "features": None,
+                "contexts": None,
+                "kept": {"features": 80, "of": 80, "rule": "those that fire at most links"},
+            }
+        },
     }
     assert (site / AT / "chain.json").read_bytes() == client.get(f"/{AT}/chain.json").content
     vocabulary = unpacked(site / AT / "vocabulary.json.gz")

@@ -108,11 +108,13 @@ def served(chains: Any) -> Iterator[str]:
 
 
 @contextmanager
-def static_site(chains: DemoChains, folder: Path, features: int) -> Iterator[str]:
+def static_site(
+    chains: DemoChains, folder: Path, features: int | None, contexts: int | None = 6
+) -> Iterator[str]:
     """A site of FORWARD behind a plain file server."""
     store = OpenStores(chains).get(FORWARD)
     assert store is not None
-    plan = plan_site(chains.shown[0], store, features=features, contexts=6)
+    plan = plan_site(chains.shown[0], store, features=features, contexts=contexts)
     assert list(write_site(plan, Servers(), folder))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):

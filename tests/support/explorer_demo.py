@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from saetrack.lm.token_texts import TokenText
 from saetrack.registry.cards import AnalysisCard, ChainCard, RunAt
 from saetrack.utils.errors import UserError
 
@@ -75,6 +76,9 @@ class DemoChains:
 
     def lives(self, name: str) -> Path | None:
         return self.stores.get(name)
+
+    def token_texts(self, name: str, text: str) -> list[TokenText]:
+        return [TokenText(token, None) for token in text.split()]
 
     def activations(self, name: str, text: str, lm_step: int) -> pd.DataFrame:
         if name not in self.stores:

@@ -12,6 +12,7 @@ from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.data.exclusion import Excluded
+from saetrack.lm.token_texts import texts_alone
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -67,6 +68,11 @@ class AnalysisText:
     def decode(self, token_ids: list[int]) -> str:
         """Tokens as text."""
         return str(self.tokenizer.decode(token_ids))
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Each of the LM's tokens alone as text, as pages show it."""
+        return texts_alone(self.tokenizer, range(self.vocabulary))
 
     @property
     def vocabulary(self) -> int:

@@ -68,8 +68,7 @@ def write_lives(found: Found, folder: Path) -> None:
     """Write a life store; arrays of links are symbolic links to the cache, and logged as files."""
     folder.mkdir()
     text = found.reader.text
-    texts = [text.decode([token]) for token in range(text.vocabulary)]
-    tokens = write_text(folder, text.token_rows, texts)
+    tokens = write_text(folder, text.token_rows, text.texts)
     of_links: dict[str, ArrayFacts] = {}
     for number, result in enumerate(found.results):
         to = link_folder(folder, number)
@@ -84,7 +83,7 @@ def write_lives(found: Found, folder: Path) -> None:
     arrays = Arrays(
         links=of_links, of_chain={name: facts_of(values) for name, values in of_chain.items()}
     )
-    write_manifest(folder, _manifest(found, tokens, arrays, len(texts)))
+    write_manifest(folder, _manifest(found, tokens, arrays, text.vocabulary))
 
 
 def _of_chain(found: Found) -> dict[str, np.ndarray]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
+from saetrack.lm.token_texts import texts_together
 from saetrack.utils.errors import UserError, shown
 
 if TYPE_CHECKING:
     from saetrack.analysis.pipeline.feature_pass import FeaturePass
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+    from saetrack.lm.token_texts import TokenText
 
 
 def token_ids_of(registered: RegisteredChain, text: str) -> list[int]:
@@ -29,6 +31,12 @@ def token_ids_of(registered: RegisteredChain, text: str) -> list[int]:
     return token_ids
 
 
+def token_texts_of(registered: RegisteredChain, token_ids: list[int]) -> list[TokenText]:
+    """What each token of a text is as text."""
+    tokenizer, _ = registered.ready.source.tokenizer()
+    return texts_together(tokenizer, token_ids)
+
+
 def activations_at(
     registered: RegisteredChain, opened: FeaturePass, token_ids: list[int]
 ) -> pd.DataFrame:
@@ -42,7 +50,7 @@ def activations_at(
         token_ids: of the text.
 
     Returns:
-        A row per token, indexed by the token's text; a column per feature.
+        A row per token, indexed by the token's text (`token_texts_of`); a column per feature.
     """
     corpus = registered.chain.corpus
     row_tokens = corpus.context_size - 1
@@ -51,6 +59,6 @@ def activations_at(
         row = [corpus.bos_token_id, *token_ids[start : start + row_tokens]]
         x = opened.lm.activations(torch.tensor([row]))[0, 0, 1:]
         parts.append(opened.sae.encode(x).detach().cpu())
-    tokenizer, _ = registered.ready.source.tokenizer()
-    index = pd.Index([tokenizer.decode([token]) for token in token_ids], name="token")
+    texts = [token.text for token in token_texts_of(registered, token_ids)]
+    index = pd.Index(texts, name="token")
     return pd.DataFrame(torch.cat(parts).numpy(), index=index)

@@ -1,0 +1,56 @@
+"""Tokens that are parts of characters."""
+
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from saetrack.lm.embedded.training import train_tokenizer
+from saetrack.lm.token_texts import texts_alone, texts_together
+
+
+@pytest.fixture(scope="module")
+def byte_level() -> PreTrainedTokenizerBase:
+    """As those of GPT-2 and Pythia; it knows no merges of the text below."""
+    return train_tokenizer(["the cat sat on the mat " * 3], 270)
+
+
+@pytest.fixture(scope="module")
+def by_named_bytes() -> PreTrainedTokenizerBase:
+    """As Llama's: characters that it lacks are bytes by name."""
+    vocabulary = {f"<0x{byte:02X}>": byte for byte in range(256)} | {"a": 256, "\u2581b": 257}
+    bpe = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True))
+    bpe.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback()])
+    return PreTrainedTokenizerFast(tokenizer_object=bpe)
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "by_named_bytes"])
+def test_a_character_of_several_tokens_is_shown_whole(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    ids = tokenizer("a\U0001f642\u732b", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 1 + 4 + 3
+    found = texts_together(tokenizer, ids)
+    assert found[0] == ("a", None)
+    assert [one.text for one in found[1:]] == ["\U0001f642"] * 4 + ["\u732b"] * 3
+    assert [one.piece for one in found[1:]] == [
+        *((k, 4) for k in (1, 2, 3, 4)),
+        *((k, 3) for k in (1, 2, 3)),
+    ]
+    alone = texts_alone(tokenizer, ids)
+    assert alone[0] == "a"
+    assert alone[1:5] == ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"]
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "by_named_bytes"])
+def test_bytes_that_are_no_character_keep_their_names(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    ids = tokenizer("\u732ba", add_special_tokens=False)["input_ids"]
+    cut = [ids[0], ids[2], ids[3]]  # the middle byte is missing
+    found = texts_together(tokenizer, cut)
+    assert [one.text for one in found] == ["<0xE7>", "<0xAB>", "a"]
+    assert not any("\ufffd" in text for text in texts_alone(tokenizer, range(len(tokenizer))))
