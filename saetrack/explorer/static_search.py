@@ -89,7 +89,7 @@ def held(
     order = np.argsort(keys, axis=1, kind="stable")[:, :n]
     kept = np.zeros(groups.shape, bool)
     np.put_along_axis(kept, order, values=True, axis=1)
-    return kept & valid
+    return np.asarray(kept & valid)
 
 
 def _of_link(

@@ -33,7 +33,7 @@ STYLE: Any = {
 @contextmanager
 def drawn(path: Path, size: tuple[float, float], **style: Any) -> Iterator[Figure]:
     """A figure to draw on, `size` in inches; when the block ends it is written (`save`)."""
-    with mpl.rc_context({"font.family": families(), **STYLE, **style}):
+    with mpl.rc_context(STYLE | {"font.family": families()} | style):
         figure = Figure(figsize=size, layout="constrained")
         yield figure
         save(figure, path)
