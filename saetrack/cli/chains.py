@@ -5,7 +5,9 @@ from __future__ import annotations
 import typer
 
 from saetrack.cli.options import AsJson
-from saetrack.cli.terminal import records, say_json
+from saetrack.cli.terminal import records, say, say_json
+
+FIRST = "saetrack track mini trains a chain"
 
 
 def chains(as_json: AsJson = False) -> None:
@@ -17,10 +19,15 @@ def chains(as_json: AsJson = False) -> None:
     chain shares.
     """
     from saetrack.registry import Registry
+    from saetrack.registry.connection import is_made
     from saetrack.utils.figures.text_tables import chains_report, imported_report
     from saetrack.utils.settings import load_settings
 
     settings = load_settings()
+    if not is_made(settings.tracking_uri):
+        nothing = f"there is no registry at {settings.tracking_uri} yet; {FIRST}"
+        say({"chains": [], "imported": []}, nothing, as_json=as_json)
+        return
     registry = Registry(settings)
     registered, imported = registry.chains(), registry.imported.table()
     if as_json:
@@ -31,6 +38,4 @@ def chains(as_json: AsJson = False) -> None:
     if len(imported):
         typer.echo(imported_report(imported, "imported SAEs"))
     if registered.empty and imported.empty:
-        typer.echo(
-            f"nothing is registered at {settings.tracking_uri}; saetrack track mini trains a chain"
-        )
+        typer.echo(f"nothing is registered at {settings.tracking_uri}; {FIRST}")

@@ -18,5 +18,5 @@ def open_chain(asked: str) -> tuple[Registry, str]:
     from saetrack.registry.chain_names import find_chain
     from saetrack.utils.settings import load_settings
 
-    registry = Registry(load_settings())
+    registry = Registry.existing(load_settings())
     return registry, find_chain(registry.chain_names(), asked)

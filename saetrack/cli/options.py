@@ -23,7 +23,7 @@ def _complete_chain(incomplete: str) -> list[str]:
         from saetrack.registry import Registry
         from saetrack.utils.settings import load_settings
 
-        names = Registry(load_settings()).chain_names()
+        names = Registry.existing(load_settings()).chain_names()
     except Exception:
         return []
     return [name for name in names if name.startswith(incomplete)]

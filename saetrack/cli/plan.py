@@ -35,10 +35,13 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     from saetrack.chain.adaptive import known_choice
     from saetrack.chain.schedule import Adaptive
     from saetrack.registry import Registry
+    from saetrack.registry.connection import is_made
     from saetrack.training.forecast import forecast, in_pieces
 
     found = forecast(config, settings)
-    registered = Registry(settings).registered_links(in_pieces(config, settings.cache_dir))
+    registered = 0
+    if is_made(settings.tracking_uri):
+        registered = Registry(settings).registered_links(in_pieces(config, settings.cache_dir))
     choice = None
     if isinstance(config.schedule, Adaptive):
         choice = known_choice(config, settings.cache_dir)

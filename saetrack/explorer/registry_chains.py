@@ -38,7 +38,7 @@ class RegistryChains:
             UserError: nothing answers at the tracking address.
         """
         self._settings = settings
-        self._registry = Registry(settings)
+        self._registry = Registry.existing(settings)
         self._cards = ChainCards(settings)
         self._lives: dict[str, tuple[float, Path | None]] = {}
         self._lock = threading.Lock()  # of all below

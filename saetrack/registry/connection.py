@@ -33,6 +33,31 @@ def connect(tracking_uri: str) -> MlflowClient:
     return client
 
 
+def is_made(tracking_uri: str) -> bool:
+    """Whether there is a registry; a server's is, or the server says what is wrong."""
+    path = _file_of(tracking_uri)
+    return path is None or path.exists()
+
+
+def require_made(tracking_uri: str) -> None:
+    """Check that there is a registry, for who reads: MLflow makes what is not there.
+
+    Raises:
+        UserError: its file is not there.
+    """
+    if not is_made(tracking_uri):
+        raise UserError(
+            f"{_named(tracking_uri)}: there is no registry yet; the first track makes it "
+            "(saetrack track mini)"
+        )
+
+
+def _file_of(tracking_uri: str) -> Path | None:
+    """The file of a SQLite database; None of any other."""
+    name = tracking_uri.removeprefix("sqlite:///")
+    return None if name == tracking_uri else Path(name)
+
+
 @contextlib.contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
     """One process at a time makes the tables of a SQLite file, which MLflow leaves to chance.
@@ -40,9 +65,9 @@ def _alone(tracking_uri: str) -> Iterator[None]:
     Another database makes them in a transaction: of two processes that come first together, one
     may fail, in one line, and finds them when it is started again.
     """
-    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    path = _file_of(tracking_uri)
     with contextlib.ExitStack() as stack:
-        if tracking_uri.startswith("sqlite:///"):
+        if path is not None:
             with contextlib.suppress(OSError):  # a folder to read from only, with its tables
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(path.with_name(f"{path.name}.lock").open("w"))

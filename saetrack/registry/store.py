@@ -21,7 +21,7 @@ from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
-from saetrack.registry.connection import connect
+from saetrack.registry.connection import connect, require_made
 from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
@@ -89,6 +89,16 @@ class Registry:
         self.imported = ImportedSAEs(self._client, self._runs)
         self._artifacts = Artifacts(self._client, settings)
         self._versions = LinkVersions(self._client)
+
+    @classmethod
+    def existing(cls, settings: Settings) -> Registry:
+        """Connect to read: a registry that nobody has made is not made.
+
+        Raises:
+            UserError: there is none, or nothing answers at the tracking address.
+        """
+        require_made(settings.tracking_uri)
+        return cls(settings)
 
     # What training needs (saetrack.chain.link_store.LinkStore)
 

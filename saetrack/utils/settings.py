@@ -85,13 +85,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _writable(self) -> Self:
-        folders = {"cache_dir": self.cache_dir}
+        folders = {}
         if not self.tracking_uri.startswith("http"):
             folders["artifact_dir"] = self.artifact_dir
         if self.tracking_uri.startswith("sqlite:///"):
             folders["tracking_uri"] = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
         for field, folder in folders.items():
-            _require_writable(field, folder)
+            _require_writable(field, folder.absolute())
+        _make(self.cache_dir)
         return self
 
 
@@ -110,17 +111,26 @@ def models_file() -> Path | None:
     return None if own is None else own.expanduser().absolute()
 
 
-def _require_writable(field: str, folder: Path) -> None:
+def _make(cache_dir: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{PREFIX}{field.upper()}={folder}: cannot be made ({error.strerror}); "
+            f"{PREFIX}CACHE_DIR={cache_dir}: cannot be made ({error.strerror}); "
             "name a folder that can be written"
         ) from None
-    if not os.access(folder, os.W_OK):
+    _require_writable("cache_dir", cache_dir)
+
+
+def _require_writable(field: str, folder: Path) -> None:
+    """Refuse a folder that cannot be written, or made; who writes makes it, who reads does not."""
+    known = folder
+    while not known.exists() and known != known.parent:
+        known = known.parent
+    if not known.is_dir() or not os.access(known, os.W_OK):
+        wrong = "not writable" if known == folder else f"cannot be made in {known}"
         raise UserError(
-            f"{PREFIX}{field.upper()}={folder}: not writable; name a folder that can be written"
+            f"{PREFIX}{field.upper()}={folder}: {wrong}; name a folder that can be written"
         )
 
 

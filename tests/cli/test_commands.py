@@ -113,6 +113,29 @@ def test_an_empty_registry_says_what_to_do(
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["chains"], ["chains", "--json"], ["show", "x"], ["export", "x", "--all", "--to", "out"]),
+        *(["explore", "x"], ["explore", "--no-browser"], ["plan", "mini"], ["analyze", "x.L1"]),
+    ],
+)
+def test_who_reads_makes_no_registry(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAETRACK_TRACKING_URI", f"sqlite:///{tmp_path}/mistyped/mlflow.db")
+    monkeypatch.setenv("SAETRACK_ARTIFACT_DIR", str(tmp_path / "mistyped" / "artifacts"))
+    monkeypatch.setenv("SAETRACK_CACHE_DIR", str(tmp_path / "cache"))
+    found = CliRunner().invoke(command_line.app, command)
+    if command[0] in {"chains", "plan"}:
+        assert found.exit_code == 0, found.output
+    else:
+        assert isinstance(found.exception, UserError)
+        assert "there is no registry yet; the first track makes it" in str(found.exception)
+    assert not (tmp_path / "mistyped").exists()
+
+
 def test_a_chain_is_shown_with_its_config_and_how_to_pull(
     says: Says, chain: Chain, registry: Registry
 ) -> None:

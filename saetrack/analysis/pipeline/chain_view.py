@@ -155,7 +155,7 @@ def open_chain(name: str, settings: Settings | None = None) -> ChainView:
         [0, 1, 4, 16]
     """
     settings = settings or load_settings()
-    registry = Registry(settings)
+    registry = Registry.existing(settings)
     return ChainView(registry, find_chain(registry.chain_names(), name), settings)
 
 
@@ -166,7 +166,7 @@ def chains(settings: Settings | None = None) -> pd.DataFrame:
         >>> str(chains()["lm"].iloc[-1])
         'nano'
     """
-    return Registry(settings or load_settings()).chains()
+    return Registry.existing(settings or load_settings()).chains()
 
 
 def _require_feature(feature: int, d_sae: int) -> None:

@@ -130,7 +130,7 @@ def controls_of(
 def chains_of(named: TrackConfig | str, settings: Settings) -> list[RegisteredChain]:
     """The chains of a track, or the chain of a name, with all links that are registered."""
     if isinstance(named, str):
-        return [open_registered_chain(Registry(settings), named, settings)]
+        return [open_registered_chain(Registry.existing(settings), named, settings)]
     ready, device = open_track(named, settings), choose_device(settings)
     found = []
     for chain in ready.track.chains:
