@@ -106,6 +106,8 @@ class LinkTraining:
         training.has_ended = step.sae.ranks.broadcast_from_rank0(watch.is_reached)
         if training.has_ended:
             self._ended_s = train_s
+            if (line := watch.early_line()) is not None:
+                log.info("%s, %s: %s", self.chain.name, self.chain.label(self.link), line)
 
     def finish(self, train_s: float) -> int:
         """Evaluate, record how the link started, and register it; returns its version.

@@ -27,3 +27,15 @@ class PlateauWatch:
             return False
         (_, before), (_, after) = self.found[-2:]
         return before - after < self._plateau.within * before
+
+    def early_line(self) -> str | None:
+        """What to tell of a link that ended at the first check that can end one; else None."""
+        if len(self.found) != 2:
+            return None
+        (_, before), (tokens, after) = self.found
+        fell = (before - after) / before
+        return (
+            f"ended after {tokens:,} of {self._plateau.max:,} tokens, as early as it can: its loss "
+            f"fell by {max(0.0, fell):.1%} since the check before (within={self._plateau.within:g}; "
+            "a smaller one trains longer)"
+        )

@@ -47,6 +47,18 @@ def found(store: MemoryStore) -> dict[str, tuple[int, torch.Tensor]]:
     return {name: (of.tokens, of.sae.W_dec.detach()) for name, of in store.links.items()}
 
 
+def test_a_link_that_ends_as_early_as_it_can_is_told() -> None:
+    watch = PlateauWatch(Plateau(max=60_000, until="plateau", within=0.05))
+    watch.found = [(3_584, 100.0), (5_376, 97.0)]
+    assert watch.is_reached()
+    assert watch.early_line() == (
+        "ended after 5,376 of 60,000 tokens, as early as it can: its loss fell by 3.0% since the "
+        "check before (within=0.05; a smaller one trains longer)"
+    )
+    watch.found = [(3_584, 100.0), (5_376, 90.0), (7_936, 89.0)]
+    assert watch.is_reached() and watch.early_line() is None
+
+
 def test_a_plateau_is_a_small_gain_over_the_last_interval() -> None:
     watch = PlateauWatch(Plateau(max=1_024, until="plateau", within=0.1))
     losses = iter([1.0, 0.8, 0.7, 0.68])
