@@ -116,13 +116,29 @@ def experiment_tags(experiment_id: str) -> dict[str, str]:
 def add_views(client: MlflowClient, experiment_id: str) -> None:
     """Give an experiment its views, if it lacks any.
 
-    Costs one request if nothing is missing. What is there stays, whoever changed it.
+    Costs one request if nothing is missing. What is there stays, whoever changed it; only a view
+    that is as an earlier release wrote it becomes that of this one.
     """
     present = client.get_experiment(experiment_id).tags
+    states = {TAG + view.key: view.state for view in views()}
     for key, value in experiment_tags(experiment_id).items():
-        if key not in present:
+        if key not in present or (key in states and _is_earlier(present[key], states[key])):
             with contextlib.suppress(MlflowException):  # another process may do it just now
                 client.set_experiment_tag(experiment_id, key, value)
+
+
+def _is_earlier(envelope: str, state: dict[str, Any]) -> bool:
+    """Whether a view is that of an earlier release, which had a column for the layer."""
+    try:
+        compressed = json.loads(envelope)["state"].removeprefix("deflate;")
+        text = zlib.decompress(base64.b64decode(compressed)).decode()
+        known = json.loads(text.replace("tags.`layer`", "tags.`hook_name`"))
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
+        return False  # somebody else's
+    return "tags.`layer`" in text and {**known, "columnWidths": None} == {
+        **state,
+        "columnWidths": None,
+    }
 
 
 def has_views(tags: Mapping[str, str]) -> bool:

@@ -36,6 +36,6 @@ class PlateauWatch:
         fell = (before - after) / before
         return (
             f"ended after {tokens:,} of {self._plateau.max:,} tokens, as early as it can: its loss "
-            f"fell by {max(0.0, fell):.1%} since the check before (within={self._plateau.within:g}; "
-            "a smaller one trains longer)"
+            f"fell by {max(0.0, fell):.1%} since the check before "
+            f"(within={self._plateau.within:g}; a smaller one trains longer)"
         )

@@ -104,6 +104,26 @@ def test_an_old_registry_gets_views_once_and_what_people_changed_stays(
     client.set_experiment_tag(experiment.experiment_id, views.NOTE_TAG, whole[views.NOTE_TAG])
 
 
+@pytest.mark.parametrize("is_mine", [False, True])
+def test_a_view_of_an_earlier_release_gets_todays_columns(
+    is_mine: bool, registry: Registry, module_settings: Settings, chain: Chain
+) -> None:
+    client = client_of(module_settings)
+    experiment = client.get_experiment_by_name("nano")
+    assert experiment is not None
+    key = views.TAG + "saetrack-chains"
+    today = tags_of(module_settings)[key]
+    old = json.loads(json.dumps(state_of(today)).replace("tags.`hook_name`", "tags.`layer`"))
+    if is_mine:
+        old["selectedColumns"] = ["tags.`layer`"]
+    packed = base64.b64encode(zlib.compress(json.dumps(old).encode())).decode()
+    envelope = json.dumps({**json.loads(today), "state": f"deflate;{packed}"})
+    client.set_experiment_tag(experiment.experiment_id, key, envelope)
+    update_chain_page(registry, chain)
+    assert state_of(tags_of(module_settings)[key]) == (old if is_mine else state_of(today))
+    client.set_experiment_tag(experiment.experiment_id, key, today)
+
+
 def test_addresses_name_the_server_and_the_view(
     registry: Registry, module_settings: Settings
 ) -> None:
