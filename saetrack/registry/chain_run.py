@@ -27,7 +27,7 @@ from saetrack.registry.facts import (
     from_params,
 )
 from saetrack.registry.received import model_and_dataset
-from saetrack.registry.views import add_views, has_views, view_addresses
+from saetrack.registry.views import add_views
 from saetrack.utils.files import content_hash, write_atomically
 from saetrack.utils.settings import Settings
 
@@ -159,14 +159,6 @@ class ChainRuns:
             if found := self._client.get_experiment_by_name(name):  # another process was first
                 return str(found.experiment_id)
             raise
-
-    def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
-        """Address of each saved view, by experiment and by the view's name."""
-        return {
-            found.name: view_addresses(server, found.experiment_id)
-            for found in self._client.search_experiments()
-            if has_views(found.tags)
-        }
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether a chain's page shows all of its links."""

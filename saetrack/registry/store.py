@@ -219,10 +219,6 @@ class Registry:
             self._versions.of_chains(), self._runs.tracks(), self._runs.planned()
         )
 
-    def view_addresses(self, server: str) -> dict[str, dict[str, str]]:
-        """Where a browser finds each LM's saved views at a server: by LM, by the view's name."""
-        return self._runs.view_addresses(server)
-
     def chain_names(self) -> list[str]:
         """Of all registered chains, in the order of the alphabet."""
         return self._versions.chain_names()

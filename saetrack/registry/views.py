@@ -16,7 +16,6 @@ import base64
 import contextlib
 import json
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +101,7 @@ def views() -> list[View]:
 
 def experiment_tags(experiment_id: str) -> dict[str, str]:
     """The tags of an experiment that holds chains."""
-    links = view_addresses("", experiment_id).items()
+    links = view_addresses(experiment_id).items()
     note = "Chains of SAEs over an LM's training: " + " · ".join(f"[{n}]({a})" for n, a in links)
     created_ms = now_ms()
     return (
@@ -141,20 +140,9 @@ def _is_earlier(envelope: str, state: dict[str, Any]) -> bool:
     }
 
 
-def has_views(tags: Mapping[str, str]) -> bool:
-    """Whether an experiment with these tags has the views."""
-    return all(TAG + view.key in tags for view in views())
-
-
-def view_addresses(server: str, experiment_id: str) -> dict[str, str]:
-    """Where a browser finds each view, by the view's name.
-
-    Args:
-        server: address of the MLflow server; empty for links within its pages.
-        experiment_id: of the LM's experiment.
-    """
-    root = f"{server.rstrip('/')}/" if server else ""
-    page = f"{root}#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+def view_addresses(experiment_id: str) -> dict[str, str]:
+    """Links within MLflow's pages to each view of an LM's experiment, by the view's name."""
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return {
         view.name: f"{page}&viewStateShareKey={view.key}"
         + ("&compareRunsMode=CHART" if view.is_chart else "")
