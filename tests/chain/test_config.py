@@ -187,13 +187,17 @@ def piece(**changes: Any) -> dict[str, Any]:
         (piece(stride=0), "schedule.0.stride=0: input should be greater than 0"),
         (
             piece(tokens="1e5"),
-            "schedule.0.tokens='1e5': input should be a valid integer, written in digits, such as "
-            "100000",
+            (
+                "schedule.0.tokens='1e5': input should be a valid integer, written in digits, such as "
+                "100000"
+            ),
         ),
         (
             piece(tokens={"max": 9, "until": "plateu"}),
-            "schedule.0.tokens={'max': 9, 'until': 'plateu'}: until='plateu': input should be "
-            "'plateau'",
+            (
+                "schedule.0.tokens={'max': 9, 'until': 'plateu'}: until='plateu': input should be "
+                "'plateau'"
+            ),
         ),
         (
             piece(tokens={"until": "plateau"}),
@@ -201,8 +205,10 @@ def piece(**changes: Any) -> dict[str, Any]:
         ),
         (
             piece(tokens={"max": 9, "until": "plateau", "within": -1}),
-            "schedule.0.tokens={'max': 9, 'until': 'plateau', 'within': -1}: within=-1: input "
-            "should be greater than 0",
+            (
+                "schedule.0.tokens={'max': 9, 'until': 'plateau', 'within': -1}: within=-1: input "
+                "should be greater than 0"
+            ),
         ),
         (
             {"corpus": {"exclude_tokens": [[1]]}},
@@ -210,8 +216,10 @@ def piece(**changes: Any) -> dict[str, Any]:
         ),
         (
             {"schedule": {"first": 0, "last": 2, "tokens": 5}},
-            "schedule={'first': 0, 'last': 2, 'tokens': 5}: must be a list of pieces, such as "
-            "[{first: 0, last: 9, tokens: 60000}]",
+            (
+                "schedule={'first': 0, 'last': 2, 'tokens': 5}: must be a list of pieces, such as "
+                "[{first: 0, last: 9, tokens: 60000}]"
+            ),
         ),
         (
             piece(stride=0) | {"seed": -1},
