@@ -40,8 +40,8 @@ def analyze(
     saetrack analyze mini --set chain=mini.L2.forward.s0.1a2b3c4d
     ```
     """
-    values = load_preset("analyze", name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
+    values = load_preset("analyze", name, parse_changes(changes or []))
     from saetrack.analysis.pipeline.config import load_analyze_config
     from saetrack.utils.settings import load_settings
 

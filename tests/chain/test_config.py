@@ -188,8 +188,8 @@ def piece(**changes: Any) -> dict[str, Any]:
         (
             piece(tokens="1e5"),
             (
-                "schedule.0.tokens='1e5': input should be a valid integer, written in digits, such as "
-                "100000"
+                "schedule.0.tokens='1e5': input should be a valid integer, written in digits, such "
+                "as 100000"
             ),
         ),
         (
