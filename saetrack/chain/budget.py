@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, message_of
 from saetrack.utils.validation import Frozen, Tokens, validated
 
 # From one check to the next, training tokens grow by this factor.
@@ -67,7 +67,7 @@ def _valid(value: Any) -> Any:
     except UserError as error:
         raise ValueError(str(error)) from None
     except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"]) from None
+        raise ValueError(message_of(error.errors()[0])) from None
 
 
 Budget = Annotated[int | Plateau, BeforeValidator(_valid)]

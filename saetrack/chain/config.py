@@ -40,11 +40,22 @@ SAEField = Annotated[
     Discriminator(_architecture),
 ]
 
+
+def _schedule_form(value: Any) -> str:
+    """Of the two forms of `schedule`, the one that is meant."""
+    if isinstance(value, dict) and value.keys() & {"first", "last", "every", "repeat"}:
+        raise UserError(
+            f"schedule={shown(value)}: must be a list of pieces, such as "
+            "[{first: 0, last: 9, tokens: 60000}]"
+        )
+    return "<adaptive>" if isinstance(value, dict | Adaptive) else "<pieces>"
+
+
 # Tags in angle brackets are left out of messages (saetrack.utils.errors).
 ScheduleField = Annotated[
     Annotated[tuple[Piece, ...], Field(min_length=1), Tag("<pieces>")]
     | Annotated[Adaptive, Tag("<adaptive>")],
-    Discriminator(lambda value: "<adaptive>" if isinstance(value, dict | Adaptive) else "<pieces>"),
+    Discriminator(_schedule_form),
 ]
 
 Direction = Literal["forward", "reverse", "conventional", "frozen"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import yaml
 
+from saetrack.data.splits import Split
 from saetrack.lm.catalog.architectures import hook_layer
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.hook import KINDS
@@ -16,6 +18,8 @@ from saetrack.lm.hook import KINDS
 MAX_LINKS = 30
 # LMs up to this width learn with the budgets and rates of the embedded one.
 SMALL_D_MODEL = 256
+# How often a link reads a short text at most.
+READINGS = 4
 
 TEMPLATE = """\
 # A chain of SAEs over the training of {model}. Every field: saetrack's documentation, Settings.
@@ -27,10 +31,10 @@ residual: {residual}  # {residual_why}
 schedule:  # checkpoints by their index, 0 to {last_index}; tokens that each link trains on
 {pieces}
 corpus: {{dataset: {text}, context_size: {context_size}, train_tokens: {train_tokens}, \
-held_out_tokens: {held_out_tokens}, analysis_tokens: {analysis_tokens}}}
+held_out_tokens: {held_out_tokens}, analysis_tokens: {analysis_tokens}}}{text_note}
 sae: {{l1_coefficient: {l1:.1e}}}  # raise it if features are active on too many tokens (l0)
-first_link: {{learning_rate: {first_rate:.1e}, warmup_steps: 100}}
-later_links: {{learning_rate: {later_rate:.1e}, warmup_steps: 3}}
+first_link: {{learning_rate: {first_rate:.1e}, warmup_steps: {first_warmup}}}
+later_links: {{learning_rate: {later_rate:.1e}, warmup_steps: {later_warmup}}}
 evaluation: {{matched_l0: 16, ce_tokens: {ce_tokens}}}
 batch_tokens: {batch_tokens}
 buffer_tokens: {buffer_tokens}
@@ -52,6 +56,19 @@ class _Budget:
     batch_tokens: int
     buffer_tokens: int
 
+    def within(self, had: Mapping[Split, int]) -> _Budget:
+        """The same for a text that has no more tokens than those."""
+        train_tokens, held_out_tokens = had["train"], had["held_out"]
+        return replace(
+            self,
+            train_tokens=train_tokens,
+            held_out_tokens=held_out_tokens,
+            analysis_tokens=had["analysis"],
+            ce_tokens=min(self.ce_tokens, held_out_tokens),
+            first_tokens=min(self.first_tokens, READINGS * train_tokens),
+            later_tokens=min(self.later_tokens, READINGS * train_tokens),
+        )
+
 
 SMALL = _Budget(400_000, 60_000, 400_000, 16_384, 98_304, 4_096, 4e-3, 2e-3, 256, 32_768)
 LARGE = _Budget(
@@ -67,7 +84,12 @@ def default_layer(spec: ModelSpec) -> int:
 
 
 def first_config(
-    model: str, spec: ModelSpec, layer: int, text: str, text_field: str = "text"
+    model: str,
+    spec: ModelSpec,
+    layer: int,
+    text: str,
+    text_field: str = "text",
+    had: Mapping[Split, int] | None = None,
 ) -> str:
     """The text of a config.
 
@@ -77,15 +99,18 @@ def first_config(
         layer: of the hook.
         text: the corpus' dataset: a name, or a path.
         text_field: that holds a document's text.
+        had: tokens of each split that the text has, if it is short; None: as many as one likes.
     """
     budget = SMALL if spec.d_model <= SMALL_D_MODEL else LARGE
+    if had is not None:
+        budget = budget.within(had)
     rms = spec.norm == "rms"
     lacking = {"resid_pre"} if spec.has_resid_mid else {"resid_pre", "resid_mid"}
     kinds = [kind for kind in KINDS if kind not in lacking]
     fields = {name: getattr(budget, name) for name in budget.__dataclass_fields__}
     return TEMPLATE.format(
         **fields,
-        model=model,
+        model=_in_yaml(model),
         layer=layer,
         last_layer=spec.n_layers - 1,
         hooks=", ".join(f"{kind}.{layer}" for kind in kinds),
@@ -96,6 +121,9 @@ def first_config(
         pieces="\n".join(f"  - {piece}" for piece in _pieces(len(spec.lm_steps), budget)),
         text=_in_yaml(text)
         + ("" if text_field == "text" else f", text_field: {_in_yaml(text_field)}"),
+        text_note="" if had is None else "  # all that the text has",
+        first_warmup=min(100, budget.first_tokens // budget.batch_tokens // 10),
+        later_warmup=min(3, budget.later_tokens // budget.batch_tokens),
         context_size=min(128, spec.max_context or 128),
         l1=8e-5 * 1024 / spec.d_model,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saetrack.chain.adaptive import with_pieces
@@ -10,7 +11,8 @@ from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.odd import odd_parameters
 from saetrack.chain.plan import Track, plan_track, scheduled
-from saetrack.data.corpus import prepare_corpus
+from saetrack.data.corpus import Corpus, prepare_corpus
+from saetrack.data.splits import SPLITS
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.folder_layout import no_checkpoint
@@ -72,13 +74,41 @@ def plan(
         log.warning("%s", line)
     # Before the corpus is read, since it fails fast.
     schedule = scheduled(config, source) if config.pieces else None
-    tokenizer, tokenizer_id = source.tokenizer()
-    require_rows(tokenizer, source.spec)
-    corpus = prepare_corpus(config.corpus, tokenizer, tokenizer_id, settings.cache_dir)
+    corpus = open_corpus(config, source.spec, source.tokenizer(), settings.cache_dir)
     if schedule is None:
         config = with_pieces(config, source, corpus, settings)
         schedule = scheduled(config, source)
     return plan_track(config, source, schedule, corpus, start)
+
+
+def open_corpus(
+    config: TrackConfig,
+    spec: ModelSpec,
+    tokenizer: tuple[PreTrainedTokenizerFast, str],
+    cache_dir: Path,
+) -> Corpus:
+    """A track's text in tokens, made first if the cache has none.
+
+    Args:
+        config: of the track.
+        spec: of its LM.
+        tokenizer: of the LM, with the id that names its content.
+        cache_dir: where the tokenised text is kept.
+
+    Raises:
+        UserError: the text cannot be read or is too short, or has tokens that the LM has no rows
+            for.
+    """
+    require_rows(tokenizer[0], spec)
+    corpus = prepare_corpus(config.corpus, *tokenizer, cache_dir)
+    for split in SPLITS if spec.vocabulary else ():
+        if (highest := int(corpus.rows(split).max())) >= spec.vocabulary:
+            raise UserError(
+                f"model: the text has the token {highest} of {spec.name}'s tokenizer, and the "
+                f"embedding only {spec.vocabulary:,} rows; save the tokenizer that the LM was "
+                "trained with beside it"
+            )
+    return corpus
 
 
 def without_job(track: Track, number: int, source: CheckpointSource, start: str | None) -> Track:
@@ -109,7 +139,7 @@ def require_rows(tokenizer: PreTrainedTokenizerFast, spec: ModelSpec) -> None:
     """Refuse a tokenizer with tokens that the embedding has no rows for, before anything is read.
 
     Tokens that were added to it, for padding say, may be beyond: most texts never have them, and
-    `saetrack.lm.weights.require_in_vocabulary` refuses those that do.
+    `open_corpus` refuses those that do.
 
     Raises:
         UserError: it has.

@@ -41,8 +41,8 @@ def analyze(
     saetrack analyze mini --set chain=mini.L2.forward      # the same with the preset's controls
     ```
     """
-    values = values_of(name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
+    values = values_of(name, parse_changes(changes or []))
     from saetrack.analysis.pipeline.config import load_analyze_config
     from saetrack.utils.settings import load_settings
 

@@ -26,8 +26,8 @@ def compare(
     saetrack compare mini --set track=mini-reverse --set seeds=[0,1]
     ```
     """
-    values = load_preset("compare", name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
+    values = load_preset("compare", name, parse_changes(changes or []))
     from saetrack.analysis.pipeline.config import load_compare_config
 
     config = load_compare_config(values)

@@ -34,7 +34,8 @@ def init(
     """Write a short commented config that suits an LM, for `saetrack track FILE`.
 
     Asks for what the options leave open. Layer, width of the dictionary, kind of residual,
-    schedule and budgets are chosen by the LM; change them in the file.
+    schedule and budgets are chosen by the LM; change them in the file. Where a text of this
+    machine is shorter than they ask for, its tokens are counted, and the config takes all of them.
 
     ```sh
     saetrack init my.yaml
@@ -45,18 +46,17 @@ def init(
         raise UserError(f"file={file}: exists already; name another file")
     if not file.parent.is_dir():
         raise UserError(f"file={file}: there is no folder {file.parent}; make it first")
-    from saetrack.chain.first_config import default_layer, first_config
+    from saetrack.chain.first_config import default_layer
 
     model = model or ("mini" if yes else typer.prompt("LM (a name, or a folder)", default="mini"))
-    spec = _known(model)
+    model, spec = _known(model)
     if layer is None:
         layer = default_layer(spec)
         if not yes:
             asked = f"layer (0 to {spec.n_layers - 1})"
             layer = typer.prompt(asked, default=layer, type=int)
     text = text or ("mini" if yes else typer.prompt("text (a name, or a path)", default="mini"))
-    content = first_config(model, spec, layer, text, text_field)
-    _require_sound(content)
+    content = _sound_config(model, spec, layer, text, text_field)
     try:
         file.write_text(content)
     except OSError as error:
@@ -64,30 +64,55 @@ def init(
     typer.echo(f"{file}: written; then: saetrack plan {file}, saetrack track {file}")
 
 
-def _known(model: str) -> ModelSpec:
-    """The LM with its checkpoints and its shape.
+def _known(model: str) -> tuple[str, ModelSpec]:
+    """The LM as a config names it, with its checkpoints and its shape.
 
     Raises:
         UserError: there is no such LM, it has no checkpoint, or the hub is needed and is silent.
     """
-    from saetrack.lm.checkpoints.folder_layout import find_lm, no_checkpoint
+    from saetrack.lm.catalog.models import UnknownModelError
+    from saetrack.lm.checkpoints.folder_layout import as_folder, find_lm, no_checkpoint
     from saetrack.lm.checkpoints.hub_source import open_repo
     from saetrack.utils.settings import load_settings
 
-    spec = find_lm(model)
+    try:
+        spec = find_lm(model)
+    except UnknownModelError:
+        model = as_folder(model)
+        spec = find_lm(model)
     if spec.repo is not None and not (spec.lm_steps and spec.n_layers):
         settings = load_settings()
         spec = open_repo(spec, spec.repo, settings.cache_dir, settings.fetched_bytes).spec
     if not spec.lm_steps:
         raise no_checkpoint(model)
-    return spec
+    return model, spec
 
 
-def _require_sound(content: str) -> None:
-    """Check what is about to be written as `saetrack track` would."""
+def _sound_config(model: str, spec: ModelSpec, layer: int, text: str, text_field: str) -> str:
+    """A config that `saetrack plan` and `saetrack track` take, as far as files that are here tell.
+
+    Raises:
+        UserError: there is none, since the text or the LM has something that they refuse.
+    """
     import yaml
 
-    from saetrack.chain.compatibility import find_suitable_lm
     from saetrack.chain.config import load_config
+    from saetrack.chain.first_config import first_config
+    from saetrack.cli.terminal import log_problems
+    from saetrack.data.corpus import ShortTextError
+    from saetrack.registry.opened_track import check_track
+    from saetrack.utils.settings import load_settings
 
-    find_suitable_lm(load_config(yaml.safe_load(content)))
+    log_problems()
+    content = first_config(model, spec, layer, text, text_field)
+    config = load_config(yaml.safe_load(content))
+    try:
+        check_track(config, load_settings())
+    except ShortTextError as short:
+        if min(short.had.values()) == 0:
+            raise
+        content = first_config(model, spec, layer, text, text_field, short.had)
+        load_config(yaml.safe_load(content))
+        had = ", ".join(f"{name}_tokens {tokens:,}" for name, tokens in short.had.items())
+        typer.echo(f"{text} is short for such an LM; the config takes what it has: {had}")
+    return content

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from saetrack.chain.presets import load_preset, parse_changes
 from saetrack.cli.options import AsJson, Changes, TrackName
-from saetrack.cli.terminal import log_to_stderr, say
+from saetrack.cli.terminal import log_problems, say
 
 if TYPE_CHECKING:
     from saetrack.chain.adaptive import Choice
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> None:
     """Say what a track would do, and what it would take; train and download nothing.
 
-    Mistakes in the parameters are found as `saetrack track` would find them. Hours are those of
-    this machine, by a product that is timed for half a second; what else runs here makes them more.
+    Mistakes in the parameters are found as `saetrack track` would find them. So a text of this
+    machine that may be too short is tokenised, for the track to find. Hours are those of this
+    machine, by a product that is timed for half a second; what else runs here makes them more.
 
     ```sh
     saetrack plan pythia-410m
     saetrack plan my.yaml --set d_sae=8192
     ```
     """
-    log_to_stderr(quiet=True, verbose=False)
+    log_problems()
     values = load_preset("track", name, parse_changes(changes or []))
     from saetrack.chain.config import load_config
     from saetrack.utils.settings import load_settings

@@ -30,8 +30,8 @@ def sweep(
     saetrack sweep mini --set over.seed=[0,1]
     ```
     """
-    values = load_preset("sweep", name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
+    values = load_preset("sweep", name, parse_changes(changes or []))
     from saetrack.chain.sweep import load_sweep_config
 
     sweep_config = load_sweep_config(values)

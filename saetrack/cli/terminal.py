@@ -40,6 +40,12 @@ def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
+def log_problems() -> None:
+    """Print warnings to stderr, and how far work of more than some seconds is."""
+    log_to_stderr(quiet=True, verbose=False)
+    logging.getLogger("saetrack.utils.progress").setLevel(logging.INFO)
+
+
 @contextmanager
 def resumable(saved: str) -> Iterator[None]:
     """Let Ctrl-C end a command in one line.

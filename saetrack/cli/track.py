@@ -32,8 +32,8 @@ def track(
     torchrun --standalone --nproc-per-node 2 -m saetrack.cli track mini
     ```
     """
-    values = load_preset("track", name, parse_changes(changes or []))
     log_to_stderr(quiet=quiet, verbose=verbose)
+    values = load_preset("track", name, parse_changes(changes or []))
     from saetrack.chain.config import load_config
 
     n_trained, prepared = train_here(load_config(values))

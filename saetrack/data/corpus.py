@@ -37,6 +37,18 @@ COUNTED_ROWS, SHOWN_TOKENS = 8192, 10
 _SHARES = "80 % are for train, 5 % for held_out and 15 % for analysis, by the hash of their text"
 
 
+class ShortTextError(UserError):
+    """A text has fewer tokens than are asked for.
+
+    Attributes:
+        had: tokens of each split, those at most that were asked for.
+    """
+
+    def __init__(self, line: str, had: dict[Split, int]) -> None:
+        super().__init__(line)
+        self.had = had
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Rows of tokens, each `context_size` long and beginning with BOS.
@@ -87,7 +99,8 @@ def prepare_corpus(
         cache_dir: holds one folder per tokenised corpus.
 
     Raises:
-        UserError: the text cannot be read, or has fewer tokens than the config asks for.
+        UserError: the text cannot be read, or nothing of it is left.
+        ShortTextError: it has fewer tokens than the config asks for.
     """
     key = content_hash(
         {
@@ -196,7 +209,7 @@ def _fill(
         log.info("%s: tokenising goes on after %d documents", config.dataset, done.documents)
     progress = Progress(
         f"tokenising {config.dataset}",
-        sum(_wanted_tokens(config).values()),
+        sum(wanted_tokens(config).values()),
         "tokens",
         sum(done.rows.values()) * config.context_size,
     )
@@ -216,19 +229,20 @@ def _fill(
 
 
 def _require_enough(config: CorpusConfig, found: Written) -> None:
-    wanted = _wanted_tokens(config)
+    wanted = wanted_tokens(config)
     had = {split: min(found.rows[split] * config.context_size, n) for split, n in wanted.items()}
-    for split, wanted_tokens in wanted.items():
-        if had[split] < wanted_tokens:
+    for split, n_wanted in wanted.items():
+        if had[split] < n_wanted:
             each = ", ".join(
                 f"{name} {had[name]:,} of {wanted[name]:,} tokens from {found.taken[name]:,} "
                 "documents"
                 for name in SPLITS
             )
-            raise UserError(
-                f"corpus.{split}_tokens={wanted_tokens}: at most {had[split]} can be had from "
+            raise ShortTextError(
+                f"corpus.{split}_tokens={n_wanted}: at most {had[split]} can be had from "
                 f"{shown(config.dataset, 200)}. Of its {found.documents:,} documents {_SHARES}: "
-                f"{each}. {_remedy(had, wanted)}"
+                f"{each}. {_remedy(had, wanted)}",
+                had,
             )
 
 
@@ -239,7 +253,8 @@ def _remedy(had: dict[Split, int], wanted: dict[Split, int]) -> str:
     return f"Give about {factor:,.1f} times as much text, or ask for less"
 
 
-def _wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
+def wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
+    """Tokens that a config asks for, of each split."""
     return {
         "train": config.train_tokens,
         "held_out": config.held_out_tokens,
@@ -249,4 +264,4 @@ def _wanted_tokens(config: CorpusConfig) -> dict[Split, int]:
 
 def _wanted_rows(config: CorpusConfig) -> dict[Split, int]:
     """Rows of each split, rounded up."""
-    return {split: -(-n // config.context_size) for split, n in _wanted_tokens(config).items()}
+    return {split: -(-n // config.context_size) for split, n in wanted_tokens(config).items()}

@@ -38,8 +38,11 @@ def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> Checkpoin
     return HubSource(spec, ensure_built(spec, cache_dir), cache_dir, limit_bytes)
 
 
-def tokenizer_here(spec: ModelSpec, cache_dir: Path) -> PreTrainedTokenizerFast | None:
-    """The tokenizer of a hub's or an embedded LM if this machine has it; fetches nothing."""
+def tokenizer_here(spec: ModelSpec, cache_dir: Path) -> tuple[PreTrainedTokenizerFast, str] | None:
+    """The tokenizer of a hub's or an embedded LM if this machine has it; fetches nothing.
+
+    With it comes the id that names its exact content.
+    """
     repo = spec.repo or f"saetrack/{spec.name}-{recipe.recipe_key(spec)}"
     if spec.entry is not None and spec.entry.tokenizer:
         repo = spec.entry.tokenizer
@@ -50,8 +53,7 @@ def tokenizer_here(spec: ModelSpec, cache_dir: Path) -> PreTrainedTokenizerFast 
 
     folder = commit_folder(cache_dir, TOKENIZER, repo, commit)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    found: PreTrainedTokenizerFast = tokenizer
-    return found
+    return tokenizer, f"{repo}@{commit}"
 
 
 def learning_rate(spec: ModelSpec) -> LearningRate | None:

@@ -8,7 +8,15 @@ from typing import Any
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Track
-from saetrack.chain.planning import open_checkpoints, plan, require_rows, without_job
+from saetrack.chain.planning import (
+    open_checkpoints,
+    open_corpus,
+    plan,
+    require_rows,
+    without_job,
+)
+from saetrack.data.datasets import hub_repo
+from saetrack.data.enough import surely_enough
 from saetrack.data.exclusion import Excluded
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.folder import FolderSource, check_folder, is_lost
@@ -53,7 +61,8 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
 def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
     """The LM of a track, once all was checked that `open_track` checks and that is here.
 
-    Downloads, trains and tokenises nothing.
+    Downloads and trains nothing. A text of this machine is tokenised unless it surely has enough
+    for the track, which then finds it in the cache.
 
     Raises:
         UserError: as `open_track`.
@@ -70,8 +79,11 @@ def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
     else:
         tokenizer = None  # its training run has written nothing yet
     if tokenizer is not None:
-        require_rows(tokenizer, spec)
-        Excluded.of(config.corpus, tokenizer)
+        require_rows(tokenizer[0], spec)
+        Excluded.of(config.corpus, tokenizer[0])
+        is_here = hub_repo(config.corpus.dataset) is None
+        if is_here and not surely_enough(config.corpus, tokenizer[0]):
+            open_corpus(config, spec, tokenizer, settings.cache_dir)
     return spec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class UserError(Exception):
 
 # What pydantic says in Python's words about a value of another kind, in those of a YAML file.
 KINDS = {
+    "int_parsing": "input should be a valid integer, written in digits, such as 100000",
     "tuple_type": "must be a list, such as [1, 2]",
     "too_short": "must have {min_length} or more in its list",
     "model_type": "must hold fields, each with a value",
@@ -78,19 +79,64 @@ def first_problem(error: ValidationError) -> Any:
     return unknown[0] if unknown and problems[0]["type"] == "missing" else problems[0]
 
 
-def one_line(error: ValidationError, known: Iterable[str] = ()) -> str:
+def field_of(problem: Any, values: Any = None) -> tuple[str, ...]:
+    """Where a problem is, by the names and numbers that the user wrote.
+
+    Pydantic puts the members of a union among them. They are left out: those whose names are in
+    angle brackets, and all that `values` do not have, if what was validated is at hand.
+    """
+    parts = [part for part in problem["loc"] if not str(part).startswith("<")]
+    if values is None:
+        return tuple(map(str, parts))
+    written = []
+    for number, part in enumerate(parts, start=1):
+        if _has(values, part):
+            values = values[part]
+        elif problem["type"] != "missing" or number < len(parts):
+            continue
+        written.append(str(part))
+    return tuple(written)
+
+
+def _has(values: Any, part: Any) -> bool:
+    if isinstance(values, Mapping):
+        return part in values
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    return is_list and isinstance(part, int) and part < len(values)
+
+
+def count_mistakes(error: ValidationError, values: Any = None) -> int:
+    """How many mistakes a validation has found.
+
+    Of one mistake pydantic may tell several times: of each member of a union, and of the list that
+    is too short without its bad item.
+    """
+    fields = {field_of(problem, values) for problem in error.errors(include_url=False)}
+    return sum(
+        not any(field == other[: len(field)] for other in fields - {field}) for field in fields
+    )
+
+
+def message_of(problem: Any) -> str:
+    """What pydantic says of a problem, in the words of a YAML file."""
+    if problem["type"] in KINDS:
+        return KINDS[problem["type"]].format(**problem.get("ctx", {}))
+    message: str = problem["msg"].removeprefix("Value error, ")
+    return message
+
+
+def one_line(error: ValidationError, known: Iterable[str] = (), values: Any = None) -> str:
     """The first problem of a pydantic validation as `field=value: what is allowed`.
 
     Args:
         error: of the validation.
         known: names of the fields that there are where the problem is.
+        values: what was validated, if it is at hand.
     """
     problem = first_problem(error)
-    # A member of a union whose name is in angle brackets is no field that the user wrote.
-    parts = [part for part in map(str, problem["loc"]) if not part.startswith("<")]
-    field = ".".join(parts) or "parameters"
-    message = problem["msg"].removeprefix("Value error, ")
-    more = error.error_count() - 1
+    field = ".".join(field_of(problem, values)) or "parameters"
+    message = message_of(problem)
+    more = count_mistakes(error, values) - 1
     tail = f" (and {more} more)" if more else ""
     if problem["type"] == "missing":
         return f"{field}: missing{tail}"
@@ -101,6 +147,4 @@ def one_line(error: ValidationError, known: Iterable[str] = ()) -> str:
             name: text.replace("<", "").replace(">", "") for name, text in problem["ctx"].items()
         }
         message = f"'{names['tag']}' is none of {names['expected_tags']}"
-    if problem["type"] in KINDS:
-        message = KINDS[problem["type"]].format(**problem.get("ctx", {}))
     return f"{field}={shown(problem['input'])}: {message[:1].lower()}{message[1:]}{tail}"

@@ -31,7 +31,7 @@ def validated(kind: type[Model], values: dict[str, Any]) -> Model:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UserError(one_line(error, _names_at(kind, error))) from None
+        raise UserError(one_line(error, _names_at(kind, error), values)) from None
 
 
 def _names_at(kind: type[BaseModel], error: ValidationError) -> list[str]:

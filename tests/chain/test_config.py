@@ -174,3 +174,64 @@ def test_parameters_without_the_effect_that_they_seem_to_have_are_named() -> Non
     assert "tokens=200 are less than batch_tokens=256" in odd_parameters(short)[2]
     for preset in preset_names("track"):
         assert odd_parameters(load_config(load_preset("track", preset))) == []
+
+
+def piece(**changes: Any) -> dict[str, Any]:
+    return {"schedule": [{"first": 0, "last": 2, "tokens": 5, **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (piece(tokens=-5), "schedule.0.tokens=-5: input should be greater than 0"),
+        (piece(stride=0), "schedule.0.stride=0: input should be greater than 0"),
+        (
+            piece(tokens="1e5"),
+            (
+                "schedule.0.tokens='1e5': input should be a valid integer, written in digits, such "
+                "as 100000"
+            ),
+        ),
+        (
+            piece(tokens={"max": 9, "until": "plateu"}),
+            (
+                "schedule.0.tokens={'max': 9, 'until': 'plateu'}: until='plateu': input should be "
+                "'plateau'"
+            ),
+        ),
+        (
+            piece(tokens={"until": "plateau"}),
+            "schedule.0.tokens={'until': 'plateau'}: max: missing",
+        ),
+        (
+            piece(tokens={"max": 9, "until": "plateau", "within": -1}),
+            (
+                "schedule.0.tokens={'max': 9, 'until': 'plateau', 'within': -1}: within=-1: input "
+                "should be greater than 0"
+            ),
+        ),
+        (
+            {"corpus": {"exclude_tokens": [[1]]}},
+            "corpus.exclude_tokens.0=[1]: input should be a valid integer",
+        ),
+        (
+            {"schedule": {"first": 0, "last": 2, "tokens": 5}},
+            (
+                "schedule={'first': 0, 'last': 2, 'tokens': 5}: must be a list of pieces, such as "
+                "[{first: 0, last: 9, tokens: 60000}]"
+            ),
+        ),
+        (
+            piece(stride=0) | {"seed": -1},
+            "schedule.0.stride=0: input should be greater than 0 (and 1 more)",
+        ),
+        (
+            piece(stride=0, tokens=0),
+            "schedule.0.stride=0: input should be greater than 0 (and 1 more)",
+        ),
+    ],
+)
+def test_each_mistake_is_counted_once(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config({**NANO_TRACK, **change})
+    assert str(caught.value) == line

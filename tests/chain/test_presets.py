@@ -107,6 +107,47 @@ def test_changes_are_merged_deeply() -> None:
     assert merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["sae={architecture: topk, k: 8}"],
+        ["sae.architecture=topk", "sae.k=8"],
+        ["sae.k=8", "sae.architecture=topk"],
+    ],
+)
+@pytest.mark.parametrize("name", ["mini", "mine.yaml"])
+def test_an_sae_of_another_kind_takes_the_place_of_the_one_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    change: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("extends: mini\nsae: {l1_coefficient: 0.5}\n")
+    values = load_preset("track", name, parse_changes(change))
+    assert values["sae"] == {"architecture": "topk", "k": 8}
+    assert load_config(values).sae.architecture == "topk"
+    told = [
+        "mine.yaml: sae.architecture=topk takes the place of its sae: without l1_coefficient=0.5"
+    ]
+    assert caplog.messages == (told if name == "mine.yaml" else []), "what the user had set"
+
+
+def test_a_file_of_another_kind_of_sae_extends_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("topk.yaml").write_text("extends: mini\nsae: {architecture: topk, k: 8}\n")
+    assert load_preset("track", "topk.yaml")["sae"] == {"architecture": "topk", "k": 8}
+    Path("more.yaml").write_text("extends: ./topk.yaml\nsae: {k: 9}\n")
+    assert load_preset("track", "more.yaml")["sae"] == {"architecture": "topk", "k": 9}
+    assert not caplog.messages
+    batch = {"track": {"extends": "./topk.yaml", "sae": {"architecture": "batchtopk"}}}
+    assert load_preset("compare", None, batch)["track"]["sae"] == {"architecture": "batchtopk"}
+    assert "sae.architecture=batchtopk takes the place of its sae: without k=8" in caplog.text
+
+
 def test_a_track_within_an_analysis_may_be_named() -> None:
     reverse = load_preset("track", "mini-reverse")
     assert load_preset("analyze", "mini", {"track": "mini-reverse"})["track"] == reverse

@@ -238,6 +238,10 @@ def test_shells_complete_presets_and_chains(
         ("corpus.exclude_first_positions=32", "corpus.exclude_first_positions=32: must be less"),
         ("model=./nope", "model='./nope': no such folder"),
         ("batch_token=3", "batch_token=3: unknown name; did you mean batch_tokens,"),
+        ("corpus.dataset=./own.txt", "corpus.train_tokens=16384: at most "),
+        ("corpus.dataset=./rows.jsonl", "corpus.dataset='./rows.jsonl': rows.jsonl: line 2: its"),
+        ("schedule=[{first: 6, last: 6, tokens: 9}]", "schedule: nano has no checkpoint 6; it has"),
+        ("sae={architecture: topk, k: 65}", "sae.k=65: must be at most d_sae=64"),
     ],
 )
 def test_a_plan_refuses_what_a_track_refuses(
@@ -245,12 +249,14 @@ def test_a_plan_refuses_what_a_track_refuses(
 ) -> None:
     Path("own.txt").write_text("one\n\ntwo\n")
     Path("own.jsonl").write_text('{"text": "one"}\n')
+    Path("rows.jsonl").write_text('{"text": "one"}\n{"text": null}\n')
     said = []
     for command in ("plan", "track"):
         assert status(command, nano, "--set", change) == 2
         said.append(capsys.readouterr().err)
-    assert said[0].startswith(f"error: {line}")
-    assert said[0].splitlines()[-1] == said[1].splitlines()[-1]
+    of_plan, of_track = (told.splitlines()[-1] for told in said)
+    assert of_plan.startswith(f"error: {line}")
+    assert of_plan == of_track
 
 
 def test_a_plan_warns_of_what_has_hardly_an_effect(

@@ -3,14 +3,16 @@
 The command line, the API and `deployments/prefect.yaml` read the same ones. A file of the user's
 own has the same form:
 
-- `extends: NAME-OR-FILE` starts from another file of its kind, whose groups are merged deeply.
+- `extends: NAME-OR-FILE` starts from another file of its kind, whose groups are merged deeply;
+  an `sae` of another architecture takes the place of the one before.
 - Within a comparison, an analysis or a sweep, a track is a mapping, or the name of a track's
   preset, or `{extends: NAME-OR-FILE, ...}` with what it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +25,10 @@ from saetrack.utils.files import user_path
 Kind = Literal["track", "compare", "analyze", "sweep"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 EXTENDS = "extends"
+# What says of a group which fields it has, and what it says where it is left out.
+KIND_OF_GROUP, DEFAULT_KIND = "architecture", "relu"
+
+log = logging.getLogger(__name__)
 
 
 def preset_names(kind: Kind) -> list[str]:
@@ -46,7 +52,8 @@ def load_preset(
         kind: track, compare, analyze or sweep.
         name_or_file: a name of `preset_names`, or the path of a YAML file; None: `changes` are all
             there is.
-        changes: fields that are other than the preset has them; groups are merged deeply.
+        changes: fields that are other than the preset has them; groups are merged deeply, unless
+            one becomes of another kind: then a log line says which values of a file are dropped.
 
     Returns:
         What `saetrack.chain.config.load_config`, or the config of another kind, validates.
@@ -62,21 +69,68 @@ def load_preset(
     changed = dict(changes or {})
     if changed.get("chain") and "track" not in changed:
         values.pop("track", None)  # a chain that is named is analysed in place of the preset's
+    if name_or_file is not None:
+        _tell_dropped(kind, name_or_file, changed)
     resolved: dict[str, Any] = _resolve(merge(values, _anchored(changed, Path())))
     return resolved
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(
+    base: Mapping[str, Any], changes: Mapping[str, Any], *, is_whole: bool = True
+) -> dict[str, Any]:
     """A mapping with changes: groups are merged, everything else is replaced.
 
-    An empty group replaces too: `controls: {}` leaves none.
+    An empty group replaces too: `controls: {}` leaves none. So does one of another kind: an `sae`
+    of `architecture: topk` keeps nothing of a ReLU's.
+
+    Args:
+        base: what is changed.
+        changes: by name.
+        is_whole: whether a group of `base` that does not say its kind is of the default one, rather
+            than of the one that its changes say.
     """
     merged = dict(base)
     for name, change in changes.items():
         before = merged.get(name)
-        is_group = isinstance(before, Mapping) and isinstance(change, Mapping) and change
-        merged[name] = merge(before, change) if is_group else change  # type: ignore[arg-type]
+        if (
+            isinstance(before, Mapping)
+            and isinstance(change, Mapping)
+            and change
+            and not (is_whole and _is_of_another_kind(before, change))
+        ):
+            change = merge(before, change, is_whole=is_whole)  # noqa: PLW2901
+        merged[name] = change
     return merged
+
+
+def _is_of_another_kind(before: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    kind = change.get(KIND_OF_GROUP)
+    return kind is not None and kind != before.get(KIND_OF_GROUP, DEFAULT_KIND)
+
+
+def _tell_dropped(kind: Kind, name_or_file: str, changes: Mapping[str, Any]) -> None:
+    """Log what a user's file sets of groups that changes make of another kind."""
+    if is_path(name_or_file):
+        path = str(user_path(name_or_file))
+        for line in _dropped(_parse(_text_of_file(kind, path), path), changes):
+            log.warning("%s: %s", path, line)
+
+
+def _dropped(before: Any, changes: Any) -> Iterator[str]:
+    if not isinstance(before, Mapping) or not isinstance(changes, Mapping):
+        return
+    for name, change in changes.items():
+        group = before.get(name)
+        if not isinstance(group, Mapping) or not isinstance(change, Mapping):
+            continue
+        values = [f"{key}={value}" for key, value in group.items() if key not in change]
+        if not _is_of_another_kind(group, change):
+            yield from _dropped(group, change)
+        elif values:
+            yield (
+                f"{name}.{KIND_OF_GROUP}={change[KIND_OF_GROUP]} takes the place of its {name}: "
+                f"without {', '.join(values)}"
+            )
 
 
 def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
@@ -100,7 +154,7 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
             ) from None
         for part in reversed(name.split(".")):
             parsed = {part: parsed}
-        changes = merge(changes, parsed)
+        changes = merge(changes, parsed, is_whole=False)
     return changes
 
 
@@ -126,7 +180,9 @@ def _read(
         return values
     if not isinstance(base, str):
         raise UserError(f"{label}: {EXTENDS}={base!r}: must be the name of a preset, or a file")
-    return merge(_read(kind, base, Path(), (*seen, label)), values)
+    below = _read(kind, base, Path(), (*seen, label))
+    _tell_dropped(kind, base, values)
+    return merge(below, values)
 
 
 def is_path(name_or_file: str) -> bool:
@@ -193,4 +249,6 @@ def _resolve(value: Any) -> Any:
         return resolved
     if not isinstance(base, str):
         raise UserError(f"{EXTENDS}={base!r}: must be the name of a track's preset, or a file")
-    return merge(_read("track", base, Path()), resolved)
+    below = _read("track", base, Path())
+    _tell_dropped("track", base, resolved)
+    return merge(below, resolved)

@@ -21,6 +21,10 @@ MINI_LM_STEPS = (
 NANO_LM_STEPS = (0, 1, 2, 4, 8, 16)
 
 
+class UnknownModelError(UserError):
+    """No LM of the catalogue, or of the user's file, has this name."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """An LM with training checkpoints.
@@ -119,15 +123,15 @@ def find_model(name: str) -> ModelSpec:
     """The LM of a name: embedded, of the catalogue, or of the user's file.
 
     Raises:
-        UserError: no such entry; the line names the nearest ones. Or the user's file cannot be
-            used.
+        UnknownModelError: no such entry; the line names the nearest ones.
+        UserError: the user's file cannot be used.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]
     named = {variant.name: variant for entry in entries() for variant in entry.each()}
     if name not in named:
         near = difflib.get_close_matches(name, [*EMBEDDED, *named], n=3, cutoff=0.3)
-        raise UserError(
+        raise UnknownModelError(
             f"model={name!r}: not in the catalogue; did you mean {', '.join(near or EMBEDDED)}? "
             "`saetrack families` lists it"
         )

@@ -208,11 +208,11 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
     return source
 
 
-def check_folder(spec: ModelSpec, layers: Sequence[int]) -> PreTrainedTokenizerFast:
+def check_folder(spec: ModelSpec, layers: Sequence[int]) -> tuple[PreTrainedTokenizerFast, str]:
     """What `open_folder` and the source that it gives would refuse; reads no weights.
 
     Returns:
-        The tokenizer.
+        The tokenizer, and a hash that names its exact content.
 
     Raises:
         UserError: checkpoints are of different LMs, or there is no tokenizer.
@@ -221,7 +221,7 @@ def check_folder(spec: ModelSpec, layers: Sequence[int]) -> PreTrainedTokenizerF
     name = f"folder/{spec.name}"
     whole, _ = whole_checkpoints(spec.folder)
     _require_one_width(name, {path.name: shape_of(path) for path in whole.values()}, layers)
-    return _tokenizer_in(name, [*reversed(whole.values()), spec.folder])[0]
+    return _tokenizer_in(name, [*reversed(whole.values()), spec.folder])
 
 
 def _require_one_width(name: str, shapes: dict[str, Shape], layers: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from saetrack.lm.catalog.models import ModelSpec, find_model
+from saetrack.lm.catalog.models import ModelSpec, UnknownModelError, find_model
 from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, UnusableError, whole_files
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, shape_of
 from saetrack.lm.checkpoints.subfolders import ACCEPTED_NAMES, STEP_NAME, Subfolders, subfolders
@@ -31,7 +31,22 @@ def find_lm(model: str) -> ModelSpec:
     Raises:
         UserError: there is no such folder or name, or it cannot be used.
     """
-    return folder_spec(model) if is_folder(model) else find_model(model)
+    if is_folder(model):
+        return folder_spec(model)
+    try:
+        return find_model(model)
+    except UnknownModelError:
+        folder = as_folder(model)
+        if folder == model:
+            raise
+        raise UnknownModelError(
+            f"model={model!r}: not in the catalogue; for the folder of that name write {folder}"
+        ) from None
+
+
+def as_folder(model: str) -> str:
+    """A `model` that is a name of no LM, as the folder of that name if there is one."""
+    return f".{os.sep}{model}" if user_path(model).is_dir() else model
 
 
 def folder_spec(model: str) -> ModelSpec:
