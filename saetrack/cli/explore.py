@@ -35,7 +35,7 @@ To = Annotated[
 ]
 Features = Annotated[
     int | None,
-    typer.Option(help="With --to: keep so many, those first that are alive longest."),
+    typer.Option(help="With --to: keep so many, those that fire at most links."),
 ]
 Contexts = Annotated[
     int | None, typer.Option(help="With --to: keep so many of each feature at each link.")
@@ -122,6 +122,7 @@ def _serve(
         if browser:
             open_browser(address)
         serve(app, bound)
+    log.info("the server has ended")
 
 
 def _write(

@@ -168,6 +168,8 @@ def asked_text(content_type: str, body: bytes) -> AskedText:
     features = given.get("features", FEATURES)
     if not isinstance(text, str) or not text:
         raise HTTPException(400, "text: must be a text")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise HTTPException(400, "text: has half a character (a surrogate)")
     if len(text) > LONGEST:
         raise HTTPException(
             413, f"text: has {len(text):,} characters, must have {LONGEST:,} or less"

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from saetrack.explorer.open_stores import OpenStore
     from saetrack.registry.cards import ChainCard
 
-RULE = "those that fire at most links"  # by which features are kept where not all are
+# By which features are kept where not all are.
+RULE = "those that fire at most links, of equals most often"
 BLOCK = 32
 LEVEL = 6
 SAMPLED = 64  # features from which the size of all is estimated
@@ -104,7 +105,7 @@ def plan_site(
     Args:
         card: of the chain.
         store: its life store.
-        features: how many, those first that are alive at most links; None: all.
+        features: how many (`RULE`); None: all.
         contexts: how many of each feature at each link, of each group in turn; None: all.
 
     Raises:
@@ -118,9 +119,9 @@ def plan_site(
     manifest = store.lives.manifest
     kept = np.arange(manifest.d_sae)
     if features is not None and features < manifest.d_sae:
-        n_links = len(manifest.links)
-        fires = [store.lives.column(link, "feature_density") > 0 for link in range(n_links)]
-        order = np.argsort(-np.sum(fires, axis=0), kind="stable")
+        links = range(len(manifest.links))
+        density = np.stack([store.lives.column(link, "feature_density") for link in links])
+        order = np.lexsort((-density.mean(axis=0, dtype=float), -(density > 0).sum(axis=0)))
         kept = np.sort(order[:features])
     return SitePlan(card, store, tuple(kept.tolist()), contexts)
 

@@ -316,6 +316,7 @@ def test_a_new_analysis_has_another_stamp(
         (b"[" * 5000, "application/json", 400, "is no JSON"),
         (b"[]", "application/json", 400, "the body must be"),
         (b'{"text": "", "lm_steps": [0]}', "application/json", 400, "text: must be"),
+        (b'{"text": "a\\ud83d", "lm_steps": [0]}', "application/json", 400, "half a character"),
         (b'{"text": "a", "lm_steps": ["0"]}', "application/json", 400, "lm_steps="),
         (b'{"text": "a", "lm_steps": [true]}', "application/json", 400, "lm_steps="),
         (b'{"text": "a", "lm_steps": [0], "features": 0}', "application/json", 400, "features=0"),

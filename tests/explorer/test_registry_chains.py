@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,13 +24,14 @@ from saetrack.analysis.pipeline.chain_view import ChainView
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli.main import app
-from saetrack.explorer import static_site
+from saetrack.explorer import registry_chains, static_site
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.app import make_app
 from saetrack.explorer.registry_chains import RegistryChains
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.registry.cards import ChainCard, ChainCards
+from saetrack.registry.lives import LIVES
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.planted_analysis import QUESTIONS, without_umap
@@ -206,6 +208,30 @@ def test_an_analysed_chain_is_served_and_written(
     assert (tmp_path / "site" / "api" / "chains" / analysed / "chain.json").is_file()
 
 
+def test_a_new_analysis_is_served_without_a_new_start(
+    analysed: str,
+    module_settings: Settings,
+    registry: Registry,
+    chain: Chain,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    web = TestClient(make_app(RegistryChains(module_settings)), base_url="http://localhost")
+    address = f"/api/chains/{analysed}/chain.json"
+    before = web.get(address).json()
+    assert web.get(address).json() == before
+    lives = shutil.copytree(registry.reports.lives_folder(analysed), tmp_path / LIVES)
+    manifest = json.loads((lives / "chain.json").read_text())
+    (lives / "chain.json").write_text(json.dumps({**manifest, "notes": ["anew"]}))
+    facts = {"kind": "analysis", "identity": "another", "chain": analysed}
+    registry.reports.log(chain.lm_name, "another", tmp_path, metrics={}, facts=facts)
+    assert web.get(address).json() == before, "the registry is not asked each time"
+    monkeypatch.setattr(registry_chains, "LOOKED_S", 0.0)
+    after = web.get(address).json()
+    assert after["notes"] == ["anew"]
+    assert after["analysis"] != before["analysis"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -241,7 +267,7 @@ def test_the_command_serves_until_it_is_interrupted(
         set_environment(module_settings, patch)
         command = [sys.executable, "-m", "saetrack.cli", "explore", "nano", "--no-browser"]
         server = subprocess.Popen(
-            [*command, "--port", "0", "--quiet"],
+            [*command, "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -265,7 +291,10 @@ def test_the_command_serves_until_it_is_interrupted(
         server.send_signal(signal.SIGINT)
         _, said = server.communicate(timeout=30)
         watchdog.cancel()
-        assert (server.returncode, said) == (0, "")
+        assert server.returncode == 0
+        first, last = said.strip().splitlines()
+        assert first.endswith("opening the registry")
+        assert last.endswith("the server has ended")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port))) != 0
 

@@ -6,13 +6,22 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from saetrack.explorer import static_site
+from saetrack.explorer import static_search, static_site
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.open_stores import OpenStores
-from saetrack.explorer.static_site import SitePlan, plan_site, require_empty, size_of, write_site
+from saetrack.explorer.search import search
+from saetrack.explorer.static_site import (
+    RULE,
+    SitePlan,
+    plan_site,
+    require_empty,
+    size_of,
+    write_site,
+)
 from saetrack.utils.errors import UserError
 from tests.support.explorer_demo import FORWARD, DemoChains
 
@@ -47,7 +56,7 @@ def test_files_are_what_the_server_answers(
             FORWARD: {
                 "features": None,
                 "contexts": None,
-                "kept": {"features": 80, "of": 80, "rule": "those that fire at most links"},
+                "kept": {"features": 80, "of": 80, "rule": RULE},
             }
         },
     }
@@ -103,11 +112,71 @@ def test_bounds_keep_the_features_that_live_longest_and_contexts_of_each_group(
         for link, there in zip(life["links"], whole["links"], strict=True):
             groups = {context["group"] for context in there["contexts"]}
             assert {context["group"] for context in link["contexts"]} == groups
-    # None of those that were left out is alive at more links.
+    # None of those that were left out fires at more links, or at as many and more often.
     curves = [store.lives.life(f)["curves"]["feature_density"] for f in range(80)]
-    alive = [sum(value > 0 for value in curve) for curve in curves]
-    worst = min(alive[f] for f in kept["features"])
-    assert all(alive[f] <= worst for f in range(80) if f not in kept["features"])
+    fires = [(sum(value > 0 for value in curve), sum(curve)) for curve in curves]
+    worst = min(fires[f] for f in kept["features"])
+    assert all(fires[f] < worst for f in range(80) if f not in kept["features"])
+    assert kept["features"] != list(range(10))
+
+
+def searched(site: Path, texts: list[str], query: str) -> list[tuple[int, int, int, int, int]]:
+    """Feature, link, row, position and group that a page finds in the index, in its order."""
+    facts = json.loads((site / AT / "search" / "index.json").read_text())["arrays"]
+    of = {
+        name: np.frombuffer(unpacked(site / AT / "search" / f"{name}.bin.gz"), f"<{one['dtype']}")
+        for name, one in facts.items()
+    }
+    assert all([len(of[name])] == one["shape"] for name, one in facts.items())
+    begins, text, owner = set(of["stretch_begins"].tolist()), "", []
+    for at, token in enumerate(of["tokens"].tolist()):
+        piece = ("\0" if at in begins else "") + texts[token].casefold()
+        text += piece
+        owner += [at] * len(piece)
+    starts = [at for at in range(len(text)) if text.startswith(query, at)]
+    covered = {owner[at + shift] for at in starts for shift in range(len(query))}
+    found: dict[int, tuple[int, int, int, int, int]] = {}
+    columns = ("context_features", "context_links", "context_groups", "context_tokens")
+    for feature, link, group, own in zip(*(of[name].tolist() for name in columns), strict=True):
+        if own in covered:
+            stretch = int(of["stretch_begins"].searchsorted(own, side="right")) - 1
+            position = of["stretch_positions"][stretch] + own - of["stretch_begins"][stretch]
+            row = int(of["stretch_rows"][stretch])
+            found.setdefault(feature, (feature, link, row, int(position), group))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("query", ["river", "the of", "e", "</style>", "no such text"])
+def test_a_sites_contexts_are_found_as_the_server_finds_them(
+    plan: SitePlan, tmp_path: Path, query: str
+) -> None:
+    write(plan, tmp_path / "site")
+    lives = plan.store.lives
+    answer = search(lives, plan.store.index(), query, 500)["contexts"]
+    names = ("feature", "link", "row", "position", "group")
+    wanted = [tuple(one[name] for name in names) for one in answer]
+    assert searched(tmp_path / "site", lives.vocabulary, query) == wanted
+    assert bool(wanted) == (query != "no such text")
+
+
+def test_a_sites_search_knows_only_what_the_site_holds(
+    plan: SitePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static_search, "CONTEXTS_AT_MOST", 10 * 4 * 2)
+    bounded = plan_site(plan.card, plan.store, features=10, contexts=6)
+    write(bounded, tmp_path / "site")
+    index = json.loads((tmp_path / "site" / AT / "search" / "index.json").read_text())
+    assert index["contexts"] == 2
+    there = set()
+    for path in (tmp_path / "site" / AT / "features").iterdir():
+        for life in json.loads(unpacked(path)).values():
+            for link, moment in enumerate(life["links"]):
+                for one in moment["contexts"]:
+                    place = one["row"], one["position"]
+                    there.add((life["feature"], link, *place, one["group"]))
+    found = searched(tmp_path / "site", plan.store.lives.vocabulary, "e")
+    assert found
+    assert set(found) <= there
 
 
 @pytest.mark.parametrize("what", ["file", "folder with a file", "link"])

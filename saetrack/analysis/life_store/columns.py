@@ -18,7 +18,8 @@ COLUMNS: tuple[Column, ...] = (
         name="feature_density",
         title="Density",
         unit="share of tokens",
-        description="Share of the tokens of the analysis text on which the feature fires.",
+        description="Share of the tokens of the analysis text on which the feature fires. No "
+        "control is measured.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -28,7 +29,8 @@ COLUMNS: tuple[Column, ...] = (
         name="max_act",
         title="Largest activation",
         unit="",
-        description="The feature's largest activation on the analysis text.",
+        description="The feature's largest activation on the analysis text. No control is "
+        "measured.",
         dtype="f4",
         per_link=True,
         curve=True,

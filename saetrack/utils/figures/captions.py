@@ -26,7 +26,7 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
     """
     width = figure.get_figwidth()
     # As the legend's own title: a figure's title and a legend outside would overlap.
-    figure.legend(
+    legend = figure.legend(
         handles=list(handles),
         title=setting.title,
         title_fontsize=13,
@@ -34,6 +34,8 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         ncols=_columns([str(handle.get_label()) for handle in handles], width),
         frameon=False,
     )
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)  # it may name tokens, such as "$$"
     hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
     lines = f"{caption}{hatched}\n{setting.caption}".rstrip().splitlines()
     figure.supxlabel(
@@ -42,7 +44,7 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         ha="left",
         fontsize=9,
         color="#404040",
-        parse_math=False,  # it may name tokens, such as "$"
+        parse_math=False,
     )
 
 

@@ -34,11 +34,11 @@ def draw_what_there_is(figure: Figure) -> None:
 
 def drawable(text: str, of: tuple[str, ...]) -> str:
     """A text with the code of each sign that none of some font families has."""
-    if text.isascii():
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
     signs = _signs(of)
     return "".join(
-        sign if ord(sign) in signs or sign.isspace() else f"<U+{ord(sign):04X}>" for sign in text
+        sign if ord(sign) in signs or sign in " \n" else f"<U+{ord(sign):04X}>" for sign in text
     )
 
 
