@@ -187,13 +187,7 @@ class Registry:
         }
         is_logged = False
         while self._versions.of_link(chain, link.identity) is None:
-            run_id = take_claim(
-                self._client,
-                experiment_id,
-                link.identity,
-                chain.label(link),
-                tags,
-            )
+            run_id = take_claim(self._client, experiment_id, link.identity, chain.label(link), tags)
             if run_id is not None:
                 if self._versions.of_link(chain, link.identity) is None:
                     return run_id
