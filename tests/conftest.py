@@ -20,6 +20,7 @@ for name in [name for name in os.environ if name.startswith("SAETRACK_")]:
 # Triton decides when it is imported; TRITON_INTERPRET=0 tests the kernels on a GPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,20 @@ from tests.support.faulty_hub import FaultyHub, point_client_at, serve
 from tests.support.live_folder import look_into
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run, set_environment
+
+LOGGERS = ("saetrack", "saetrack.utils.progress", "mlflow")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging, as for a terminal."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(one.handlers[:], one.propagate, one.level) for one in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
 
 MakeOnce = Callable[[str, Callable[[Path], object]], None]
 

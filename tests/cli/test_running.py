@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,10 +36,8 @@ def nano(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Status]:
+def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Status:
     """The exit status of a command line."""
-    logger = logging.getLogger("saetrack")
-    before = logger.handlers[:], logger.propagate, logger.level
 
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["saetrack", *words])
@@ -49,9 +46,7 @@ def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Statu
         assert isinstance(caught.value.code, int)
         return caught.value.code
 
-    yield run
-    logger.handlers[:], logger.propagate = before[:2]
-    logger.setLevel(before[2])
+    return run
 
 
 def test_a_track_is_trained_once_and_says_so(
