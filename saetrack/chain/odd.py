@@ -21,6 +21,7 @@ def odd_parameters(config: TrackConfig) -> list[str]:
             f"schedule: tokens={least:,} are less than batch_tokens={config.batch_tokens:,}: such "
             "a link takes one step of a smaller batch"
         )
+    lines.append(_rereading(max([first, *later]), config.corpus.train_tokens))
     return [line for line in lines if line]
 
 
@@ -32,6 +33,15 @@ def _budgets(config: TrackConfig) -> list[int]:
     budgets = [most_tokens(piece.tokens) for piece in schedule for _ in range(piece.repeat)]
     first = schedule[0]
     return budgets if first.last == first.first else [*budgets, most_tokens(first.tokens)]
+
+
+def _rereading(tokens: int, train_tokens: int) -> str:
+    if tokens <= train_tokens:
+        return ""
+    return (
+        f"schedule: a link of {tokens:,} tokens reads the text of "
+        f"corpus.train_tokens={train_tokens:,} {tokens / train_tokens:,.1f} times"
+    )
 
 
 def _warmup(name: str, optimiser: Optimiser, tokens: int, batch_tokens: int) -> str:

@@ -151,6 +151,9 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
         log.warning("schedule: %s; the chain goes on without", absent)
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
+    if config.direction == "reverse":
+        ends = (checkpoints[index].lm_step for index in (indices[0], indices[-1]))
+        log.info("schedule: backward, from LM step %d to %d", *ends)
     return [(checkpoints[index], budget) for index, budget in budgets]
 
 

@@ -60,10 +60,11 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
 def _text(config: TrackConfig, found: Forecast, registered: int, choice: Choice | None) -> str:
     from saetrack.data.datasets import describe_dataset
 
+    order = f", {found.order}" if found.order else ""
     facts = {
         "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
-        "links": f"{found.links} over {found.checkpoints} checkpoints; {registered} of them are "
-        "registered",
+        "links": f"{found.links} over {found.checkpoints} checkpoints{order}; {registered} of them "
+        "are registered",
         **_choice(config, choice),
         "text": describe_dataset(config.corpus),
         "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of "

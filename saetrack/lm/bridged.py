@@ -59,6 +59,12 @@ class BridgedLM:
         """Whether its norms are RMSNorms."""
         return bool(self._bridge.cfg.normalization_type == "RMS")
 
+    @property
+    def final_norm(self) -> nn.Module | None:
+        """The norm between the last block and the unembedding; None where there is none."""
+        norm: nn.Module | None = getattr(self._bridge, "ln_final", None)
+        return norm
+
     def known_hooks(self, layer: int) -> list[Hook]:
         """What can be read of a block."""
         has_mid = has_resid_mid(self.model.config.to_dict())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from saetrack.lm.hook import Hook
 from saetrack.lm.loading import load_lm
+from saetrack.lm.readout import folded_unembedding, norm_scale, norm_weights
 from saetrack.lm.weights import require_finite_activations, require_in_vocabulary
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
@@ -23,6 +24,21 @@ if TYPE_CHECKING:
 ResidualKind = Literal["centred", "raw"]
 LMPrecision = Literal["float32", "bfloat16"]
 Replace = Callable[[Tensor], Tensor]
+
+
+class LossGradient(NamedTuple):
+    """The next-token loss of some rows, and its gradient by the activations at a hook.
+
+    Attributes:
+        x: activations as `HookedLM.activations` gives them, (rows, context, d_in).
+        gradient: of the summed loss, nats per unit of activation, (rows, context, d_in).
+        logits: of the LM as it is, (rows, context, vocabulary).
+    """
+
+    x: Float[Tensor, "rows context d_in"]
+    gradient: Float[Tensor, "rows context d_in"]
+    logits: Float[Tensor, "rows context vocabulary"]
+
 
 # Rows of tokens that pass through the LM at a time.
 LM_BATCH_ROWS = 32
@@ -81,6 +97,7 @@ class HookedLM:
         dtype = getattr(torch, precision)
         kinds = {hook.kind for hook in self.hooks}
         self._lm = load_lm(folder, top_layer, kinds, dtype, self.device, self._label)
+        self._lm.model.requires_grad_(requires_grad=False)
         self._require_hooks()
         if residual == "centred" and self._lm.is_rms:
             raise UserError(
@@ -96,6 +113,38 @@ class HookedLM:
     def token_embeddings(self) -> Float[Tensor, "vocabulary width"]:
         """The input embedding, float32; a vocabulary may be padded beyond its tokens."""
         return self._lm.model.get_input_embeddings().get_parameter("weight").detach().float()
+
+    @torch.no_grad()
+    def readout(
+        self, tokens: Int[Tensor, "rows context"], vocabulary: int
+    ) -> Float[Tensor, "vocabulary d_in"] | None:
+        """What directions of the residual stream add to the centred logits (`saetrack.lm.readout`).
+
+        The final norm's scale is fixed at its median over some tokens.
+
+        Args:
+            tokens: rows on which the scale is measured.
+            vocabulary: the unembedding's rows behind so many are padding.
+
+        Returns:
+            None for an LM whose stream does not go straight into a norm and an unembedding.
+        """
+        head, norm = self._lm.model.get_output_embeddings(), self._lm.final_norm
+        if norm is None or head is None:
+            return None
+        unembedding = head.get_parameter("weight").detach()[:vocabulary]
+        if unembedding.shape[1] != self.d_in:
+            return None
+        caught: list[tuple[Tensor, Tensor]] = []
+        handle = norm.register_forward_hook(lambda _, x, y: caught.append((x[0], y)))
+        try:
+            self._lm.logits(tokens.to(self.device), None, None)
+        finally:
+            handle.remove()
+        x, normed = (found.flatten(0, 1) for found in caught[0])
+        weights = norm_weights(norm, x[0], is_rms=self._lm.is_rms)
+        scale = norm_scale(weights, x, normed, is_rms=self._lm.is_rms)
+        return folded_unembedding(weights, scale, unembedding, is_rms=self._lm.is_rms)
 
     def weights_below(self) -> dict[str, Tensor]:
         """The embedding and every block that runs for the hooks, float32, on the CPU."""
@@ -142,6 +191,41 @@ class HookedLM:
         logits = self._lm.logits(tokens, hook, change)
         return float(cross_entropy(logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten()))
 
+    @torch.no_grad()
+    @part("LM")
+    def logits(
+        self, tokens: Int[Tensor, "rows context"], hook: Hook, replace: Replace
+    ) -> Float[Tensor, "rows context vocabulary"]:
+        """The logits, float32, with the activations at a hook replaced, as of `spliced_loss`."""
+        found: Tensor = self._lm.logits(tokens.to(self.device), hook, self._changing(replace))
+        return found.float()
+
+    @part("LM")
+    def loss_gradient(self, tokens: Int[Tensor, "rows context"], hook: Hook) -> LossGradient:
+        """One pass forward, and one backward from the summed next-token loss down to a hook.
+
+        The LM must be loaded whole. No gradient by a weight is computed.
+
+        Raises:
+            UserError: an activation is not finite.
+        """
+        leaves: list[Tensor] = []
+
+        def cut(activations: Tensor) -> Tensor:
+            leaves.append(activations.detach().requires_grad_())
+            return leaves[0]
+
+        tokens = tokens.to(self.device)
+        with torch.enable_grad():
+            logits = self._lm.logits(tokens, hook, cut).float()
+            loss = next_token_losses(logits, tokens).sum()
+            (gradient,) = torch.autograd.grad(loss, leaves[0])
+        x = leaves[0].detach().float()
+        require_finite_activations(x[None], [hook], self._label)
+        if self._residual == "centred":
+            x = x - x.mean(dim=-1, keepdim=True)
+        return LossGradient(x, gradient.float(), logits.detach())
+
     def _changing(self, replace: Replace) -> Replace:
         """As the LM has the activations: with their mean, in its precision."""
 
@@ -163,6 +247,16 @@ class HookedLM:
                 raise UserError(
                     f"hooks={hook}: this LM has no such hook; it has {', '.join(map(str, allowed))}"
                 )
+
+
+def next_token_losses(
+    logits: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
+) -> Float[Tensor, "rows context_less_1"]:
+    """Cross-entropy in nats of each token but a row's first."""
+    losses = cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
+    )
+    return losses.view(len(tokens), -1)
 
 
 def _copy(to: Tensor, activations: Tensor) -> None:

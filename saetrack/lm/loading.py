@@ -61,7 +61,8 @@ def load_lm(
         model: Any = _load_truncated(folder, config, top_layer, dtype, label)
         model.to(device)
         if architecture is not None:
-            return StreamLM(model, architecture.blocks, is_rms=architecture.norm == "rms")
+            is_rms = architecture.norm == "rms"
+            return StreamLM(model, architecture.blocks, architecture.final_norm, is_rms=is_rms)
         return BridgedLM(model)
     except CANNOT_LOAD as error:
         raise UserError(f"model: {label} cannot be loaded: {first_line(error)}") from None

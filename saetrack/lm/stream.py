@@ -24,19 +24,25 @@ class StreamLM:
     Attributes:
         model: of transformers.
         blocks: its blocks, from the embedding upward.
+        final_norm: between the last block and the unembedding; OPT-350m has none.
         is_rms: whether its norms are RMSNorms.
     """
 
-    def __init__(self, model: PreTrainedModel, blocks: str, *, is_rms: bool) -> None:
+    def __init__(
+        self, model: PreTrainedModel, blocks: str, final_norm: str, *, is_rms: bool
+    ) -> None:
         """Take a model as it is.
 
         Args:
             model: of transformers.
             blocks: name of the list of its blocks.
+            final_norm: name of the norm behind the last of them.
             is_rms: whether its norms are RMSNorms.
         """
         self.model = model
         self.is_rms = is_rms
+        parent, _, name = final_norm.rpartition(".")
+        self.final_norm: nn.Module | None = getattr(model.get_submodule(parent), name)
         modules = model.get_submodule(blocks)
         assert isinstance(modules, nn.ModuleList)
         self.blocks: Sequence[nn.Module] = list(modules)

@@ -58,6 +58,8 @@ class Forecast:
         train_tokens: that pass through the LM for training, once for all hooks; at most, where
             links end at a plateau.
         checkpoints: different ones.
+        order: from which LM step to which they are visited, as the end of a phrase; empty if that
+            is not known, or there is one.
         download_bytes: of their weights in 16 bits, as most are published; 0 where none is needed.
         registry_bytes: of all links.
         state_bytes: of the state that is saved while a checkpoint trains.
@@ -71,6 +73,7 @@ class Forecast:
     links: int
     train_tokens: int
     checkpoints: int
+    order: str
     download_bytes: int | None
     registry_bytes: int | None
     state_bytes: int | None
@@ -96,6 +99,7 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         len(budgets) * n_hooks,
         sum(tokens for _, tokens in budgets),
         len({index for index, _ in budgets}),
+        _order([index for index, _ in budgets], spec),
     )
     if not spec.d_model:
         return Forecast(*counts, None, None, None, None, None, None, tuple(odd))
@@ -129,6 +133,14 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
         / 3600,
         warnings=tuple(odd),
     )
+
+
+def _order(indices: list[int], spec: ModelSpec) -> str:
+    """The first and the last LM step of the chain, in its order."""
+    if not spec.lm_steps or not indices or indices[0] == indices[-1]:
+        return ""
+    first, last = spec.lm_steps[indices[0]], spec.lm_steps[indices[-1]]
+    return f"from LM step {first:,} {'to' if first < last else 'back to'} {last:,}"
 
 
 def _budgets(config: TrackConfig, spec: ModelSpec, odd: list[str]) -> list[tuple[int, int]]:

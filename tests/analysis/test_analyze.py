@@ -300,9 +300,9 @@ def count_loads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     loads: list[int] = []
     load = RegisteredChain.lm
 
-    def lm(self: RegisteredChain, link: Any, *rest: Any) -> Any:
+    def lm(self: RegisteredChain, link: Any, *rest: Any, **how: Any) -> Any:
         loads.append(link.checkpoint.checkpoint_index)
-        return load(self, link, *rest)
+        return load(self, link, *rest, **how)
 
     monkeypatch.setattr(RegisteredChain, "lm", lm)
     return loads

@@ -172,6 +172,10 @@ def test_parameters_without_the_effect_that_they_seem_to_have_are_named() -> Non
     ]
     assert "a link of 200 tokens has 1 step of batch_tokens=256" in odd_parameters(short)[0]
     assert "tokens=200 are less than batch_tokens=256" in odd_parameters(short)[2]
+    rereading = load_config({**NANO_TRACK, "schedule": [{"first": 0, "last": 4, "tokens": 40_960}]})
+    assert odd_parameters(rereading) == [
+        "schedule: a link of 40,960 tokens reads the text of corpus.train_tokens=16,384 2.5 times"
+    ]
     for preset in preset_names("track"):
         assert odd_parameters(load_config(load_preset("track", preset))) == []
 

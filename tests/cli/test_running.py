@@ -254,6 +254,16 @@ def test_a_plan_refuses_what_a_track_refuses(
     assert of_plan == of_track
 
 
+def test_a_chain_that_runs_backward_says_so(
+    status: Status, nano: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backward = "schedule=[{first: 3, last: 1, tokens: 512}]"
+    assert status("plan", nano, "--set", backward) == 0
+    assert "3 over 3 checkpoints, from LM step 4 back to 1;" in capsys.readouterr().out
+    assert status("track", nano, "--set", backward) == 0
+    assert "schedule: backward, from LM step 4 to 1\n" in capsys.readouterr().err
+
+
 def test_a_plan_warns_of_what_has_hardly_an_effect(
     status: Status, nano: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

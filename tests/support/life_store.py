@@ -219,6 +219,9 @@ class Lives:
             "determined_by_token": np.where(self.kinds == 0, 0.9, 0.3) * formed,
             "progress_activation": progress,
             "progress_feature": 0.8 * progress,
+            "next_token_agreement": 6 * progress,
+            "promoted_overlap": np.clip(nearness, 0, 1),
+            "logit_kurtosis": 3 * progress,
         }
         for name in ("determined_by_token", "progress_activation", "progress_feature"):
             curves[name] = np.where(not_followed, np.nan, curves[name])

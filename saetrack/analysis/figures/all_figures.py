@@ -13,6 +13,7 @@ from saetrack.analysis.figures.collapse import collapse_figure, continuity_figur
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
+from saetrack.analysis.figures.logits import logits_figure
 from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
@@ -79,6 +80,8 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
         folder / "progress_of_features",
     )
     _draw_drift(inputs, folder)
+    if "logits" in tables:
+        logits_figure(tables["logits"], setting("what features promote"), folder / "logits")
     collapsing = setting("mean cosine of random residuals")
     collapse_figure(tables["collapse"], collapsing, folder / "collapse")
     moving = setting("how far residuals move")

@@ -68,6 +68,16 @@ _PARTS = (
         {"drift_verdicts": "The paper's claims against each control"},
     ),
     _Part(
+        "What they promote",
+        "Which tokens a feature's direction promotes, straight through the final norm (its scale "
+        "fixed) and the unembedding, and whether these are the tokens that come next.",
+        ("logits",),
+        {
+            "promoted_examples": "Of the random sample those that agree best with next tokens at "
+            "the end: what they promote most"
+        },
+    ),
+    _Part(
         "Continuity and collapse",
         "How far residuals move between checkpoints (theorem 2.1), what this costs warm starts, "
         "and where residuals point the same way (appendix L).",
@@ -95,6 +105,7 @@ _EXPLORED = {
     "drift": "?show=cosine_to_final&colour=cosine_to_final",
     "drift_by_class": "?show=cosine_to_first&label=concept",
     "drift_of_features": "?sort=cosine_to_first&columns=cosine_to_first,cosine_to_final",
+    "logits": "?show=next_token_agreement&colour=next_token_agreement",
     "trajectories": "?colour=cosine_to_previous&show=cosine_to_previous",
 }
 

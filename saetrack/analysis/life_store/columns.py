@@ -106,6 +106,37 @@ COLUMNS: tuple[Column, ...] = (
         curve=True,
     ),
     Column(
+        name="next_token_agreement",
+        title="Promotes what comes next",
+        unit="standard deviations",
+        description="Mean logit that the feature's direction gives to the tokens behind its "
+        "strongest contexts, beyond what it gives to tokens behind those of other features.",
+        dtype="f4",
+        per_link=True,
+        curve=True,
+    ),
+    Column(
+        name="promoted_overlap",
+        title="Promotes what it will promote",
+        unit="share of tokens",
+        description="Of the tokens that the feature's direction promotes most, the share that it "
+        "promotes most at the last link too. It ends at 1 for any feature.",
+        dtype="f4",
+        per_link=True,
+        curve=True,
+        range=[0, 1],
+    ),
+    Column(
+        name="logit_kurtosis",
+        title="Few tokens stand out",
+        unit="excess kurtosis",
+        description="Excess kurtosis of what the feature's direction adds to the logits: 0 for a "
+        "normal distribution, large where it promotes or suppresses a few tokens alone.",
+        dtype="f4",
+        per_link=True,
+        curve=True,
+    ),
+    Column(
         name="pattern",
         title="Pattern",
         unit="",

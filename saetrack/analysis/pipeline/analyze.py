@@ -40,6 +40,7 @@ from saetrack.analysis.pipeline.formation_tables import (
 )
 from saetrack.analysis.pipeline.geometry_tables import geometry_tables
 from saetrack.analysis.pipeline.lives import Found, write_lives
+from saetrack.analysis.pipeline.logit_tables import logit_tables, logits_along
 from saetrack.analysis.pipeline.meaning_tables import (
     Meaning,
     checkpoint_contexts,
@@ -163,11 +164,13 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
     drift, of_drift, bands = _drift(analysis, meaning)
+    logits = logits_along(results, seed)
     tables = {
         **meaning.tables,
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
         **geometry_tables(registered, results),
+        **logit_tables(logits, results, meaning.labels, sampled, text),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),
@@ -180,7 +183,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
     phases = concept_phases(tables)
-    found = Found(registered, reader, results, drift, bands, tables, phases)
+    found = Found(registered, reader, results, drift, bands, logits, tables, phases)
     write_lives(found, folder / LIVES)
     return FigureInputs(
         chain=registered.chain.name,

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from saetrack.analysis.contexts.liveness import feature_status
+from saetrack.analysis.contexts.mean_acts import MeanActs
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.formation.progress_measure import PointActivations, measure_progress
 from saetrack.analysis.formation.regions import region_table
@@ -39,13 +40,14 @@ from saetrack.analysis.pipeline.chosen_datapoints import (
 )
 from saetrack.analysis.pipeline.context_labeller import ContextLabeller
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
+from saetrack.analysis.pipeline.feature_logits import logits_at
 from saetrack.analysis.pipeline.feature_pass import Collector, FeaturePass
 from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
 from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 6
+RESULTS_VERSION = 7
 
 # Below a checkpoint's results: what the life store keeps of it.
 LIFE = "life"
@@ -140,7 +142,8 @@ class ChainReader:
         spool = PairSpool(
             feature_pass.sae.d_sae, self._cache_dir / "analyses", excluded=self.text.excluded
         )
-        activations, contexts = self._pass(link, feature_pass, [by_token, spool])
+        mean_acts = MeanActs(feature_pass.sae.d_sae, self.text.excluded)
+        activations, contexts = self._pass(link, feature_pass, [by_token, spool, mean_acts])
         life = self._life(spool, contexts, feature_pass)
         status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
@@ -156,6 +159,9 @@ class ChainReader:
             progress=progress,
             baseline=baseline,
             statistics=statistics,
+            logits=logits_at(
+                feature_pass, contexts, mean_acts.result(), self.text, self.config.seed
+            ),
             **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
             parameter_displacement=self.loaded.parameter_displacement(

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.logits.feature_logits import FeatureLogits
 from saetrack.chain.plan import Link
 from saetrack.sae.files import save_tensors
 from saetrack.utils.errors import UserError
@@ -23,6 +24,8 @@ from saetrack.utils.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+LOGITS_FILE = "logits.npz"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class CheckpointResult:
             k, d_in); zero where a list is shorter.
         parameter_displacement: how far the LM's weights below the hook moved since the link before
             (`saetrack.analysis.geometry.continuity`); NaN at the first.
+        logits: what features promote; None for an LM without a direct path to its logits.
     """
 
     link: Link
@@ -62,6 +66,7 @@ class CheckpointResult:
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
     parameter_displacement: float
+    logits: FeatureLogits | None
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
@@ -83,6 +88,8 @@ class CheckpointResult:
         for name in self.TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet")
         save_contexts(folder / "contexts.npz", self.contexts)
+        if self.logits is not None:
+            np.savez(folder / LOGITS_FILE, **vars(self.logits))
         residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
         save_tensors(folder / "residuals.safetensors", residuals)
         moved = {"parameter_displacement": self.parameter_displacement}
@@ -102,7 +109,8 @@ class CheckpointResult:
             found |= load_file(folder / "residuals.safetensors")
             found |= json.loads((folder / "numbers.json").read_text())
             contexts = load_contexts(folder / "contexts.npz")
-            return cls(link=link, contexts=contexts, **found)
+            logits = _load_logits(folder / LOGITS_FILE)
+            return cls(link=link, contexts=contexts, logits=logits, **found)
 
 
 def save_contexts(path: Path, contexts: Contexts) -> None:
@@ -114,6 +122,13 @@ def load_contexts(path: Path) -> Contexts:
     """Read what `save_contexts` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         return Contexts(**{**arrays, "tokens": int(arrays["tokens"])})
+
+
+def _load_logits(path: Path) -> FeatureLogits | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as arrays:
+        return FeatureLogits(**arrays)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def control_bands(
         for name in COSINES:
             rows = aligned[aligned["quantity"] == name].set_index("link")
             low, high = (rows[at].reindex(range(len(results))) for at in ("q05", "q95"))
-            bands[name] = _band(noise.name, low.to_numpy(float), high.to_numpy(float))
+            bands[name] = band_of(noise.name, low.to_numpy(float), high.to_numpy(float))
     return bands
 
 
@@ -86,10 +86,10 @@ def _of_directions(results: Sequence[CheckpointResult], measure: str) -> Control
         rows = result.progress[result.progress["chosen"] == "random_directions"]
         low.append(float(rows[measure].quantile(0.05)))
         high.append(float(rows[measure].quantile(0.95)))
-    return _band("random directions", np.array(low), np.array(high))
+    return band_of("random directions", np.array(low), np.array(high))
 
 
-def _band(control: str, low: np.ndarray, high: np.ndarray) -> ControlBand:
+def band_of(control: str, low: np.ndarray, high: np.ndarray) -> ControlBand:
     """Null where there is no number, with five digits elsewhere."""
     rounded = [
         [float(f"{value:.5g}") if np.isfinite(value) else None for value in bound]

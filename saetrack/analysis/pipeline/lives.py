@@ -24,14 +24,17 @@ from saetrack.analysis.life_store.layout import (
 from saetrack.analysis.life_store.manifest import (
     ArrayFacts,
     Arrays,
+    ControlBand,
     LinkFacts,
     Manifest,
     Window,
 )
+from saetrack.analysis.logits.tables import CONTROLS
 from saetrack.analysis.meaning.labels import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
-from saetrack.analysis.pipeline.life_curves import control_bands, link_columns
+from saetrack.analysis.pipeline.life_curves import band_of, control_bands, link_columns
 from saetrack.analysis.pipeline.life_matches import match_columns, matched_chains
+from saetrack.analysis.pipeline.logit_tables import COLUMN_OF, Along, logit_columns
 
 if TYPE_CHECKING:
     from saetrack.analysis.drift.controls import ControlDrift
@@ -51,6 +54,7 @@ class Found:
         results: of each of them.
         drift: of the chain.
         controls: quantiles of the drift of controls.
+        logits: what features promote at each of them.
         tables: `drift`, `patterns`, `collapse` among them.
         phases: first and last LM step of each.
     """
@@ -60,6 +64,7 @@ class Found:
     results: Sequence[CheckpointResult]
     drift: Drift
     controls: Sequence[ControlDrift]
+    logits: Along
     tables: Mapping[str, pd.DataFrame]
     phases: Mapping[str, tuple[float, float]]
 
@@ -73,6 +78,7 @@ def write_lives(found: Found, folder: Path) -> None:
     for number, result in enumerate(found.results):
         to = link_folder(folder, number)
         columns = link_columns(number, result, text, found.drift)
+        columns |= logit_columns(found.logits, number, len(result.labels))
         write_arrays(to, columns)
         of_links = {name: facts_of(values) for name, values in columns.items()}
         for path in sorted(found.reader.life_folder(result.link).glob("*.npy")):
@@ -123,13 +129,22 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
         contexts=contexts,
         window=Window(before=BEFORE, after=AFTER),
         histogram_bins=BINS,
-        columns=columns_with(control_bands(found.results, found.tables["drift"], found.controls)),
+        columns=columns_with(_bands(found)),
         phases={name: [float(step) for step in span] for name, span in found.phases.items()},
         live=[int((result.status["status"] == "live").sum()) for result in found.results],
         matches=matched_chains(found.reader.matchings, found.reader.config),
         notes=_notes(found),
         arrays=arrays,
     )
+
+
+def _bands(found: Found) -> dict[str, ControlBand]:
+    """Of every curve that has a control."""
+    bands = control_bands(found.results, found.tables["drift"], found.controls)
+    for name, quantity in COLUMN_OF.items() if found.logits else ():
+        low, high = np.array([by[quantity].band() for _, by in found.logits]).T
+        bands[name] = band_of(CONTROLS[quantity], low, high)
+    return bands
 
 
 def _links(found: Found) -> list[LinkFacts]:

@@ -31,10 +31,10 @@ class LoadedCheckpoints:
         self._weights: tuple[Link, dict[str, Tensor]] | None = None
 
     def load(self, link: Link) -> FeaturePass:
-        """A link's LM and SAE."""
+        """A link's LM, whole, and its SAE."""
         if self._loaded is None or self._loaded[0] is not link:
             self._loaded = None  # makes room before the next one comes
-            opened = self._registered.open(link)
+            opened = self._registered.open(link, whole=True)
             self._loaded = link, opened
             if link is self._registered.links[-1]:
                 self._token_embeddings = opened.lm.token_embeddings().cpu()

@@ -60,8 +60,8 @@ class RegisteredChain:
         rows = found.W_dec.to(self.device)
         return DecoderLink(at.lm_step, at.checkpoint_index, rows, found.feature_density)
 
-    def lm(self, link: Link, hooks: tuple[Hook, ...] = ()) -> HookedLM:
-        """A link's LM, without the blocks above the chain's hook, or the highest of other hooks."""
+    def lm(self, link: Link, hooks: tuple[Hook, ...] = (), *, whole: bool = False) -> HookedLM:
+        """A link's LM: whole, or up to the chain's hook, or to the highest of other hooks."""
         config = self.chain.config
         with self.ahead.checkpoint(self.standing or link.checkpoint) as folder:
             return HookedLM(
@@ -70,12 +70,13 @@ class RegisteredChain:
                 residual=config.residual,
                 precision=config.lm_precision,
                 device=self.device,
+                whole=whole,
                 label=link.checkpoint.label,
             )
 
-    def open(self, link: Link) -> FeaturePass:
-        """A link's LM and its SAE."""
-        lm, pulled = self.lm(link), self.pull(link)
+    def open(self, link: Link, *, whole: bool = False) -> FeaturePass:
+        """A link's LM, whole or up to the hook, and its SAE."""
+        lm, pulled = self.lm(link, whole=whole), self.pull(link)
         pulled.sae.to(lm.device)
         return FeaturePass(link.checkpoint, lm, pulled, self.chain.corpus.rows("analysis"))
 

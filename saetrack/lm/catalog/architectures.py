@@ -26,12 +26,14 @@ class Architecture:
         tied: by default unembedding and embedding share their weights.
         positions: learned ones, added to the embedding.
         blocks: name of the list of its blocks in transformers' model.
+        final_norm: name of the norm between the last block and the unembedding.
         sdpa: torch's fused attention gives what transformers' plain one does.
     """
 
     norm: Norm
     gated: bool
     blocks: str = "model.layers"
+    final_norm: str = "model.norm"
     sdpa: bool = True
     tied: bool = False
     positions: bool = False
@@ -39,17 +41,38 @@ class Architecture:
 
 ARCHITECTURES = {
     "apertus": Architecture("rms", gated=False),
-    "bloom": Architecture("layer", gated=False, tied=True, blocks="transformer.h", sdpa=False),
+    "bloom": Architecture(
+        "layer",
+        gated=False,
+        tied=True,
+        sdpa=False,
+        blocks="transformer.h",
+        final_norm="transformer.ln_f",
+    ),
     "gemma2": Architecture("rms", gated=True, tied=True, sdpa=False),
-    "gpt2": Architecture("layer", gated=False, tied=True, positions=True, blocks="transformer.h"),
-    "gpt_neox": Architecture("layer", gated=False, blocks="gpt_neox.layers"),
+    "gpt2": Architecture(
+        "layer",
+        gated=False,
+        tied=True,
+        positions=True,
+        blocks="transformer.h",
+        final_norm="transformer.ln_f",
+    ),
+    "gpt_neox": Architecture(
+        "layer", gated=False, blocks="gpt_neox.layers", final_norm="gpt_neox.final_layer_norm"
+    ),
     "llama": Architecture("rms", gated=True),
     "olmo": Architecture("layer", gated=True),
     "olmo2": Architecture("rms", gated=True),
     "olmo3": Architecture("rms", gated=True),
     "olmoe": Architecture("rms", gated=True),
     "opt": Architecture(
-        "layer", gated=False, tied=True, positions=True, blocks="model.decoder.layers"
+        "layer",
+        gated=False,
+        tied=True,
+        positions=True,
+        blocks="model.decoder.layers",
+        final_norm="model.decoder.final_layer_norm",
     ),
     "qwen3": Architecture("rms", gated=True),
     "smollm3": Architecture("rms", gated=True, tied=True),

@@ -208,3 +208,18 @@ def test_several_chains_have_a_store_each(
     store = LifeStore(Registry(module_settings).reports.lives_folder(second.chain.name))
     assert store.manifest.name == second.chain.name
     assert store.manifest.matches == [] and store.life(3)["matches"] == []
+
+
+def test_what_features_promote_stands_beside_shuffled_features(
+    analysed: LifeStore, registered: RegisteredChain
+) -> None:
+    columns = {column.name: column for column in analysed.manifest.columns}
+    shuffled = columns["next_token_agreement"].control
+    assert shuffled is not None
+    assert shuffled.title == "next tokens of another feature, 5 to 95 %"
+    assert shuffled.low[-1] is not None and shuffled.low[-1] < 0 < (shuffled.high[-1] or 0)
+    overlap = analysed.column(3, "promoted_overlap")
+    assert (overlap == 1).all(), "the last link with itself"
+    assert np.nanmedian(analysed.column(0, "promoted_overlap")) < 1
+    agreement = analysed.column(3, "next_token_agreement")
+    assert np.isfinite(agreement).mean() > 0.5

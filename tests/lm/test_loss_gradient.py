@@ -1,0 +1,55 @@
+"""The loss' gradient at a hook, against differences of the loss itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from saetrack.lm.hook import Hook
+from saetrack.lm.hooked import HookedLM, next_token_losses
+from tests.support.architectures import CONFIGS, TOKENS, in_a_cache, pre, tiny
+
+HOOKS = [pre(1), Hook("resid_post", 0), Hook("mlp_out", 1), Hook("resid_mid", 1)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return in_a_cache(tiny(CONFIGS["gpt2"]()), tmp_path_factory.mktemp("lm"))
+
+
+@pytest.mark.parametrize("residual", ["raw", "centred"])
+@pytest.mark.parametrize("hook", HOOKS, ids=repr)
+def test_it_is_the_slope_of_the_loss(folder: Path, hook: Hook, residual: Any) -> None:
+    lm = HookedLM(folder, [hook], residual=residual, whole=True)
+    found = lm.loss_gradient(TOKENS, hook)
+    torch.testing.assert_close(found.x, lm.activations(TOKENS)[0], atol=1e-6, rtol=0)
+    move = torch.randn(found.x.shape, generator=torch.Generator().manual_seed(0))
+    ends = [
+        float(next_token_losses(lm.logits(TOKENS, hook, lambda x, s=s: x + s * move), TOKENS).sum())
+        for s in (-0.005, 0.005)
+    ]
+    slope = (ends[1] - ends[0]) / 0.01
+    assert float((found.gradient * move).sum()) == pytest.approx(slope, rel=0.01, abs=0.01)
+    assert abs(slope) > 0.1, "or nothing is tested"
+
+
+def test_logits_and_losses_are_those_of_the_lm(folder: Path) -> None:
+    lm = HookedLM(folder, [pre(1)], whole=True)
+    logits = lm.loss_gradient(TOKENS, pre(1)).logits
+    torch.testing.assert_close(logits, lm.logits(TOKENS, pre(1), lambda x: x))
+    losses = next_token_losses(logits, TOKENS)
+    assert losses.shape == (len(TOKENS), TOKENS.shape[1] - 1)
+    by_token = -logits.log_softmax(dim=-1)[1, 4, TOKENS[1, 5]]
+    torch.testing.assert_close(losses[1, 4], by_token)
+    mean = cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
+    torch.testing.assert_close(losses.mean(), mean)
+
+
+def test_no_weight_gets_a_gradient(folder: Path) -> None:
+    lm = HookedLM(folder, [pre(1)], whole=True)
+    lm.loss_gradient(TOKENS, pre(1))
+    assert not any(weight.requires_grad for weight in lm._lm.model.parameters())
