@@ -256,6 +256,8 @@ def test_a_static_site_from_a_plain_file_server(
         expect(page.locator(".card")).to_have_count(1)
         page.get_by_role("link", name="Explore features").click()
         expect(page.locator(".count")).to_have_text("64 features")
+        counts = page.locator(".map-legend .chip .muted").all_inner_texts()
+        assert sum(map(int, counts)) == 64
         page.keyboard.press("ArrowLeft")
         expect(page.locator(".readout")).to_contain_text("link 7 of 8")
         page.keyboard.press("j")

@@ -148,7 +148,9 @@ export class MapPanel {
 
   categories(name, names, colours, values) {
     const counts = new Uint32Array(names.length);
-    for (const value of values) counts[value]++;
+    const { kept } = this.population.data; // of a static site, which shows no others
+    if (kept) for (const feature of kept) counts[values[feature]]++;
+    else for (const value of values) counts[value]++;
     const parameter = name === "pattern" ? "pattern" : name === "label" ? "label" : null;
     const chosen = parameter ? this.population.chosenOf(parameter, names) : [];
     const stamp = JSON.stringify([name, [...counts], chosen, document.documentElement.dataset.theme]);

@@ -85,15 +85,15 @@ class Results {
     }
     if (mine !== this.asked || this.signal.aborted) return;
     const { tokens, contexts, truncated } = found;
-    const words = `${whole(tokens.length)} features by their commonest token, ${whole(contexts.length)} by a context`;
+    const known = new Set(tokens.map((hit) => hit.feature));
+    const others = contexts.filter((hit) => !known.has(hit.feature));
+    const words = `${whole(tokens.length)} features by their commonest token, ${whole(others.length)} others by a context`;
     say(words);
     if (!tokens.length && !contexts.length)
       return put(
         this.node,
         el("p", { class: "empty", text: `No feature has “${query}” in its commonest tokens or contexts.` }),
       );
-    const known = new Set(tokens.map((hit) => hit.feature));
-    const others = contexts.filter((hit) => !known.has(hit.feature));
     put(
       this.node,
       el("p", {
