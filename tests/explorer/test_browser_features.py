@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from saetrack.analysis.life_store.columns import COLUMNS
 from saetrack.explorer.app import PAGE
 from tests.support.explorer_browser import HOSTILE, Tab, static_site
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains
@@ -26,7 +27,8 @@ def test_a_feature_has_ribbon_curves_controls_and_contexts(tab: Tab) -> None:
     ribbon = page.locator(".slider .ribbon")
     assert "from step" in str(ribbon.get_attribute("aria-label"))
     expect(ribbon.locator(".hatched")).to_have_count(1)
-    expect(page.locator(".curves .panel")).to_have_count(8)
+    shown = [column for column in COLUMNS if column.curve]
+    expect(page.locator(".curves .panel")).to_have_count(len(shown))
     expect(page.locator(".curves .band[d]")).to_have_count(1)
     expect(page.locator(".context-column h4")).to_have_count(6)
     assert page.locator(".group.g-top .a9").count() >= 1
