@@ -236,6 +236,26 @@ def test_an_address_with_more_than_a_page_is_refused(tab: Tab, path: str) -> Non
     expect(page.get_by_role("alert")).to_contain_text(f"There is no page {path}")
 
 
+def test_nothing_leaves_the_slider_at_a_collapsed_checkpoint(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}/0")
+    for _ in range(8):
+        if "collapsed" in page.locator(".readout").inner_text():
+            break
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator(".readout")).to_contain_text("collapsed")
+    slider, readout = (page.locator(at).bounding_box() for at in (".slider", ".readout"))
+    assert readout["x"] + readout["width"] <= slider["x"] + slider["width"]
+
+
+def test_a_button_can_be_read_under_the_pointer(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}/text")
+    button = page.get_by_role("button", name="Read the text")
+    colours = "node => ['color', 'backgroundColor'].map(name => getComputedStyle(node)[name])"
+    before = button.evaluate(colours)
+    button.hover()
+    assert button.evaluate(colours) == before
+
+
 def test_a_lasso_stays_in_the_address(tab: Tab) -> None:
     page = tab.show(f"{CHAIN}?picked=3.5.8")
     expect(page.locator(".count")).to_have_text("3 of 300 features")
