@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from saetrack.explorer.addresses import Servers
-from saetrack.explorer.own_text import LONGEST
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
@@ -74,7 +73,6 @@ def home_json(
     return {
         "static": static,
         "own_text": not static,
-        "own_text_characters": None if static else LONGEST,
         "servers": {"mlflow": servers.mlflow, "prefect": servers.prefect},
         "notice": notice,
         "chains": [card_json(card, servers) for card in cards],

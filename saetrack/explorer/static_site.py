@@ -11,6 +11,7 @@ import shutil
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from saetrack.explorer.answers import OF_CHAIN, column_bytes, column_names
 from saetrack.explorer.app import PAGE, SITE_FILE
 from saetrack.explorer.home import home_json
 from saetrack.explorer.search import as_json
-from saetrack.explorer.static_search import SiteIndex, site_index
+from saetrack.explorer.static_search import SiteIndex, held, site_index
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import whole_folder
 
@@ -73,8 +74,9 @@ class SitePlan:
                 link["contexts"] = _spread(link["contexts"], self.contexts)
         return as_json(life)
 
+    @cached_property
     def search_index(self) -> SiteIndex:
-        """What the page searches contexts by."""
+        """What the page searches contexts by; made once, for the size and for the files."""
         return site_index(self.store.lives, self.features, self.contexts)
 
     def planned_bytes(self) -> int:
@@ -93,7 +95,7 @@ class SitePlan:
                 sizes[link] += len(_packed(column_bytes(lives, link, name)))
         of_chain = sizes.pop(OF_CHAIN) + len(_packed(self.store.vocabulary_bytes()))
         of_links = sum(sizes.values()) / len(sizes) * n_links
-        searched = sum(len(_packed(one.tobytes())) for one in self.search_index().arrays.values())
+        searched = sum(len(_packed(one.tobytes())) for one in self.search_index.arrays.values())
         return int(page + of_features + of_chain + of_links + searched)
 
 
@@ -174,7 +176,7 @@ def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
     for number in plan.blocks:
         _write(of_chain / "features" / f"{number}.json.gz", _packed(plan.block(number)))
         yield bisect_left(plan.features, (number + 1) * BLOCK)
-    index = plan.search_index()
+    index = plan.search_index
     _write(of_chain / "search" / "index.json", as_json(index.facts()))
     for name, values in index.arrays.items():
         _write(of_chain / "search" / f"{name}.bin.gz", _packed(values.tobytes()))
@@ -203,12 +205,9 @@ def _columns(lives: LifeStore) -> Iterator[tuple[str, str]]:
 
 def _spread(contexts: list[dict[str, Any]], wanted: int) -> list[dict[str, Any]]:
     """As many contexts as are wanted, of each group in turn, in their order."""
-    ranks: dict[int, int] = {}
-    keys = []
-    for number, context in enumerate(contexts):
-        rank = ranks[context["group"]] = ranks.get(context["group"], -1) + 1
-        keys.append((rank, context["group"], number))
-    return [contexts[number] for number in sorted(key[2] for key in sorted(keys)[:wanted])]
+    groups = np.array([[context["group"] for context in contexts]], np.int64)
+    (kept,) = held(groups, np.ones(groups.shape, bool), wanted)
+    return [contexts[number] for number in np.flatnonzero(kept).tolist()]
 
 
 def _packed(content: bytes) -> bytes:

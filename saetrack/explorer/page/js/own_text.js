@@ -4,7 +4,7 @@ import { address } from "./address.js";
 import { el, put, say, select, button } from "./dom.js";
 import { Refused } from "./data.js";
 import { Timeline } from "./timeline.js";
-import { tokenSpan } from "./tokens.js";
+import { shade, tokenSpan } from "./tokens.js";
 import { labelName, short, tokenAlone, whole } from "./words.js";
 
 const LONGEST = 2000; // characters, as the server takes them
@@ -284,7 +284,7 @@ class OwnText {
     );
     const one = (step, [feature, act]) =>
       el("a", {
-        class: `fires ${shadeOf(act / strongest)}`,
+        class: `fires ${shade(act / strongest)}`,
         href: address([this.data.name, feature], { step: step.lm_step }),
         title: `feature ${feature}, activation ${short(act)}`,
         text: feature,
@@ -362,5 +362,3 @@ class OwnText {
     );
   }
 }
-
-const shadeOf = (share) => `a${Math.max(1, Math.min(9, Math.ceil(share * 9)))}`;
