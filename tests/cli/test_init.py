@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner, Result
 
 from saetrack.chain.config import load_config
@@ -16,6 +15,7 @@ from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.training.prepare import prepare
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
+from tests.support.tiny_lm import tiny_llama
 
 TEXT = "The parser reads a line, and the line has a name.\n"
 
@@ -27,17 +27,8 @@ def my_lm(
     """A folder of two checkpoints of a Llama, in the folder of the command."""
     monkeypatch.chdir(tmp_path)
     tokenizer, _ = source.tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-    )
     for step in (0, 10):
-        LlamaForCausalLM(config).save_pretrained(f"my-lm/checkpoint-{step}")
+        tiny_llama(len(tokenizer), seed=step).save_pretrained(f"my-lm/checkpoint-{step}")
         tokenizer.save_pretrained(f"my-lm/checkpoint-{step}")
     return "my-lm"
 

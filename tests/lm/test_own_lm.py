@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from huggingface_hub import constants
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from saetrack.chain.compatibility import require_compatible
 from saetrack.chain.config import load_config
@@ -22,7 +20,7 @@ from tests.support.hub_cache import put_in_hub_cache
 from tests.support.memory_store import MemoryStore
 from tests.support.nano import NANO_TRACK
 from tests.support.running import run
-from tests.support.tiny_lm import saved_files
+from tests.support.tiny_lm import saved_files, tiny_llama
 
 REPO = "me/llama"
 ENTRIES = f"""
@@ -49,18 +47,8 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nano: CheckpointSour
     with tempfile.TemporaryDirectory() as name:
         tokenizer.save_pretrained(name)
         words = {path.name: path.read_bytes() for path in Path(name).iterdir()}
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=32,
-    )
     for seed, revision in enumerate(["step0", "step30", "step4", "main"]):
-        torch.manual_seed(seed)
-        files = saved_files(LlamaForCausalLM(config), "model.safetensors")
+        files = saved_files(tiny_llama(len(tokenizer), seed), "model.safetensors")
         put_in_hub_cache(
             tmp_path / "hub", REPO, revision, files | (words if revision == "main" else {})
         )

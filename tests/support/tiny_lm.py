@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel
+from transformers import (
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 
 def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
@@ -24,18 +30,26 @@ def saved_files(model: PreTrainedModel, weights: str) -> dict[str, bytes]:
     return files
 
 
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+}
+
+
 def tiny_neox(seed: int = 0, **changes: Any) -> PreTrainedModel:
     """Two blocks of width 32 and a vocabulary of 97; its head is its own."""
     torch.manual_seed(seed)
-    sizes = {
-        "vocab_size": 97,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 32,
-    }
-    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes | changes)).eval()
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**{"vocab_size": 97, **SIZES} | changes)).eval()
+
+
+def tiny_llama(vocabulary: int, seed: int = 0) -> PreTrainedModel:
+    """The same of a Llama, with half as many keys as queries."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(vocab_size=vocabulary, num_key_value_heads=2, **SIZES)
+    return LlamaForCausalLM(config).eval()
 
 
 def save_again(checkpoint: Path, edit: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
