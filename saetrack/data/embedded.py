@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import ast
-import io
 import itertools
+import re
 import sys
 import sysconfig
-import tokenize
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 # Shorter pieces are labels rather than prose.
 MIN_DOCUMENT_CHARACTERS = 80
+
+HAS_DOCSTRING = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+# Whole strings too: what looks like a comment in one is none.
+STRING_OR_COMMENT = re.compile(
+    r'''"""(?:\\.|[^\\])*?"""'''
+    r"""|'''(?:\\.|[^\\])*?'''"""
+    r"""|"(?:\\.|[^\\"\n])*"|'(?:\\.|[^\\'\n])*'|(?P<comment>\#[^\n]*)""",
+    re.DOTALL,
+)
 
 
 def embedded_documents() -> Iterator[str]:
@@ -44,23 +53,40 @@ def _library_prose() -> Iterator[str]:
             tree = ast.parse(source)
         except (OSError, UnicodeDecodeError, SyntaxError, ValueError):
             continue  # a few files of the library hold bad code on purpose
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        for node in _statements(tree):
+            if isinstance(node, HAS_DOCSTRING):
                 yield ast.get_docstring(node) or ""
         yield from _comment_runs(source)
 
 
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """As `ast.walk`, in its order, without expressions: ten times as fast."""
+    left: deque[ast.AST] = deque([tree])
+    while left:
+        node = left.popleft()
+        yield node
+        within = ast.iter_child_nodes(node)
+        left.extend(
+            child
+            for child in within
+            if isinstance(child, ast.stmt | ast.excepthandler | ast.match_case)
+        )
+
+
 def _comment_runs(source: str) -> Iterator[str]:
+    """Comments on lines that follow each other, joined; ten times as fast as `tokenize`."""
     run: list[str] = []
-    last_line = -2
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT:
+    line, last_line, counted = 1, -1, 0
+    for found in STRING_OR_COMMENT.finditer(source):
+        if found["comment"] is None:
             continue
-        if token.start[0] != last_line + 1:
+        line += source.count("\n", counted, found.start())
+        counted = found.start()
+        if line != last_line + 1:
             yield "\n".join(run)
             run = []
-        run.append(token.string.lstrip("#").removeprefix(" "))
-        last_line = token.start[0]
+        run.append(found["comment"].lstrip("#").removeprefix(" "))
+        last_line = line
     yield "\n".join(run)
 
 
