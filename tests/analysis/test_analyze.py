@@ -24,6 +24,7 @@ from saetrack.analysis.pipeline.analyze import (
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
+from saetrack.analysis.pipeline.effect_pass import effect_pass
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.cli.main import app
@@ -249,8 +250,58 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert set(counts.groupby("lm_step")["features"].sum()) == {64}
     curves = pd.read_parquet(folder / "tables" / "curves.parquet")
     assert {"final", "first", "random_directions"} == set(curves["chosen"])
+    tables = {path.stem: pd.read_parquet(path) for path in (folder / "tables").iterdir()}
+    assert figures >= {"logits", "effects", "moments"}
+    assert set(tables["moments"]["moment"]) == {"forms", "converges", "predicts", "causes"}
+    assert sorted(tables["effects"]["lm_step"].unique()) == [0, 1, 4, 16]
+    assert tables["calibration"]["rows"].between(4, 16).all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
+
+
+def test_effects_are_those_of_the_lm_without_the_feature(
+    registered: RegisteredChain, analyze_config: AnalyzeConfig, corpus: Corpus
+) -> None:
+    feature_pass = registered.open(registered.links[-1], whole=True)
+    held_out, excluded = corpus.rows("held_out"), corpus.left_out(exclude_bos=True)
+    reading = effect_pass(feature_pass, held_out, np.ones(64), excluded, analyze_config)
+    found = reading.read()
+    assert found.effects.tokens == 512 == reading.rows.numel()
+    assert set(found.ablations["feature"]) <= set(reading.sampled) and len(reading.sampled) == 4
+    lm, sae, hook = feature_pass.lm, feature_pass.sae, feature_pass.lm.hooks[0]
+    kept = reading.kept[..., None]
+    for feature, of_feature in found.ablations.groupby("feature"):
+        acts = sae.encode(lm.activations(reading.rows)[0].flatten(0, 1)).detach()
+        acts = acts[:, int(str(feature))].view(reading.rows.shape)[..., None] * kept
+        row = int((acts[..., 0] > 0).any(dim=1).nonzero()[0])
+        minus = acts[row] * sae.W_dec[int(str(feature))].detach()
+        losses = [
+            lm.spliced_loss(reading.rows[[row]], hook, replace) * (reading.rows.shape[1] - 1)
+            for replace in (None, lambda x, minus=minus: x - minus)
+        ]
+        assert of_feature["ablation"].iloc[0] == pytest.approx(
+            losses[1] - losses[0], rel=0.02, abs=2e-4
+        )
+    with torch.no_grad():
+        dense = sae.encode(lm.activations(reading.rows)[0].flatten(0, 1)) > 0
+    fires = (dense & reading.kept.flatten()[:, None]).sum(dim=0)
+    assert list(found.effects.fires) == fires.tolist(), "BOS takes no part"
+
+
+def test_effects_can_be_left_out(
+    registered: RegisteredChain,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saetrack.analysis.pipeline.chain_reader.effect_pass", None)
+    (analysis,) = chain_analyses(
+        analyze_config.model_copy(update={"effect_tokens": 0, "seed": 2}), module_settings
+    )
+    next(checkpoints_to_read(analysis)).read()
+    reader = ChainReader(analysis)
+    result = reader.result(reader.links[0])
+    assert result.effects is None and result.ablations.empty and result.logits is not None
 
 
 def test_labels_by_hand_are_held_against_the_automatic_ones(

@@ -12,16 +12,12 @@ from scipy import stats
 
 from saetrack.analysis.contexts.mean_acts import MeanActs
 from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch
+from saetrack.analysis.controls.measured import MeasuredLink, quantile_table
 from saetrack.analysis.figures.logits import logits_figure
 from saetrack.analysis.logits import feature_logits
 from saetrack.analysis.logits.feature_logits import FeatureLogits, measure_logits, overlap
 from saetrack.analysis.logits.next_tokens import next_tokens
-from saetrack.analysis.logits.tables import (
-    LinkLogits,
-    logit_table,
-    promoted_table,
-    quantities_along,
-)
+from saetrack.analysis.logits.tables import LinkLogits, promoted_table, quantities_along
 from saetrack.data.exclusion import Excluded
 from saetrack.utils.figures.steps import Setting
 from tests.support.planted_figures import drawn_svg, kept_figures
@@ -121,7 +117,7 @@ def test_mean_activations_leave_out_what_is_excluded() -> None:
     assert collector.result().tolist() == [2, 4, 0]
 
 
-def planted() -> tuple[list, np.ndarray, pd.Series]:
+def planted() -> tuple[list[LinkLogits], list[MeasuredLink], np.ndarray, pd.Series]:
     """Directions that turn from random ones to what comes next."""
     towards = READOUT[torch.from_numpy(np.where(FOLLOWING < 0, 0, FOLLOWING))].mean(dim=1)
     links = [
@@ -130,30 +126,34 @@ def planted() -> tuple[list, np.ndarray, pd.Series]:
     ]
     features = np.flatnonzero(MEAN_ACTS > 0)
     classes = pd.Series(np.where(np.arange(D_SAE) % 2, "token", "concept"))
-    return list(quantities_along(links, features, seed=0)), features, classes
+    return links, list(quantities_along(links, features, seed=0)), features, classes
 
 
 def test_tables_have_each_quantity_beside_its_control() -> None:
-    along, features, classes = planted()
-    table = logit_table(along, features, classes).set_index(["quantity", "feature_class"])
-    agreement = table.loc[("agreement", "all")]
+    links, along, features, classes = planted()
+    table = quantile_table(along, features, classes)
+
+    def of(quantity: str, name: str) -> pd.DataFrame:
+        return table[(table["quantity"] == quantity) & (table["feature_class"] == name)]
+
+    agreement = of("agreement", "all")
     assert agreement["q50"].is_monotonic_increasing
     assert agreement["share_above"].iloc[0] < 0.2 < 0.6 < agreement["share_above"].iloc[-1]
-    overlapping = table.loc[("overlap_with_final", "token")]
+    overlapping = of("overlap_with_final", "token")
     assert overlapping["q50"].iloc[-1] == 1
     assert overlapping["control_q50"].iloc[-1] < 0.5, "even at the end"
-    assert np.isnan(table.loc[("overlap_with_previous", "all"), "q50"].iloc[0])
-    single = promoted_table(along, features[:3])
+    assert list(of("overlap_with_previous", "all")["checkpoint_index"]) == [1, 2]
+    single = promoted_table(links, along, features[:3])
     assert len(single) == 9
     assert single["promoted_tokens"].iloc[-1].tolist() == list(
-        along[-1][0].logits.promoted_tokens[features[2]]
+        links[-1].logits.promoted_tokens[features[2]]
     )
 
 
 def test_the_figure_has_a_panel_for_each_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = logit_table(*planted())
+    table = quantile_table(*planted()[1:])
     drawn_svg(lambda path: logits_figure(table, Setting("planted"), path), tmp_path / "figure")
     figures = kept_figures(monkeypatch)
     logits_figure(table, Setting("plain"), Path("logits"))

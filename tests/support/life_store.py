@@ -222,6 +222,8 @@ class Lives:
             "next_token_agreement": 6 * progress,
             "promoted_overlap": np.clip(nearness, 0, 1),
             "logit_kurtosis": 3 * progress,
+            "effect": 0.1 * progress,
+            "effect_over_random": np.exp(progress),
         }
         for name in ("determined_by_token", "progress_activation", "progress_feature"):
             curves[name] = np.where(not_followed, np.nan, curves[name])

@@ -12,10 +12,12 @@ from saetrack.analysis.drift.controls import ControlDrift
 from saetrack.analysis.figures.collapse import collapse_figure, continuity_figure
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
+from saetrack.analysis.figures.effects import effects_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
 from saetrack.analysis.figures.logits import logits_figure
 from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
+from saetrack.analysis.figures.moments import moments_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
@@ -80,8 +82,7 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
         folder / "progress_of_features",
     )
     _draw_drift(inputs, folder)
-    if "logits" in tables:
-        logits_figure(tables["logits"], setting("what features promote"), folder / "logits")
+    _draw_effects(inputs, folder)
     collapsing = setting("mean cosine of random residuals")
     collapse_figure(tables["collapse"], collapsing, folder / "collapse")
     moving = setting("how far residuals move")
@@ -107,6 +108,19 @@ def _draw_meanings(inputs: FigureInputs, folder: Path) -> None:
     regions_figure(tables["regions"], inputs.labels, regions, folder / "regions")
     senses = setting("senses of tokens")
     polysemy_figure(tables["statistics"], tables["polysemy"], senses, folder / "polysemy")
+
+
+def _draw_effects(inputs: FigureInputs, folder: Path) -> None:
+    tables, setting = inputs.tables, inputs.setting
+    if "logits" in tables:
+        logits_figure(tables["logits"], setting("what features promote"), folder / "logits")
+    if "effects" in tables:
+        does = setting("what features do")
+        effects_figure(tables["effects"], tables["calibration"], does, folder / "effects")
+    if len(tables["moment_order"]):
+        lm_steps = tables["label_counts"]["lm_step"].unique().tolist()
+        coming = setting("which comes first")
+        moments_figure(dict(tables), lm_steps, coming, folder / "moments")
 
 
 def _draw_drift(inputs: FigureInputs, folder: Path) -> None:

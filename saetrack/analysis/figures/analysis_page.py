@@ -78,6 +78,19 @@ _PARTS = (
         },
     ),
     _Part(
+        "What they do",
+        "How the LM's loss on held-out text changes when a feature is taken out, by attribution, "
+        "beside random directions and true ablation; and when a feature is formed, converged, "
+        "predictive and causal.",
+        ("effects", "moments"),
+        {
+            "calibration": "Attribution against true ablation",
+            "moment_counts": "How many features have each moment",
+            "moment_first": "Which comes first, of features that have all",
+            "moment_order": "Which of two comes first, of features that have both",
+        },
+    ),
+    _Part(
         "Continuity and collapse",
         "How far residuals move between checkpoints (theorem 2.1), what this costs warm starts, "
         "and where residuals point the same way (appendix L).",
@@ -106,6 +119,7 @@ _EXPLORED = {
     "drift_by_class": "?show=cosine_to_first&label=concept",
     "drift_of_features": "?sort=cosine_to_first&columns=cosine_to_first,cosine_to_final",
     "logits": "?show=next_token_agreement&colour=next_token_agreement",
+    "effects": "?show=effect_over_random&colour=effect_over_random",
     "trajectories": "?colour=cosine_to_previous&show=cosine_to_previous",
 }
 

@@ -137,6 +137,27 @@ COLUMNS: tuple[Column, ...] = (
         curve=True,
     ),
     Column(
+        name="effect",
+        title="Helps the LM",
+        unit="nats per token",
+        description="By how much the loss of the row rises for each token from which the feature "
+        "is taken out, by attribution on held-out text. Below 0 the feature does harm there.",
+        dtype="f4",
+        per_link=True,
+        curve=True,
+    ),
+    Column(
+        name="effect_over_random",
+        title="Effect over that of random directions",
+        unit="ratio",
+        description="Mean size of the feature's effect on the loss over that of random directions "
+        "with the same firing and norm.",
+        dtype="f4",
+        per_link=True,
+        curve=True,
+        scale="log",
+    ),
+    Column(
         name="pattern",
         title="Pattern",
         unit="",

@@ -129,7 +129,7 @@ def array_bytes(shape: Shape) -> int:
 
 
 def planned_bytes(
-    d_sae: int, links: int, top: int = TOP, curves: int = 9, matches: int = 1, tokens: int = 0
+    d_sae: int, links: int, top: int = TOP, curves: int = 11, matches: int = 1, tokens: int = 0
 ) -> int:
     """Size of a store before it is written, vocabulary and manifest aside."""
     of_link, of_chain = required_arrays(

@@ -61,8 +61,9 @@ class NextTokens:
             device: where the logits will be.
         """
         generator = np.random.default_rng(seed)
-        known = np.flatnonzero((own >= 0).any(axis=1))
-        order = generator.permutation(known)
+        # The same order at every link, so that who stands for whom hardly changes along a chain.
+        order = generator.permutation(len(own))
+        order = order[(own[order] >= 0).any(axis=1)]
         shuffled = np.full_like(own, -1)
         shuffled[order] = own[np.roll(order, 1)]  # none is its own, if there are two
         others = np.sort(order[:OTHERS])

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.controls.measured import Measured, MeasuredLink
 from saetrack.analysis.logits.feature_logits import FeatureLogits, overlap
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Int
     from numpy import ndarray
-
-# What each number of a feature is held against.
-CONTROLS = {
-    "agreement": "next tokens of another feature",
-    "overlap_with_final": "tokens that another feature promotes at the end",
-    "overlap_with_previous": "tokens that another feature promoted before",
-    "kurtosis": "random directions",
-    "entropy": "random directions",
-}
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -42,27 +32,12 @@ class LinkLogits:
     logits: FeatureLogits
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One quantity of all features at one link, and of its control.
-
-    Attributes:
-        of_features: (d_sae,); NaN where there is none.
-        control: of other features or of random directions, (controls,).
-    """
-
-    of_features: Float[ndarray, " d_sae"]
-    control: Float[ndarray, " controls"]
-
-    def band(self) -> tuple[float, float]:
-        """5 and 95 % of the control; NaN of an empty one."""
-        return _quantile(self.control, 0.05), _quantile(self.control, 0.95)
-
-
 def quantities_along(
     links: Sequence[LinkLogits], features: Int[ndarray, " chosen"], seed: int
-) -> Iterator[tuple[LinkLogits, dict[str, Measured]]]:
-    """Each link's quantities, by the names of `CONTROLS`.
+) -> Iterator[MeasuredLink]:
+    """Each link's `agreement`, overlaps, `kurtosis` and `entropy`.
+
+    The overlaps are `overlap_with_final` and, from the second link on, `overlap_with_previous`.
 
     Args:
         links: of the chain, ascending by LM step.
@@ -75,71 +50,32 @@ def quantities_along(
     before = None
     for link in links:
         of, tokens = link.logits, link.logits.promoted_tokens
-        unknown = Measured(np.full(len(tokens), np.nan), np.zeros(0))
-        yield (
-            link,
-            {
-                "agreement": Measured(of.agreement, of.shuffled_agreement),
-                "overlap_with_final": Measured(
-                    overlap(tokens, final), overlap(tokens[order], final[other])
-                ),
-                "overlap_with_previous": unknown
-                if before is None
-                else Measured(overlap(tokens, before), overlap(tokens[order], before[other])),
-                "kurtosis": Measured(of.kurtosis, of.random_kurtosis),
-                "entropy": Measured(of.entropy, of.random_entropy),
-            },
-        )
+        quantities = {
+            "agreement": Measured(
+                of.agreement, of.shuffled_agreement, "next tokens of another feature"
+            ),
+            "overlap_with_final": Measured(
+                overlap(tokens, final),
+                overlap(tokens[order], final[other]),
+                "tokens that another feature promotes at the end",
+            ),
+            "kurtosis": Measured(of.kurtosis, of.random_kurtosis, "random directions"),
+            "entropy": Measured(of.entropy, of.random_entropy, "random directions"),
+        }
+        if before is not None:
+            quantities["overlap_with_previous"] = Measured(
+                overlap(tokens, before),
+                overlap(tokens[order], before[other]),
+                "tokens that another feature promoted before",
+            )
+        yield MeasuredLink(link.lm_step, link.checkpoint_index, quantities)
         before = tokens
 
 
-def logit_table(
-    along: Sequence[tuple[LinkLogits, Mapping[str, Measured]]],
-    features: Int[ndarray, " chosen"],
-    classes: pd.Series[str],
-) -> pd.DataFrame:
-    """The distributions over features, per link.
-
-    Args:
-        along: as `quantities_along` gives them.
-        features: that count.
-        classes: of each feature, indexed by feature; each class gets its rows beside all.
-
-    Returns:
-        One row per quantity, class and link: `lm_step`, `checkpoint_index`, `quantity`,
-        `feature_class` (`all` for all), `features` (with a number), `q05`, `q25`, `q50`, `q75`,
-        `q95`; `control`, `control_q05`, `control_q50`, `control_q95`; `share_above`, of the
-        features, that exceed the control's 95 %: 5 % would by chance.
-    """
-    labels = classes.loc[features].to_numpy()
-    chosen = {ALL: features} | {str(of): features[labels == of] for of in sorted(set(labels))}
-    rows: list[dict[str, Any]] = []
-    for link, quantities in along:
-        for quantity, measured in quantities.items():
-            low, high = measured.band()
-            for name, members in chosen.items():
-                values = measured.of_features[members]
-                values = values[~np.isnan(values)]
-                rows.append(
-                    {
-                        "lm_step": link.lm_step,
-                        "checkpoint_index": link.checkpoint_index,
-                        "quantity": quantity,
-                        "feature_class": name,
-                        "features": len(values),
-                        **{q: _quantile(values, share) for q, share in QUANTILES.items()},
-                        "control": CONTROLS[quantity],
-                        "control_q05": low,
-                        "control_q50": _quantile(measured.control, 0.5),
-                        "control_q95": high,
-                        "share_above": float((values > high).mean()) if len(values) else np.nan,
-                    }
-                )
-    return pd.DataFrame(rows)
-
-
 def promoted_table(
-    along: Sequence[tuple[LinkLogits, Mapping[str, Measured]]], features: Int[ndarray, " chosen"]
+    links: Sequence[LinkLogits],
+    measured: Sequence[MeasuredLink],
+    features: Int[ndarray, " chosen"],
 ) -> pd.DataFrame:
     """What single features promote and suppress at each link.
 
@@ -155,15 +91,10 @@ def promoted_table(
                 "lm_step": link.lm_step,
                 "checkpoint_index": link.checkpoint_index,
                 "feature": features,
-                **{name: measured.of_features[features] for name, measured in quantities.items()},
+                **{name: by.of_features[features] for name, by in of.quantities.items()},
                 **{name: list(getattr(link.logits, name)[features]) for name in lists},
             }
         )
-        for link, quantities in along
+        for link, of in zip(links, measured, strict=True)
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _quantile(values: Float[ndarray, " values"], share: float) -> float:
-    known = values[~np.isnan(values)]
-    return float(np.quantile(known.astype(float), share)) if len(known) else float("nan")

@@ -32,7 +32,12 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analy
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.drift_tables import chain_drift, drift_tables
+from saetrack.analysis.pipeline.drift_tables import chain_drift, drift_tables, formation_links
+from saetrack.analysis.pipeline.effect_tables import (
+    effect_tables,
+    measured_effects,
+    moment_tables,
+)
 from saetrack.analysis.pipeline.formation_tables import (
     concept_phases,
     formation_tables,
@@ -40,7 +45,7 @@ from saetrack.analysis.pipeline.formation_tables import (
 )
 from saetrack.analysis.pipeline.geometry_tables import geometry_tables
 from saetrack.analysis.pipeline.lives import Found, write_lives
-from saetrack.analysis.pipeline.logit_tables import logit_tables, logits_along
+from saetrack.analysis.pipeline.logit_tables import chain_logits, logit_tables
 from saetrack.analysis.pipeline.meaning_tables import (
     Meaning,
     checkpoint_contexts,
@@ -164,13 +169,16 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
     drift, of_drift, bands = _drift(analysis, meaning)
-    logits = logits_along(results, seed)
+    logits, effects = chain_logits(results, seed), measured_effects(results)
+    formed = formation_links(meaning, drift)
     tables = {
         **meaning.tables,
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
         **geometry_tables(registered, results),
         **logit_tables(logits, results, meaning.labels, sampled, text),
+        **effect_tables(effects, results, meaning.labels, seed),
+        **moment_tables(results, formed, drift, bands, of_drift["drift"], seed),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),
@@ -183,7 +191,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
     phases = concept_phases(tables)
-    found = Found(registered, reader, results, drift, bands, logits, tables, phases)
+    found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
     write_lives(found, folder / LIVES)
     return FigureInputs(
         chain=registered.chain.name,

@@ -40,6 +40,7 @@ from saetrack.analysis.pipeline.chosen_datapoints import (
 )
 from saetrack.analysis.pipeline.context_labeller import ContextLabeller
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
+from saetrack.analysis.pipeline.effect_pass import NO_ABLATIONS, effect_pass
 from saetrack.analysis.pipeline.feature_logits import logits_at
 from saetrack.analysis.pipeline.feature_pass import Collector, FeaturePass
 from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
@@ -59,6 +60,7 @@ class ChainReader:
     def __init__(self, analysis: ChainAnalysis) -> None:
         """Reads nothing yet."""
         self.config = analysis.config
+        self._registered = analysis.registered
         self.links = analysis.registered.links
         self.text = AnalysisText.of(analysis.registered, self.config)
         self.loaded = LoadedCheckpoints(analysis.registered)
@@ -162,6 +164,7 @@ class ChainReader:
             logits=logits_at(
                 feature_pass, contexts, mean_acts.result(), self.text, self.config.seed
             ),
+            **self._effects(feature_pass, contexts),
             **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
             parameter_displacement=self.loaded.parameter_displacement(
@@ -182,6 +185,16 @@ class ChainReader:
             return feature_pass.at(self.chosen.points, collectors), known[link.identity]
         top = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
         return feature_pass.at(self.chosen.points, [top, *collectors]), top.result()
+
+    def _effects(self, feature_pass: FeaturePass, contexts: Contexts) -> dict[str, Any]:
+        """What features do, on held-out rows, unless it is left out."""
+        if not self.config.effect_tokens:
+            return {"effects": None, "ablations": NO_ABLATIONS}
+        held_out = self._registered.chain.corpus.rows("held_out")
+        found = effect_pass(
+            feature_pass, held_out, contexts.fires, self.text.excluded, self.config
+        ).read()
+        return {"effects": found.effects, "ablations": found.ablations}
 
     def _life(
         self, spool: PairSpool, contexts: Contexts, feature_pass: FeaturePass

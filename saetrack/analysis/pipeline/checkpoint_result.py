@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.effects.attribution import FeatureEffects
 from saetrack.analysis.logits.feature_logits import FeatureLogits
 from saetrack.chain.plan import Link
 from saetrack.sae.files import save_tensors
@@ -24,8 +25,6 @@ from saetrack.utils.errors import UserError
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-LOGITS_FILE = "logits.npz"
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class CheckpointResult:
         parameter_displacement: how far the LM's weights below the hook moved since the link before
             (`saetrack.analysis.geometry.continuity`); NaN at the first.
         logits: what features promote; None for an LM without a direct path to its logits.
+        effects: what features do to the loss; None where this is left out.
+        ablations: features that were truly taken out (`saetrack.analysis.effects.ablation`).
     """
 
     link: Link
@@ -67,10 +68,12 @@ class CheckpointResult:
     sampled_features_x: Float[Tensor, "sampled k d_in"]
     parameter_displacement: float
     logits: FeatureLogits | None
+    effects: FeatureEffects | None
+    ablations: pd.DataFrame
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
-        "labels_of_directions",
+        *("labels_of_directions", "ablations"),
     )
 
     @property
@@ -88,8 +91,9 @@ class CheckpointResult:
         for name in self.TABLES:
             getattr(self, name).to_parquet(folder / f"{name}.parquet")
         save_contexts(folder / "contexts.npz", self.contexts)
-        if self.logits is not None:
-            np.savez(folder / LOGITS_FILE, **vars(self.logits))
+        for name, found in (("logits", self.logits), ("effects", self.effects)):
+            if found is not None:
+                np.savez(folder / f"{name}.npz", **vars(found))
         residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
         save_tensors(folder / "residuals.safetensors", residuals)
         moved = {"parameter_displacement": self.parameter_displacement}
@@ -109,8 +113,11 @@ class CheckpointResult:
             found |= load_file(folder / "residuals.safetensors")
             found |= json.loads((folder / "numbers.json").read_text())
             contexts = load_contexts(folder / "contexts.npz")
-            logits = _load_logits(folder / LOGITS_FILE)
-            return cls(link=link, contexts=contexts, logits=logits, **found)
+            if (logits := _arrays(folder / "logits.npz")) is not None:
+                logits = FeatureLogits(**logits)
+            if (effects := _arrays(folder / "effects.npz")) is not None:
+                effects = FeatureEffects(**{**effects, "tokens": int(effects["tokens"])})
+            return cls(link=link, contexts=contexts, logits=logits, effects=effects, **found)
 
 
 def save_contexts(path: Path, contexts: Contexts) -> None:
@@ -124,11 +131,12 @@ def load_contexts(path: Path) -> Contexts:
         return Contexts(**{**arrays, "tokens": int(arrays["tokens"])})
 
 
-def _load_logits(path: Path) -> FeatureLogits | None:
+def _arrays(path: Path) -> Any:
+    """What an npz holds, by name; None if there is none."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as arrays:
-        return FeatureLogits(**arrays)
+        return dict(arrays)
 
 
 @contextmanager

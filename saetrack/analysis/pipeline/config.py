@@ -174,6 +174,16 @@ class AnalyzeConfig(Frozen):
         description="on which the activations of two chains' features are correlated: 100 MB each "
         "at this many",
     )
+    effect_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=65_536,
+        description="held-out tokens on which features' effects are measured, forward and backward "
+        "through the whole LM; 0 leaves effects out",
+    )
+    ablated_features: Annotated[int, Field(ge=0)] = Field(
+        default=32,
+        description="features per link that are truly taken out, in 4 rows each, to hold "
+        "attribution against; 0 leaves it out",
+    )
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )

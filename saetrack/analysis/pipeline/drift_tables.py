@@ -58,7 +58,7 @@ def drift_tables(
         for name, (role, of_control) in controls.items()
         if role == "noise"
     ]
-    formed = _formation_links(meaning, drift)
+    formed = formation_links(meaning, drift)
     tables = {
         "drift": of_chain,
         "drift_histograms": pd.concat(histograms, ignore_index=True),
@@ -88,7 +88,7 @@ def _beside_controls(
     }
 
 
-def _formation_links(meaning: Meaning, drift: Drift) -> np.ndarray:
+def formation_links(meaning: Meaning, drift: Drift) -> np.ndarray:
     """The link, counted along the chain, from which on each feature is formed; -1 for never."""
     number_of = {index: number for number, index in enumerate(drift.checkpoint_indices)}
     formed = meaning.tables["patterns"].sort_values("feature")["formed_checkpoint_index"]

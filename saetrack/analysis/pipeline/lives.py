@@ -29,14 +29,16 @@ from saetrack.analysis.life_store.manifest import (
     Manifest,
     Window,
 )
-from saetrack.analysis.logits.tables import CONTROLS
 from saetrack.analysis.meaning.labels import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
+from saetrack.analysis.pipeline import effect_tables, logit_tables
+from saetrack.analysis.pipeline.effect_tables import effect_columns
 from saetrack.analysis.pipeline.life_curves import band_of, control_bands, link_columns
 from saetrack.analysis.pipeline.life_matches import match_columns, matched_chains
-from saetrack.analysis.pipeline.logit_tables import COLUMN_OF, Along, logit_columns
+from saetrack.analysis.pipeline.logit_tables import ChainLogits, logit_columns
 
 if TYPE_CHECKING:
+    from saetrack.analysis.controls.measured import MeasuredLink
     from saetrack.analysis.drift.controls import ControlDrift
     from saetrack.analysis.drift.measure import Drift
     from saetrack.analysis.pipeline.chain_reader import ChainReader
@@ -55,6 +57,7 @@ class Found:
         drift: of the chain.
         controls: quantiles of the drift of controls.
         logits: what features promote at each of them.
+        effects: what they do.
         tables: `drift`, `patterns`, `collapse` among them.
         phases: first and last LM step of each.
     """
@@ -64,7 +67,8 @@ class Found:
     results: Sequence[CheckpointResult]
     drift: Drift
     controls: Sequence[ControlDrift]
-    logits: Along
+    logits: ChainLogits
+    effects: list[MeasuredLink]
     tables: Mapping[str, pd.DataFrame]
     phases: Mapping[str, tuple[float, float]]
 
@@ -79,6 +83,7 @@ def write_lives(found: Found, folder: Path) -> None:
         to = link_folder(folder, number)
         columns = link_columns(number, result, text, found.drift)
         columns |= logit_columns(found.logits, number, len(result.labels))
+        columns |= effect_columns(found.effects, number, len(result.labels))
         write_arrays(to, columns)
         of_links = {name: facts_of(values) for name, values in columns.items()}
         for path in sorted(found.reader.life_folder(result.link).glob("*.npy")):
@@ -141,9 +146,14 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
 def _bands(found: Found) -> dict[str, ControlBand]:
     """Of every curve that has a control."""
     bands = control_bands(found.results, found.tables["drift"], found.controls)
-    for name, quantity in COLUMN_OF.items() if found.logits else ():
-        low, high = np.array([by[quantity].band() for _, by in found.logits]).T
-        bands[name] = band_of(CONTROLS[quantity], low, high)
+    for names, links in (
+        (logit_tables.COLUMN_OF, found.logits.measured),
+        (effect_tables.COLUMN_OF, found.effects),
+    ):
+        for name, quantity in names.items() if links else ():
+            measured = [link.quantities[quantity] for link in links]
+            low, high = np.array([at.band() for at in measured]).T
+            bands[name] = band_of(measured[0].name, low, high)
     return bands
 
 

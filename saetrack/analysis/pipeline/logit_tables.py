@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.logits.tables import (
-    LinkLogits,
-    Measured,
-    logit_table,
-    promoted_table,
-    quantities_along,
-)
+from saetrack.analysis.controls.measured import MeasuredLink, quantile_table
+from saetrack.analysis.logits.tables import LinkLogits, promoted_table, quantities_along
 
 if TYPE_CHECKING:
     from jaxtyping import Int
 
     from saetrack.analysis.pipeline.analysis_text import AnalysisText
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
-
-Along = list[tuple[LinkLogits, Mapping[str, Measured]]]
 
 # The names that the life store has for some quantities.
 COLUMN_OF = {
@@ -33,18 +27,32 @@ COLUMN_OF = {
 EXAMPLES, SHOWN_TOKENS = 12, 5
 
 
-def logits_along(results: Sequence[CheckpointResult], seed: int) -> Along:
-    """What each link's features promote; empty where the LM has no direct path to its logits."""
+@dataclass(frozen=True)
+class ChainLogits:
+    """What the features of a chain promote; empty where its LM has no direct path to its logits.
+
+    Attributes:
+        links: of the chain.
+        measured: at each of them.
+    """
+
+    links: list[LinkLogits]
+    measured: list[MeasuredLink]
+
+
+def chain_logits(results: Sequence[CheckpointResult], seed: int) -> ChainLogits:
+    """What was found at each checkpoint, beside controls."""
     links = [
         LinkLogits(result.lm_step, result.checkpoint_index, result.logits)
         for result in results
         if result.logits is not None
     ]
-    return list(quantities_along(links, _live(results[-1]), seed)) if links else []
+    live = live_features(results[-1])
+    return ChainLogits(links, list(quantities_along(links, live, seed)) if links else [])
 
 
 def logit_tables(
-    along: Along,
+    logits: ChainLogits,
     results: Sequence[CheckpointResult],
     classes: pd.Series[str],
     sampled: Int[np.ndarray, " sampled"],
@@ -55,44 +63,49 @@ def logit_tables(
     Returns:
         `logits`, `logits_of_features` and `promoted_examples`; nothing without logits.
     """
-    if not along:
+    if not logits.links:
         return {}
     followed = results[-1].statistics["feature"].to_numpy()
     return {
-        "logits": logit_table(along, _live(results[-1]), classes),
-        "logits_of_features": promoted_table(along, followed),
-        "promoted_examples": _examples(along, sampled, text, results[-1]),
+        "logits": quantile_table(logits.measured, live_features(results[-1]), classes),
+        "logits_of_features": promoted_table(logits.links, logits.measured, followed),
+        "promoted_examples": _examples(logits, sampled, text, results[-1]),
     }
 
 
-def logit_columns(along: Along, link: int, d_sae: int) -> dict[str, np.ndarray]:
+def logit_columns(logits: ChainLogits, link: int, d_sae: int) -> dict[str, np.ndarray]:
     """The columns and arrays of a link in the life store."""
-    if not along:
+    if not logits.links:
         return {name: np.full(d_sae, np.nan, np.float32) for name in COLUMN_OF}
-    of, quantities = along[link]
+    measured, of = logits.measured[link].quantities, logits.links[link].logits
     columns = {
-        name: quantities[quantity].of_features.astype(np.float32)
+        name: measured[quantity].of_features.astype(np.float32)
         for name, quantity in COLUMN_OF.items()
     }
     for kind in ("promoted", "suppressed"):
-        columns[f"{kind}_tokens"] = getattr(of.logits, f"{kind}_tokens").astype(np.int32)
-        columns[f"{kind}_logits"] = getattr(of.logits, f"{kind}_logits").astype(np.float32)
+        columns[f"{kind}_tokens"] = getattr(of, f"{kind}_tokens").astype(np.int32)
+        columns[f"{kind}_logits"] = getattr(of, f"{kind}_logits").astype(np.float32)
     return columns
 
 
-def _live(result: CheckpointResult) -> Int[np.ndarray, " live"]:
+def live_features(result: CheckpointResult) -> Int[np.ndarray, " live"]:
+    """The features of a checkpoint that are live, ascending."""
     return np.flatnonzero(result.status["status"] == "live")
 
 
 def _examples(
-    along: Along, sampled: Int[np.ndarray, " sampled"], text: AnalysisText, final: CheckpointResult
+    logits: ChainLogits,
+    sampled: Int[np.ndarray, " sampled"],
+    text: AnalysisText,
+    final: CheckpointResult,
 ) -> pd.DataFrame:
     """Of the random sample those that agree best with next tokens at the end, at three links."""
-    agreement = along[-1][1]["agreement"].of_features[sampled]
+    links = logits.links
+    agreement = links[-1].logits.agreement[sampled]
     chosen = sampled[np.argsort(-np.nan_to_num(agreement, nan=-np.inf))[:EXAMPLES]]
     tops = final.labels.set_index("feature").loc[chosen, "top_text"].tolist()
     table = pd.DataFrame({"feature": chosen, "its commonest token": tops})
-    for link, _ in (along[0], along[len(along) // 2], along[-1]):
+    for link in (links[0], links[len(links) // 2], links[-1]):
         tokens = link.logits.promoted_tokens[chosen, :SHOWN_TOKENS]
         said = [" ".join(repr(text.decode([int(token)])) for token in row) for row in tokens]
         table[f"step {link.lm_step:,}"] = said

@@ -1,0 +1,1 @@
+"""What is measured of features, beside what chance would give."""

@@ -1,0 +1,194 @@
+"""What features do along a chain: tables, columns of the life store, and the four moments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.controls.measured import Measured, MeasuredLink, quantile, quantile_table
+from saetrack.analysis.drift.controls import align
+from saetrack.analysis.effects.ablation import calibration
+from saetrack.analysis.effects.moments import (
+    first_for_good,
+    moment_counts,
+    moment_table,
+    pairwise_order,
+    which_first,
+)
+from saetrack.analysis.pipeline.logit_tables import live_features
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from saetrack.analysis.drift.controls import ControlDrift
+    from saetrack.analysis.drift.measure import Drift
+    from saetrack.analysis.effects.attribution import FeatureEffects
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
+
+    Links = dict[str, Int[np.ndarray, " features"]]
+
+CONTROL = "random directions with the same firing and norm"
+# The names that the life store has for some quantities.
+COLUMN_OF = {"effect": "effect", "effect_over_random": "size_over_random"}
+
+
+def measured_effects(results: Sequence[CheckpointResult]) -> list[MeasuredLink]:
+    """Each link's effects beside those of random directions; empty where they are left out."""
+    return [
+        MeasuredLink(result.lm_step, result.checkpoint_index, _quantities(result.effects))
+        for result in results
+        if result.effects is not None
+    ]
+
+
+def _quantities(of: FeatureEffects) -> dict[str, Measured]:
+    return {
+        "effect": Measured(of.effect, of.random_effect, CONTROL),
+        "size": Measured(of.abs_effect, of.random_abs_effect, CONTROL),
+        "size_over_random": Measured(
+            _ratio(of.abs_effect, of.control), _ratio(of.random_abs_effect, of.control), CONTROL
+        ),
+        "effect_per_token": Measured(of.per_token, np.zeros(0), ""),
+    }
+
+
+def _ratio(
+    effects: Float[np.ndarray, " d_sae"], control: Float[np.ndarray, " d_sae"]
+) -> Float[np.ndarray, " d_sae"]:
+    """NaN where the loss does not read what any direction adds, as behind a row's last token."""
+    ratio = np.full(len(effects), np.nan)
+    np.divide(effects, control, out=ratio, where=control > 0)
+    return ratio
+
+
+def effect_tables(
+    measured: list[MeasuredLink],
+    results: Sequence[CheckpointResult],
+    classes: pd.Series[str],
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Over all features that are live at the end, of single ones, and against true ablation.
+
+    Returns:
+        `effects`, `effects_of_features`, `ablations`, `calibration`; nothing without effects.
+    """
+    if not measured:
+        return {}
+    live, followed = live_features(results[-1]), results[-1].statistics["feature"].to_numpy()
+    single, ablated, calibrated = [], [], []
+    for link, result in zip(measured, results, strict=True):
+        at = {"lm_step": link.lm_step, "checkpoint_index": link.checkpoint_index}
+        numbers = {name: of.of_features[followed] for name, of in link.quantities.items()}
+        effects = result.effects
+        assert effects is not None
+        bound = effects.control_q95[followed]
+        single.append(
+            pd.DataFrame(
+                {**at, "feature": followed, **numbers, "size_of_random_q95": bound}
+                | {"fires": effects.fires[followed]}
+            )
+        )
+        ablated.append(result.ablations.assign(**at))
+        calibrated.append({**at, **calibration(result.ablations, seed)})
+    return {
+        "effects": quantile_table(measured, live, classes),
+        "effects_of_features": pd.concat(single, ignore_index=True),
+        "ablations": pd.concat(ablated, ignore_index=True),
+        "calibration": pd.DataFrame(calibrated),
+    }
+
+
+def effect_columns(measured: list[MeasuredLink], link: int, d_sae: int) -> dict[str, np.ndarray]:
+    """The columns of a link in the life store."""
+    if not measured:
+        return {name: np.full(d_sae, np.nan, np.float32) for name in COLUMN_OF}
+    quantities = measured[link].quantities
+    return {
+        name: quantities[quantity].of_features.astype(np.float32)
+        for name, quantity in COLUMN_OF.items()
+    }
+
+
+def moment_tables(
+    results: Sequence[CheckpointResult],
+    formed: Int[np.ndarray, " d_sae"],
+    drift: Drift,
+    controls: Sequence[ControlDrift],
+    of_chain: pd.DataFrame,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """When the features that are live at the end are formed, converged, predictive and causal.
+
+    Args:
+        results: of all links.
+        formed: the link from which on each feature is formed, -1 for never.
+        drift: of the chain.
+        controls: the first noise control among them bounds convergence; without, it has no moment.
+        of_chain: quantiles of the chain's drift.
+        seed: of bootstraps.
+
+    Returns:
+        `moments` and `moment_counts`, of features and of what stands for them as a control;
+        `moment_first` and `moment_order`.
+    """
+    live = live_features(results[-1])
+    found: Links = {"forms": formed}
+    bound = _bound_of_convergence(controls, of_chain, len(results))
+    if bound is not None:
+        near = (drift.cosine_to_final >= bound[:, None]) & ~drift.excluded
+        found["converges"] = first_for_good(near)
+    by_chance: Links = {}
+    _add_predicts(found, by_chance, results)
+    _add_causes(found, by_chance, results)
+    lm_steps = [result.lm_step for result in results]
+    moments = moment_table(_of(found, live), live, lm_steps)
+    control = moment_table(_of(by_chance, live), live, lm_steps, "control") if by_chance else None
+    both = pd.concat([moments, control], ignore_index=True)
+    return {
+        "moments": both,
+        "moment_counts": moment_counts(both),
+        "moment_first": which_first(moments, seed),
+        "moment_order": pairwise_order(moments, seed),
+    }
+
+
+def _of(found: Links, features: Int[np.ndarray, " features"]) -> Links:
+    return {moment: links[features] for moment, links in found.items()}
+
+
+def _bound_of_convergence(
+    controls: Sequence[ControlDrift], of_chain: pd.DataFrame, n_links: int
+) -> Float[np.ndarray, " links"] | None:
+    """The 5 % quantile of the first noise control; NaN at links that it does not reach."""
+    noise = next((control for control in controls if control.role == "noise"), None)
+    if noise is None:
+        return None
+    aligned = align(of_chain, noise.quantiles)
+    rows = aligned[aligned["quantity"] == "cosine_to_final"].set_index("link")
+    return rows["q05"].reindex(range(n_links)).to_numpy(float)
+
+
+def _add_predicts(found: Links, by_chance: Links, results: Sequence[CheckpointResult]) -> None:
+    logits = [result.logits for result in results if result.logits is not None]
+    if not logits:
+        return
+    bounds = np.array([quantile(of.shuffled_agreement, 0.95) for of in logits])[:, None]
+    found["predicts"] = first_for_good(np.stack([of.agreement for of in logits]) > bounds)
+    shuffled = np.stack([of.shuffled_agreement for of in logits])
+    by_chance["predicts"] = first_for_good(shuffled > bounds)
+
+
+def _add_causes(found: Links, by_chance: Links, results: Sequence[CheckpointResult]) -> None:
+    effects = [result.effects for result in results if result.effects is not None]
+    if not effects:
+        return
+    silent = np.stack([of.fires == 0 for of in effects])
+    found["causes"] = first_for_good(
+        np.stack([of.abs_effect > of.control_q95 for of in effects]), silent
+    )
+    by_chance["causes"] = first_for_good(
+        np.stack([of.random_abs_effect > of.random_q95 for of in effects]), silent
+    )
