@@ -254,6 +254,7 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert figures >= {"logits", "effects", "moments"}
     assert set(tables["moments"]["moment"]) == {"forms", "converges", "predicts", "causes"}
     assert sorted(tables["effects"]["lm_step"].unique()) == [0, 1, 4, 16]
+    assert tables["core_metrics"]["kl_score"].notna().all()
     assert tables["calibration"]["rows"].between(4, 16).all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
@@ -286,6 +287,28 @@ def test_effects_are_those_of_the_lm_without_the_feature(
         dense = sae.encode(lm.activations(reading.rows)[0].flatten(0, 1)) > 0
     fires = (dense & reading.kept.flatten()[:, None]).sum(dim=0)
     assert list(found.effects.fires) == fires.tolist(), "BOS takes no part"
+
+    def spliced(x: torch.Tensor) -> torch.Tensor:
+        return sae.decode(sae.encode(x.flatten(0, 1))).view_as(x).where(kept, x)
+
+    x, core = lm.activations(reading.rows)[0], found.core
+    with torch.no_grad():
+        logits = [lm.logits(reading.rows, hook, of) for of in (lambda x: x, spliced)]
+    clean, with_sae = (of.log_softmax(-1) for of in logits)
+    kl = (clean.exp() * (clean - with_sae)).sum(-1)[reading.kept].mean()
+    assert core["kl"] == pytest.approx(float(kl), rel=1e-3)
+    at = kept[:, :-1, 0]
+    ce = -with_sae[:, :-1].gather(2, reading.rows[:, 1:, None])[..., 0][at].mean()
+    assert core["ce_sae"] == pytest.approx(float(ce), rel=1e-4)
+    y = spliced(x)[reading.kept].detach()
+    x = x[reading.kept]
+    assert core["cosine"] == pytest.approx(float(torch.cosine_similarity(x, y).mean()), rel=1e-3)
+    assert core["l0"] == pytest.approx(float(fires.sum()) / int(reading.kept.sum()))
+    unit = torch.nn.functional.normalize(sae.W_dec.detach(), dim=1)
+    cosines = unit @ unit.T - 3 * torch.eye(64)
+    assert core["mean_largest_decoder_cosine"] == pytest.approx(
+        float(cosines.amax(1).mean()), rel=1e-4
+    )
 
 
 def test_effects_can_be_left_out(

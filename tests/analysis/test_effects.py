@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
+from saetrack.analysis.effects import core_metrics
 from saetrack.analysis.effects.ablation import (
     AblationSample,
     calibration,
@@ -16,6 +17,7 @@ from saetrack.analysis.effects.ablation import (
     taken_out,
 )
 from saetrack.analysis.effects.attribution import DIRECTIONS, Attribution, FeatureEffects
+from saetrack.analysis.effects.core_metrics import CoreMetrics, largest_cosines
 from saetrack.sae.kernels.sparse import select
 from saetrack.sae.model import SAE, new_sae
 
@@ -148,3 +150,70 @@ def test_calibration_says_how_far_off_attribution_is() -> None:
     assert found["pearson"] > 0.99 and found["median_kl"] == 0.2
     nothing = calibration(table[:2], seed=0)
     assert np.isnan(nothing["slope"]) and nothing["rows"] == 2
+
+
+def test_core_metrics_are_those_of_plain_formulas() -> None:
+    sae, x, _ = planted()
+    kept = torch.rand(ROWS, CONTEXT, generator=torch.Generator().manual_seed(5)) > 0.3
+    logits = dict(
+        zip(
+            ("clean", "sae", "zero"),
+            torch.randn(3, ROWS, CONTEXT, 9, generator=torch.Generator().manual_seed(6)),
+            strict=True,
+        )
+    )
+    losses = {
+        name: torch.rand(ROWS, CONTEXT - 1, generator=torch.Generator().manual_seed(number))
+        for number, name in enumerate(logits)
+    }
+    found = CoreMetrics()
+    for rows in (slice(0, 2), slice(2, 6)):
+        flat = x.view(ROWS, CONTEXT, D_IN)[rows][kept[rows]]
+        acts = sae.encode(flat).detach()
+        found.add_activations(flat, sae.decode(acts).detach(), acts[acts > 0])
+        changed = {name: logits[name][rows] for name in ("sae", "zero")}
+        of_rows = {name: of[rows] for name, of in losses.items()}
+        found.add_logits(kept[rows], logits["clean"][rows], changed, of_rows)
+    flat = x.view(ROWS, CONTEXT, D_IN)[kept].double()
+    acts = sae.encode(flat.float()).detach().double()
+    y = acts @ sae.W_dec.detach().double() + sae.b_dec.detach().double()
+    p = logits["clean"].softmax(-1)
+    kl = {
+        name: float((p * (p / logits[name].softmax(-1)).log()).sum(-1)[kept].mean())
+        for name in ("sae", "zero")
+    }
+    ce = {name: float(of[kept[:, :-1]].mean()) for name, of in losses.items()}
+    expected = {
+        "tokens": len(flat),
+        "kl": kl["sae"],
+        "kl_zero": kl["zero"],
+        "kl_score": 1 - kl["sae"] / kl["zero"],
+        "ce": ce["clean"],
+        "ce_sae": ce["sae"],
+        "ce_zero": ce["zero"],
+        "ce_score": (ce["zero"] - ce["sae"]) / (ce["zero"] - ce["clean"]),
+        "explained_variance": 1
+        - float(((flat - y) ** 2).sum() / ((flat - flat.mean(0)) ** 2).sum()),
+        "cosine": float(torch.cosine_similarity(flat, y, dim=1).mean()),
+        "l2_ratio": float((y.norm(dim=1) / flat.norm(dim=1)).mean()),
+        "l0": float((acts > 0).sum(1).double().mean()),
+        "l1": float(acts.sum(1).mean()),
+        "relative_reconstruction_bias": float((y**2).sum(1).mean() / (flat * y).sum(1).mean()),
+    }
+    per_token = []
+    for rows in (slice(0, 2), slice(2, 6)):
+        at = x.view(ROWS, CONTEXT, D_IN)[rows][kept[rows]].double()
+        out = sae.decode(sae.encode(at.float())).detach().double()
+        per_token.append(1 - ((at - out) ** 2).sum(1) / ((at - at.mean(0)) ** 2).sum(1))
+    expected["explained_variance_per_token"] = float(torch.cat(per_token).mean())
+    assert found.result() == pytest.approx(expected, rel=1e-4)
+    assert CoreMetrics().result() == {}
+
+
+def test_largest_cosines_leave_out_the_row_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    plain = torch.cosine_similarity(rows[:, None], rows, dim=2)
+    plain.fill_diagonal_(-2)
+    torch.testing.assert_close(largest_cosines(rows), plain.amax(1))
+    monkeypatch.setattr(core_metrics, "BLOCK_NUMBERS", 90)
+    torch.testing.assert_close(largest_cosines(rows), plain.amax(1))

@@ -189,12 +189,12 @@ class ChainReader:
     def _effects(self, feature_pass: FeaturePass, contexts: Contexts) -> dict[str, Any]:
         """What features do, on held-out rows, unless it is left out."""
         if not self.config.effect_tokens:
-            return {"effects": None, "ablations": NO_ABLATIONS}
+            return {"effects": None, "ablations": NO_ABLATIONS, "core": {}}
         held_out = self._registered.chain.corpus.rows("held_out")
         found = effect_pass(
             feature_pass, held_out, contexts.fires, self.text.excluded, self.config
         ).read()
-        return {"effects": found.effects, "ablations": found.ablations}
+        return vars(found)
 
     def _life(
         self, spool: PairSpool, contexts: Contexts, feature_pass: FeaturePass

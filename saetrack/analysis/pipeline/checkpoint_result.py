@@ -53,6 +53,7 @@ class CheckpointResult:
         logits: what features promote; None for an LM without a direct path to its logits.
         effects: what features do to the loss; None where this is left out.
         ablations: features that were truly taken out (`saetrack.analysis.effects.ablation`).
+        core: metrics of the SAE (`saetrack.analysis.effects.core_metrics`); may be empty.
     """
 
     link: Link
@@ -70,6 +71,7 @@ class CheckpointResult:
     logits: FeatureLogits | None
     effects: FeatureEffects | None
     ablations: pd.DataFrame
+    core: dict[str, float]
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
@@ -96,8 +98,8 @@ class CheckpointResult:
                 np.savez(folder / f"{name}.npz", **vars(found))
         residuals = {"sample": self.sample, "sampled_features_x": self.sampled_features_x}
         save_tensors(folder / "residuals.safetensors", residuals)
-        moved = {"parameter_displacement": self.parameter_displacement}
-        (folder / "numbers.json").write_text(json.dumps(moved))
+        numbers = {"parameter_displacement": self.parameter_displacement, "core": self.core}
+        (folder / "numbers.json").write_text(json.dumps(numbers))
 
     @classmethod
     def load(cls, folder: Path, link: Link) -> CheckpointResult:

@@ -16,9 +16,10 @@ from saetrack.analysis.effects.ablation import (
     taken_out,
 )
 from saetrack.analysis.effects.attribution import Attribution, FeatureEffects
+from saetrack.analysis.effects.core_metrics import CoreMetrics, largest_cosines
 from saetrack.lm.ce_loss import SPLICE_BATCH_ROWS
 from saetrack.lm.hooked import LossGradient, next_token_losses
-from saetrack.sae.kernels.sparse import select
+from saetrack.sae.kernels.sparse import ActivePairs, decode_pairs, select
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,10 +40,12 @@ class FoundEffects:
     Attributes:
         effects: of all features, by attribution.
         ablations: of the sample, see `saetrack.analysis.effects.ablation`.
+        core: metrics of the SAE, see `saetrack.analysis.effects.core_metrics`.
     """
 
     effects: FeatureEffects
     ablations: pd.DataFrame
+    core: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class EffectPass:
         """Read all rows."""
         sae, lm = self.feature_pass.sae, self.feature_pass.lm
         attribution, sample = Attribution(sae, self.seed), AblationSample(self.sampled)
+        core = CoreMetrics()
         progress = Progress(
             f"step {self.feature_pass.checkpoint.lm_step}, effects", self.rows.numel(), "tokens"
         )
@@ -76,11 +80,37 @@ class EffectPass:
             pairs = sae.active_pairs(found.x.flatten(0, 1))
             pairs = select(sae, pairs, kept.flatten().to(lm.device)[pairs.tokens])
             effects = attribution.add(pairs, found.gradient.flatten(0, 1))
+            self._add_to(core, tokens, kept.to(lm.device), found, pairs)
             ablations = list(sample.of_batch(pairs, effects, tokens.shape[1]))
             for start in range(0, len(ablations), SPLICE_BATCH_ROWS):
                 self._ablate(sample, ablations[start : start + SPLICE_BATCH_ROWS], tokens, found)
             progress.advance(tokens.numel())
-        return FoundEffects(attribution.result(), sample.table())
+        by_weights = {
+            f"mean_largest_{name}_cosine": float(largest_cosines(rows).mean())
+            for name, rows in (("decoder", sae.W_dec), ("encoder", sae.W_enc.T))
+        }
+        return FoundEffects(attribution.result(), sample.table(), core.result() | by_weights)
+
+    def _add_to(
+        self,
+        core: CoreMetrics,
+        tokens: Int[Tensor, "rows context"],
+        kept: Bool[Tensor, "rows context"],
+        clean: LossGradient,
+        pairs: ActivePairs,
+    ) -> None:
+        """Run a batch twice more: with the SAE's output in place, and with zeros."""
+        lm, sae, there = self.feature_pass.lm, self.feature_pass.sae, kept[..., None]
+        sae_out = decode_pairs(sae, pairs).view_as(clean.x)
+        core.add_activations(clean.x[kept], sae_out[kept], pairs.feature_acts)
+        changed = {
+            "sae": lm.logits(tokens, lm.hooks[0], lambda x: sae_out.where(there, x)),
+            "zero": lm.logits(tokens, lm.hooks[0], lambda x: x.masked_fill(there, 0.0)),
+        }
+        rows = tokens.to(lm.device)
+        of_all = {"clean": clean.logits, **changed}
+        losses = {name: next_token_losses(logits, rows) for name, logits in of_all.items()}
+        core.add_logits(kept, clean.logits, changed, losses)
 
     def _ablate(
         self,

@@ -73,12 +73,13 @@ def effect_tables(
     """Over all features that are live at the end, of single ones, and against true ablation.
 
     Returns:
-        `effects`, `effects_of_features`, `ablations`, `calibration`; nothing without effects.
+        `effects`, `effects_of_features`, `ablations`, `calibration`, and `core_metrics` of each
+        link's SAE (`saetrack.analysis.effects.core_metrics`); nothing without effects.
     """
     if not measured:
         return {}
     live, followed = live_features(results[-1]), results[-1].statistics["feature"].to_numpy()
-    single, ablated, calibrated = [], [], []
+    single, ablated, calibrated, core = [], [], [], []
     for link, result in zip(measured, results, strict=True):
         at = {"lm_step": link.lm_step, "checkpoint_index": link.checkpoint_index}
         numbers = {name: of.of_features[followed] for name, of in link.quantities.items()}
@@ -92,12 +93,14 @@ def effect_tables(
             )
         )
         ablated.append(result.ablations.assign(**at))
+        core.append({**at, **result.core})
         calibrated.append({**at, **calibration(result.ablations, seed)})
     return {
         "effects": quantile_table(measured, live, classes),
         "effects_of_features": pd.concat(single, ignore_index=True),
         "ablations": pd.concat(ablated, ignore_index=True),
         "calibration": pd.DataFrame(calibrated),
+        "core_metrics": pd.DataFrame(core),
     }
 
 
