@@ -91,7 +91,11 @@ class BridgedLM:
         assert not missing, "a hook was never reached"
 
     def logits(
-        self, tokens: Tensor, hook: Hook | None, change: Callable[[Tensor], Tensor] | None
+        self,
+        tokens: Tensor,
+        hook: Hook | None,
+        change: Callable[[Tensor], Tensor] | None,
+        raw: Tensor | None = None,  # noqa: ARG002  (the bridge runs whole)
     ) -> Tensor:
         """The logits, with the activations at a hook changed."""
         hooks = [] if hook is None or change is None else _replacing(hook, change)

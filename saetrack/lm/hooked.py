@@ -27,17 +27,19 @@ Replace = Callable[[Tensor], Tensor]
 
 
 class LossGradient(NamedTuple):
-    """The next-token loss of some rows, and its gradient by the activations at a hook.
+    """What the LM makes of some rows, and the gradient of its loss by the activations at a hook.
 
     Attributes:
         x: activations as `HookedLM.activations` gives them, (rows, context, d_in).
-        gradient: of the summed loss, nats per unit of activation, (rows, context, d_in).
-        logits: of the LM as it is, (rows, context, vocabulary).
+        gradient: of the summed next-token loss, nats per unit of activation, (rows, context, d_in).
+        log_p: of next tokens, (rows, context, vocabulary).
+        raw: activations as the LM has them, in its precision, (rows, context, d_in).
     """
 
     x: Float[Tensor, "rows context d_in"]
     gradient: Float[Tensor, "rows context d_in"]
-    logits: Float[Tensor, "rows context vocabulary"]
+    log_p: Float[Tensor, "rows context vocabulary"]
+    raw: Float[Tensor, "rows context d_in"]
 
 
 # Rows of tokens that pass through the LM at a time.
@@ -109,6 +111,11 @@ class HookedLM:
     def d_in(self) -> int:
         """Width of the residual stream."""
         return self._lm.d_in
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding; there may be padding among them."""
+        return len(self._lm.model.get_input_embeddings().get_parameter("weight"))
 
     def token_embeddings(self) -> Float[Tensor, "vocabulary width"]:
         """The input embedding, float32; a vocabulary may be padded beyond its tokens."""
@@ -193,12 +200,25 @@ class HookedLM:
 
     @torch.no_grad()
     @part("LM")
-    def logits(
-        self, tokens: Int[Tensor, "rows context"], hook: Hook, replace: Replace
+    def log_p(
+        self,
+        tokens: Int[Tensor, "rows context"],
+        hook: Hook,
+        replace: Replace,
+        raw: Float[Tensor, "rows context d_in"] | None = None,
     ) -> Float[Tensor, "rows context vocabulary"]:
-        """The logits, float32, with the activations at a hook replaced, as of `spliced_loss`."""
-        found: Tensor = self._lm.logits(tokens.to(self.device), hook, self._changing(replace))
-        return found.float()
+        """Log-probabilities of next tokens, float32, with the activations at a hook replaced.
+
+        Args:
+            tokens: rows.
+            hook: of a kind that is among `hooks`.
+            replace: as of `spliced_loss`.
+            raw: the activations there as `loss_gradient` found them, if it did: then only what lies
+                above the hook runs, where the LM allows it.
+        """
+        change = self._changing(replace)
+        logits = self._lm.logits(tokens.to(self.device), hook, change, raw)
+        return logits.float().log_softmax(dim=-1)
 
     @part("LM")
     def loss_gradient(self, tokens: Int[Tensor, "rows context"], hook: Hook) -> LossGradient:
@@ -217,14 +237,19 @@ class HookedLM:
 
         tokens = tokens.to(self.device)
         with torch.enable_grad():
-            logits = self._lm.logits(tokens, hook, cut).float()
-            loss = next_token_losses(logits, tokens).sum()
-            (gradient,) = torch.autograd.grad(loss, leaves[0])
-        x = leaves[0].detach().float()
+            logits = self._lm.logits(tokens, hook, cut)
+        log_p = logits.detach().float().log_softmax(dim=-1)
+        # Of the summed cross-entropy by the logits: p, less 1 at the token that comes.
+        by_logits = log_p.exp()
+        by_logits[:, :-1].scatter_add_(2, tokens[:, 1:, None], -torch.ones_like(log_p[:, 1:, :1]))
+        by_logits[:, -1] = 0
+        (gradient,) = torch.autograd.grad(logits, leaves[0], by_logits.to(logits.dtype))
+        raw = leaves[0].detach()
+        x = raw.float()
         require_finite_activations(x[None], [hook], self._label)
         if self._residual == "centred":
             x = x - x.mean(dim=-1, keepdim=True)
-        return LossGradient(x, gradient.float(), logits.detach())
+        return LossGradient(x, gradient.float(), log_p, raw)
 
     def _changing(self, replace: Replace) -> Replace:
         """As the LM has the activations: with their mean, in its precision."""
@@ -250,13 +275,10 @@ class HookedLM:
 
 
 def next_token_losses(
-    logits: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
+    log_p: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
 ) -> Float[Tensor, "rows context_less_1"]:
     """Cross-entropy in nats of each token but a row's first."""
-    losses = cross_entropy(
-        logits[:, :-1].float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none"
-    )
-    return losses.view(len(tokens), -1)
+    return -log_p[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
 
 
 def _copy(to: Tensor, activations: Tensor) -> None:

@@ -5,9 +5,12 @@ Nothing stands between these modules, so that a pass takes as long as transforme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from saetrack.lm.hook import Hook
@@ -72,16 +75,59 @@ class StreamLM:
                 handle.remove()
 
     def logits(
-        self, tokens: Tensor, hook: Hook | None, change: Callable[[Tensor], Tensor] | None
+        self,
+        tokens: Tensor,
+        hook: Hook | None,
+        change: Callable[[Tensor], Tensor] | None,
+        raw: Tensor | None = None,
     ) -> Tensor:
-        """The logits, with the activations at a hook changed."""
-        handle = None if hook is None or change is None else self._replace(hook, change)
-        try:
+        """The logits, with the activations at a hook changed.
+
+        Args:
+            tokens: rows.
+            hook: where.
+            change: what becomes of the activations.
+            raw: the activations before the change, if they are known: blocks below do not run.
+        """
+        with ExitStack() as changed:
+            if hook is not None and change is not None:
+                of_known = change if raw is None else lambda _: change(raw)
+                changed.enter_context(self._replace(hook, of_known))
+                if raw is not None:
+                    changed.enter_context(self._passing_by(hook.n_blocks))
             logits: Tensor = self.model(tokens, use_cache=False).logits
-        finally:
-            if handle is not None:
-                handle.remove()
         return logits
+
+    @contextmanager
+    def _passing_by(self, n_blocks: int) -> Iterator[None]:
+        """The first blocks give what they are given."""
+        gives_tuples = self._gives_tuples  # asked while they still run
+
+        def give(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+            return (hidden_states,) if gives_tuples else hidden_states
+
+        for block in self.blocks[:n_blocks]:
+            block.forward = give  # of this module alone, before that of its class
+        try:
+            yield
+        finally:
+            for block in self.blocks[:n_blocks]:
+                del block.forward
+
+    @cached_property
+    def _gives_tuples(self) -> bool:
+        """Whether a block gives its activations as the first of a tuple; asked of the first."""
+        found: list[bool] = []
+
+        def look(_module: Any, _args: Any, output: Any) -> None:
+            found.append(isinstance(output, tuple))
+            raise _ReachedError
+
+        with self.blocks[0].register_forward_hook(look), suppress(_ReachedError):
+            self.model(
+                torch.zeros(1, 1, dtype=torch.long, device=self.model.device), use_cache=False
+            )
+        return found[0]
 
     def weights_below(self, n_blocks: int) -> dict[str, Tensor]:
         """The weights of the embeddings and of the first blocks, by their names in the model."""

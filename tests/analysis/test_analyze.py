@@ -293,8 +293,7 @@ def test_effects_are_those_of_the_lm_without_the_feature(
 
     x, core = lm.activations(reading.rows)[0], found.core
     with torch.no_grad():
-        logits = [lm.logits(reading.rows, hook, of) for of in (lambda x: x, spliced)]
-    clean, with_sae = (of.log_softmax(-1) for of in logits)
+        clean, with_sae = (lm.log_p(reading.rows, hook, of) for of in (lambda x: x, spliced))
     kl = (clean.exp() * (clean - with_sae)).sum(-1)[reading.kept].mean()
     assert core["kl"] == pytest.approx(float(kl), rel=1e-3)
     at = kept[:, :-1, 0]

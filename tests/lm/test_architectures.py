@@ -82,6 +82,19 @@ def test_the_spliced_loss_is_the_models_own(
     assert lm.spliced_loss(TOKENS, pre(1), torch.zeros_like) != pytest.approx(loss, abs=1e-3)
 
 
+def test_of_known_activations_only_what_lies_above_runs(
+    published: tuple[str, hf.PreTrainedModel, Path],
+) -> None:
+    _, _, folder = published
+    lm = HookedLM(folder, [pre(1)], residual="raw", whole=True)
+    (raw,) = lm.activations(TOKENS)
+    whole = lm.log_p(TOKENS, pre(1), lambda x: 0.5 * x)
+    for weight in lm._lm.blocks[0].parameters():
+        weight.fill_(torch.nan)
+    assert torch.equal(lm.log_p(TOKENS, pre(1), lambda x: 0.5 * x, raw), whole)
+    assert lm.log_p(TOKENS, pre(1), lambda x: 0.5 * x).isnan().all(), "the block runs again"
+
+
 def test_centring_is_refused_exactly_where_it_would_change_the_lm(
     published: tuple[str, hf.PreTrainedModel, Path],
 ) -> None:

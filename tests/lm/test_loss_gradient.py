@@ -29,7 +29,7 @@ def test_it_is_the_slope_of_the_loss(folder: Path, hook: Hook, residual: Any) ->
     torch.testing.assert_close(found.x, lm.activations(TOKENS)[0], atol=1e-6, rtol=0)
     move = torch.randn(found.x.shape, generator=torch.Generator().manual_seed(0))
     ends = [
-        float(next_token_losses(lm.logits(TOKENS, hook, lambda x, s=s: x + s * move), TOKENS).sum())
+        float(next_token_losses(lm.log_p(TOKENS, hook, lambda x, s=s: x + s * move), TOKENS).sum())
         for s in (-0.005, 0.005)
     ]
     slope = (ends[1] - ends[0]) / 0.01
@@ -37,16 +37,24 @@ def test_it_is_the_slope_of_the_loss(folder: Path, hook: Hook, residual: Any) ->
     assert abs(slope) > 0.1, "or nothing is tested"
 
 
-def test_logits_and_losses_are_those_of_the_lm(folder: Path) -> None:
+@pytest.mark.parametrize("hook", HOOKS, ids=repr)
+def test_what_was_found_once_stands_for_the_blocks_below(folder: Path, hook: Hook) -> None:
+    lm = HookedLM(folder, [hook], whole=True)
+    found = lm.loss_gradient(TOKENS, hook)
+    again = lm.log_p(TOKENS[1:], hook, lambda x: 2 * x, found.raw[1:])
+    torch.testing.assert_close(again, lm.log_p(TOKENS[1:], hook, lambda x: 2 * x))
+
+
+def test_probabilities_and_losses_are_those_of_the_lm(folder: Path) -> None:
     lm = HookedLM(folder, [pre(1)], whole=True)
-    logits = lm.loss_gradient(TOKENS, pre(1)).logits
-    torch.testing.assert_close(logits, lm.logits(TOKENS, pre(1), lambda x: x))
-    losses = next_token_losses(logits, TOKENS)
+    log_p = lm.loss_gradient(TOKENS, pre(1)).log_p
+    torch.testing.assert_close(log_p, lm.log_p(TOKENS, pre(1), lambda x: x))
+    losses = next_token_losses(log_p, TOKENS)
     assert losses.shape == (len(TOKENS), TOKENS.shape[1] - 1)
-    by_token = -logits.log_softmax(dim=-1)[1, 4, TOKENS[1, 5]]
-    torch.testing.assert_close(losses[1, 4], by_token)
-    mean = cross_entropy(logits[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
+    torch.testing.assert_close(losses[1, 4], -log_p[1, 4, TOKENS[1, 5]])
+    mean = cross_entropy(log_p[:, :-1].flatten(0, 1), TOKENS[:, 1:].flatten())
     torch.testing.assert_close(losses.mean(), mean)
+    assert float(losses.mean()) == pytest.approx(lm.spliced_loss(TOKENS, pre(1), None), rel=1e-5)
 
 
 def test_no_weight_gets_a_gradient(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import stats
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from saetrack.sae.kernels.sparse import ActivePairs
 
 # Rows that a feature is taken out of, the first in which it fires.
-ROWS = 4
+ROWS = 2
 BOOTSTRAPS = 1000
 COLUMNS = ("feature", "fires", "attribution", "ablation", "kl")
 
@@ -114,12 +115,12 @@ def taken_out(
 
 
 def kl_from(
-    clean: Float[Tensor, "rows context vocabulary"],
-    changed: Float[Tensor, "rows context vocabulary"],
+    log_p: Float[Tensor, "rows context vocabulary"],
+    p: Float[Tensor, "rows context vocabulary"],
+    log_q: Float[Tensor, "rows context vocabulary"],
 ) -> Float[Tensor, "rows context"]:
-    """KL divergence of changed next-token distributions from those of the LM as it is, nats."""
-    log_p, log_q = clean.log_softmax(dim=-1), changed.log_softmax(dim=-1)
-    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+    """KL divergence of next-token distributions q from p, those of the LM as it is, nats."""
+    return torch.linalg.vecdot(p, log_p - log_q)
 
 
 def calibration(ablations: pd.DataFrame, seed: int) -> dict[str, float]:

@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import normalize
 
-from saetrack.analysis.effects.ablation import kl_from
-
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-# Rows whose cosines with all others exist at a time.
+# Cosines that exist at a time.
 BLOCK_NUMBERS = 2**24
+# Rows that are compared with all others, evenly spaced.
+COMPARED = 2048
 
 
 class CoreMetrics:
@@ -75,26 +75,23 @@ class CoreMetrics:
         total = x.sum(dim=0)
         self._mean = total if self._mean is None else self._mean + total
 
-    def add_logits(
+    def add_losses(
         self,
         kept: Bool[Tensor, "rows context"],
-        clean: Float[Tensor, "rows context vocabulary"],
-        changed: dict[str, Float[Tensor, "rows context vocabulary"]],
+        kl: dict[str, Float[Tensor, "rows context"]],
         losses: dict[str, Float[Tensor, "rows context_less_1"]],
     ) -> None:
         """Take in what the LM makes of a batch.
 
         Args:
             kept: positions that count.
-            clean: of the LM as it is.
-            changed: with the SAE's output (`sae`) and with zeros (`zero`) in place.
+            kl: from the LM's own next tokens, with the SAE's output (`sae`) and with zeros (`zero`)
+                in place.
             losses: next-token losses of both, and of the LM as it is (`clean`).
         """
-        for name, logits in changed.items():
-            self._add(**{f"kl_{name}": kl_from(clean, logits)[kept].double().sum()})
         self._add(predicted=kept[:, :-1].sum())
-        for name, of in losses.items():
-            self._add(**{f"ce_{name}": of[kept[:, :-1]].double().sum()})
+        self._add(**{f"kl_{name}": of[kept].double().sum() for name, of in kl.items()})
+        self._add(**{f"ce_{name}": of[kept[:, :-1]].double().sum() for name, of in losses.items()})
 
     def result(self) -> dict[str, float]:
         """The metrics so far, see the top of this file; nothing of no token."""
@@ -126,17 +123,16 @@ class CoreMetrics:
 
 
 @torch.no_grad()
-def largest_cosines(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " rows"]:
-    """Of each row, the largest cosine to another one."""
+def largest_cosines(rows: Float[Tensor, "rows d_in"]) -> Float[Tensor, " compared"]:
+    """Of some rows, or of all if they are few, the largest cosine to another row."""
     unit = normalize(rows.detach().float(), dim=1)
-    size = max(1, BLOCK_NUMBERS // max(len(unit), 1))
+    compared = torch.linspace(0, len(unit) - 1, min(len(unit), COMPARED), device=unit.device)
     found = []
-    for start in range(0, len(unit), size):
-        cosines = unit[start : start + size] @ unit.T
-        at = torch.arange(len(cosines), device=unit.device)
-        cosines[at, at + start] = -torch.inf
+    for some in compared.round().long().split(max(1, BLOCK_NUMBERS // max(len(unit), 1))):
+        cosines = unit[some] @ unit.T
+        cosines[torch.arange(len(some), device=unit.device), some] = -torch.inf
         found.append(cosines.amax(dim=1))
-    return torch.cat(found) if found else rows.new_zeros(0)
+    return torch.cat(found)
 
 
 def _share(part: float, whole: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,12 @@ from saetrack.analysis.effects.ablation import (
 )
 from saetrack.analysis.effects.attribution import Attribution, FeatureEffects
 from saetrack.analysis.effects.core_metrics import CoreMetrics, largest_cosines
-from saetrack.lm.ce_loss import SPLICE_BATCH_ROWS
-from saetrack.lm.hooked import LossGradient, next_token_losses
+from saetrack.lm.hooked import HookedLM, LossGradient, Replace, next_token_losses
 from saetrack.sae.kernels.sparse import ActivePairs, decode_pairs, select
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Int, UInt32
+    from jaxtyping import Bool, Float, Int, UInt32
     from torch import Tensor
 
     from saetrack.analysis.pipeline.config import AnalyzeConfig
@@ -31,6 +31,12 @@ if TYPE_CHECKING:
     from saetrack.data.exclusion import Excluded
 
 NO_ABLATIONS = AblationSample(()).table()
+
+# Rows of a batch, and numbers of its log-probabilities at most, of which four such arrays exist at
+# a time: 2 GB.
+BATCH_ROWS = 8
+BATCH_NUMBERS = 2**27
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,16 @@ class EffectPass:
         progress = Progress(
             f"step {self.feature_pass.checkpoint.lm_step}, effects", self.rows.numel(), "tokens"
         )
-        batches = (part.split(SPLICE_BATCH_ROWS) for part in (self.rows, self.kept))
-        for tokens, kept in zip(*batches, strict=True):
-            found = lm.loss_gradient(tokens, lm.hooks[0])
-            pairs = sae.active_pairs(found.x.flatten(0, 1))
+        for tokens, kept in self._batches():
+            clean = lm.loss_gradient(tokens, lm.hooks[0])
+            batch = _Batch(lm, tokens.to(lm.device), clean, clean.log_p.exp())
+            pairs = sae.active_pairs(clean.x.flatten(0, 1))
             pairs = select(sae, pairs, kept.flatten().to(lm.device)[pairs.tokens])
-            effects = attribution.add(pairs, found.gradient.flatten(0, 1))
-            self._add_to(core, tokens, kept.to(lm.device), found, pairs)
+            effects = attribution.add(pairs, clean.gradient.flatten(0, 1))
+            self._add_to(core, batch, kept.to(lm.device), pairs)
             ablations = list(sample.of_batch(pairs, effects, tokens.shape[1]))
-            for start in range(0, len(ablations), SPLICE_BATCH_ROWS):
-                self._ablate(sample, ablations[start : start + SPLICE_BATCH_ROWS], tokens, found)
+            for start in range(0, len(ablations), len(tokens)):
+                self._ablate(sample, ablations[start : start + len(tokens)], batch)
             progress.advance(tokens.numel())
         by_weights = {
             f"mean_largest_{name}_cosine": float(largest_cosines(rows).mean())
@@ -91,46 +97,68 @@ class EffectPass:
         }
         return FoundEffects(attribution.result(), sample.table(), core.result() | by_weights)
 
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows, and their positions that take part, as many as memory allows."""
+        of_row = self.rows.shape[1] * self.feature_pass.lm.vocabulary
+        size = min(BATCH_ROWS, max(1, BATCH_NUMBERS // of_row))
+        return zip(self.rows.split(size), self.kept.split(size), strict=True)
+
     def _add_to(
         self,
         core: CoreMetrics,
-        tokens: Int[Tensor, "rows context"],
+        batch: _Batch,
         kept: Bool[Tensor, "rows context"],
-        clean: LossGradient,
         pairs: ActivePairs,
     ) -> None:
         """Run a batch twice more: with the SAE's output in place, and with zeros."""
-        lm, sae, there = self.feature_pass.lm, self.feature_pass.sae, kept[..., None]
-        sae_out = decode_pairs(sae, pairs).view_as(clean.x)
-        core.add_activations(clean.x[kept], sae_out[kept], pairs.feature_acts)
-        changed = {
-            "sae": lm.logits(tokens, lm.hooks[0], lambda x: sae_out.where(there, x)),
-            "zero": lm.logits(tokens, lm.hooks[0], lambda x: x.masked_fill(there, 0.0)),
+        sae, x, there = self.feature_pass.sae, batch.clean.x, kept[..., None]
+        sae_out = decode_pairs(sae, pairs).view_as(x)
+        core.add_activations(x[kept], sae_out[kept], pairs.feature_acts)
+        found = {
+            "sae": batch.changed(ALL, lambda x: sae_out.where(there, x)),
+            "zero": batch.changed(ALL, lambda x: x.masked_fill(there, 0.0)),
         }
-        rows = tokens.to(lm.device)
-        of_all = {"clean": clean.logits, **changed}
-        losses = {name: next_token_losses(logits, rows) for name, logits in of_all.items()}
-        core.add_logits(kept, clean.logits, changed, losses)
+        losses = {name: loss for name, (_, loss) in found.items()}
+        clean = next_token_losses(batch.clean.log_p, batch.tokens)
+        core.add_losses(
+            kept, {name: kl for name, (kl, _) in found.items()}, losses | {"clean": clean}
+        )
 
-    def _ablate(
-        self,
-        sample: AblationSample,
-        ablations: list[Ablation],
-        tokens: Int[Tensor, "rows context"],
-        clean: LossGradient,
-    ) -> None:
+    def _ablate(self, sample: AblationSample, ablations: list[Ablation], batch: _Batch) -> None:
         """Run rows again, each without one feature."""
-        lm = self.feature_pass.lm
-        chosen = torch.tensor([ablation.row for ablation in ablations])
-        rows, logits = tokens[chosen].to(lm.device), clean.logits[chosen.to(lm.device)]
-        minus = taken_out(ablations, self.feature_pass.sae.W_dec, tokens.shape[1])
-        changed = lm.logits(rows, lm.hooks[0], lambda x: x - minus)
-        rise = next_token_losses(changed, rows).double() - next_token_losses(logits, rows)
-        kls = kl_from(logits, changed).double().sum(dim=1)
-        for ablation, loss, kl in zip(
-            ablations, rise.sum(dim=1).tolist(), kls.tolist(), strict=True
-        ):
+        rows = torch.tensor([ablation.row for ablation in ablations], device=batch.tokens.device)
+        minus = taken_out(ablations, self.feature_pass.sae.W_dec, batch.tokens.shape[1])
+        kls, losses = batch.changed(rows, lambda x: x - minus)
+        rises = losses.double() - next_token_losses(batch.clean.log_p[rows], batch.tokens[rows])
+        kls, rises = kls.double().sum(dim=1), rises.sum(dim=1)
+        for ablation, loss, kl in zip(ablations, rises.tolist(), kls.tolist(), strict=True):
             sample.keep(ablation, loss, kl)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some rows, and what the LM as it is makes of them.
+
+    Attributes:
+        lm: loaded whole.
+        tokens: the rows.
+        clean: one pass over them.
+        p: probabilities of next tokens, the exponential of `clean.log_p`.
+    """
+
+    lm: HookedLM
+    tokens: Int[Tensor, "rows context"]
+    clean: LossGradient
+    p: Float[Tensor, "rows context vocabulary"]
+
+    def changed(
+        self, rows: slice | Tensor, replace: Replace
+    ) -> tuple[Float[Tensor, "chosen context"], Float[Tensor, "chosen context_less_1"]]:
+        """KL divergence and next-token losses of some rows with other activations at the hook."""
+        tokens, clean = self.tokens[rows], self.clean
+        log_q = self.lm.log_p(tokens, self.lm.hooks[0], replace, clean.raw[rows])
+        kl = kl_from(clean.log_p[rows], self.p[rows], log_q)
+        return kl, next_token_losses(log_q, tokens)
 
 
 def effect_pass(
