@@ -1,16 +1,19 @@
 """From which link on a feature is formed, converged, predictive and causal, and which comes first.
 
 - `forms`: label and tokens are those of the final link (Definition 5.2);
-- `converges`: the cosine to the final direction is not below what a noise control reaches as many
-  links before its end (its 5 % quantile);
+- `converges`: the cosine to the final direction exceeds that of 95 % of the features of a noise
+  control at its first link. What is still to come turns it less than a whole chain of training
+  does by itself;
 - `predicts`: the tokens that it promotes agree with next tokens beyond 95 % of the control;
 - `causes`: its effect on the loss is larger than that of 95 % of random directions with its firing
   and norm.
 
-Each means: at this link, and at all that follow. That the last link is like itself makes `forms`
-and `converges` happen at the latest there, for any feature that has a meaning; the other two may
-never happen. A link at which a feature does not fire on the rows that effects are measured on says
-nothing about its effect, and ends no run of links.
+Each means: at this link, and at all that follow, of which there is one at least: the last link is
+like itself whatever a feature is. Any may never happen. A link at which a feature does not fire on
+the rows that effects are measured on says nothing about its effect, and ends no run of links.
+
+Intervals are those of a bootstrap over features. It draws how often each distinct outcome comes,
+so that memory does not grow with the features.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -38,13 +42,13 @@ def first_for_good(
     """The first link at which something holds that then holds to the end; -1 for never.
 
     Args:
-        holds: whether it does, at each link.
+        holds: whether it does, at each link. It must at two links or more.
         unknown: links that say nothing: they neither begin nor end it.
     """
     unknown = np.zeros_like(holds) if unknown is None else unknown
     not_broken = np.logical_and.accumulate((holds | unknown)[::-1], axis=0)[::-1]
-    begins = holds & ~unknown & not_broken
-    return np.where(begins.any(axis=0), begins.argmax(axis=0), NEVER)
+    holds = holds & ~unknown & not_broken
+    return np.where(holds.sum(axis=0) > 1, holds.argmax(axis=0), NEVER)
 
 
 def moment_table(
@@ -81,24 +85,39 @@ def moment_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def moment_counts(moments: pd.DataFrame) -> pd.DataFrame:
-    """How many features have each moment.
+def moment_counts(moments: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How many features have each moment, and at which step half of these have it.
+
+    Args:
+        moments: as `moment_table` gives them.
+        seed: of the bootstrap.
 
     Returns:
-        `of`, `moment`, `features`, `reached`, `share`, `median_lm_step` (of those that reach it).
+        `of`, `moment`, `features`, `reached`, `share` (of the features that reach it),
+        `median_lm_step` (NaN if none does), and of the last two `_low` and `_high`, 95 % of the
+        bootstrap.
     """
-    grouped = moments.groupby(["of", "moment"], sort=False)
-    table = grouped.agg(
-        features=("feature", "size"),
-        reached=("reached", "sum"),
-        median_lm_step=("lm_step", "median"),
-    )
-    table["share"] = table["reached"] / table["features"]
-    return table.reset_index()
+    generator, rows = np.random.default_rng(seed), []
+    for (of, moment), found in moments.groupby(["of", "moment"], sort=False):
+        steps, counts = np.unique(found["lm_step"].dropna(), return_counts=True)
+        never = len(found) - counts.sum()
+        reached = _drawn(np.append(counts, never), generator)[:, :-1]
+        n_reached = reached.sum(axis=1)
+        medians = np.full(len(reached), np.nan)
+        if len(steps):
+            some = n_reached > 0
+            half = (reached.cumsum(axis=1) >= n_reached[:, None] / 2).argmax(axis=1)
+            medians[some] = steps[half[some]]
+        rows.append(
+            {"of": of, "moment": moment, "features": len(found), "reached": int(n_reached[0])}
+            | _with_interval("share", n_reached / len(found))
+            | _with_interval("median_lm_step", medians)
+        )
+    return pd.DataFrame(rows)
 
 
 def which_first(moments: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """How often each moment comes first, among features that have all that were measured.
+    """How often each moment comes first.
 
     Moments at the same link share their place. The control draws each moment of another feature:
     the same steps, without any tie between the moments of one feature.
@@ -108,27 +127,35 @@ def which_first(moments: pd.DataFrame, seed: int) -> pd.DataFrame:
         seed: of the bootstrap and of the control.
 
     Returns:
-        `moment`, `features`, `share`, `low`, `high` (95 % of a bootstrap over features),
-        `shuffled`: the share if the moments of a feature had nothing to do with each other.
+        A row for each moment `among` the features that have `all`, and among those that have
+        `any`, where never comes after everything: `moment`, `features`, `share`, `share_low`,
+        `share_high` (95 % of the bootstrap), `shuffled`: the share if the moments of a feature had
+        nothing to do with each other.
     """
-    wide = _wide(moments)
-    wide = wide[(wide >= 0).all(axis=1)]
-    links, generator = wide.to_numpy(), np.random.default_rng(seed)
-    if not len(links):
-        return pd.DataFrame(columns=["moment", "features", "share", "low", "high", "shuffled"])
-    shares = _shares_of_first(links)
-    low, high = _interval(shares, generator)
-    mixed = [_shares_of_first(generator.permuted(links, axis=0)).mean(axis=0) for _ in range(20)]
-    return pd.DataFrame(
-        {
-            "moment": wide.columns,
-            "features": len(links),
-            "share": shares.mean(axis=0),
-            "low": low,
-            "high": high,
-            "shuffled": np.mean(mixed, axis=0),
-        }
+    wide, generator = _wide(moments), np.random.default_rng(seed)
+    return pd.concat(
+        [
+            _firsts(wide[(wide >= 0).all(axis=1)], generator).assign(among="all"),
+            _firsts(wide[(wide >= 0).any(axis=1)], generator).assign(among="any"),
+        ],
+        ignore_index=True,
     )
+
+
+def _firsts(wide: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """The columns of `which_first` but `among`, of features that have a moment; a row each."""
+    columns = ["moment", "features", "share", "share_low", "share_high", "shuffled"]
+    if wide.empty:
+        return pd.DataFrame(columns=columns)
+    links = wide.where(wide >= 0, np.iinfo(np.int32).max).to_numpy()
+    outcomes, counts = np.unique(_shares_of_first(links), axis=0, return_counts=True)
+    shares = _drawn(counts, generator) @ outcomes / len(links)
+    mixed = [_shares_of_first(generator.permuted(links, axis=0)).mean(axis=0) for _ in range(20)]
+    rows = [
+        {"moment": moment, "features": len(links), **_with_interval("share", shares[:, number])}
+        for number, moment in enumerate(wide.columns)
+    ]
+    return pd.DataFrame(rows).assign(shuffled=np.mean(mixed, axis=0))[columns]
 
 
 def pairwise_order(moments: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -140,21 +167,26 @@ def pairwise_order(moments: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     Returns:
         `moment`, `other`, `features` (with both); `before`, `same` (the same link), `after`:
-        shares; `low`, `high`: 95 % of a bootstrap over features of `before` less `after`.
+        shares; `lead` (`before` less `after`), `lead_low`, `lead_high`: 95 % of the bootstrap;
+        `spearman`, `p_value`: whether a feature that is early in one is early in the other.
     """
     wide, generator = _wide(moments), np.random.default_rng(seed)
     rows = []
     for moment, other in combinations(wide.columns, 2):
         both = wide[(wide[[moment, other]] >= 0).all(axis=1)]
-        order = np.sign((both[moment] - both[other]).to_numpy())
         row = {"moment": moment, "other": other, "features": len(both)}
         if len(both):
-            shares = {"before": order < 0, "same": order == 0, "after": order > 0}
-            low, high = _interval(-order[:, None].astype(float), generator)
-            row |= {name: float(is_so.mean()) for name, is_so in shares.items()}
-            row |= {"low": float(low[0]), "high": float(high[0])}
+            order = np.sign((both[moment] - both[other]).to_numpy())
+            counts = np.array([(order == sign).sum() for sign in (-1, 0, 1)])
+            shares = _drawn(counts, generator) / len(both)
+            row |= dict(zip(("before", "same", "after"), shares[0].tolist(), strict=True))
+            row |= _with_interval("lead", shares[:, 0] - shares[:, 2])
+        if len(both) > 2 and both[moment].std() > 0 < both[other].std():
+            tie = stats.spearmanr(both[moment], both[other])
+            row |= {"spearman": float(tie.statistic), "p_value": float(tie.pvalue)}
         rows.append(row)
-    columns = ["moment", "other", "features", "before", "same", "after", "low", "high"]
+    columns = ["moment", "other", "features", "before", "same", "after"]
+    columns += ["lead", "lead_low", "lead_high", "spearman", "p_value"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -165,16 +197,22 @@ def _wide(moments: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shares_of_first(links: Int[ndarray, "features moments"]) -> Float[ndarray, "features moments"]:
-    """1 where a moment is a feature's first, or a share of it."""
+    """1 where a moment is a feature's first, or a share of it; never is the largest number."""
     first = links == links.min(axis=1, keepdims=True)
     shares: Float[ndarray, "features moments"] = first / first.sum(axis=1, keepdims=True)
     return shares
 
 
-def _interval(
-    numbers: Float[ndarray, "features columns"], generator: np.random.Generator
-) -> tuple[Float[ndarray, " columns"], Float[ndarray, " columns"]]:
-    """Of the means, over bootstrap draws of features."""
-    weights = generator.multinomial(len(numbers), [1 / len(numbers)] * len(numbers), BOOTSTRAPS)
-    low, high = np.quantile(weights @ numbers / len(numbers), INTERVAL, axis=0)
-    return low, high
+def _drawn(
+    counts: Int[ndarray, " outcomes"], generator: np.random.Generator
+) -> Int[ndarray, "draws outcomes"]:
+    """How often each outcome came, and how often it does in each draw of the bootstrap."""
+    total = counts.sum()
+    return np.vstack([counts, generator.multinomial(total, counts / total, BOOTSTRAPS)])
+
+
+def _with_interval(name: str, numbers: Float[ndarray, " draws"]) -> dict[str, float]:
+    """What was found, the first of some numbers, and the interval of the others."""
+    drawn = numbers[1:][~np.isnan(numbers[1:])]
+    low, high = np.quantile(drawn, INTERVAL) if len(drawn) else (np.nan, np.nan)
+    return {name: float(numbers[0]), f"{name}_low": float(low), f"{name}_high": float(high)}

@@ -87,7 +87,7 @@ _PARTS = (
             "calibration": "Attribution against true ablation",
             "core_metrics": "Each link's SAE in its place in the LM, on held-out text (nats)",
             "moment_counts": "How many features have each moment",
-            "moment_first": "Which comes first, of features that have all",
+            "moment_first": "Which comes first, of features that have all or any",
             "moment_order": "Which of two comes first, of features that have both",
         },
     ),

@@ -22,6 +22,8 @@ LOOKS = {
     "predicts": ("predictive (logits)", GREEN),
     "causes": ("causal (effect)", ORANGE),
 }
+# Of which features it is asked what comes first.
+AMONG = {"all": "", "any": "///"}
 
 
 def moments_figure(
@@ -73,19 +75,25 @@ def _draw_shares(
 
 
 def _draw_first(axes: Axes, first: pd.DataFrame) -> None:
-    """How often each comes first."""
+    """How often each comes first: of features that have all, and of those that have any."""
     axes.set_ylabel("share of features for which it comes first")
     if first.empty:
         not_measured(axes)
         return
-    at = np.arange(len(first))
-    share = first["share"].to_numpy(float)
-    errors = [share - first["low"], first["high"] - share]
-    colours = [LOOKS[moment][1] for moment in first["moment"]]
-    axes.bar(at, share, color=colours, yerr=errors, width=0.65, error_kw={"elinewidth": 1.2})
-    for place, by_chance in zip(at, first["shuffled"], strict=True):
-        axes.hlines(by_chance, place - 0.42, place + 0.42, color="black", linestyle="--", lw=1.4)
-    axes.set_xticks(at, [LOOKS[moment][0].replace(" (", "\n(") for moment in first["moment"]])
+    width = 0.38
+    for side, (among, hatch) in zip((-1, 1), AMONG.items(), strict=True):
+        of = first[first["among"] == among]
+        at = np.arange(len(of)) + side * width / 2
+        share = of["share"].to_numpy(float)
+        errors = [share - of["share_low"], of["share_high"] - share]
+        colours = [LOOKS[moment][1] for moment in of["moment"]]
+        look = {"hatch": hatch, "edgecolor": "white", "error_kw": {"elinewidth": 1.2}}
+        axes.bar(at, share, width, color=colours, yerr=errors, **look)
+        for place, by_chance in zip(at, of["shuffled"], strict=True):
+            ends = place - 0.45 * width, place + 0.45 * width
+            axes.hlines(by_chance, *ends, color="black", linestyle="--", lw=1.4)
+    names = first["moment"].drop_duplicates()
+    axes.set_xticks(range(len(names)), [LOOKS[name][0].replace(" (", "\n(") for name in names])
     axes.tick_params(axis="x", labelsize=9)
 
 
@@ -121,16 +129,13 @@ def _caption(tables: dict[str, pd.DataFrame], found: Sequence[str]) -> str:
         if moment in reached.get("control", ()):
             text += f" (control {reached['control'][moment]:,.0f})"
         said.append(text)
-    total = counts["features"].max()
-    first = tables["moment_first"]
-    compared = int(first["features"].max()) if len(first) else 0
+    first = tables["moment_first"].drop_duplicates("among").set_index("among")["features"]
     return (
-        f"Of {total:,.0f} features that are live at the end, some day and then for good: "
-        f"{', '.join(said)}. Control: logits with another feature's next tokens; random "
-        "directions "
-        f"with the feature's firing and norm. Middle: the {compared:,} features that have all; "
-        "ties are shared; bars: 95 % of a bootstrap over features; dashed: if the moments of a "
-        "feature "
-        "had nothing to do with each other. Every feature with a meaning has formed and converged "
-        "at the last link by definition."
+        f"Of {counts['features'].max():,.0f} features that are live at the end, before the last "
+        f"link and for good: {', '.join(said)}. Control: logits with another feature's next tokens; "
+        "random directions with the feature's firing and norm. Middle: the "
+        f"{first.get('all', 0):,.0f} features that have all, and, hatched, the "
+        f"{first.get('any', 0):,.0f} that have any, where never comes last; ties are shared; bars: "
+        "95 % of a bootstrap over features; dashed: if the moments of a feature had nothing to do "
+        "with each other."
     )

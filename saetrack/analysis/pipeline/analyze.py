@@ -178,7 +178,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         **geometry_tables(registered, results),
         **logit_tables(logits, results, meaning.labels, sampled, text),
         **effect_tables(effects, results, meaning.labels, seed),
-        **moment_tables(results, formed, drift, bands, of_drift["drift"], seed),
+        **moment_tables(results, formed, drift, bands, seed),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),

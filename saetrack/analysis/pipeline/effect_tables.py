@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.controls.measured import Measured, MeasuredLink, quantile, quantile_table
-from saetrack.analysis.drift.controls import align
+from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.effects.ablation import calibration
 from saetrack.analysis.effects.moments import (
+    NEVER,
     first_for_good,
     moment_counts,
     moment_table,
@@ -120,7 +121,6 @@ def moment_tables(
     formed: Int[np.ndarray, " d_sae"],
     drift: Drift,
     controls: Sequence[ControlDrift],
-    of_chain: pd.DataFrame,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
     """When the features that are live at the end are formed, converged, predictive and causal.
@@ -130,7 +130,6 @@ def moment_tables(
         formed: the link from which on each feature is formed, -1 for never.
         drift: of the chain.
         controls: the first noise control among them bounds convergence; without, it has no moment.
-        of_chain: quantiles of the chain's drift.
         seed: of bootstraps.
 
     Returns:
@@ -138,11 +137,10 @@ def moment_tables(
         `moment_first` and `moment_order`.
     """
     live = live_features(results[-1])
-    found: Links = {"forms": formed}
-    bound = _bound_of_convergence(controls, of_chain, len(results))
+    found: Links = {"forms": np.where(formed < len(results) - 1, formed, NEVER)}
+    bound = _bound_of_convergence(controls)
     if bound is not None:
-        near = (drift.cosine_to_final >= bound[:, None]) & ~drift.excluded
-        found["converges"] = first_for_good(near)
+        found["converges"] = first_for_good((drift.cosine_to_final > bound) & ~drift.excluded)
     by_chance: Links = {}
     _add_predicts(found, by_chance, results)
     _add_causes(found, by_chance, results)
@@ -152,7 +150,7 @@ def moment_tables(
     both = pd.concat([moments, control], ignore_index=True)
     return {
         "moments": both,
-        "moment_counts": moment_counts(both),
+        "moment_counts": moment_counts(both, seed),
         "moment_first": which_first(moments, seed),
         "moment_order": pairwise_order(moments, seed),
     }
@@ -162,16 +160,13 @@ def _of(found: Links, features: Int[np.ndarray, " features"]) -> Links:
     return {moment: links[features] for moment, links in found.items()}
 
 
-def _bound_of_convergence(
-    controls: Sequence[ControlDrift], of_chain: pd.DataFrame, n_links: int
-) -> Float[np.ndarray, " links"] | None:
-    """The 5 % quantile of the first noise control; NaN at links that it does not reach."""
-    noise = next((control for control in controls if control.role == "noise"), None)
+def _bound_of_convergence(controls: Sequence[ControlDrift]) -> float | None:
+    """The 95 % quantile of the first noise control's cosine from its first to its final link."""
+    noise = next((control.quantiles for control in controls if control.role == "noise"), None)
     if noise is None:
         return None
-    aligned = align(of_chain, noise.quantiles)
-    rows = aligned[aligned["quantity"] == "cosine_to_final"].set_index("link")
-    return rows["q05"].reindex(range(n_links)).to_numpy(float)
+    rows = noise[(noise["quantity"] == "cosine_to_final") & (noise["feature_class"] == ALL)]
+    return float(rows.loc[rows["link"] == 0, "q95"].iloc[0])
 
 
 def _add_predicts(found: Links, by_chance: Links, results: Sequence[CheckpointResult]) -> None:
