@@ -229,27 +229,44 @@ class HookedLM:
         Raises:
             UserError: an activation is not finite.
         """
+        tokens = tokens.to(self.device)
+        raw, log_p, gradient = self._cut(tokens, hook, lambda x: x, None)
+        x = raw.float()
+        require_finite_activations(x[None], [hook], self._label)
+        if self._residual == "centred":
+            x = x - x.mean(dim=-1, keepdim=True)
+        return LossGradient(x, gradient, log_p, raw)
+
+    @part("LM")
+    def gradient_at(
+        self,
+        tokens: Int[Tensor, "rows context"],
+        hook: Hook,
+        replace: Replace,
+        raw: Float[Tensor, "rows context d_in"],
+    ) -> Float[Tensor, "rows context d_in"]:
+        """The gradient of `loss_gradient` where other activations are in place; as of `log_p`."""
+        return self._cut(tokens.to(self.device), hook, self._changing(replace), raw)[2]
+
+    def _cut(
+        self, tokens: Tensor, hook: Hook, change: Replace, raw: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Activations at a hook once they are changed, log-probabilities, and the gradient."""
         leaves: list[Tensor] = []
 
         def cut(activations: Tensor) -> Tensor:
-            leaves.append(activations.detach().requires_grad_())
+            leaves.append(change(activations.detach()).requires_grad_())
             return leaves[0]
 
-        tokens = tokens.to(self.device)
         with torch.enable_grad():
-            logits = self._lm.logits(tokens, hook, cut)
+            logits = self._lm.logits(tokens, hook, cut, raw)
         log_p = logits.detach().float().log_softmax(dim=-1)
         # Of the summed cross-entropy by the logits: p, less 1 at the token that comes.
         by_logits = log_p.exp()
         by_logits[:, :-1].scatter_add_(2, tokens[:, 1:, None], -torch.ones_like(log_p[:, 1:, :1]))
         by_logits[:, -1] = 0
         (gradient,) = torch.autograd.grad(logits, leaves[0], by_logits.to(logits.dtype))
-        raw = leaves[0].detach()
-        x = raw.float()
-        require_finite_activations(x[None], [hook], self._label)
-        if self._residual == "centred":
-            x = x - x.mean(dim=-1, keepdim=True)
-        return LossGradient(x, gradient.float(), log_p, raw)
+        return leaves[0].detach(), log_p, gradient.float()
 
     def _changing(self, replace: Replace) -> Replace:
         """As the LM has the activations: with their mean, in its precision."""

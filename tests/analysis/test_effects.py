@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
 
-from saetrack.analysis.effects import core_metrics
+from saetrack.analysis.effects import attribution, core_metrics
 from saetrack.analysis.effects.ablation import (
     AblationSample,
     calibration,
     kl_from,
     taken_out,
 )
-from saetrack.analysis.effects.attribution import DIRECTIONS, Attribution, FeatureEffects
+from saetrack.analysis.effects.attribution import (
+    DIRECTIONS,
+    Attribution,
+    FeatureEffects,
+    strongest,
+    way_points,
+)
 from saetrack.analysis.effects.core_metrics import CoreMetrics, largest_cosines
 from saetrack.sae.kernels.sparse import select
 from saetrack.sae.model import SAE, new_sae
@@ -77,6 +83,30 @@ def test_random_directions_have_the_features_firing_and_norm() -> None:
             float(rises[:, own].mean()), rel=1e-3, abs=1e-6
         )
         assert found.random_q95[feature] == pytest.approx(float(others.quantile(0.95)), rel=1e-4)
+
+
+def test_the_strongest_of_a_token_has_its_own_gradient() -> None:
+    sae, x, gradient = planted()
+    acts = sae.encode(x).detach()
+    sizes = acts * sae.W_dec.detach().norm(dim=1)
+    pairs = sae.active_pairs(x)
+    chosen = strongest(pairs, sae.W_dec)
+    expected = sizes.argmax(dim=1)
+    assert pairs.features[chosen].tolist() == expected[pairs.tokens[chosen]].tolist()
+    assert int(chosen.sum()) == TOKENS
+    found = Attribution(sae, seed=0)
+    effects = found.add(pairs, gradient, 3 * gradient)
+    plain = Attribution(sae, seed=0)
+    torch.testing.assert_close(effects, plain.add(pairs, gradient) * (1 + 2 * chosen))
+    both, alone = found.result(), plain.result()
+    assert both.effect[39] != pytest.approx(alone.effect[39])
+    for name in ("abs_effect", "control_q95", "random_abs_effect"):
+        np.testing.assert_array_equal(getattr(both, name), getattr(alone, name))
+
+
+def test_points_are_the_middles_of_equal_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribution, "POINTS", 4)
+    assert way_points() == [0.125, 0.375, 0.625, 0.875]
 
 
 def test_effects_do_not_depend_on_batches() -> None:

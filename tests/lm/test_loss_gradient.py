@@ -43,6 +43,24 @@ def test_what_was_found_once_stands_for_the_blocks_below(folder: Path, hook: Hoo
     found = lm.loss_gradient(TOKENS, hook)
     again = lm.log_p(TOKENS[1:], hook, lambda x: 2 * x, found.raw[1:])
     torch.testing.assert_close(again, lm.log_p(TOKENS[1:], hook, lambda x: 2 * x))
+    same = lm.gradient_at(TOKENS, hook, lambda x: x, found.raw)
+    torch.testing.assert_close(same, found.gradient)
+
+
+def test_a_gradient_elsewhere_is_the_slope_there(folder: Path) -> None:
+    lm = HookedLM(folder, [pre(1)], whole=True)
+    found = lm.loss_gradient(TOKENS, pre(1))
+    move = torch.randn(found.x.shape, generator=torch.Generator().manual_seed(0))
+    losses = [
+        float(
+            next_token_losses(lm.log_p(TOKENS, pre(1), lambda x, s=s: x + s * move), TOKENS).sum()
+        )
+        for s in (0.495, 0.505)
+    ]
+    there = lm.gradient_at(TOKENS, pre(1), lambda x: x + 0.5 * move, found.raw)
+    slope = (losses[1] - losses[0]) / 0.01
+    assert float((there * move).sum()) == pytest.approx(slope, rel=0.01, abs=0.01)
+    assert float((found.gradient * move).sum()) != pytest.approx(slope, rel=0.1)
 
 
 def test_probabilities_and_losses_are_those_of_the_lm(folder: Path) -> None:

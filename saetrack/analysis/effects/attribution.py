@@ -8,10 +8,14 @@ place is the LM. To first order the loss then changes by
 
 which is positive where the feature helps. The gradient holds what the activation does to the
 losses of all later tokens of the row. How near this comes to true ablation is measured
-(`saetrack.analysis.effects.ablation`).
+(`saetrack.analysis.effects.ablation`). Where it is poor, the feature takes away much of what the LM
+has at a token, and the gradient changes on the way. So of each token the strongest feature's effect
+is integrated on the way to the LM without it (Sundararajan et al. 2017), at `POINTS` points, with
+the strongest features of all tokens on their way together.
 
 The control are random directions with a feature's firing and norm: the same activations at the same
-tokens times a random unit vector. The same directions serve all features and all links.
+tokens times a random unit vector. The same directions serve all features and all links. Their
+effects are those of the gradient alone, and so are the sizes that are held against them.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from saetrack.analysis.contexts.datapoints import random_directions
 from saetrack.sae.kernels.sparse import ActivePairs, dot_products, sums_by_feature, weighted_sums
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from numpy import ndarray
     from torch import Tensor
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 # Random directions beside each feature.
 DIRECTIONS = 64
 CONTROL_QUANTILE = 0.95
+# On the way to the LM without a token's strongest feature; 0 leaves its effect to the gradient.
+POINTS = 2
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class FeatureEffects:
         fires: tokens on which each feature fires, (d_sae,).
         tokens: that were read.
         effect: mean over these tokens, signed, (d_sae,).
-        abs_effect: mean size, (d_sae,).
+        abs_effect: mean size, by the gradient alone, (d_sae,).
         control: mean over random directions of their mean size, (d_sae,).
         control_q95: its 95 % quantile over random directions, (d_sae,).
         random_effect: signed, of one random direction, (d_sae,).
@@ -93,27 +99,39 @@ class Attribution:
         self._random, self._random_size = self._decoder.new_zeros((2, d_sae, DIRECTIONS))
 
     def add(
-        self, pairs: ActivePairs, gradient: Float[Tensor, "tokens d_in"]
+        self,
+        pairs: ActivePairs,
+        gradient: Float[Tensor, "tokens d_in"],
+        of_strongest: Float[Tensor, "tokens d_in"] | None = None,
     ) -> Float[Tensor, " pairs"]:
         """Take in what is active in a batch.
 
         Args:
             pairs: that take part.
             gradient: of the summed loss at each token.
+            of_strongest: mean gradient on the way to the LM without each token's strongest pair.
 
         Returns:
             The effect of each pair.
         """
-        effects = -pairs.feature_acts * dot_products(pairs, self._decoder, gradient.contiguous())
+        effects = by_gradient = self._effects(pairs, gradient)
+        if of_strongest is not None:
+            integrated = self._effects(pairs, of_strongest)
+            effects = torch.where(strongest(pairs, self._decoder), integrated, by_gradient)
         self._tokens += pairs.batch_tokens
         self._fires += pairs.offsets.diff()
         self._effect += sums_by_feature(pairs, effects.double())
-        self._size += sums_by_feature(pairs, effects.abs().double())
+        self._size += sums_by_feature(pairs, by_gradient.abs().double())
         along = -gradient @ self._directions.T
         given = pairs.tokens, pairs.feature_acts, pairs.offsets[:-1]
         self._random += weighted_sums(along, *given)
         self._random_size += weighted_sums(along.abs(), *given)
         return effects
+
+    def _effects(
+        self, pairs: ActivePairs, gradient: Float[Tensor, "tokens d_in"]
+    ) -> Float[Tensor, " pairs"]:
+        return -pairs.feature_acts * dot_products(pairs, self._decoder, gradient.contiguous())
 
     def result(self) -> FeatureEffects:
         """The effects so far."""
@@ -138,6 +156,18 @@ class Attribution:
             tokens=self._tokens,
             **{name: values.float().cpu().numpy() for name, values in arrays.items()},
         )
+
+
+def strongest(pairs: ActivePairs, decoder: Float[Tensor, "d_sae d_in"]) -> Bool[Tensor, " pairs"]:
+    """Whether a pair is the one of its token that adds most: activation times the row's norm."""
+    sizes = pairs.feature_acts * decoder.detach().norm(dim=1)[pairs.features]
+    largest = sizes.new_zeros(pairs.batch_tokens).scatter_reduce_(0, pairs.tokens, sizes, "amax")
+    return sizes == largest[pairs.tokens]
+
+
+def way_points() -> list[float]:
+    """Which shares of a strongest feature are gone at the points: the middles of equal parts."""
+    return [(point + 0.5) / POINTS for point in range(POINTS)]
 
 
 def _zero_if_silent(

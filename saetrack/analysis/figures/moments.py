@@ -132,8 +132,8 @@ def _caption(tables: dict[str, pd.DataFrame], found: Sequence[str]) -> str:
     first = tables["moment_first"].drop_duplicates("among").set_index("among")["features"]
     return (
         f"Of {counts['features'].max():,.0f} features that are live at the end, before the last "
-        f"link and for good: {', '.join(said)}. Control: logits with another feature's next tokens; "
-        "random directions with the feature's firing and norm. Middle: the "
+        f"link and for good: {', '.join(said)}. Control: logits with another feature's next "
+        "tokens; random directions with the feature's firing and norm. Middle: the "
         f"{first.get('all', 0):,.0f} features that have all, and, hatched, the "
         f"{first.get('any', 0):,.0f} that have any, where never comes last; ties are shared; bars: "
         "95 % of a bootstrap over features; dashed: if the moments of a feature had nothing to do "

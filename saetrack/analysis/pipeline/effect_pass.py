@@ -16,7 +16,12 @@ from saetrack.analysis.effects.ablation import (
     kl_from,
     taken_out,
 )
-from saetrack.analysis.effects.attribution import Attribution, FeatureEffects
+from saetrack.analysis.effects.attribution import (
+    Attribution,
+    FeatureEffects,
+    strongest,
+    way_points,
+)
 from saetrack.analysis.effects.core_metrics import CoreMetrics, largest_cosines
 from saetrack.lm.hooked import HookedLM, LossGradient, Replace, next_token_losses
 from saetrack.sae.kernels.sparse import ActivePairs, decode_pairs, select
@@ -85,7 +90,9 @@ class EffectPass:
             batch = _Batch(lm, tokens.to(lm.device), clean, clean.log_p.exp())
             pairs = sae.active_pairs(clean.x.flatten(0, 1))
             pairs = select(sae, pairs, kept.flatten().to(lm.device)[pairs.tokens])
-            effects = attribution.add(pairs, clean.gradient.flatten(0, 1))
+            effects = attribution.add(
+                pairs, clean.gradient.flatten(0, 1), self._on_the_way(batch, pairs)
+            )
             self._add_to(core, batch, kept.to(lm.device), pairs)
             ablations = list(sample.of_batch(pairs, effects, tokens.shape[1]))
             for start in range(0, len(ablations), len(tokens)):
@@ -102,6 +109,14 @@ class EffectPass:
         of_row = self.rows.shape[1] * self.feature_pass.lm.vocabulary
         size = min(BATCH_ROWS, max(1, BATCH_NUMBERS // of_row))
         return zip(self.rows.split(size), self.kept.split(size), strict=True)
+
+    def _on_the_way(self, batch: _Batch, pairs: ActivePairs) -> Float[Tensor, "tokens d_in"] | None:
+        """Mean gradient while each token's strongest feature is taken out."""
+        sae = self.feature_pass.sae
+        alone = select(sae, pairs, strongest(pairs, sae.W_dec))
+        minus = (decode_pairs(sae, alone) - sae.b_dec.detach()).view_as(batch.clean.x)
+        found = [batch.gradient(lambda x, share=share: x - share * minus) for share in way_points()]
+        return torch.stack(found).mean(dim=0).flatten(0, 1) if found else None
 
     def _add_to(
         self,
@@ -159,6 +174,10 @@ class _Batch:
         log_q = self.lm.log_p(tokens, self.lm.hooks[0], replace, clean.raw[rows])
         kl = kl_from(clean.log_p[rows], self.p[rows], log_q)
         return kl, next_token_losses(log_q, tokens)
+
+    def gradient(self, replace: Replace) -> Float[Tensor, "rows context d_in"]:
+        """Of the summed loss by the activations, with others in place."""
+        return self.lm.gradient_at(self.tokens, self.lm.hooks[0], replace, self.clean.raw)
 
 
 def effect_pass(
