@@ -17,6 +17,8 @@ from sae_lens.training.activations_store import ActivationsStore
 from safetensors.torch import save_file
 
 ROWS_AT_ONCE = 16
+# Of the core metrics, in one batch: two of them depend on it.
+CORE_ROWS = 8
 
 
 class Rows:
@@ -45,7 +47,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def open_one(folder: Path, rows: torch.Tensor, job: dict[str, Any]) -> dict[str, float]:
+def open_one(folder: Path, rows: torch.Tensor, job: dict[str, Any]) -> dict[str, Any]:
     """One link on the LM that its own metadata names, in two conventions."""
     sae = SAE.load_from_disk(folder)
     metadata = sae.cfg.metadata
@@ -77,7 +79,20 @@ def open_one(folder: Path, rows: torch.Tensor, job: dict[str, Any]) -> dict[str,
     excluded = metadata.exclude_special_tokens
     scaler = ActivationScaler()
     metrics, _ = run_evals(sae, store, lm, scaler, held_out, exclude_special_tokens=excluded)
+    core = EvalConfig(
+        batch_size_prompts=CORE_ROWS,
+        n_eval_sparsity_variance_batches=1,
+        n_eval_reconstruction_batches=1,
+        compute_sparsity_metrics=True,
+        compute_variance_metrics=True,
+        compute_l2_norms=True,
+        compute_ce_loss=True,
+        compute_kl=True,
+    )
+    store.reset_input_dataset()
+    groups, _ = run_evals(sae, store, lm, scaler, core, exclude_special_tokens=excluded)
     return {
+        "core": {name: value for of in groups.values() for name, value in of.items()},
         "explained_variance": metrics["reconstruction_quality"]["explained_variance"],
         "l0": metrics["sparsity"]["l0"],
         "ce_loss": metrics["model_performance_preservation"]["ce_loss_without_sae"],

@@ -22,8 +22,11 @@ from benchmarks import tables
 from benchmarks.once import run_once
 from benchmarks.peers import SAE_LENS, say
 from benchmarks.presets import mini_track
+from saetrack.analysis.pipeline.effect_pass import BATCH_ROWS, EffectPass
+from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import load_config
 from saetrack.lm.catalog.models import find_model
+from saetrack.lm.hooked import HookedLM
 from saetrack.lm.open import open_source
 from saetrack.registry.formats.export import export_chain
 from saetrack.training.chain_page import update_chain_page
@@ -59,6 +62,36 @@ COLUMNS: tables.Columns = {
     "raw_feature_acts": ("on raw\nresiduals", "{:.1e}"),
     "sae_out": ("sae_out\ndiffers by", "{:.1e}"),
 }
+# The core metrics by our names and by SAELens', whose evaluation SAEBench's is made from.
+CORE = {
+    "kl": "kl_div_with_sae",
+    "kl_zero": "kl_div_with_ablation",
+    "kl_score": "kl_div_score",
+    "ce": "ce_loss_without_sae",
+    "ce_sae": "ce_loss_with_sae",
+    "ce_zero": "ce_loss_with_ablation",
+    "ce_score": "ce_loss_score",
+    "explained_variance": "explained_variance",
+    "explained_variance_per_token": "explained_variance_legacy",
+    "cosine": "cossim",
+    "l2_ratio": "l2_ratio",
+    "relative_reconstruction_bias": "relative_reconstruction_bias",
+    "l0": "l0",
+    "l1": "l1",
+}
+CORE_COLUMNS: tables.Columns = {
+    "lm_step": ("lm_step", "{:,}"),
+    "kl": ("KL", "{:.4f}"),
+    "kl_score": ("score", "{:.4f}"),
+    "ce_score": ("of CE", "{:.4f}"),
+    "explained_variance": ("explained\nvariance", "{:.4f}"),
+    "explained_variance_per_token": ("per token", "{:.4f}"),
+    "cosine": ("cosine", "{:.4f}"),
+    "l2_ratio": ("ratio of\nnorms", "{:.4f}"),
+    "relative_reconstruction_bias": ("bias", "{:.4f}"),
+    "l1": ("L1", "{:.2f}"),
+    "differ": ("differ by", "{:.1e}"),
+}
 # Of float32, over the largest value; and of metrics over thousands of tokens.
 TENSORS_AGREE, METRICS_AGREE = 1e-5, 1e-4
 
@@ -92,9 +125,17 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
         ]
     )
     tables.show(found, COLUMNS, f"{lm} in SAELens {answer['version']}")
+    core = pd.DataFrame(
+        [
+            _compare_core(prepared, row, answer["links"][row["folder"]]["core"])
+            for _, row in exported.iterrows()
+        ]
+    )
+    tables.show(core, CORE_COLUMNS, "core metrics of 8 rows, and by how much SAELens' differ")
     tensors = found[["feature_acts", "raw_feature_acts", "sae_out"]].max().max()
     metrics = max((found[f"{m}_here"] - found[f"{m}_there"]).abs().max() for m in METRICS)
     say(f"largest difference of tensors {tensors:.1e} of their largest, of metrics {metrics:.1e}")
+    metrics = max(metrics, core["differ"].max())
     return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
 
 
@@ -150,6 +191,21 @@ def _compare(
         **{f"{name}_there": there[name] for name in METRICS},
         **differences,
     }
+
+
+def _compare_core(prepared: PreparedTrack, row: Any, there: dict[str, float]) -> dict[str, float]:
+    """The core metrics of a link, as an analysis has them, and by how much SAELens' differ."""
+    (chain,) = prepared.track.chains
+    pulled = prepared.registry.pull(chain.name, version=int(row["version"]))
+    (checkpoint,) = [of.checkpoint for of in chain.links if of.checkpoint.lm_step == row["lm_step"]]
+    folder = prepared.source.fetch(checkpoint)
+    lm = HookedLM(folder, [chain.hook], residual=chain.config.residual, whole=True)
+    rows = torch.from_numpy(chain.corpus.rows("held_out")[:BATCH_ROWS].astype(np.int64))
+    feature_pass = FeaturePass(checkpoint, lm, pulled, chain.corpus.rows("analysis"))
+    kept = torch.ones_like(rows, dtype=torch.bool)
+    here = EffectPass(feature_pass, rows, kept, np.zeros(0, np.int64), seed=0).read().core
+    differ = max(abs(here[name] - there[of]) / max(1, abs(there[of])) for name, of in CORE.items())
+    return {"lm_step": row["lm_step"], **{name: here[name] for name in CORE}, "differ": differ}
 
 
 def check_gradients(place: Path) -> bool:

@@ -48,7 +48,7 @@ from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 7
+RESULTS_VERSION = 8
 
 # Below a checkpoint's results: what the life store keeps of it.
 LIFE = "life"

@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 NO_ABLATIONS = AblationSample(()).table()
 
-# Rows of a batch, and numbers of its log-probabilities at most, of which four such arrays exist at
-# a time: 2 GB.
+# Rows of a batch at most, and numbers of its log-probabilities, of which up to seven arrays exist
+# at a time: 2 GB.
 BATCH_ROWS = 8
-BATCH_NUMBERS = 2**27
+BATCH_NUMBERS = 2**26
 ALL = slice(None)
 
 
