@@ -94,7 +94,8 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
 ) -> None:
     without_umap(monkeypatch)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
-    frozen = load_analyze_config({**QUESTIONS, "track": STILL, "controls": {}})
+    asked = {**QUESTIONS, "track": STILL, "controls": {}, "effect_tokens": 0}
+    frozen = load_analyze_config(asked)
     (line,) = analyze_chains(frozen, module_settings)
     assert "analyze · nano.L1.frozen-step16" in line
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
@@ -109,6 +110,9 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     assert (tables["continuity"]["median_displacement"] == 0).all()
     assert tables["continuity"]["link_tokens"].tolist() == [4_096] * 3
     assert "Its LM stands still at step 16: steps are links." in (folder / "page.html").read_text()
+    # Effects are left out, and without a control nothing says what converges.
+    assert not {"effects", "calibration", "core_metrics"} & set(tables)
+    assert set(tables["moments"]["moment"]) == {"forms", "predicts"}
 
 
 def test_a_chain_whose_features_all_died_is_one_line(
@@ -308,22 +312,6 @@ def test_effects_are_those_of_the_lm_without_the_feature(
     assert core["mean_largest_decoder_cosine"] == pytest.approx(
         float(cosines.amax(1).mean()), rel=1e-4
     )
-
-
-def test_effects_can_be_left_out(
-    registered: RegisteredChain,
-    analyze_config: AnalyzeConfig,
-    module_settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("saetrack.analysis.pipeline.chain_reader.effect_pass", None)
-    (analysis,) = chain_analyses(
-        analyze_config.model_copy(update={"effect_tokens": 0, "seed": 2}), module_settings
-    )
-    next(checkpoints_to_read(analysis)).read()
-    reader = ChainReader(analysis)
-    result = reader.result(reader.links[0])
-    assert result.effects is None and result.ablations.empty and result.logits is not None
 
 
 def test_labels_by_hand_are_held_against_the_automatic_ones(

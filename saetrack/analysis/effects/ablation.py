@@ -120,7 +120,8 @@ def kl_from(
     log_q: Float[Tensor, "rows context vocabulary"],
 ) -> Float[Tensor, "rows context"]:
     """KL divergence of next-token distributions q from p, those of the LM as it is, nats."""
-    return torch.linalg.vecdot(p, log_p - log_q)
+    kl: Tensor = torch.linalg.vecdot(p, log_p - log_q)
+    return kl
 
 
 def calibration(ablations: pd.DataFrame, seed: int) -> dict[str, float]:

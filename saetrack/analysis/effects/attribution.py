@@ -162,7 +162,8 @@ def strongest(pairs: ActivePairs, decoder: Float[Tensor, "d_sae d_in"]) -> Bool[
     """Whether a pair is the one of its token that adds most: activation times the row's norm."""
     sizes = pairs.feature_acts * decoder.detach().norm(dim=1)[pairs.features]
     largest = sizes.new_zeros(pairs.batch_tokens).scatter_reduce_(0, pairs.tokens, sizes, "amax")
-    return sizes == largest[pairs.tokens]
+    found: Tensor = sizes == largest[pairs.tokens]
+    return found
 
 
 def way_points() -> list[float]:

@@ -87,8 +87,14 @@ def _draw_first(axes: Axes, first: pd.DataFrame) -> None:
         share = of["share"].to_numpy(float)
         errors = [share - of["share_low"], of["share_high"] - share]
         colours = [LOOKS[moment][1] for moment in of["moment"]]
-        look = {"hatch": hatch, "edgecolor": "white", "error_kw": {"elinewidth": 1.2}}
-        axes.bar(at, share, width, color=colours, yerr=errors, **look)
+        axes.bar(
+            *(at, share, width),
+            color=colours,
+            yerr=errors,
+            hatch=hatch,
+            edgecolor="white",
+            error_kw={"elinewidth": 1.2},
+        )
         for place, by_chance in zip(at, of["shuffled"], strict=True):
             ends = place - 0.45 * width, place + 0.45 * width
             axes.hlines(by_chance, *ends, color="black", linestyle="--", lw=1.4)

@@ -115,7 +115,7 @@ class EffectPass:
         sae = self.feature_pass.sae
         alone = select(sae, pairs, strongest(pairs, sae.W_dec))
         minus = (decode_pairs(sae, alone) - sae.b_dec.detach()).view_as(batch.clean.x)
-        found = [batch.gradient(lambda x, share=share: x - share * minus) for share in way_points()]
+        found = [batch.gradient(_less(share * minus)) for share in way_points()]
         return torch.stack(found).mean(dim=0).flatten(0, 1) if found else None
 
     def _add_to(
@@ -143,7 +143,7 @@ class EffectPass:
         """Run rows again, each without one feature."""
         rows = torch.tensor([ablation.row for ablation in ablations], device=batch.tokens.device)
         minus = taken_out(ablations, self.feature_pass.sae.W_dec, batch.tokens.shape[1])
-        kls, losses = batch.changed(rows, lambda x: x - minus)
+        kls, losses = batch.changed(rows, _less(minus))
         rises = losses.double() - next_token_losses(batch.clean.log_p[rows], batch.tokens[rows])
         kls, rises = kls.double().sum(dim=1), rises.sum(dim=1)
         for ablation, loss, kl in zip(ablations, rises.tolist(), kls.tolist(), strict=True):
@@ -178,6 +178,10 @@ class _Batch:
     def gradient(self, replace: Replace) -> Float[Tensor, "rows context d_in"]:
         """Of the summed loss by the activations, with others in place."""
         return self.lm.gradient_at(self.tokens, self.lm.hooks[0], replace, self.clean.raw)
+
+
+def _less(minus: Tensor) -> Replace:
+    return lambda x: x - minus
 
 
 def effect_pass(

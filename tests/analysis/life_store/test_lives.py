@@ -33,6 +33,7 @@ from tests.support.running import run
 SECOND = {**NANO_TRACK, "seed": 1}
 ASKED = {
     **QUESTIONS,
+    "seed": 5,  # of its own: another file's analysis leaves nothing in the cache that is read here
     "controls": {
         "stands still": {"role": "noise", "track": STILL},
         "second seed": {"role": "replicate", "track": SECOND},
@@ -223,3 +224,17 @@ def test_what_features_promote_stands_beside_shuffled_features(
     assert np.nanmedian(analysed.column(0, "promoted_overlap")) < 1
     agreement = analysed.column(3, "next_token_agreement")
     assert np.isfinite(agreement).mean() > 0.5
+
+
+def test_what_features_do_stands_beside_random_directions(
+    analysed: LifeStore, module_settings: Settings
+) -> None:
+    (analysis,) = chain_analyses(load_analyze_config(ASKED), module_settings)
+    reader = ChainReader(analysis)
+    effects = reader.result(reader.links[-1]).effects
+    assert effects is not None
+    np.testing.assert_array_equal(analysed.column(3, "effect"), effects.effect)
+    of_random = {column.name: column for column in analysed.manifest.columns}["effect_over_random"]
+    assert of_random.control is not None and of_random.control.title.startswith("random directions")
+    low, high = of_random.control.low[-1], of_random.control.high[-1]
+    assert low is not None and high is not None and low < 1 < high
