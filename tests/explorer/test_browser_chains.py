@@ -216,7 +216,7 @@ def test_a_new_analysis_is_shown_while_the_page_is_open(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("?step=foo", "step=foo, which is no LM step of this chain: the last link is shown"),
+        ("?step=foo", "step=foo, which is no LM step of this chain: LM step 143,000 is shown"),
         ("?step=130", "is shown, the nearest one"),
         ("/3?beside=bar", "beside=bar, which is no LM step of this chain: one step alone"),
         ("/3?step=0@7", "step=0@7, which is no LM step of this chain: LM step 0 is shown"),

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,17 @@ class Tab:
         self.page.goto(self.address + at)
         self.page.locator("#main > .page").wait_for()
         return self.page
+
+    def alter(self, path: str, change: Callable[[Any], None]) -> None:
+        """Change the JSON of an answer on its way to the page."""
+
+        def altered(route: Any) -> None:
+            answer = route.fetch()
+            content = answer.json()
+            change(content)
+            route.fulfill(response=answer, json=content)
+
+        self.page.route(f"**/{path}", altered)
 
     @property
     def at(self) -> str:

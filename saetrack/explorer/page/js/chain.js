@@ -9,7 +9,7 @@ import { remember } from "./reading_order.js";
 import { Slider } from "./slider.js";
 import { featureAddress, TablePanel } from "./table.js";
 import { Timeline } from "./timeline.js";
-import { direction, whole } from "./words.js";
+import { direction, reverseNote, whole } from "./words.js";
 
 export async function chainPage({ root, data, state, signal }) {
   const timeline = new Timeline(data.manifest.links, state);
@@ -79,7 +79,9 @@ function head(data) {
     { class: "chain-head" },
     el("h1", { class: "unseen", text: data.name }),
     el("p", { class: "facts muted", text: facts.join(" · ") }),
-    [...keptNote(data), ...(notes ?? [])].map((note) => el("p", { class: "note muted", text: note })),
+    [reverseNote(data.manifest), ...keptNote(data), ...(notes ?? [])]
+      .filter(Boolean)
+      .map((note) => el("p", { class: "note muted", text: note })),
   );
 }
 
@@ -116,8 +118,7 @@ class Panels {
     const mapTitle = el(
       "h2",
       {
-        title:
-          "Points that lie near one another have similar decoder directions at the last link. Positions stay, colours follow the slider.",
+        title: `Points that lie near one another have similar decoder directions at LM ${population.timeline.words(data.manifest.links.length - 1)}. Positions stay, colours follow the slider.`,
       },
       "Map of decoder directions",
     );

@@ -66,9 +66,16 @@ export function theSite() {
   return site;
 }
 
-/** All chains. */
+/** All chains, the links of each by LM step. */
 export async function home() {
-  return (await ask("api/home.json")).json();
+  const found = await (await ask("api/home.json")).json();
+  for (const chain of found.chains) {
+    const steps = chain.links.lm_step;
+    const order = steps.map((_, link) => link).sort((a, b) => steps[a] - steps[b]);
+    for (const [name, values] of Object.entries(chain.links))
+      chain.links[name] = order.map((link) => values[link]);
+  }
+  return found;
 }
 
 const chains = new Map();
@@ -79,6 +86,8 @@ export const chain = async (name) => chains.get(name) ?? newest(name);
 export async function newest(name) {
   const of = await theSite();
   const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
+  // A reverse chain is trained from the last LM step on; every axis is of LM steps all the same.
+  if (!manifest.analysed) manifest.links.sort((a, b) => a.lm_step - b.lm_step);
   const stamp = JSON.stringify([
     manifest.analysed,
     manifest.analysis,

@@ -5,9 +5,10 @@ import { contextsView, contextTools } from "./contexts.js";
 import { home, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
 import { FeatureCurves } from "./feature_curves.js";
-import { activationHistogram, commonTokens, explanations, matches, neighbours } from "./feature_facts.js";
+import { activationHistogram, commonTokens, explanations, neighbours } from "./feature_facts.js";
 import { askForList } from "./filters.js";
 import { addToList } from "./lists.js";
+import { matches } from "./matches.js";
 import { backTo, further } from "./reading_order.js";
 import { bigRibbon } from "./ribbon.js";
 import { Slider } from "./slider.js";
@@ -71,9 +72,10 @@ class FeatureView {
     state.on(["step", "beside"], draw);
     state.on(CONTEXT_PARTS, () => this.drawContexts());
     state.on(["scale"], () => this.curves.draw());
-    this.drawMatches();
+    this.known = new Set(); // chains whose features can be opened here
     this.draw();
     this.readNeighbours();
+    this.readChains();
   }
 
   draw() {
@@ -81,6 +83,7 @@ class FeatureView {
     this.curves.mark();
     this.drawContexts();
     this.drawFacts();
+    this.drawMatches();
     this.grid.classList.toggle(
       "beside",
       this.timeline.beside !== null && this.timeline.beside !== this.timeline.link,
@@ -195,13 +198,17 @@ class FeatureView {
     if (!this.signal.aborted && timeline.link === link && data.columnNow(link, "top_token")) this.drawFacts();
   }
 
-  async drawMatches() {
-    const show = (known) => put(this.matches, matches(this.life, this.data.manifest, known));
-    show(new Set());
+  drawMatches() {
+    put(this.matches, matches(this.life, this.data.manifest, this.timeline, this.known));
+  }
+
+  /** Which matched chains can be opened comes a moment later. */
+  async readChains() {
     if (!this.data.manifest.matches.length) return;
     const found = await home().catch(() => ({ chains: [] }));
-    if (!this.signal.aborted)
-      show(new Set(found.chains.filter((chain) => chain.analysed).map((chain) => chain.name)));
+    if (this.signal.aborted) return;
+    this.known = new Set(found.chains.filter((chain) => chain.analysed).map((chain) => chain.name));
+    this.drawMatches();
   }
 
   add() {

@@ -2,7 +2,7 @@
 
 import { curves, panel } from "./chart.js";
 import { button, el, put } from "./dom.js";
-import { short, whole } from "./words.js";
+import { reverseNote, short, whole } from "./words.js";
 
 /** Every column that the analysis calls a curve; what later analyses add shows up by itself. */
 export class FeatureCurves {
@@ -41,6 +41,7 @@ export class FeatureCurves {
       "details",
       { class: "meanings small-text" },
       el("summary", { text: "What the curves mean" }),
+      el("p", { text: reverseNote(this.manifest) ?? "" }),
       el(
         "dl",
         {},

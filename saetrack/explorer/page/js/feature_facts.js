@@ -1,6 +1,5 @@
-// What else is known of a feature at a step: histogram, tokens, neighbours; and matches elsewhere.
+// What else is known of a feature at a step: histogram, tokens, neighbours.
 
-import { address } from "./address.js";
 import { bars } from "./chart.js";
 import { el, style } from "./dom.js";
 import { featureAddress } from "./table.js";
@@ -106,92 +105,6 @@ function linked(data, timeline, feature) {
   if (data.kept && !data.kept.has(feature))
     return el("span", { class: "muted", title: "This site does not hold this feature", text: feature });
   return el("a", { href: featureAddress(data, timeline, feature), text: feature });
-}
-
-/** Partners in other chains, with how good the match is. */
-export function matches(life, manifest, known) {
-  const why =
-    "A single trajectory can be rounding noise: training amplifies the last digit of any number. What comes out again in another seed is more than that.";
-  const node = el("section", { class: "fact matches" }, el("h3", { text: "Matches in other chains" }));
-  if (!manifest.matches.length) {
-    node.append(
-      el("p", { class: "muted", text: "This analysis matched no other chain." }),
-      el(
-        "p",
-        { class: "muted" },
-        el("code", { text: "saetrack analyze … --with-controls" }),
-        " trains the second seed and the reverse chain, and matches their features.",
-      ),
-    );
-  }
-  const of = new Map(life.matches.map((match) => [match.chain, match]));
-  // First the chains in which the same should come out again.
-  for (const other of [...manifest.matches].sort((a, b) => (a.role === "noise") - (b.role === "noise"))) {
-    const match = of.get(other.chain);
-    node.append(
-      match
-        ? oneMatch(other, match, known)
-        : el("p", { class: "muted", text: `${plain(other.name ?? other.chain)}: it has no partner.` }),
-    );
-  }
-  node.append(el("p", { class: "muted small-text", text: why }));
-  return node;
-}
-
-function oneMatch(other, match, known) {
-  const title = el(
-    "p",
-    { class: "match-title" },
-    el("strong", { text: plain(other.name ?? other.chain) }),
-    el("span", {
-      class: `badge${other.role === "noise" ? "" : " good"}`,
-      title:
-        other.role === "noise"
-          ? "A control: it shows what the method does by itself."
-          : "It should show the same as this chain.",
-      text: other.role === "noise" ? "noise control" : plain(other.role),
-    }),
-  );
-  const target = known.has(other.chain)
-    ? el("a", {
-        href: address([other.chain, match.feature], { step: match.lm_step }),
-        text: `feature ${match.feature}`,
-      })
-    : el("span", { title: "Its chain is not part of this site", text: `feature ${match.feature}` });
-  const chance =
-    match.chance === null || match.chance === undefined
-      ? ""
-      : `; shuffled tokens reach ${short(match.chance)}`;
-  const correlation =
-    match.activation_correlation === null
-      ? ""
-      : `correlation of activations ${short(match.activation_correlation)}${chance}; `;
-  const line = el(
-    "p",
-    {},
-    target,
-    ` at step ${whole(match.lm_step)}`,
-    el("br"),
-    el("span", { class: "muted", text: `${correlation}decoder cosine ${short(match.decoder_cosine)}` }),
-  );
-  const warning = match.poor
-    ? el("p", {
-        class: "notice",
-        text: "⚠ Poor match: this may be another feature. Do not read its life as that of this one.",
-      })
-    : null;
-  const control =
-    other.role === "noise" && !match.poor
-      ? el("p", { class: "muted", text: "A good match here says that this does not need the LM's training." })
-      : null;
-  return el(
-    "div",
-    { class: `match${match.poor ? " poor" : other.role === "noise" ? " noise" : ""}`, title: other.text },
-    title,
-    line,
-    control,
-    warning,
-  );
 }
 
 /** Explanations, as later analyses add them: objects with a text, and whatever else they say. */

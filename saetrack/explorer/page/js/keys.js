@@ -81,7 +81,11 @@ export function showHelp(keys) {
     }),
     el("h2", { text: "Words" }),
     meanings("Labels: what a feature means at a step", LABEL_MEANINGS, labelName),
-    meanings("Patterns: what becomes of it from the first link to the last", PATTERN_MEANINGS, plain),
+    meanings(
+      "Patterns: what becomes of it from the first LM step to the last (of an LM that stands still: from the first link to the last)",
+      PATTERN_MEANINGS,
+      plain,
+    ),
     meanings("Numbers, contexts, controls", OTHER_MEANINGS, capital),
     close,
   );

@@ -216,7 +216,7 @@ class OwnText {
       top >= 0
         ? el("span", {
             class: "tok",
-            title: "its commonest token at the last step",
+            title: `commonest token at its strongest contexts, at LM ${this.timeline.words(last)}`,
             text: tokenAlone(data.vocabularyNow?.[top]),
           })
         : null,

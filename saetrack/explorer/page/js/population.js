@@ -10,7 +10,7 @@ export const FORMED = {
   unit: "LM step",
   per_link: false,
   scale: "log",
-  description: "The LM step from which on label and tokens are those of the last link.",
+  description: "The LM step from which on label and tokens are those of the last LM step.",
 };
 
 const PICKED_MOST = 500; // features of a lasso that an address has room for

@@ -62,7 +62,7 @@ export function bigRibbon(life, manifest, timeline) {
   const formed = life.formation_link;
   if (formed >= 0) {
     const from = cells.get(formed)[0];
-    const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of the last link`;
+    const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of LM ${timeline.words(steps.order.at(-1))}`;
     node.append(
       style(
         el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })),

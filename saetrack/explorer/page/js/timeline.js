@@ -139,7 +139,7 @@ export class Timeline {
         shown !== null
           ? `LM ${this.words(shown)} is shown, the nearest one`
           : parameter === "step"
-            ? "the last link is shown"
+            ? `LM ${this.words(this.links.length - 1)} is shown`
             : "one step alone is shown";
       return [`The address asks for ${parameter}=${name}, which is no LM step of this chain: ${instead}.`];
     });

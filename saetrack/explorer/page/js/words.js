@@ -20,24 +20,24 @@ export const LABEL_MEANINGS = {
   dead: "It fires on no token of the text.",
 };
 export const PATTERN_MEANINGS = {
-  maintaining: "The same token from the first link to the last.",
+  maintaining: "The same token at the first LM step and at the last.",
   shifting: "A token becomes another token, or a concept.",
   grouping: "Noise becomes a token or a concept.",
   kept_concept: "A concept stays on the same tokens.",
   moved_concept: "A concept moves to other tokens.",
   narrowing: "A concept becomes a token.",
   dissolving: "A meaning becomes noise.",
-  unformed: "Noise at the first link and at the last.",
+  unformed: "Noise at the first LM step and at the last.",
   late_born: "Dead or too rare at first, alive at the end.",
   dying: "Alive at first, dead or too rare at the end.",
   absent: "Dead or too rare at both ends.",
 };
 /** Words of the pages that need a sentence. */
 export const OTHER_MEANINGS = {
-  "formed at": "The LM step from which on the feature's label and tokens are those of the last link.",
+  "formed at": "The LM step from which on the feature's label and tokens are those of the last LM step.",
   density: "The share of tokens on which the feature fires.",
   progress:
-    "How alike the feature's contexts of the last link are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
+    "How alike the feature's contexts of the last LM step are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
   "explained by the token alone":
     "The share of the activation's variance that one number for each token explains: 1 for a feature that only looks at the token itself.",
   "quarters of contexts":
@@ -113,6 +113,13 @@ export function tokenAlone(text) {
   const shown = tokenText(text).replace(/^ +| +$/g, (blanks) => "·".repeat(blanks.length));
   if (shown === "") return "(empty)";
   return shown.length > 40 ? `${shown.slice(0, 39)}…` : shown;
+}
+
+/** What first, before and last mean on a chain that is trained from the last LM step back to the first. */
+export function reverseNote({ direction: way, links }) {
+  if (way !== "reverse" || !links.length) return null;
+  const [first, last] = [links[0].lm_step, links.at(-1).lm_step].map(whole);
+  return `A reverse chain: trained from the last checkpoint back to the first; shown here in the order of the LM's steps. First means LM step ${first}, last or final LM step ${last}, before the next lower LM step.`;
 }
 
 export const direction = (name) =>

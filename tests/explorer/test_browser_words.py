@@ -1,0 +1,87 @@
+"""What the explorer's pages say is true of what they show, in a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.explorer_browser import Tab
+from tests.support.explorer_demo import FORWARD, PLAIN
+
+expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
+pytestmark = pytest.mark.browser
+CHAIN = f"#/{FORWARD}"
+NEEDLESS = "does not need the LM's training"
+CONSTANT = "that LM no longer changes"
+
+
+def matched(kind: str, lm_step: int, **more: Any) -> dict[str, Any]:
+    """A match of a feature as the server answers it."""
+    quality = {"decoder_cosine": 0.9, "activation_correlation": 0.9, "chance": 0.1, "poor": False}
+    of = {"chain": kind, "kind": kind, "feature": 7, "lm_step": lm_step, "other_lm_step": lm_step}
+    return of | quality | more
+
+
+def with_matches(tab: Tab, *found: dict[str, Any]) -> None:
+    def chain(answer: Any) -> None:
+        answer["matches"] = [
+            {"chain": one["chain"], "name": one["kind"], "lm_step": one["lm_step"], "text": ""}
+            | {"role": "noise" if one["kind"].startswith("control") else "replicate"}
+            for one in found
+        ]
+
+    tab.alter("chain.json", chain)
+    tab.alter("features/3.json", lambda answer: answer.update(matches=list(found)))
+
+
+def test_a_match_says_which_steps_it_compares_and_what_it_means_only_where_it_is_true(
+    tab: Tab,
+) -> None:
+    random, trained = "control: random LM", "control: trained LM"
+    with_matches(tab, matched(random, 0), matched(trained, 143000), matched("second seed", 143000))
+    page = tab.show(f"{CHAIN}/3?step=143000")
+    here, elsewhere = page.locator(".match-group.here"), page.locator(".match-group.elsewhere")
+    expect(here.locator(".match strong")).to_have_text(["second seed", trained])
+    expect(elsewhere.locator(".match strong")).to_have_text([random])
+    expect(elsewhere).to_contain_text("this chain's step 0 with feature 7 at its step 0")
+    expect(page.locator(".matches")).not_to_contain_text(NEEDLESS)
+    expect(here.get_by_text(CONSTANT)).to_have_count(1)
+    page.locator(".track").click(position={"x": 10, "y": 10})
+    expect(here.locator(".match strong")).to_have_text([random])
+    expect(here.get_by_text(NEEDLESS)).to_have_count(1)
+    expect(page.locator(".matches")).not_to_contain_text(CONSTANT)
+
+
+def test_a_poor_match_or_one_with_another_chain_says_nothing_of_training(tab: Tab) -> None:
+    with_matches(tab, matched("control: random LM", 0, poor=True), matched("other layer", 0))
+    page = tab.show(f"{CHAIN}/3?step=0")
+    expect(page.locator(".match-group.here .match")).to_have_count(2)
+    expect(page.locator(".matches")).not_to_contain_text(NEEDLESS)
+    expect(page.locator(".matches .notice")).to_contain_text("Poor match")
+
+
+def test_a_reverse_chain_lies_in_the_order_of_lm_steps(tab: Tab) -> None:
+    def backwards(answer: Any) -> None:
+        answer.update(direction="reverse", links=answer["links"][::-1])
+
+    def card_backwards(answer: Any) -> None:
+        (card,) = (one for one in answer["chains"] if one["name"] == PLAIN)
+        card["links"] = {name: values[::-1] for name, values in card["links"].items()}
+
+    tab.alter(f"{PLAIN}/chain.json", backwards)
+    tab.alter("home.json", card_backwards)
+    page = tab.show(f"#/{PLAIN}")
+    expect(page.locator(".readout")).to_contain_text("LM step 256 link 3 of 3")
+    page.get_by_role("button", name="axis: log steps").click()
+    expect(page.locator(".slider .names span")).to_have_text(["256", "16", "0"])
+    lefts = [float(at) for at in page.locator(".slider .names span").evaluate_all(LEFTS)]
+    assert lefts == sorted(lefts, reverse=True)
+    expect(page.locator(".chain-head")).to_contain_text("First means LM step 0, last or final LM")
+    page = tab.show("#/")
+    last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
+    expect(last).to_have_text("0.715")  # of step 256: the demonstration falls from 0.9 to 0.7
+    assert "A reverse chain" not in tab.show(CHAIN).locator(".chain-head").inner_text()
+
+
+LEFTS = "nodes => nodes.map(node => parseFloat(node.style.left))"
