@@ -105,7 +105,7 @@ def test_the_table_sorts_filters_and_keeps_few_rows(tab: Tab) -> None:
     page.locator(".map-legend").get_by_role("button", name="concept").last.click()
     expect(page.locator(".count")).to_contain_text("of 300")
     assert set(page.locator("tr[data-feature] td.label").all_inner_texts()) == {"concept"}
-    page.get_by_label("Features whose commonest token has this text").fill("e")
+    page.get_by_label("Features whose commonest token at the strongest").fill("e")
     expect(page).to_have_url(re.compile("text=e"))
     at, words = tab.at, page.locator(".count").inner_text()
     tokens = page.locator("tr[data-feature] td.token").all_inner_texts()

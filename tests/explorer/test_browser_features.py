@@ -57,7 +57,7 @@ def test_keys_move_over_steps_and_features_in_the_tables_order(tab: Tab) -> None
     page.keyboard.press("/")
     page.keyboard.type("river")
     page.keyboard.press("Enter")
-    expect(page.locator(".results")).to_contain_text("By their commonest token")
+    expect(page.locator(".results")).to_contain_text("By the commonest token")
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Feature {links[0]}")
 
@@ -68,7 +68,7 @@ def test_two_steps_side_by_side_mark_what_is_new_and_gone(tab: Tab) -> None:
     page.keyboard.press("ArrowLeft")
     expect(page.locator(".context-column")).to_have_count(2)
     old, new = page.locator(".context-column").all()
-    expect(page.locator(".beside-words")).to_contain_text("are gone and")
+    expect(page.locator(".beside-words")).to_contain_text("no longer among the 10 strongest")
 
     def places(column: Any) -> dict[str, bool]:
         found = column.locator(".g-top li").all()

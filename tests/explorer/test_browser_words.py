@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.explorer_demo import FORWARD, PLAIN
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
 pytestmark = pytest.mark.browser
 CHAIN = f"#/{FORWARD}"
+RANDOM, TRAINED = "control: LM that stays random", "control: LM that stays trained"
 NEEDLESS = "does not need the LM's training"
 CONSTANT = "that LM no longer changes"
 
@@ -38,23 +40,24 @@ def with_matches(tab: Tab, *found: dict[str, Any]) -> None:
 def test_a_match_says_which_steps_it_compares_and_what_it_means_only_where_it_is_true(
     tab: Tab,
 ) -> None:
-    random, trained = "control: random LM", "control: trained LM"
-    with_matches(tab, matched(random, 0), matched(trained, 143000), matched("second seed", 143000))
+    with_matches(tab, matched(RANDOM, 0), matched(TRAINED, 143000), matched("second seed", 143000))
     page = tab.show(f"{CHAIN}/3?step=143000")
     here, elsewhere = page.locator(".match-group.here"), page.locator(".match-group.elsewhere")
-    expect(here.locator(".match strong")).to_have_text(["second seed", trained])
-    expect(elsewhere.locator(".match strong")).to_have_text([random])
+    expect(here.locator(".match strong")).to_have_text(["second seed", TRAINED])
+    expect(elsewhere.locator(".match strong")).to_have_text([RANDOM])
     expect(elsewhere).to_contain_text("this chain's step 0 with feature 7 at its step 0")
     expect(page.locator(".matches")).not_to_contain_text(NEEDLESS)
     expect(here.get_by_text(CONSTANT)).to_have_count(1)
     page.locator(".track").click(position={"x": 10, "y": 10})
-    expect(here.locator(".match strong")).to_have_text([random])
+    expect(here.locator(".match strong")).to_have_text([RANDOM])
     expect(here.get_by_text(NEEDLESS)).to_have_count(1)
     expect(page.locator(".matches")).not_to_contain_text(CONSTANT)
 
 
 def test_a_poor_match_or_one_with_another_chain_says_nothing_of_training(tab: Tab) -> None:
-    with_matches(tab, matched("control: random LM", 0, poor=True), matched("other layer", 0))
+    with_matches(
+        tab, matched("control: LM that stays random", 0, poor=True), matched("other layer", 0)
+    )
     page = tab.show(f"{CHAIN}/3?step=0")
     expect(page.locator(".match-group.here .match")).to_have_count(2)
     expect(page.locator(".matches")).not_to_contain_text(NEEDLESS)
@@ -82,6 +85,48 @@ def test_a_reverse_chain_lies_in_the_order_of_lm_steps(tab: Tab) -> None:
     last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
     expect(last).to_have_text("0.715")  # of step 256: the demonstration falls from 0.9 to 0.7
     assert "A reverse chain" not in tab.show(CHAIN).locator(".chain-head").inner_text()
+
+
+def test_the_same_words_at_another_place_are_no_change(tab: Tab) -> None:
+    """The later step has the earlier one's first context at another place, and one of its own."""
+
+    def moved(answer: Any) -> None:
+        before, after = answer["links"][0], answer["links"][7]
+        first, *others = (one for one in before["contexts"] if one["group"] == 0)
+        shift = {"row": first["row"] + 1000, "first": first["first"], "position": first["position"]}
+        new = others[0] | {"row": 2000, "ids": [1] * len(others[0]["ids"])}
+        after["contexts"] = [first | shift, new]
+        answer["contexts"] = {"kept": 2, "of": 20, "judged": 50}
+
+    tab.alter("features/3.json", moved)
+    page = tab.show(f"{CHAIN}/3?step=143000&beside=0&fold=0&align=0")
+    older, newer = page.locator(".context-column").all()
+    expect(older.locator(".g-top li").first.locator(".mark")).to_have_count(0)
+    expect(older.locator(".mark").first).to_have_text("no longer among the 2 strongest")
+    expect(newer.locator(".mark")).to_have_text(["newly among the 2 strongest"])
+    words = page.locator(".beside-words")
+    expect(words).to_contain_text("9 are no longer among the 2 strongest held at LM step 143,000")
+    expect(words).to_contain_text("of those 2, 1 are newly among them")
+    held = newer.locator(".held")
+    expect(held).to_contain_text("2 of ")
+    expect(held).to_contain_text("this site holds 2 of the 20 contexts that the analysis kept")
+    expect(held).to_contain_text("judged on its 50 strongest contexts")
+
+
+def test_links_of_an_lm_that_stands_still_are_at_its_step(tab: Tab) -> None:
+    def standing(answer: Any) -> None:
+        answer["standing"] = 512
+        for number, link in enumerate(answer["links"]):
+            link["lm_step"] = number
+
+    tab.alter("chain.json", standing)
+    page = tab.show(f"{CHAIN}?step=512@3")
+    expect(page.locator(".readout")).to_contain_text("LM step 512, link 4")
+    expect(page.locator(".stray")).to_be_hidden()
+    expect(page.locator(".slider .names span").first).to_have_text("#8")
+    expect(page.locator("tr[data-feature] td:nth-child(6)").first).to_have_text(
+        re.compile("^[1-8]$|–")
+    )
 
 
 LEFTS = "nodes => nodes.map(node => parseFloat(node.style.left))"

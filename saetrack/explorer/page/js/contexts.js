@@ -73,13 +73,18 @@ function optionsOf(state) {
   };
 }
 
+/** The words that a window shows, and which of them is the context's own. */
+function wordsKey(context, options) {
+  const { from, to, peak } = windowOf(context, options);
+  return `${peak - from}|${context.ids.slice(from, to).join(" ")}`;
+}
+
 /** Contexts with the same words in the window become one. */
 function folded(contexts, options) {
   if (!options.fold) return contexts.map((context) => ({ context, times: 1 }));
   const found = new Map();
   for (const context of contexts) {
-    const { from, to } = windowOf(context, options);
-    const key = `${context.group}|${context.ids.slice(from, to).join(" ")}`;
+    const key = `${context.group}|${wordsKey(context, options)}`;
     const known = found.get(key);
     if (known) known.times++;
     else found.set(key, { context, times: 1 });
@@ -93,15 +98,8 @@ export function contextsView(life, data, timeline, state) {
   const maxOf = (link) =>
     life.curves.max_act?.[link] ?? Math.max(...life.links[link].contexts.map((context) => context.act), 0);
   const { link, beside } = timeline;
-  const column = (at, marks, note) =>
-    columnOf(life.links[at].contexts, {
-      data,
-      options,
-      maxAct: maxOf(at),
-      marks,
-      heading: note,
-      title: `LM ${timeline.words(at)}`,
-    });
+  const column = (at, mark, note) =>
+    columnOf(life, at, { data, options, maxAct: maxOf(at), mark, note, title: `LM ${timeline.words(at)}` });
   if (beside === null || beside === link) {
     const node = column(link, null, null);
     if (beside === link)
@@ -112,33 +110,49 @@ export function contextsView(life, data, timeline, state) {
   }
   const [first, second] =
     timeline.steps.rank.get(beside) < timeline.steps.rank.get(link) ? [beside, link] : [link, beside];
-  const strongest = (at) => life.links[at].contexts.filter((context) => context.group === 0);
-  const keys = [first, second].map((at) => new Set(strongest(at).map(keyOf)));
-  const gone = strongest(first).filter((context) => !keys[1].has(keyOf(context))).length;
-  const fresh = strongest(second).filter((context) => !keys[0].has(keyOf(context))).length;
-  const both = strongest(second).length - fresh;
-  const summary = `Of the strongest contexts, ${both} stay, ${gone} are gone and ${fresh} are new.`;
+  const { gone, fresh, words } = changes(life, [first, second], timeline, options);
   return el(
     "div",
     { class: "contexts" },
-    el("p", {
-      class: "muted beside-words",
-      text: `${summary} A context is the same if it is the same place in the text.`,
-    }),
-    el(
-      "div",
-      { class: "two" },
-      column(first, (context) => (keys[1].has(keyOf(context)) ? null : "gone"), "earlier"),
-      column(second, (context) => (keys[0].has(keyOf(context)) ? null : "new"), "later"),
-    ),
+    el("p", { class: "muted beside-words", text: words }),
+    el("div", { class: "two" }, column(first, gone, "earlier"), column(second, fresh, "later")),
     shading(),
   );
 }
 
-function columnOf(contexts, { data, options, maxAct, marks, heading, title }) {
+const strongestAt = (life, link) => life.links[link].contexts.filter((context) => context.group === 0);
+
+/** Which of the strongest contexts of two links the other one has not, and that in words. */
+function changes(life, links, timeline, options) {
+  const held = links.map((link) => strongestAt(life, link));
+  const known = held.map(
+    (contexts) => new Set(contexts.flatMap((context) => [keyOf(context), wordsKey(context, options)])),
+  );
+  const lacks = (side) => (context) =>
+    !known[side].has(keyOf(context)) && !known[side].has(wordsKey(context, options));
+  const [gone, fresh] = [held[0].filter(lacks(1)), held[1].filter(lacks(0))];
+  const [from, to] = links.map((link) => `LM ${timeline.words(link)}`);
+  const [before, after] = held.map((contexts) => contexts.length);
+  const words =
+    `Of the ${before} strongest contexts held at ${from}, ${gone.length} are no longer among the ${after} strongest ` +
+    `held at ${to}; of those ${after}, ${fresh.length} are newly among them. ` +
+    "A context is the same if it is the same place in the text, or has the same words around it.";
+  return {
+    gone: (context) =>
+      lacks(1)(context)
+        ? { kind: "gone", text: after ? `no longer among the ${after} strongest` : "fires no longer" }
+        : null,
+    fresh: (context) =>
+      lacks(0)(context) ? { kind: "new", text: `newly among the ${after} strongest` } : null,
+    words,
+  };
+}
+
+function columnOf(life, link, { data, options, maxAct, mark, note, title }) {
   const { manifest } = data;
+  const { contexts } = life.links[link];
   const node = el("div", { class: `context-column${options.align ? " aligned" : ""}` });
-  if (heading) node.append(el("h3", {}, title, el("span", { class: "muted", text: ` ${heading}` })));
+  if (note) node.append(el("h3", {}, title, el("span", { class: "muted", text: ` ${note}` })));
   const firing = contexts.filter((context) => manifest.context_groups[context.group] !== "silent");
   if (!firing.length)
     node.append(
@@ -147,26 +161,45 @@ function columnOf(contexts, { data, options, maxAct, marks, heading, title }) {
         text: `It fires on no token of the text at this step${contexts.length ? ". Below are contexts as they are anywhere." : "."}`,
       }),
     );
+  let rows = 0;
   manifest.context_groups.forEach((name, group) => {
-    const own = contexts.filter((context) => context.group === group);
-    if (!own.length) return;
-    const list = el(
-      "ol",
-      { class: "context-list" },
-      folded(own, options).map((one) =>
-        contextRow(one, { data, options, maxAct, mark: group === 0 && marks ? marks(one.context) : null }),
-      ),
+    const own = folded(
+      contexts.filter((context) => context.group === group),
+      options,
     );
+    if (!own.length) return;
+    rows += own.length;
+    const row = (one) =>
+      contextRow(one, { data, options, maxAct, mark: group === 0 && mark ? mark(one.context) : null });
     node.append(
       el(
         "section",
         { class: `group g-${name}`, "aria-label": GROUP_NAMES[name] ?? plain(name) },
         el("h4", { text: GROUP_NAMES[name] ?? plain(name) }),
-        list,
+        el("ol", { class: "context-list" }, own.map(row)),
       ),
     );
   });
+  if (contexts.length) node.append(countWords(life, manifest, link, rows));
   return node;
+}
+
+/** How many contexts are shown, of how many; and on how many its label was judged. */
+function countWords(life, manifest, link, lines) {
+  const { contexts, histogram } = life.links[link];
+  const { kept, of, judged } = life.contexts ?? {};
+  const places = histogram.reduce((sum, count) => sum + count, 0);
+  const silent = contexts.filter(({ group }) => manifest.context_groups[group] === "silent").length;
+  const sentences = [
+    `${contexts.length - silent} of ${whole(places)} places where it fires are shown${silent ? `, and ${silent} where it does not` : ""}`,
+    lines < contexts.length ? `those with the same words are one line: ${lines} lines` : null,
+    kept && kept < of ? `this site holds ${kept} of the ${of} contexts that the analysis kept` : null,
+    judged && judged !== strongestAt(life, link).length
+      ? `its label was judged on its ${judged} strongest contexts, or as many as there are`
+      : null,
+  ];
+  const text = `${sentences.filter(Boolean).join("; ")}.`;
+  return el("p", { class: "muted small-text held", text });
 }
 
 function contextRow({ context, times }, { data, options, maxAct, mark }) {
@@ -174,7 +207,7 @@ function contextRow({ context, times }, { data, options, maxAct, mark }) {
   const place = `row ${whole(context.row)}, position ${context.position} of the analysis text`;
   return el(
     "li",
-    { class: mark ? `mark-${mark}` : null, "data-place": keyOf(context) },
+    { class: mark ? `mark-${mark.kind}` : null, "data-place": keyOf(context) },
     el("span", {
       class: "act",
       title: `activation ${short(context.act)}, ${place}`,
@@ -190,6 +223,6 @@ function contextRow({ context, times }, { data, options, maxAct, mark }) {
     times > 1
       ? el("span", { class: "badge", title: `${times} contexts have the same words`, text: `×${times}` })
       : null,
-    mark ? el("span", { class: `badge mark ${mark}`, text: mark }) : null,
+    mark ? el("span", { class: `badge mark ${mark.kind}`, text: mark.text }) : null,
   );
 }

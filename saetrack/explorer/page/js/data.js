@@ -86,6 +86,9 @@ export const chain = async (name) => chains.get(name) ?? newest(name);
 export async function newest(name) {
   const of = await theSite();
   const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
+  // Links of an LM that stands still are told apart by their place, and are all at its step.
+  const { standing = null } = manifest;
+  if (standing !== null) for (const link of manifest.links) link.lm_step = standing;
   // A reverse chain is trained from the last LM step on; every axis is of LM steps all the same.
   if (!manifest.analysed) manifest.links.sort((a, b) => a.lm_step - b.lm_step);
   const stamp = JSON.stringify([

@@ -121,7 +121,7 @@ class FeatureView {
       el("h1", {}, `Feature ${number}`),
       el("span", {
         class: "tok big",
-        title: "Commonest token of its strongest contexts at this step",
+        title: "Commonest token at the strongest contexts, at this step",
         text: top >= 0 ? tokenAlone(data.vocabularyNow[top]) : "no token",
       }),
       el(

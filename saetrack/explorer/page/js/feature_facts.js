@@ -29,8 +29,8 @@ export function commonTokens(life, data, timeline) {
     el(
       "h3",
       {},
-      "Commonest tokens",
-      el("span", { class: "muted", text: " share of all its firings, also weak ones" }),
+      "Commonest over all firings",
+      el("span", { class: "muted", text: " share of all tokens on which it fires, also weakly" }),
     ),
     rows.length
       ? el(

@@ -13,7 +13,7 @@ export class FilterBar {
     this.text = el("input", {
       type: "search",
       placeholder: "Token text",
-      "aria-label": "Features whose commonest token has this text",
+      "aria-label": "Features whose commonest token at the strongest contexts has this text",
       value: state.get("text", ""),
       oninput: type,
       spellcheck: "false",
@@ -106,7 +106,7 @@ export class FilterBar {
     const changed = el(
       "fieldset",
       {},
-      el("legend", { text: "Label or commonest token differ between" }),
+      el("legend", { text: "Label or commonest token at the strongest contexts differ between" }),
       el(
         "div",
         { class: "line" },

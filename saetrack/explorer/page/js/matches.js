@@ -6,14 +6,12 @@ import { plain, short, whole } from "./words.js";
 
 const WHY =
   "A single trajectory can be rounding noise: training amplifies the last digit of any number. What comes out again in another seed is more than that.";
-/** What a good match with a control says, by how the control's kind begins; others say nothing by it. */
-const GOOD_WITH = [
-  ["control: random LM", "A good match here says that this does not need the LM's training."],
-  [
-    "control: trained LM",
+/** What a good match with a control says, by the control's kind; others say nothing by it. */
+const GOOD_WITH = {
+  "control: LM that stays random": "A good match here says that this does not need the LM's training.",
+  "control: LM that stays trained":
     "That LM no longer changes, so such a feature does not need the way through the checkpoints.",
-  ],
-];
+};
 
 /** All matches: those of the shown step first, the others apart. `known`: chains that can be opened. */
 export function matches(life, manifest, timeline, known) {
@@ -126,7 +124,6 @@ function quality({ activation_correlation, chance, decoder_cosine }) {
 /** What a good match with a control says; only of the step that is shown. */
 function meaning(other, match, isShown) {
   if (!isShown || match.poor) return null;
-  const kind = match.kind ?? other.kind ?? "";
-  const [, text] = GOOD_WITH.find(([begins]) => kind.startsWith(begins)) ?? [];
+  const text = GOOD_WITH[match.kind ?? other.kind];
   return text ? el("p", { class: "muted", text }) : null;
 }

@@ -10,7 +10,8 @@ export const FORMED = {
   unit: "LM step",
   per_link: false,
   scale: "log",
-  description: "The LM step from which on label and tokens are those of the last LM step.",
+  description:
+    "The LM step from which on label and tokens are those of the last LM step; of an LM that stands still, the number of the link.",
 };
 
 const PICKED_MOST = 500; // features of a lasso that an address has room for
@@ -78,8 +79,10 @@ export class Population {
     if (this.formed) return this.formed;
     const links = await this.data.column("chain", "formation_link");
     this.formed = new Float32Array(links.length);
+    const standing = (this.manifest.standing ?? null) !== null; // its links have numbers only
     for (let at = 0; at < links.length; at++)
-      this.formed[at] = links[at] < 0 ? NaN : this.manifest.links[links[at]].lm_step;
+      this.formed[at] =
+        links[at] < 0 ? NaN : standing ? links[at] + 1 : this.manifest.links[links[at]].lm_step;
     return this.formed;
   }
 

@@ -28,7 +28,7 @@ export async function searchPage({ root, data, state, signal }) {
   });
   const type = settled(() => state.set({ q: field.value }), 200);
   field.addEventListener("input", type);
-  const place = `It looks through the commonest tokens of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
+  const place = `It looks through the commonest token at the strongest contexts of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
   root.append(
     el(
       "form",
@@ -87,12 +87,15 @@ class Results {
     const { tokens, contexts, truncated } = found;
     const known = new Set(tokens.map((hit) => hit.feature));
     const others = contexts.filter((hit) => !known.has(hit.feature));
-    const words = `${whole(tokens.length)} features by their commonest token, ${whole(others.length)} others by a context`;
+    const words = `${whole(tokens.length)} features by the commonest token at their strongest contexts, ${whole(others.length)} others by a context`;
     say(words);
     if (!tokens.length && !contexts.length)
       return put(
         this.node,
-        el("p", { class: "empty", text: `No feature has “${query}” in its commonest tokens or contexts.` }),
+        el("p", {
+          class: "empty",
+          text: `No feature has “${query}” as the commonest token at its strongest contexts, or in a context.`,
+        }),
       );
     put(
       this.node,
@@ -102,7 +105,7 @@ class Results {
           ? `${words}. There are more: the first ${SHOWN} of each kind are shown.`
           : `${words}.`,
       }),
-      this.section("By their commonest token", tokens, (hit) => this.tokenHit(hit)),
+      this.section("By the commonest token at the strongest contexts", tokens, (hit) => this.tokenHit(hit)),
       this.section("By a context", others, (hit) => this.contextHit(hit)),
     );
   }
