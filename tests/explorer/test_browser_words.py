@@ -129,4 +129,43 @@ def test_links_of_an_lm_that_stands_still_are_at_its_step(tab: Tab) -> None:
     )
 
 
+def test_the_ribbon_keeps_its_steps_free_and_shows_where_the_commonest_token_changes(
+    tab: Tab,
+) -> None:
+    def life(answer: Any) -> None:
+        answer.update(formation_link=2, top_tokens=[4, 4, 5, 5, 5, 5, 5, 5])
+
+    tab.alter("features/3.json", life)
+    page = tab.show(f"{CHAIN}/3")
+    flag, ribbon = (page.locator(at).bounding_box() for at in (".formed", ".slider .ribbon"))
+    assert flag["y"] + flag["height"] <= ribbon["y"]
+    change = page.locator(".token-change")
+    expect(change).to_have_count(1)
+    texts = page.evaluate(f"fetch('api/chains/{FORWARD}/vocabulary.json').then(a => a.json())")
+    before, after = (text.replace(" ", "·") for text in texts[4:6])
+    title = change.get_attribute("title")
+    assert title.startswith(f"commonest token at the strongest contexts: {before} before, {after}")
+    expect(page.locator(".ribbon-key")).to_have_text("commonest token changes")
+
+
+def test_what_a_feature_promotes_at_the_shown_step(tab: Tab) -> None:
+    def life(answer: Any) -> None:
+        answer["links"][7] |= {"promoted": [[4, 2.5], [5, 1.5]], "suppressed": [[6, -2.0]]}
+
+    tab.alter("features/3.json", life)
+    page = tab.show(f"{CHAIN}/3?step=143000")
+    panel = page.locator("section.fact", has_text="What it promotes")
+    expect(panel.locator("tr").first.locator(".tok")).to_have_count(2)
+    expect(panel).to_contain_text("its scale is fixed at the median over text of this checkpoint")
+    page.keyboard.press("ArrowLeft")
+    expect(panel).to_have_count(0)
+
+
+def test_each_band_says_of_which_control_it_is_and_what_is_above_that_of_progress(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}/3?step=143000")
+    panel = page.locator(".curves .panel", has=page.locator(".band[d]"))
+    expect(panel.locator(".reading")).to_contain_text("LM that stands still 0.950 to 1")
+    expect(page.locator(".curves")).to_contain_text("one token is enough")
+
+
 LEFTS = "nodes => nodes.map(node => parseFloat(node.style.left))"

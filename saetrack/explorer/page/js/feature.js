@@ -5,7 +5,13 @@ import { contextsView, contextTools } from "./contexts.js";
 import { home, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
 import { FeatureCurves } from "./feature_curves.js";
-import { activationHistogram, commonTokens, explanations, neighbours } from "./feature_facts.js";
+import {
+  activationHistogram,
+  commonTokens,
+  explanations,
+  neighbours,
+  promotedTokens,
+} from "./feature_facts.js";
 import { askForList } from "./filters.js";
 import { addToList } from "./lists.js";
 import { matches } from "./matches.js";
@@ -47,8 +53,8 @@ class FeatureView {
     Object.assign(this, { root, data, life, number, state, signal });
     this.timeline = new Timeline(data.manifest.links, state);
     const { timeline } = this;
-    this.ribbon = el("div", {}, bigRibbon(life, data.manifest, timeline));
-    state.on(["scale"], () => put(this.ribbon, bigRibbon(life, data.manifest, timeline)));
+    this.ribbon = el("div", {}, bigRibbon(life, data, timeline));
+    state.on(["scale"], () => put(this.ribbon, bigRibbon(life, data, timeline)));
     this.slider = new Slider(timeline, { phases: data.manifest.phases, above: this.ribbon, signal });
     this.head = el("div", { class: "feature-head" });
     this.curves = new FeatureCurves(life, data.manifest, timeline);
@@ -183,6 +189,7 @@ class FeatureView {
         explanations(life),
         activationHistogram(life, data.manifest, timeline),
         commonTokens(life, data, timeline),
+        promotedTokens(life, data, timeline),
         neighbours(life, data, timeline, ...columns),
         this.matches,
       ),

@@ -4,6 +4,11 @@ import { curves, panel } from "./chart.js";
 import { button, el, put } from "./dom.js";
 import { reverseNote, short, whole } from "./words.js";
 
+const BAND_NOTES = {
+  progress_activation:
+    "Progress above the band means that the feature's contexts share something, and one token is enough: look at the share explained by the token.",
+};
+
 /** Every column that the analysis calls a curve; what later analyses add shows up by itself. */
 export class FeatureCurves {
   constructor(life, manifest, timeline) {
@@ -18,6 +23,7 @@ export class FeatureCurves {
       },
       { class: "small quiet" },
     );
+    const bandNotes = this.columns[0].flatMap(({ name }) => BAND_NOTES[name] ?? []);
     this.node = el(
       "section",
       { class: "box curves", "aria-label": "Curves" },
@@ -27,7 +33,9 @@ export class FeatureCurves {
         "p",
         { class: "muted small-text" },
         el("i", { class: "band-key" }),
-        "band: the control · line: chosen step · hatched: collapsed checkpoint",
+        "band: the control that is named beside the value · line: chosen step · hatched: collapsed checkpoint",
+        bandNotes.length ? el("br") : null,
+        bandNotes.join(" "),
       ),
       this.meanings(),
     );
@@ -93,7 +101,9 @@ export class FeatureCurves {
       const control = column.control;
       const [low, high] = [control?.low[link], control?.high[link]];
       const band =
-        control && low !== null && high !== null ? `, control ${short(low)} to ${short(high)}` : "";
+        control && low !== null && high !== null
+          ? `, ${control.title.split(",")[0]} ${short(low)} to ${short(high)}`
+          : "";
       reading.textContent = `${short(values[link])}${band}`;
     };
     const chart = curves({

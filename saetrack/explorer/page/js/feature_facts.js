@@ -58,6 +58,43 @@ export function commonTokens(life, data, timeline) {
   );
 }
 
+/** Tokens whose logits its direction raises and lowers most; nothing where the analysis has none. */
+export function promotedTokens(life, data, timeline) {
+  const { promoted, suppressed } = life.links[timeline.link];
+  if (!promoted?.length) return null;
+  const row = (words, tokens) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row", text: words }),
+      el(
+        "td",
+        { class: "logits" },
+        tokens.map(([token, logit]) =>
+          el("span", {
+            class: "tok",
+            title: `logit ${short(logit)}`,
+            text: tokenAlone(data.vocabularyNow[token]),
+          }),
+        ),
+      ),
+    );
+  return el(
+    "section",
+    { class: "fact" },
+    el("h3", {}, "What it promotes", el("span", { class: "muted", text: " straight to the next token" })),
+    el(
+      "table",
+      { class: "plain" },
+      el("tbody", {}, row("promotes", promoted), row("suppresses", suppressed ?? [])),
+    ),
+    el("p", {
+      class: "muted small-text",
+      text: "What the direction alone adds to the logits, through the final norm and the unembedding. The norm's weight is folded in, and its scale is fixed at the median over text of this checkpoint: that changes no order of tokens. What blocks above the hook make of the feature is not in it.",
+    }),
+  );
+}
+
 /** Nearest features by decoder cosine. Their labels come from a column, if it is here. */
 export function neighbours(life, data, timeline, labels, tops) {
   const rows = life.links[timeline.link].neighbours.filter(([feature]) => feature >= 0);

@@ -1,7 +1,7 @@
 // A feature's labels over the links as a ribbon: large with words, or small beside a name.
 
 import { el, style, svg } from "./dom.js";
-import { LABEL_MEANINGS, labelName } from "./words.js";
+import { LABEL_MEANINGS, labelName, tokenAlone } from "./words.js";
 
 const at = (x) => `${(100 * x).toFixed(3)}%`;
 
@@ -27,50 +27,66 @@ export function ribbonWords(labels, manifest, steps) {
     .join("; ");
 }
 
-/** The large one, on the axis of a slider. */
-export function bigRibbon(life, manifest, timeline) {
+/** The large one, on the axis of a slider: what is said of it stands above, the labels stay free. */
+export function bigRibbon(life, data, timeline) {
+  const { manifest } = data;
   const { steps } = timeline;
   const cells = steps.cells();
+  const changes = tokenChanges(life.top_tokens, data.vocabularyNow, timeline);
   const node = el("div", {
     class: "ribbon",
     role: "img",
-    "aria-label": `Labels over LM steps: ${ribbonWords(life.labels, manifest, steps)}`,
+    "aria-label": `Labels over LM steps: ${ribbonWords(life.labels, manifest, steps)}. ${changes.map(({ words }) => words).join("; ")}`,
   });
   for (const [label, links] of runs(life.labels, steps.order)) {
     const name = manifest.labels[label];
     const [from, to] = [cells.get(links[0])[0], cells.get(links.at(-1))[1]];
-    // The flag of formation lies at the beginning of the run that it begins.
-    const flagged = links[0] === life.formation_link && from <= 0.85;
+    const title = `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}`;
     node.append(
-      style(
-        el(
-          "span",
-          {
-            class: `cell l-${name}${flagged ? " behind-flag" : ""}`,
-            title: `${labelName(name)}: ${LABEL_MEANINGS[name] ?? ""}`,
-          },
-          el("b", { text: labelName(name) }),
-        ),
-        { left: at(from), width: at(to - from) },
-      ),
+      style(el("span", { class: `cell l-${name}`, title }, el("b", { text: labelName(name) })), {
+        left: at(from),
+        width: at(to - from),
+      }),
     );
   }
   for (const link of steps.order.filter((one) => manifest.links[one].collapsed)) {
     const [from, to] = cells.get(link);
     node.append(style(el("span", { class: "cell hatched over" }), { left: at(from), width: at(to - from) }));
   }
+  for (const { link, words } of changes)
+    node.append(style(el("i", { class: "token-change", title: words }), { left: at(cells.get(link)[0]) }));
+  return [aboveRibbon(life, timeline, cells, changes.length), node];
+}
+
+/** Where the commonest token at the strongest contexts is another one than at the link before. */
+function tokenChanges(tops, texts, timeline) {
+  const { order } = timeline.steps;
+  const named = (token) => (token >= 0 ? tokenAlone(texts?.[token]) : "none");
+  return order.flatMap((link, rank) => {
+    const before = rank ? tops[order[rank - 1]] : tops[link];
+    if (before === tops[link]) return [];
+    const from = `commonest token at the strongest contexts: ${named(before)} before`;
+    return [{ link, words: `${from}, ${named(tops[link])} from ${timeline.words(link)} on` }];
+  });
+}
+
+/** The mark of formation, and what the ribbon's signs mean. */
+function aboveRibbon(life, timeline, cells, changes) {
   const formed = life.formation_link;
-  if (formed >= 0) {
+  const mark = () => {
     const from = cells.get(formed)[0];
-    const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of LM ${timeline.words(steps.order.at(-1))}`;
-    node.append(
-      style(
-        el("span", { class: from > 0.85 ? "formed left" : "formed", title }, el("b", { text: "formed" })),
-        { left: at(from) },
-      ),
-    );
-  }
-  return node;
+    const last = timeline.words(timeline.steps.order.at(-1));
+    const title = `Formed at LM ${timeline.words(formed)}: from here on its label and tokens are those of LM ${last}`;
+    const text = from > 0.5 ? "formed ▾" : "▾ formed";
+    return style(el("span", { class: from > 0.5 ? "formed left" : "formed", title, text }), {
+      left: at(from),
+    });
+  };
+  const key = changes ? el("span", { class: "ribbon-key" }, el("i"), "commonest token changes") : null;
+  if (formed < 0) return el("div", { class: "above-ribbon" }, key);
+  // The words stand on the side where the mark is not.
+  const side = cells.get(formed)[0] > 0.5 ? "begin" : "end";
+  return el("div", { class: `above-ribbon key-at-${side}` }, key, mark());
 }
 
 /** The small one; labels are one per link. */

@@ -45,7 +45,9 @@ export const OTHER_MEANINGS = {
   "collapsed checkpoint":
     "Residual vectors of unrelated tokens point nearly the same way there: cosines and maps say little.",
   control:
-    "What comes out without what is claimed: an LM that stands still, or random directions and contexts. Only what lies outside of its band is more than chance.",
+    "What comes out without what is claimed: an LM that stands still, or random directions and contexts. Each curve names its own. What lies within its band needs no explanation; what lies outside may still have a simple one.",
+  "above the band of progress":
+    "The feature's contexts share something. One token is enough for that: look at the share explained by the token.",
   "noise control":
     "A chain over an LM that stands still. Whatever changes in it comes from training the SAEs alone.",
 };
