@@ -102,8 +102,8 @@ def test_the_same_words_at_another_place_are_no_change(tab: Tab) -> None:
     page = tab.show(f"{CHAIN}/3?step=143000&beside=0&fold=0&align=0")
     older, newer = page.locator(".context-column").all()
     expect(older.locator(".g-top li").first.locator(".mark")).to_have_count(0)
-    expect(older.locator(".mark").first).to_have_text("no longer among the 2 strongest")
-    expect(newer.locator(".mark")).to_have_text(["newly among the 2 strongest"])
+    expect(older.locator(".mark").first).to_have_text("no longer among the 2")
+    expect(newer.locator(".mark")).to_have_text(["newly among the 2"])
     words = page.locator(".beside-words")
     expect(words).to_contain_text("9 are no longer among the 2 strongest held at LM step 143,000")
     expect(words).to_contain_text("of those 2, 1 are newly among them")
@@ -166,6 +166,44 @@ def test_each_band_says_of_which_control_it_is_and_what_is_above_that_of_progres
     panel = page.locator(".curves .panel", has=page.locator(".band[d]"))
     expect(panel.locator(".reading")).to_contain_text("LM that stands still 0.950 to 1")
     expect(page.locator(".curves")).to_contain_text("one token is enough")
+
+
+def test_a_feature_is_found_by_its_number_and_a_text_as_the_page_writes_it(tab: Tab) -> None:
+    heading = tab.page.get_by_role("heading", level=1)
+    for typed in ("19", "#19", "feature 19"):
+        page = tab.show(CHAIN)
+        page.get_by_label("Search features of this chain").fill(typed)
+        page.keyboard.press("Enter")
+        expect(heading).to_have_text("Feature 19")
+    page = tab.show(f"{CHAIN}/search?q=%2319")
+    expect(page.get_by_role("link", name="Feature 19")).to_be_visible()
+    page = tab.show(CHAIN)
+    table = page.get_by_label("Features whose commonest token at the strongest")
+    table.fill("#19")
+    expect(page.locator("tr[data-feature] th")).to_have_text(["19"])
+    found = []
+    for typed in (" wa", "·wa"):
+        table.fill(typed)
+        expect(page.locator(".count")).to_contain_text(" of 300")
+        expect(page).to_have_url(re.compile("text=(%C2%B7|\\+)wa"))
+        found.append(page.locator("tr[data-feature] td.token").all_inner_texts())
+    assert found[0] and found[0] == found[1]
+    assert all(token.startswith("·wa") for token in found[0])
+    table.press("Enter")
+    assert "/search" not in tab.at
+
+
+def test_all_that_is_found_can_be_reached(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}/search?q=e")
+    with page.expect_request("**/search.json*offset=50*"):
+        page.get_by_role("link", name="the next 50").click()
+    expect(page.locator(".results")).to_contain_text("features 51 to 100 are shown")
+    with page.expect_request(lambda asked: "limit=50" in asked.url and "offset" not in asked.url):
+        page.get_by_role("link", name="50 before").click()
+    tab.show(f"{CHAIN}/search?q={'e' * 201}")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "A text of 200 characters at most is searched"
+    )
 
 
 LEFTS = "nodes => nodes.map(node => parseFloat(node.style.left))"

@@ -140,10 +140,9 @@ function changes(life, links, timeline, options) {
   return {
     gone: (context) =>
       lacks(1)(context)
-        ? { kind: "gone", text: after ? `no longer among the ${after} strongest` : "fires no longer" }
+        ? { kind: "gone", text: after ? `no longer among the ${after}` : "fires no longer" }
         : null,
-    fresh: (context) =>
-      lacks(0)(context) ? { kind: "new", text: `newly among the ${after} strongest` } : null,
+    fresh: (context) => (lacks(0)(context) ? { kind: "new", text: `newly among the ${after}` } : null),
     words,
   };
 }
@@ -223,6 +222,8 @@ function contextRow({ context, times }, { data, options, maxAct, mark }) {
     times > 1
       ? el("span", { class: "badge", title: `${times} contexts have the same words`, text: `×${times}` })
       : null,
-    mark ? el("span", { class: `badge mark ${mark.kind}`, text: mark.text }) : null,
+    mark
+      ? el("span", { class: `badge mark ${mark.kind}`, title: `${mark.text} strongest`, text: mark.text })
+      : null,
   );
 }

@@ -208,9 +208,10 @@ export class ChainData {
   }
 
   /** Features by the texts of their tokens and contexts. */
-  async search(query, limit = 50) {
-    if (this.site.static) return searchSite(this, await this.#searchIndex(), query, limit);
-    return (await ask(`${this.at}/search.json?q=${encodeURIComponent(query)}&limit=${limit}`)).json();
+  async search(query, limit = 50, offset = 0) {
+    if (this.site.static) return searchSite(this, await this.#searchIndex(), query, limit, offset);
+    const from = offset ? `&offset=${offset}` : "";
+    return (await ask(`${this.at}/search.json?q=${encodeURIComponent(query)}&limit=${limit}${from}`)).json();
   }
 
   /** The contexts that a static site searches, as typed arrays by name. */

@@ -2,6 +2,8 @@
 
 import { button, el, put, select, settled } from "./dom.js";
 import { addToList, listNames } from "./lists.js";
+import { featureNamed } from "./query.js";
+import { featureAddress } from "./table.js";
 import { PICKED_HERE } from "./population.js";
 import { labelName, plain, short, whole } from "./words.js";
 
@@ -12,10 +14,12 @@ export class FilterBar {
     const type = settled(() => state.set({ text: this.text.value }), 150);
     this.text = el("input", {
       type: "search",
-      placeholder: "Token text",
+      placeholder: "Token text, or number",
+      title: "A number and Enter open the feature of that number",
       "aria-label": "Features whose commonest token at the strongest contexts has this text",
       value: state.get("text", ""),
       oninput: type,
+      onkeydown: (event) => event.key === "Enter" && this.openNamed(),
       spellcheck: "false",
     });
     this.count = el("output", { class: "count" });
@@ -48,6 +52,13 @@ export class FilterBar {
     );
     closeOutside(this.menu);
     closeOutside(this.columns);
+  }
+
+  /** Enter goes to the feature whose number was typed. */
+  openNamed() {
+    const { data, timeline, count } = this.population;
+    const feature = featureNamed(this.text.value, count);
+    if (feature !== null) location.hash = featureAddress(data, timeline, feature);
   }
 
   form() {

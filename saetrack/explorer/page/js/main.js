@@ -9,6 +9,7 @@ import { featurePage } from "./feature.js";
 import { homePage } from "./home.js";
 import { listsPage } from "./lists_page.js";
 import { ownTextPage } from "./own_text.js";
+import { featureNamed } from "./query.js";
 import { searchPage } from "./search.js";
 
 const LOOK_MS = 8000; // for a chain that grows
@@ -111,6 +112,17 @@ function common(parts, mine) {
   ];
 }
 
+/** To the feature that somebody named, or to the features that have a text. */
+function find(typed) {
+  const { data, state } = shown;
+  const feature = data?.manifest.analysed ? featureNamed(typed, data.manifest.d_sae) : null;
+  const step = feature === null ? null : state.get("step");
+  location.hash = address(
+    feature === null ? [state.parts[0], "search"] : [data.name, feature],
+    feature === null ? { q: typed } : { step },
+  );
+}
+
 function drawBar(parts) {
   const bar = document.getElementById("bar");
   const [name] = parts;
@@ -118,7 +130,7 @@ function drawBar(parts) {
   const shows = `${name}\n${here}`;
   if (bar.dataset.shows === shows) return; // the bar of one feature is that of the next
   bar.dataset.shows = shows;
-  const find =
+  const form =
     name &&
     el(
       "form",
@@ -127,7 +139,7 @@ function drawBar(parts) {
         role: "search",
         onsubmit: (event) => {
           event.preventDefault();
-          location.hash = address([name, "search"], { q: event.target.elements.q.value });
+          find(event.target.elements.q.value);
         },
       },
       el("input", {
@@ -164,7 +176,7 @@ function drawBar(parts) {
           ),
         )
       : el("span", { class: "grow" }),
-    here === "search" ? null : find,
+    here === "search" ? null : form,
     button("◐", () => toggleTheme(), {
       class: "icon",
       "aria-label": "Dark or light",

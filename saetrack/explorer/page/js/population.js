@@ -2,6 +2,7 @@
 
 import { sorted } from "./sorting.js";
 import { listNamed } from "./lists.js";
+import { asMeant, featureNamed } from "./query.js";
 
 /** What the page computes from columns, beside those of the manifest. */
 export const FORMED = {
@@ -238,8 +239,10 @@ export class Population {
 
   async #textTest(text) {
     const [texts, tops] = await Promise.all([this.data.vocabulary(), this.values("top_token")]);
-    const has = Uint8Array.from(texts, (token) => (token.toLowerCase().includes(text) ? 1 : 0));
-    return (feature) => tops[feature] >= 0 && has[tops[feature]] === 1;
+    const meant = asMeant(text);
+    const named = featureNamed(text, this.count);
+    const has = Uint8Array.from(texts, (token) => (token.toLowerCase().includes(meant) ? 1 : 0));
+    return (feature) => feature === named || (tops[feature] >= 0 && has[tops[feature]] === 1);
   }
 
   /** Whether label or commonest token differ at two links. */

@@ -5,10 +5,12 @@ import { el, put, say, settled } from "./dom.js";
 import { labelsOf, smallRibbon } from "./ribbon.js";
 import { Timeline } from "./timeline.js";
 import { Refused } from "./data.js";
+import { asMeant, featureNamed } from "./query.js";
 import { contextLine } from "./tokens.js";
 import { tokenAlone, whole } from "./words.js";
 
-const SHOWN = 50;
+const SHOWN = 50; // features of each kind at a time
+const LONGEST = 200; // characters that are searched
 
 export async function searchPage({ root, data, state, signal }) {
   if (!data.manifest.analysed)
@@ -24,24 +26,35 @@ export async function searchPage({ root, data, state, signal }) {
     "data-search": true,
     spellcheck: "false",
     autocomplete: "off",
-    maxlength: 200,
+    maxlength: LONGEST,
   });
-  const type = settled(() => state.set({ q: field.value }), 200);
+  const type = settled(() => state.set({ q: field.value, from: null }), 200);
   field.addEventListener("input", type);
   const place = `It looks through the commonest token at the strongest contexts of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
   root.append(
     el(
       "form",
-      { class: "search-form", role: "search", onsubmit: (event) => event.preventDefault() },
+      {
+        class: "search-form",
+        role: "search",
+        onsubmit: (event) => {
+          event.preventDefault();
+          const feature = featureNamed(field.value, data.manifest.d_sae);
+          if (feature !== null) location.hash = address([data.name, feature]);
+        },
+      },
       el("h1", { text: "Search" }),
       field,
-      el("p", { class: "muted", text: `${place} Case does not matter.` }),
+      el("p", {
+        class: "muted",
+        text: `${place} Case does not matter. A number finds the feature of that number.`,
+      }),
     ),
     results,
   );
   await data.vocabulary();
   const view = new Results(results, data, state, signal);
-  state.on(["q"], () => {
+  state.on(["q", "from"], () => {
     if (document.activeElement !== field) field.value = state.get("q", "");
     view.look();
   });
@@ -68,45 +81,86 @@ class Results {
   }
 
   async look() {
-    const query = this.state.get("q", "").trim();
+    const typed = this.state.get("q", "");
+    const query = asMeant(typed);
     const mine = ++this.asked;
-    if (!query)
+    if (!query.trim())
       return put(
         this.node,
         el("p", { class: "empty", text: "Type a word, such as one that you expect a feature for." }),
       );
     let found;
     try {
-      found = await this.data.search(query, SHOWN);
+      if ([...query].length > LONGEST)
+        throw new Refused(
+          `A text of ${LONGEST} characters at most is searched; this one has ${[...query].length}.`,
+        );
+      found = await this.data.search(query, SHOWN, Number(this.state.get("from", 0)) || 0);
     } catch (error) {
       if (mine === this.asked)
         put(this.node, el("p", { class: "notice", role: "alert", text: error.message }));
       return;
     }
-    if (mine !== this.asked || this.signal.aborted) return;
-    const { tokens, contexts, truncated } = found;
+    if (mine === this.asked && !this.signal.aborted) this.show(typed, found);
+  }
+
+  show(typed, { tokens, contexts, truncated, total }) {
+    const from = Number(this.state.get("from", 0)) || 0;
+    const named = featureNamed(typed, this.data.manifest.d_sae);
     const known = new Set(tokens.map((hit) => hit.feature));
     const others = contexts.filter((hit) => !known.has(hit.feature));
-    const words = `${whole(tokens.length)} features by the commonest token at their strongest contexts, ${whole(others.length)} others by a context`;
+    const [byToken, byContext] = [total?.tokens ?? tokens.length, total?.contexts ?? contexts.length];
+    const words = `${whole(byToken)} features by the commonest token at their strongest contexts, ${whole(byContext)} by a context`;
     say(words);
+    const direct =
+      named === null
+        ? null
+        : el(
+            "p",
+            { class: "box named" },
+            el("a", { href: address([this.data.name, named]), text: `Feature ${named}` }),
+            el("span", { class: "muted", text: " has this number; Enter opens it." }),
+          );
     if (!tokens.length && !contexts.length)
       return put(
         this.node,
+        direct,
         el("p", {
           class: "empty",
-          text: `No feature has “${query}” as the commonest token at its strongest contexts, or in a context.`,
+          text: from
+            ? "No further features."
+            : `No feature has “${typed}” as the commonest token at its strongest contexts, or in a context.`,
         }),
+        this.pages(from, false),
       );
-    put(
+    return put(
       this.node,
+      direct,
       el("p", {
         class: "muted",
-        text: truncated
-          ? `${words}. There are more: the first ${SHOWN} of each kind are shown.`
-          : `${words}.`,
+        text: `${words}.${from || truncated ? ` Of each kind, features ${whole(from + 1)} to ${whole(from + Math.max(tokens.length, contexts.length))} are shown.` : ""}`,
       }),
       this.section("By the commonest token at the strongest contexts", tokens, (hit) => this.tokenHit(hit)),
       this.section("By a context", others, (hit) => this.contextHit(hit)),
+      this.pages(from, truncated),
+    );
+  }
+
+  /** Ways to the features before and behind those that are shown. */
+  pages(from, more) {
+    const { data, state } = this;
+    const to = (next, text) =>
+      el("a", {
+        class: "button",
+        href: address([data.name, "search"], { q: state.get("q"), from: next || null }),
+        text,
+      });
+    if (!from && !more) return null;
+    return el(
+      "p",
+      { class: "line pages" },
+      from ? to(Math.max(0, from - SHOWN), `‹ ${SHOWN} before`) : null,
+      more ? to(from + SHOWN, `the next ${SHOWN} ›`) : null,
     );
   }
 

@@ -1,15 +1,19 @@
 // Search where no server answers: the site's own index, read by the rule of the server.
 
 /** As the server's answer: features by their commonest tokens, and by the contexts that the site holds. */
-export async function searchSite(data, index, query, limit) {
-  const found = { q: query, tokens: [], contexts: [], truncated: false };
+export async function searchSite(data, index, query, limit, offset = 0) {
+  const found = { q: query, tokens: [], contexts: [], truncated: false, total: { tokens: 0, contexts: 0 } };
   if (!query.trim()) return found;
   const texts = (await data.vocabulary()).map((text) => text.toLowerCase());
   const tokens = await byToken(data, texts, query.trim().toLowerCase());
-  const contexts = byContext(index, texts, query.toLowerCase(), limit);
-  found.truncated = tokens.length > limit || contexts.more;
-  found.tokens = tokens.slice(0, limit);
-  found.contexts = contexts.hits;
+  const contexts = byContext(index, texts, query.toLowerCase());
+  const end = offset + limit;
+  found.truncated = tokens.length > end || contexts.length > end;
+  found.total = { tokens: tokens.length, contexts: contexts.length };
+  found.tokens = tokens.slice(offset, end);
+  found.contexts = contexts
+    .slice(offset, end)
+    .map(({ token, ...hit }) => ({ ...hit, ...placeOf(index, token) }));
   return found;
 }
 
@@ -45,22 +49,21 @@ function note(hits, feature, token, link) {
 }
 
 /** The first context of each feature whose own token is part of the query. */
-function byContext(index, texts, wanted, limit) {
+function byContext(index, texts, wanted) {
   const covered = coveredTokens(index, texts, wanted);
   const { context_tokens, context_features, context_links, context_groups } = index;
   const hits = new Map();
   for (let at = 0; at < context_tokens.length; at++) {
     const feature = context_features[at];
     if (!covered[context_tokens[at]] || hits.has(feature)) continue;
-    if (hits.size === limit) return { hits: [...hits.values()], more: true };
     hits.set(feature, {
       feature,
       link: context_links[at],
       group: context_groups[at],
-      ...placeOf(index, context_tokens[at]),
+      token: context_tokens[at],
     });
   }
-  return { hits: [...hits.values()], more: false };
+  return [...hits.values()];
 }
 
 /** 1 for each token of the stretches that a place of the query touches. */
