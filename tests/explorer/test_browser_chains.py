@@ -213,6 +213,43 @@ def test_a_new_analysis_is_shown_while_the_page_is_open(
         expect(page.locator("#news")).to_contain_text("analysed anew")
 
 
+def test_a_page_that_waits_for_an_analysis_says_so_and_opens_by_itself(
+    new_tab: Callable[..., Tab], demo: DemoChains
+) -> None:
+    chains = DemoChains([replace(demo.shown[0], analysis=None)], {})
+    with served(chains) as at:
+        tab = new_tab(at)
+        running = {"run": "1", "since": "2026-01-02T03:04:05Z"}
+        tab.alter("chain.json", lambda answer: answer.update(analysing=running))
+        page = tab.show(f"{CHAIN}/3")
+        expect(page.get_by_role("alert")).to_contain_text(
+            "An analysis of this chain is running since"
+        )
+        chains.stores = {FORWARD: demo.stores[FORWARD]}
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Feature 3")
+        page = tab.show(CHAIN)
+        expect(page.locator(".chain-head .live")).to_contain_text(
+            "An analysis of this chain is running"
+        )
+
+
+def test_a_beginning_of_a_chains_name_is_enough_where_only_one_has_it(tab: Tab) -> None:
+    page = tab.show("#/demo.L2.forward.s0/3?step=0")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Feature 3")
+    assert tab.at == f"{CHAIN}/3?step=0"
+    page = tab.show("#/demo.L2.forward")
+    expect(page.get_by_role("alert")).to_contain_text(f"{FORWARD}, ")
+    tab.errors.clear()  # the browser notes each answer that is no success
+
+
+def test_an_open_page_becomes_a_frame_and_a_page_again(tab: Tab) -> None:
+    page = tab.show(f"{CHAIN}/3")
+    for embedded in (True, False):
+        page.evaluate(f"location.hash = '{CHAIN}/3?step=0{'&embed=1' * embedded}'")
+        expect(page.locator("#bar")).to_be_visible(visible=not embedded)
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -220,13 +257,23 @@ def test_a_new_analysis_is_shown_while_the_page_is_open(
         ("?step=130", "is shown, the nearest one"),
         ("/3?beside=bar", "beside=bar, which is no LM step of this chain: one step alone"),
         ("/3?step=0@7", "step=0@7, which is no LM step of this chain: LM step 0 is shown"),
+        (
+            "?pattern=grouping,foo",
+            "pattern=foo, which this page does not have (there are maintaining",
+        ),
+        ("?where=l0:1:2", "where=l0:1:2, which is not as it must be: it is left out"),
+        ("?picked=3.300", "picked=3.300, which is not as it must be"),
+        ("/3?window=wide", "window=wide, which this page does not have (there are short, medium"),
+        ("/3?foo=1", "foo=1, which says nothing to this page"),
     ],
 )
-def test_a_step_that_the_chain_has_not_is_told(tab: Tab, asked: str, said: str) -> None:
+def test_what_an_address_asks_for_and_the_chain_has_not_is_told(
+    tab: Tab, asked: str, said: str
+) -> None:
     page = tab.show(f"{CHAIN}{asked}")
     expect(page.locator(".stray")).to_contain_text(said)
     page.keyboard.press("ArrowLeft")
-    if "beside" not in asked:
+    if "step" in asked:
         expect(page.locator(".stray")).to_be_hidden()
 
 

@@ -60,6 +60,11 @@ export class PageState {
     this.listeners.push([new Set(names), listener]);
   }
 
+  /** Call a function when any parameter changes. */
+  onAny(listener) {
+    this.listeners.push([null, listener]);
+  }
+
   #change(changes) {
     return Object.entries(changes)
       .filter(([name, value]) => {
@@ -74,7 +79,7 @@ export class PageState {
 
   #tell(changed) {
     for (const [names, listener] of this.listeners) {
-      if (changed.some((name) => names.has(name))) listener(changed);
+      if (changed.length && (!names || changed.some((name) => names.has(name)))) listener(changed);
     }
   }
 }

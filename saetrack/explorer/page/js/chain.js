@@ -1,5 +1,6 @@
 // A chain: one slider that drives map, distributions and table at once.
 
+import { analysingWords } from "./data.js";
 import { button, el, put, say, select } from "./dom.js";
 import { chainCurves, Distribution, LabelsOverSteps } from "./distributions.js";
 import { FilterBar } from "./filters.js";
@@ -7,6 +8,7 @@ import { MapPanel } from "./map.js";
 import { Population } from "./population.js";
 import { remember } from "./reading_order.js";
 import { Slider } from "./slider.js";
+import { straysOf } from "./strays.js";
 import { featureAddress, TablePanel } from "./table.js";
 import { Timeline } from "./timeline.js";
 import { direction, reverseNote, whole } from "./words.js";
@@ -15,7 +17,7 @@ export async function chainPage({ root, data, state, signal }) {
   const timeline = new Timeline(data.manifest.links, state);
   if (!data.manifest.links.length)
     return void root.append(
-      head(data),
+      head(data, signal),
       el("p", {
         class: "empty",
         text: "No link of this chain is registered yet. The page shows its links as they come.",
@@ -27,6 +29,7 @@ export async function chainPage({ root, data, state, signal }) {
   const slider = new Slider(timeline, {
     phases: data.manifest.phases,
     ready: () => population.ready,
+    strays: () => straysOf({ state, timeline, manifest: data.manifest }),
     signal,
   });
   data
@@ -35,7 +38,7 @@ export async function chainPage({ root, data, state, signal }) {
     .catch(() => null); // tokens come a moment later
   const [positions] = await Promise.all([data.column("chain", "map"), population.update()]);
   if (population.error) throw new Error(population.error);
-  panels = new Panels(root, data, population, slider, positions);
+  panels = new Panels(root, data, population, slider, positions, signal);
   population.on((what) => panels.hear(what));
   state.on(["scale"], () => panels.rescale());
   addEventListener("themechange", () => panels.map.draw(), { signal });
@@ -63,7 +66,19 @@ function keysOf(timeline, slider, panels) {
   ];
 }
 
-function head(data) {
+/** Whether an analysis of the chain is running, as long as the page is shown. */
+function analysingLine(data, signal) {
+  const line = el("p", { class: "note badge live" });
+  const fill = () => {
+    line.hidden = !data.analysing;
+    line.textContent = data.analysing ? analysingWords(data.analysing) : "";
+  };
+  addEventListener("analysing", fill, { signal });
+  fill();
+  return line;
+}
+
+function head(data, signal) {
   const { lm, hook, architecture, direction: way, seed, d_sae, links, notes } = data.manifest;
   const facts = [
     lm,
@@ -79,6 +94,7 @@ function head(data) {
     { class: "chain-head" },
     el("h1", { class: "unseen", text: data.name }),
     el("p", { class: "facts muted", text: facts.join(" · ") }),
+    analysingLine(data, signal),
     [reverseNote(data.manifest), ...keptNote(data), ...(notes ?? [])]
       .filter(Boolean)
       .map((note) => el("p", { class: "note muted", text: note })),
@@ -95,7 +111,7 @@ function keptNote({ kept, manifest, name, site }) {
 }
 
 class Panels {
-  constructor(root, data, population, slider, positions) {
+  constructor(root, data, population, slider, positions, signal) {
     Object.assign(this, { root, data, population });
     const linkOf = (feature) => featureAddress(data, population.timeline, feature);
     this.map = new MapPanel(population, positions, (feature) => (location.hash = linkOf(feature)));
@@ -123,7 +139,7 @@ class Panels {
       "Map of decoder directions",
     );
     root.append(
-      head(data),
+      head(data, signal),
       slider.node,
       this.error,
       el(
@@ -200,7 +216,8 @@ class Panels {
 /** What the registry knows of a chain that was not analysed. */
 function unanalysed(root, data, timeline, state, signal) {
   const { links } = data.manifest;
-  const slider = new Slider(timeline, { signal });
+  const strays = () => straysOf({ state, timeline, manifest: data.manifest });
+  const slider = new Slider(timeline, { strays, signal });
   const shown = chainCurves(links, timeline);
   const command = `saetrack analyze ${data.name}`;
   const copy = button("Copy", () => navigator.clipboard?.writeText(command).then(() => say("Copied")), {
@@ -232,7 +249,7 @@ function unanalysed(root, data, timeline, state, signal) {
   state.on(["scale"], () => shown.draw());
   draw();
   root.append(
-    head(data),
+    head(data, signal),
     slider.node,
     el(
       "section",

@@ -21,6 +21,21 @@ function half(bits) {
   return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024));
 }
 
+/** What lacks an analysis, in a line; the page opens by itself once there is one. */
+export function notAnalysed(data, words) {
+  const rest = data.analysing
+    ? `${analysingWords(data.analysing)} This page opens by itself when it is done.`
+    : `This makes it: saetrack analyze ${data.name}. This page opens by itself when it is done.`;
+  return new Refused(`${words} ${rest}`);
+}
+
+/** Since when an analysis runs. */
+export function analysingWords({ since }) {
+  const began = since ? new Date(since) : null;
+  const at = began && !Number.isNaN(began.getTime()) ? ` since ${began.toLocaleString()}` : "";
+  return `An analysis of this chain is running${at}.`;
+}
+
 /** What went wrong, as a line for the reader. */
 export class Refused extends Error {
   constructor(line, status = 0) {
@@ -85,7 +100,7 @@ export const chain = async (name) => chains.get(name) ?? newest(name);
 /** The same as it is now: another object if the chain grew, or was analysed anew. */
 export async function newest(name) {
   const of = await theSite();
-  const manifest = await (await ask(`api/chains/${encodeURIComponent(name)}/chain.json`)).json();
+  const [whole, manifest] = await manifestOf(name);
   // Links of an LM that stands still are told apart by their place, and are all at its step.
   const { standing = null } = manifest;
   if (standing !== null) for (const link of manifest.links) link.lm_step = standing;
@@ -98,17 +113,43 @@ export async function newest(name) {
     manifest.live,
     manifest.notes,
   ]);
-  const known = chains.get(name);
-  if (known?.stamp === stamp) return known;
-  const made = new ChainData(name, manifest, of, stamp);
-  chains.set(name, made);
+  const known = chains.get(whole);
+  if (known?.stamp === stamp) {
+    known.analysing = manifest.analysing ?? null; // which changes nothing of what is shown
+    dispatchEvent(new Event("analysing"));
+    return known;
+  }
+  const made = new ChainData(whole, manifest, of, stamp);
+  chains.set(whole, made);
   return made;
+}
+
+/** A chain's whole name and its manifest; a beginning of the name is enough where only one has it. */
+async function manifestOf(name) {
+  const read = async (of) => (await ask(`api/chains/${encodeURIComponent(of)}/chain.json`)).json();
+  try {
+    const manifest = await read(name);
+    return [manifest.name?.startsWith(name) ? manifest.name : name, manifest];
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    const names = (await home()).chains.map((chain) => chain.name);
+    const found = names.filter((other) => other.startsWith(name));
+    if (found.length > 1)
+      throw new Refused(
+        `${found.length} chains have a name that begins with ${name}: ${found.join(", ")}.`,
+        404,
+      );
+    if (!found.length || found[0] === name)
+      throw new Refused(`There is no chain whose name begins with ${name}: it is not registered here.`, 404);
+    return [found[0], await read(found[0])];
+  }
 }
 
 /** One chain: its manifest, columns, features. */
 export class ChainData {
   constructor(name, manifest, site, stamp) {
     Object.assign(this, { name, manifest, site, stamp });
+    this.analysing = manifest.analysing ?? null;
     this.at = `api/chains/${encodeURIComponent(name)}`;
     this.columns = new Map();
     this.features = new Map();

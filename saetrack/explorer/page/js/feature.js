@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { contextsView, contextTools } from "./contexts.js";
-import { home, Refused } from "./data.js";
+import { home, notAnalysed, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
 import { FeatureCurves } from "./feature_curves.js";
 import {
@@ -18,6 +18,7 @@ import { matches } from "./matches.js";
 import { backTo, further } from "./reading_order.js";
 import { bigRibbon } from "./ribbon.js";
 import { Slider } from "./slider.js";
+import { straysOf } from "./strays.js";
 import { Timeline } from "./timeline.js";
 import { LABEL_MEANINGS, labelName, PATTERN_MEANINGS, plain, tokenAlone, whole } from "./words.js";
 
@@ -26,10 +27,7 @@ const CONTEXT_PARTS = ["window", "align", "breaks", "fold"];
 export async function featurePage({ root, data, parts, state, signal }) {
   const number = Number(parts[1]);
   const { manifest } = data;
-  if (!manifest.analysed)
-    throw new Refused(
-      `The features of this chain were not analysed yet. This makes what is shown here: saetrack analyze ${data.name}`,
-    );
+  if (!manifest.analysed) throw notAnalysed(data, "The features of this chain were not analysed yet.");
   if (number >= manifest.d_sae)
     throw new Refused(
       `There is no feature ${number}: the chain has ${whole(manifest.d_sae)} features, from 0 to ${manifest.d_sae - 1}.`,
@@ -55,7 +53,12 @@ class FeatureView {
     const { timeline } = this;
     this.ribbon = el("div", {}, bigRibbon(life, data, timeline));
     state.on(["scale"], () => put(this.ribbon, bigRibbon(life, data, timeline)));
-    this.slider = new Slider(timeline, { phases: data.manifest.phases, above: this.ribbon, signal });
+    this.slider = new Slider(timeline, {
+      phases: data.manifest.phases,
+      above: this.ribbon,
+      strays: () => straysOf({ state, timeline, manifest: data.manifest }),
+      signal,
+    });
     this.head = el("div", { class: "feature-head" });
     this.curves = new FeatureCurves(life, data.manifest, timeline);
     this.contexts = el("div");

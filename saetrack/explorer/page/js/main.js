@@ -34,16 +34,22 @@ function pageOf(parts) {
 
 async function show() {
   const { parts, params } = parse(location.hash);
-  if (shown && shown.path === parts.join("\n")) return shown.state.follow(params);
-  await mount(parts, params);
+  if (!shown || shown.path !== parts.join("\n")) return mount(parts, params);
+  frame(params);
+  shown.state.follow(params);
+}
+
+/** A page alone, or a panel of it, for a frame of another page. */
+function frame(params) {
+  document.documentElement.classList.toggle("embedded", params.get("embed") === "1");
+  document.documentElement.dataset.panel = params.get("panel") ?? "";
 }
 
 async function mount(parts, params) {
   shown?.end.abort();
   const end = new AbortController();
   const mine = (shown = { path: parts.join("\n"), state: new PageState(parts, params), end, keys: [] });
-  document.documentElement.classList.toggle("embedded", params.get("embed") === "1");
-  document.documentElement.dataset.panel = params.get("panel") ?? "";
+  frame(params);
   document.title = parts.length ? `${parts.slice(0, 2).join(" · ")} · saetrack` : "saetrack explorer";
   drawBar(parts);
   const main = document.getElementById("main");
@@ -52,19 +58,33 @@ async function mount(parts, params) {
     if (!page) throw new Refused(`There is no page ${parts.slice(1).join("/")}.`);
     const data = parts.length ? await chain(parts[0]) : null;
     if (end.signal.aborted) return;
+    mine.data = data;
+    if (data && data.name !== parts[0]) {
+      parts = wholeAddress(mine, data.name);
+      drawBar(parts);
+    }
     const root = el("div", { class: `page page-${page.name.replace("Page", "")}` });
     const keys = await page({ root, data, parts, state: mine.state, signal: end.signal });
     if (end.signal.aborted) return;
     mine.keys = keys ?? [];
-    mine.data = data;
     put(main, root);
     root.dispatchEvent(new Event("shown"));
     requestAnimationFrame(() => setTimeout(() => performance.mark("shown"))); // for who measures
   } catch (error) {
+    mine.refused = true;
     if (!end.signal.aborted) refuse(main, parts, error);
   }
   if (end.signal.aborted) return;
   listenToKeys([...mine.keys, ...common(parts, mine)], end.signal);
+}
+
+/** The address with a chain's whole name in place of a beginning of it. */
+function wholeAddress(mine, name) {
+  const parts = [name, ...mine.state.parts.slice(1)];
+  Object.assign(mine, { path: parts.join("\n") });
+  mine.state.parts = parts;
+  history.replaceState(null, "", address(parts, Object.fromEntries(mine.state.params)));
+  return parts;
 }
 
 function refuse(main, parts, error) {
@@ -201,7 +221,7 @@ async function lookForNews() {
   const words = grew
     ? `The chain has ${now.links.length} links now.`
     : "The chain was analysed anew. This is the new analysis.";
-  if ([chainPage, featurePage].includes(pageOf(of.state.parts)))
+  if (of.refused || [chainPage, featurePage].includes(pageOf(of.state.parts)))
     await mount(of.state.parts, new URLSearchParams([...of.state.params]));
   else of.data = newer; // what is being typed stays
   tell(words);

@@ -18,11 +18,11 @@ export const FORMED = {
 const PICKED_MOST = 500; // features of a lasso that an address has room for
 export const PICKED_HERE = "here"; // more than these are known to this page only
 
-const picked = (names) =>
+const picked = (names, count) =>
   new Set(
     (names ?? "")
       .split(".")
-      .filter((name) => /^\d+$/.test(name))
+      .filter((name) => /^\d+$/.test(name) && Number(name) < count)
       .map(Number),
   );
 
@@ -33,7 +33,7 @@ export class Population {
     this.count = data.manifest.d_sae;
     this.columns = [...data.manifest.columns, FORMED];
     this.byName = new Map(this.columns.map((column) => [column.name, column]));
-    this.chosen = picked(state.get("picked")); // by lasso
+    this.chosen = picked(state.get("picked"), this.count); // by lasso
     this.hovered = -1;
     this.listeners = [];
     this.asked = 0;
@@ -116,7 +116,8 @@ export class Population {
       .split(";")
       .map((part) => part.split(":"))
       .filter(([name]) => this.byName.has(name))
-      .map(([name, low, high]) => [name, low ? Number(low) : -Infinity, high ? Number(high) : Infinity]);
+      .map(([name, low, high]) => [name, low ? Number(low) : -Infinity, high ? Number(high) : Infinity])
+      .filter(([, low, high]) => !Number.isNaN(low) && !Number.isNaN(high));
   }
 
   /** The two links of "changed between". */
@@ -231,7 +232,7 @@ export class Population {
       );
       tests.push((feature) => members.has(feature));
     }
-    if (state.get("picked") !== PICKED_HERE) this.chosen = picked(state.get("picked"));
+    if (state.get("picked") !== PICKED_HERE) this.chosen = picked(state.get("picked"), this.count);
     if (this.chosen.size) tests.push((feature) => this.chosen.has(feature));
     if (data.kept && state.get("absent") !== "1") tests.push((feature) => data.kept.has(feature));
     return tests;

@@ -4,7 +4,7 @@ import { address } from "./address.js";
 import { el, put, say, settled } from "./dom.js";
 import { labelsOf, smallRibbon } from "./ribbon.js";
 import { Timeline } from "./timeline.js";
-import { Refused } from "./data.js";
+import { notAnalysed, Refused } from "./data.js";
 import { asMeant, featureNamed } from "./query.js";
 import { contextLine } from "./tokens.js";
 import { tokenAlone, whole } from "./words.js";
@@ -14,8 +14,9 @@ const LONGEST = 200; // characters that are searched
 
 export async function searchPage({ root, data, state, signal }) {
   if (!data.manifest.analysed)
-    throw new Refused(
-      `The features of this chain were not analysed yet, so there is nothing to search. This makes it: saetrack analyze ${data.name}`,
+    throw notAnalysed(
+      data,
+      "The features of this chain were not analysed yet, so there is nothing to search.",
     );
   const results = el("div", { class: "results" });
   const field = el("input", {

@@ -10,15 +10,17 @@ const at = (x) => `${(100 * x).toFixed(3)}%`;
  * The slider of a timeline.
  *
  * `phases` are spans of LM steps by name; `ready` gives a promise that playing waits for, so that
- * each step is seen; `above` is put over the track, on the same axis.
+ * each step is seen; `above` is put over the track, on the same axis; `strays` gives lines about
+ * other parts of the address.
  */
 export class Slider {
-  constructor(timeline, { phases = {}, ready = () => null, above = null, signal }) {
-    Object.assign(this, { timeline, phases, ready, above });
+  constructor(timeline, { phases = {}, ready = () => null, above = null, strays = () => [], signal }) {
+    Object.assign(this, { timeline, phases, ready, above, strays });
     this.playing = false;
     this.build();
     timeline.state.on(["step", "beside"], () => this.mark());
     timeline.state.on(["scale"], () => this.draw());
+    timeline.state.onAny(() => this.tellStrays());
     signal.addEventListener("abort", () => this.pause());
   }
 
@@ -142,11 +144,16 @@ export class Slider {
       el("strong", { text: `LM ${words}` }),
       el("span", { class: "muted", text: ` link ${link + 1} of ${links.length}${collapsed}` }),
     );
-    this.stray.textContent = this.timeline.strays.join(" ");
-    this.stray.hidden = !this.stray.textContent;
+    this.tellStrays();
     this.handle.setAttribute("aria-valuenow", link + 1);
     this.handle.setAttribute("aria-valuetext", `${words}, link ${link + 1} of ${links.length}${collapsed}`);
     say(`LM ${words}, link ${link + 1} of ${links.length}${collapsed}`);
+  }
+
+  /** What the address asks for that there is not. */
+  tellStrays() {
+    this.stray.textContent = [...this.timeline.strays, ...this.strays()].join(" ");
+    this.stray.hidden = !this.stray.textContent;
   }
 
   key(event) {
