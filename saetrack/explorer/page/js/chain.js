@@ -2,6 +2,7 @@
 
 import { analysingWords } from "./data.js";
 import { button, el, put, say, select } from "./dom.js";
+import { METRICS } from "./compare.js";
 import { chainCurves, Distribution, LabelsOverSteps } from "./distributions.js";
 import { FilterBar } from "./filters.js";
 import { MapPanel } from "./map.js";
@@ -187,6 +188,7 @@ class Panels {
     this.map.draw();
     this.distribution.update();
     this.labels.mark();
+    this.labels.count().catch(() => null);
     this.curves.mark();
     remember(this.data.name, population.order, population.state);
     const filters = ["label", "pattern", "where", "text", "changed", "list", "picked", "sort", "down"]
@@ -232,14 +234,18 @@ function unanalysed(root, data, timeline, state, signal) {
       el(
         "tbody",
         {},
-        Object.entries(link)
-          .filter(([, value]) => value !== null)
-          .map(([name, value]) =>
+        [
+          ["lm_step", "LM step", "", whole],
+          ["tokens", "Tokens that it was trained on", "", whole],
+          ...METRICS,
+        ]
+          .filter(([name]) => (link[name] ?? null) !== null)
+          .map(([name, title, description, words]) =>
             el(
               "tr",
-              {},
-              el("th", { scope: "row", text: name.replaceAll("_", " ") }),
-              el("td", { text: typeof value === "number" ? +value.toPrecision(6) : value }),
+              { title: description },
+              el("th", { scope: "row", text: title }),
+              el("td", { text: words(link[name]) }),
             ),
           ),
       ),

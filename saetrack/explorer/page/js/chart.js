@@ -2,7 +2,7 @@
 // take the theme's colours by themselves and are sharp at any size.
 
 import { el, put, svg } from "./dom.js";
-import { short, stepShort, whole } from "./words.js";
+import { percent, short, stepShort, whole } from "./words.js";
 
 const LEFT = 40;
 const RIGHT = 8;
@@ -102,6 +102,7 @@ export function curves({
   range = null,
   hatched = [],
   size = [300, 132],
+  words = null,
   onHover = null,
   onPick = null,
 }) {
@@ -113,7 +114,7 @@ export function curves({
     class: "chart",
     viewBox: `0 0 ${width} ${height}`,
     role: "img",
-    "aria-label": chartWords(title, steps, series, band),
+    "aria-label": chartWords(title, steps, series, band, words ?? short),
   });
   if (!axis) {
     node.append(svg("text", { x: width / 2, y: height / 2, class: "none", text: "not measured" }));
@@ -123,7 +124,8 @@ export function curves({
     const place = axis.place(value);
     return place === null ? null : TOP + (1 - place) * (height - TOP - BOTTOM);
   };
-  const frame = { x, y, width, height, axis };
+  const tick = words === percent ? (value) => `${+(100 * value).toPrecision(4)} %` : tickText;
+  const frame = { x, y, width, height, axis, tick };
   node.append(...drawFrame(frame, steps, hatched));
   const points_ = (list, own = steps) =>
     own.order.map((link) => (y(list[link]) === null ? null : [x(own.positions[link]), y(list[link])]));
@@ -163,7 +165,7 @@ export function curves({
   return { node, mark };
 }
 
-function drawFrame({ x, y, width, height, axis }, steps, hatched) {
+function drawFrame({ x, y, width, height, axis, tick: tickWords }, steps, hatched) {
   const parts = [];
   const cells = steps.cells();
   for (const link of hatched) {
@@ -180,7 +182,7 @@ function drawFrame({ x, y, width, height, axis }, steps, hatched) {
   }
   for (const tick of axis.ticks) {
     parts.push(svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
-    parts.push(svg("text", { class: "y", x: LEFT - 5, y: y(tick) + 3, text: tickText(tick) }));
+    parts.push(svg("text", { class: "y", x: LEFT - 5, y: y(tick) + 3, text: tickWords(tick) }));
   }
   for (const link of steps.named(46 / width)) {
     const anchor = steps.positions[link] > 0.95 ? "end" : steps.positions[link] < 0.05 ? "start" : "middle";
@@ -214,12 +216,12 @@ function listen(node, { width }, steps, onHover, onPick) {
 }
 
 /** What a chart shows, for who cannot see it. */
-function chartWords(title, steps, series, band) {
+function chartWords(title, steps, series, band, words) {
   const lines = series.map((one) => {
     const own = one.steps ?? steps;
     const known = own.order.filter((link) => isNumber(one.values[link]));
     if (!known.length) return `${one.title ?? title}: not measured`;
-    const at = (link) => `${short(one.values[link])} at step ${whole(own.links[link].lm_step)}`;
+    const at = (link) => `${words(one.values[link])} at step ${whole(own.links[link].lm_step)}`;
     const lowest = known.reduce((a, b) => (one.values[b] < one.values[a] ? b : a));
     const highest = known.reduce((a, b) => (one.values[b] > one.values[a] ? b : a));
     return `${one.title ?? title}: begins at ${at(known[0])}, ends at ${at(known.at(-1))}, lowest ${at(lowest)}, highest ${at(highest)}`;
@@ -231,14 +233,14 @@ function chartWords(title, steps, series, band) {
 }
 
 /** A small curve without axes. */
-export function sparkline(values, steps, title) {
+export function sparkline(values, steps, title, words = short) {
   const axis = axisOf(values);
   const node = svg("svg", {
     class: "spark",
     viewBox: "0 0 100 28",
     preserveAspectRatio: "none",
     role: "img",
-    "aria-label": chartWords(title, steps, [{ title, values }], null),
+    "aria-label": chartWords(title, steps, [{ title, values }], null, words),
   });
   if (!axis) return node;
   const at = steps.order.map((link) =>

@@ -4,20 +4,23 @@ import { address } from "./address.js";
 import { curves } from "./chart.js";
 import { button, el, put } from "./dom.js";
 import { Steps } from "./timeline.js";
-import { short, whole } from "./words.js";
+import { percent, short, whole } from "./words.js";
 
+/** Of each metric its name, title, meaning, and how its numbers are written: the same everywhere. */
 export const METRICS = [
   [
     "explained_variance",
     "Explained variance",
     "Share of the variance of activations that the SAE explains, on held-out text.",
+    short,
   ],
-  ["l0", "L0", "Features that are active per token, on average."],
-  ["dead", "Dead features", "Share of features that are active on no held-out token."],
+  ["l0", "L0", "Features that are active per token, on average.", short],
+  ["dead", "Dead features", "Share of features that are active on no held-out token.", percent],
   [
     "ce_loss_recovered",
     "CE loss recovered",
     "Share of the LM's loss that is kept when the SAE's output takes the place of the activations.",
+    short,
   ],
 ];
 
@@ -32,19 +35,15 @@ export function comparison(root, chains, onChange, count) {
         text: "Tick “compare” on chains to lay their curves over one another here.",
       }),
     );
-  const all = [...new Set(chains.flatMap((chain) => chain.links.lm_step))].sort((a, b) => a - b);
-  const steps = new Steps(
-    all.map((lm_step) => ({ lm_step })),
-    "log",
-  );
-  const own = chains.map((chain) => placed(chain, steps));
+  const axis = axisFor(chains);
+  const marks = new Map(chains.map((chain, at) => [chain, `s${at % 7} d${Math.floor(at / 7) % 3}`]));
   const legend = el(
     "ul",
     { class: "legend" },
-    chains.map((chain, number) =>
+    chains.map((chain) =>
       el(
         "li",
-        { class: `s${number % 7} d${Math.floor(number / 7) % 3}` },
+        { class: marks.get(chain) },
         el("i"),
         el("a", { href: address([chain.name]), text: chain.name }),
         button("×", () => onChange(chains.filter((other) => other !== chain).map((other) => other.name)), {
@@ -55,22 +54,23 @@ export function comparison(root, chains, onChange, count) {
     ),
   );
   const panels = METRICS.filter(([name]) =>
-    chains.some((chain) => (chain.links[name] ?? []).some((value) => value !== null)),
-  ).map(([name, title, description]) => {
+    axis.shown.some((chain) => (chain.links[name] ?? []).some((value) => value !== null)),
+  ).map(([name, title, description, words]) => {
     const reading = el("output", { class: "reading" });
     const chart = curves({
       title,
-      steps,
+      steps: axis.steps,
       size: [360, 190],
-      series: chains.map((chain, number) => ({
+      words,
+      series: axis.shown.map((chain) => ({
         title: chain.name,
         values: chain.links[name] ?? [],
-        steps: own[number],
-        mark: `s${number % 7} d${Math.floor(number / 7) % 3}`,
+        steps: axis.placed(chain),
+        mark: marks.get(chain),
       })),
       onHover: (link) => {
         chart.mark(link);
-        reading.textContent = link === null ? "" : readings(all[link], chains, name);
+        reading.textContent = link === null ? "" : axis.readings(link, name, words);
       },
     });
     return el(
@@ -80,17 +80,59 @@ export function comparison(root, chains, onChange, count) {
       chart.node,
     );
   });
-  return put(root, legend, el("div", { class: "panels wide" }, panels));
+  return put(root, legend, axis.note, el("div", { class: "panels wide" }, panels));
 }
 
-/** Where a chain's links lie on an axis that it shares. */
-function placed(chain, steps) {
-  const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
-  const order = links.map((_, link) => link).sort((a, b) => links[a].lm_step - links[b].lm_step || a - b);
-  return { links, order, positions: links.map((link) => steps.xOf(link.lm_step)) };
+const standsStill = ({ links }) => links.lm_step.length > 1 && new Set(links.lm_step).size === 1;
+
+/** The axis that the chosen chains share: of LM steps, or of links where no LM moves. */
+function axisFor(chains) {
+  const moving = chains.filter((chain) => !standsStill(chain));
+  if (!moving.length) return linkAxis(chains);
+  const still = chains.filter(standsStill);
+  const all = [...new Set(moving.flatMap((chain) => chain.links.lm_step))].sort((a, b) => a - b);
+  const steps = new Steps(
+    all.map((lm_step) => ({ lm_step })),
+    "log",
+  );
+  return {
+    steps,
+    shown: moving,
+    note: still.length ? el("p", { class: "muted left-out", text: leftOut(still) }) : null,
+    placed: (chain) => {
+      const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
+      const order = links.map((_, link) => link).sort((a, b) => links[a].lm_step - links[b].lm_step || a - b);
+      return { links, order, positions: links.map((link) => steps.xOf(link.lm_step)) };
+    },
+    readings: (at, name, words) => {
+      const values = moving.map((chain) => chain.links[name]?.[chain.links.lm_step.indexOf(all[at])]);
+      return `step ${whole(all[at])}: ${values.map(words).join(" · ")}`;
+    },
+  };
 }
 
-function readings(lm_step, chains, name) {
-  const values = chains.map((chain) => chain.links[name]?.[chain.links.lm_step.indexOf(lm_step)]).map(short);
-  return `step ${whole(lm_step)}: ${values.join(" · ")}`;
+function leftOut(still) {
+  const names = still.map((chain) => chain.name).join(", ");
+  const its = still.length === 1 ? "its" : "their";
+  return `Left out: ${names}. All ${its} links read one LM step, so ${its} curves have no place on an axis of LM steps. Chains over LMs that stand still can be laid over one another by themselves.`;
+}
+
+/** Links one behind another, for chains over LMs that stand still. */
+function linkAxis(chains) {
+  const count = Math.max(...chains.map((chain) => chain.links.lm_step.length));
+  const steps = new Steps(
+    Array.from({ length: count }, () => ({ lm_step: 0 })),
+    "link",
+  );
+  return {
+    steps,
+    shown: chains,
+    note: el("p", { class: "muted", text: "By link: the LMs of these chains stand still." }),
+    placed: (chain) => {
+      const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
+      return { links, order: links.map((_, link) => link), positions: steps.positions };
+    },
+    readings: (at, name, words) =>
+      `link ${at + 1}: ${chains.map((chain) => words(chain.links[name]?.[at])).join(" · ")}`,
+  };
 }

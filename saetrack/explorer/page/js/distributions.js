@@ -155,18 +155,35 @@ export class LabelsOverSteps {
       }
     };
     await Promise.all([read(), read(), read()]);
-    this.counts = await Promise.all(
+    this.isRead = true;
+    await this.count();
+  }
+
+  /** Labels at each link: of the features of a lasso, or of all. */
+  async count() {
+    const { data, manifest, chosen, state, lassos, count } = this.population;
+    const of = `${state.get("picked")} ${lassos}`;
+    if (!this.isRead || this.of === of) return;
+    this.of = of;
+    const counted = await Promise.all(
       manifest.links.map(async (_, link) => {
         const counts = new Array(manifest.labels.length).fill(0);
-        for (const label of await data.column(link, "label")) counts[label]++;
+        const labels = await data.column(link, "label");
+        if (chosen.size) for (const feature of chosen) counts[labels[feature]]++;
+        else for (const label of labels) counts[label]++;
         return counts;
       }),
     );
+    if (this.of !== of) return; // another lasso came meanwhile
+    this.counts = counted;
+    this.total = chosen.size || count;
+    this.ofLasso = chosen.size > 0;
     this.draw();
   }
 
   draw() {
-    const { timeline, manifest, count } = this.population;
+    const { timeline, manifest } = this.population;
+    const { total: count } = this;
     if (!this.counts) return;
     const { steps } = timeline;
     const [width, height, left, top, bottom] = [300, 132, 40, 8, 20];
@@ -233,7 +250,8 @@ export class LabelsOverSteps {
       .map((name, at) => [name, counts[at]])
       .filter(([name]) => ["token", "weak_concept", "concept"].includes(name))
       .reduce((sum, [, n]) => sum + n, 0);
-    this.reading.textContent = `${percent(meant / this.population.count)} have a meaning`;
+    const of = this.ofLasso ? ` of the ${whole(this.total)} in the lasso` : "";
+    this.reading.textContent = `${percent(meant / this.total)}${of} have a meaning`;
   }
 }
 
@@ -247,7 +265,7 @@ export function chainCurves(links, timeline) {
     put(
       node,
       METRICS.filter(([name]) => links.some((link) => link[name] !== null && link[name] !== undefined)).map(
-        ([name, title, description]) => {
+        ([name, title, description, words]) => {
           const reading = el("span", { class: "reading" });
           const values = links.map((link) => link[name] ?? null);
           const chart = curves({
@@ -256,12 +274,13 @@ export function chainCurves(links, timeline) {
             size: [230, 120],
             series: [{ values }],
             hatched,
-            onHover: (link) => (reading.textContent = short(values[link ?? timeline.link])),
+            words,
+            onHover: (link) => (reading.textContent = words(values[link ?? timeline.link])),
             onPick: (link) => timeline.go(link),
           });
           marks.push(() => {
             chart.mark(timeline.link);
-            reading.textContent = short(values[timeline.link]);
+            reading.textContent = words(values[timeline.link]);
           });
           return panel(title, description, reading, chart.node);
         },

@@ -1,6 +1,7 @@
 // A feature: its life as a ribbon, curves beside controls, contexts at one step or at two.
 
 import { address } from "./address.js";
+import { askForList } from "./ask_list.js";
 import { contextsView, contextTools } from "./contexts.js";
 import { home, notAnalysed, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
@@ -12,7 +13,6 @@ import {
   neighbours,
   promotedTokens,
 } from "./feature_facts.js";
-import { askForList } from "./filters.js";
 import { addToList } from "./lists.js";
 import { matches } from "./matches.js";
 import { backTo, further } from "./reading_order.js";

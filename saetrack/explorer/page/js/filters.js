@@ -1,10 +1,12 @@
 // Filters of the table and the map: all of them are in the page's address.
 
 import { button, el, put, select, settled } from "./dom.js";
+import { askForList } from "./ask_list.js";
 import { addToList, listNames } from "./lists.js";
 import { featureNamed } from "./query.js";
 import { featureAddress } from "./table.js";
 import { PICKED_HERE } from "./population.js";
+import { presets } from "./presets.js";
 import { labelName, plain, short, whole } from "./words.js";
 
 export class FilterBar {
@@ -24,6 +26,7 @@ export class FilterBar {
     });
     this.count = el("output", { class: "count" });
     this.active = el("div", { class: "active-filters" });
+    this.presets = presets(population);
     this.menu = el(
       "details",
       { class: "menu" },
@@ -49,6 +52,7 @@ export class FilterBar {
         button("Save as list", () => this.save(), { title: "Keep the features of the table as a list" }),
       ),
       this.active,
+      this.presets.node,
     );
     closeOutside(this.menu);
     closeOutside(this.columns);
@@ -242,7 +246,8 @@ export class FilterBar {
       );
     if (chips.length + (state.get("text") ? 1 : 0) > 1)
       chips.push(button("Clear all", () => this.clear(), { class: "small quiet" }));
-    put(this.active, chips.length || state.get("text") ? chips : this.starts());
+    put(this.active, chips);
+    this.presets.mark();
     const shown = population.order.length;
     const all = population.data.kept?.size ?? population.count;
     this.count.textContent =
@@ -252,29 +257,6 @@ export class FilterBar {
       box.checked = state.get(parameter, "").split(",").includes(name);
     }
     if (document.activeElement !== this.text) this.text.value = state.get("text", "");
-  }
-
-  /** Where to begin, as long as nothing is chosen. */
-  starts() {
-    const { state, manifest, columns } = this.population;
-    const known = [
-      ["noise that gained a meaning", { pattern: "grouping" }, manifest.patterns.includes("grouping")],
-      ["tokens that became something else", { pattern: "shifting" }, manifest.patterns.includes("shifting")],
-      ["meanings that were lost", { pattern: "dissolving" }, manifest.patterns.includes("dissolving")],
-      ["concepts at this step", { label: "concept" }, manifest.labels.includes("concept")],
-      [
-        "those that moved furthest",
-        { sort: "cosine_to_first", down: null },
-        columns.some((column) => column.name === "cosine_to_first") &&
-          state.get("sort") !== "cosine_to_first",
-      ],
-    ];
-    return [
-      el("span", { class: "muted small-text", text: "Begin with:" }),
-      known
-        .filter(([, , is]) => is)
-        .map(([words, changes]) => button(words, () => state.set(changes), { class: "start small" })),
-    ];
   }
 
   clear() {
@@ -304,53 +286,6 @@ export class FilterBar {
       ),
     );
   }
-}
-
-/** Ask for a list's name, an old one or a new one. */
-export function askForList(what, onName) {
-  const names = listNames();
-  const field = el("input", {
-    type: "text",
-    name: "list",
-    required: true,
-    list: "list-names",
-    value: names[0] ?? "My features",
-    "aria-label": "Name of the list",
-    maxlength: 80,
-    autocomplete: "off",
-  });
-  const dialog = el(
-    "dialog",
-    { class: "help", "aria-labelledby": "ask-title" },
-    el(
-      "form",
-      { method: "dialog" },
-      el("h2", { id: "ask-title", text: `Keep ${what} in a list` }),
-      el("p", {
-        class: "muted",
-        text: "A list of this name gets them too; otherwise it is made. Lists are kept in this browser.",
-      }),
-      field,
-      el(
-        "datalist",
-        { id: "list-names" },
-        names.map((name) => el("option", { value: name })),
-      ),
-      el(
-        "p",
-        { class: "line" },
-        el("button", { class: "primary", value: "keep" }, "Keep"),
-        button("Cancel", () => dialog.close()),
-      ),
-    ),
-  );
-  dialog.addEventListener("close", () => {
-    if (dialog.returnValue === "keep" && field.value.trim()) onName(field.value.trim());
-    dialog.remove();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
-  field.select();
 }
 
 function closeOutside(menu) {

@@ -3,7 +3,7 @@
 import { address } from "./address.js";
 import { sparkline } from "./chart.js";
 import { comparison } from "./compare.js";
-import { home } from "./data.js";
+import { analysingWords, home } from "./data.js";
 import { button, el, put, say } from "./dom.js";
 import { Steps } from "./timeline.js";
 import { percent, short, stepShort, whole } from "./words.js";
@@ -167,13 +167,20 @@ function grouped(chains) {
   return groups;
 }
 
+/** How many features a chain has, and in a static site how many of them it keeps. */
+function featuresOf({ d_sae, kept }) {
+  if (kept && kept.features < kept.of)
+    return `${whole(kept.features)} of ${whole(kept.of)} features in this site`;
+  return d_sae ? `${whole(d_sae)} features` : null;
+}
+
 function card(chain, isTicked, onTick) {
   const facts = [
     chain.layer === null ? chain.hook : `layer ${chain.layer}`,
     chain.architecture,
     chain.direction,
     chain.seed === null ? null : `seed ${chain.seed}`,
-    chain.d_sae ? `${whole(chain.d_sae)} features` : null,
+    featuresOf(chain),
   ].filter(Boolean);
   const planned = chain.planned ? ` of ${chain.planned}` : "";
   const tick = el("input", {
@@ -213,6 +220,13 @@ function card(chain, isTicked, onTick) {
       chain.analysed
         ? el("span", { class: "badge good", text: "analysed" })
         : el("span", { class: "badge", title: `saetrack analyze ${chain.name}`, text: "not analysed" }),
+      chain.analysing
+        ? el("span", {
+            class: "badge live",
+            title: analysingWords(chain.analysing),
+            text: "being analysed",
+          })
+        : null,
       chain.warnings
         ? el("span", {
             class: "badge warn",
@@ -245,7 +259,7 @@ function cardCurves(chain) {
         "figure",
         {},
         el("figcaption", {}, el("span", { text: title }), el("b", { text: words(values.at(-1)) })),
-        sparkline(values, steps, `${title} over LM steps`),
+        sparkline(values, steps, `${title} over LM steps`, words),
       );
     }),
     el("p", { class: "span muted", text: span }),

@@ -1,6 +1,6 @@
 // Lists of features, kept in this browser; as CSV with addresses they go elsewhere and come back.
 
-import { address, parse } from "./address.js";
+import { address } from "./address.js";
 import { say } from "./dom.js";
 
 const KEY = "saetrack.lists";
@@ -33,7 +33,7 @@ export const listNamed = (name) => lists().find((list) => list.name === name) ??
 
 const keyOf = (item) => `${item.chain}\n${item.feature}`;
 
-/** Add features to a list, which is made if there is none of the name; those that it has stay. */
+/** Add features to a list, which is made if there is none of the name; null where nothing can be kept. */
 export function addToList(name, items) {
   const all = lists();
   const list = all.find((one) => one.name === name) ?? { name, items: [] };
@@ -42,7 +42,7 @@ export function addToList(name, items) {
   list.items.push(...added);
   const kept = keep([list, ...all.filter((one) => one !== list)]);
   if (kept) say(`${added.length} features are in the list ${name} now.`);
-  return kept ? added.length : 0;
+  return kept ? added.length : null;
 }
 
 /** A list as CSV: chain, feature, step, address. */
@@ -60,29 +60,4 @@ export function asCsv(list, base) {
       .map((line) => line.map(quoted).join(","))
       .join("\r\n") + "\r\n"
   );
-}
-
-/** The features of a CSV: by its columns chain and feature, or by its column address. */
-export function fromCsv(text) {
-  const rows = csvRows(text.replace(/^\ufeff/, ""));
-  const head = (rows.shift() ?? []).map((name) => name.trim().toLowerCase());
-  const column = (name) => head.indexOf(name);
-  const items = [];
-  for (const row of rows) {
-    const { parts, params } = parse(`#${(row[column("address")] ?? "").split("#")[1] ?? ""}`);
-    const chain = row[column("chain")]?.trim() || parts[0];
-    const feature = Number(row[column("feature")]?.trim() || parts[1]);
-    const step = row[column("step")]?.trim() || params.get("step") || null;
-    if (chain && Number.isInteger(feature) && feature >= 0) items.push({ chain, feature, step });
-  }
-  return items;
-}
-
-function csvRows(text) {
-  const rows = [[]];
-  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/g)) {
-    rows.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
-    if (end !== ",") rows.push([]);
-  }
-  return rows.filter((row) => row.some((value) => value !== ""));
 }

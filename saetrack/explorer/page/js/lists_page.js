@@ -2,10 +2,13 @@
 
 import { address } from "./address.js";
 import { button, el, put, say } from "./dom.js";
-import { addToList, asCsv, fromCsv, keep, lists } from "./lists.js";
+import { fromCsv } from "./csv.js";
+import { home } from "./data.js";
+import { addToList, asCsv, keep, lists } from "./lists.js";
 import { tokenAlone, whole } from "./words.js";
 
 const SHOWN = 200;
+const KEEPS_NONE = "This browser keeps no lists: its storage is full or switched off.";
 
 export async function listsPage({ root, data }) {
   const page = new Lists(root, data);
@@ -23,7 +26,7 @@ class Lists {
     this.status = el("p", { class: "muted", role: "status" });
     this.file = el("input", {
       type: "file",
-      accept: ".csv,text/csv",
+      accept: ".csv,.tsv,text/csv,text/tab-separated-values",
       class: "unseen",
       "aria-label": "CSV file with features",
       onchange: () => this.import(),
@@ -122,7 +125,7 @@ class Lists {
 
   change(change, words) {
     if (keep(change(lists()))) this.status.textContent = words;
-    else this.status.textContent = "This browser keeps no lists: its storage is full or switched off.";
+    else this.status.textContent = KEEPS_NONE;
     this.draw();
     say(this.status.textContent);
   }
@@ -174,15 +177,25 @@ class Lists {
   async import() {
     const [file] = this.file.files;
     if (!file) return;
-    const items = fromCsv(await file.text());
+    const [text, found] = await Promise.all([file.text(), home().catch((error) => error)]);
     this.file.value = "";
-    if (!items.length) {
-      this.status.textContent = `${file.name}: no features in it. It must have columns chain and feature, or a column address.`;
-      return;
-    }
-    const name = file.name.replace(/\.csv$/i, "").slice(0, 80);
-    const added = addToList(name, items);
-    this.status.textContent = `${added} features are added to the list ${name}.`;
+    if (found instanceof Error) return (this.status.textContent = found.message);
+    const sizes = new Map(found.chains.map((chain) => [chain.name, chain.d_sae]));
+    const { rows, items, left } = fromCsv(text, sizes);
+    const name = file.name.replace(/\.[ct]sv$/i, "").slice(0, 80);
+    const added = items.length ? addToList(name, items) : 0;
+    this.status.textContent =
+      added === null ? KEEPS_NONE : importWords(file.name, name, { rows, left, taken: items.length, added });
     this.draw();
   }
+}
+
+/** How many rows of a file are taken, and why others are not. */
+function importWords(file, name, { rows, left, taken, added }) {
+  const others = [...left].map(([why, count]) => `${whole(count)} ${why}`);
+  const outside = others.length ? ` Left out: ${others.join("; ")}.` : "";
+  if (!taken)
+    return `${file}: none of its ${whole(rows)} rows is taken. It must have columns chain and feature, or a column address.${outside}`;
+  const known = added < taken ? `, ${whole(taken - added)} of which it had already` : "";
+  return `${whole(taken)} of ${whole(rows)} rows are taken into the list ${name}${known}.${outside}`;
 }

@@ -149,16 +149,25 @@ export class MapPanel {
   categories(name, names, colours, values) {
     const counts = new Uint32Array(names.length);
     const { kept } = this.population.data; // of a static site, which shows no others
-    if (kept) for (const feature of kept) counts[values[feature]]++;
+    const lasso = this.population.chosen;
+    if (lasso.size) for (const feature of lasso) counts[values[feature]]++;
+    else if (kept) for (const feature of kept) counts[values[feature]]++;
     else for (const value of values) counts[value]++;
     const parameter = name === "pattern" ? "pattern" : name === "label" ? "label" : null;
     const chosen = parameter ? this.population.chosenOf(parameter, names) : [];
-    const stamp = JSON.stringify([name, [...counts], chosen, document.documentElement.dataset.theme]);
-    if (stamp === this.stamp && this.legend.firstChild?.classList.contains("chip")) return;
+    const stamp = JSON.stringify([
+      name,
+      [...counts],
+      chosen,
+      lasso.size,
+      document.documentElement.dataset.theme,
+    ]);
+    if (stamp === this.stamp && this.legend.querySelector(".chip")) return;
     this.stamp = stamp;
     const focused = this.legend.contains(document.activeElement) ? document.activeElement.dataset.at : null;
     put(
       this.legend,
+      lasso.size ? el("span", { class: "muted", text: "In the lasso:" }) : null,
       names.map((one, at) => {
         if (!counts[at] && !chosen.includes(at)) return null;
         const words = name === "pattern" ? plain(one) : labelName(one);

@@ -35,6 +35,7 @@ export class Population {
     this.byName = new Map(this.columns.map((column) => [column.name, column]));
     this.chosen = picked(state.get("picked"), this.count); // by lasso
     this.hovered = -1;
+    this.lassos = 0;
     this.listeners = [];
     this.asked = 0;
     state.on(
@@ -264,6 +265,7 @@ export class Population {
   }
 
   choose(features) {
+    this.lassos++;
     this.chosen = new Set(features);
     const named = features.length <= PICKED_MOST ? features.join(".") : PICKED_HERE;
     this.state.set({ picked: named });

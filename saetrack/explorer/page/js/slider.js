@@ -4,6 +4,8 @@ import { button, el, put, say, style } from "./dom.js";
 import { whole } from "./words.js";
 
 const PLAY_MS = 650;
+const NAMES_APART = 0.055; // of the axis
+const NAME_PX = 36; // that the widest of them needs
 const at = (x) => `${(100 * x).toFixed(3)}%`;
 
 /**
@@ -61,6 +63,11 @@ export class Slider {
     this.stray = el("p", { class: "notice stray", role: "status", hidden: true });
     this.track = el("div", { class: "track" });
     this.inner = el("div", { class: "inner" });
+    this.names = el("div", { class: "names", "aria-hidden": "true" });
+    new ResizeObserver(([{ contentRect }]) => {
+      this.width = contentRect.width;
+      this.drawNames();
+    }).observe(this.inner);
     this.track.append(this.inner);
     this.track.addEventListener("pointerdown", (event) => this.drag(event));
     this.node = el(
@@ -98,20 +105,21 @@ export class Slider {
       ),
       this.second,
       this.handle,
-      el(
-        "div",
-        { class: "names", "aria-hidden": "true" },
-        steps
-          .named(0.055)
-          .map((number) =>
-            style(el("span", { text: steps.tick(number) }), { left: at(steps.positions[number]) }),
-          ),
-      ),
+      this.names,
       this.drawPhases(),
     );
+    this.drawNames();
     this.handle.setAttribute("aria-valuemax", links.length);
     this.kind.textContent = steps.kind === "log" ? "axis: log steps" : "axis: by link";
     this.mark();
+  }
+
+  /** As many names of steps as there is room for. */
+  drawNames() {
+    const { steps } = this.timeline;
+    const apart = Math.max(NAMES_APART, this.width ? NAME_PX / this.width : 0);
+    const name = (link) => style(el("span", { text: steps.tick(link) }), { left: at(steps.positions[link]) });
+    put(this.names, steps.named(apart).map(name));
   }
 
   drawPhases() {

@@ -121,7 +121,7 @@ export function tokenAlone(text) {
 export function reverseNote({ direction: way, links }) {
   if (way !== "reverse" || !links.length) return null;
   const [first, last] = [links[0].lm_step, links.at(-1).lm_step].map(whole);
-  return `A reverse chain: trained from the last checkpoint back to the first; shown here in the order of the LM's steps. First means LM step ${first}, last or final LM step ${last}, before the next lower LM step.`;
+  return `A reverse chain: trained from the last checkpoint back to the first; shown here in the order of the LM's steps. “First” means LM step ${first}, “last” and “final” LM step ${last}, “before” the next lower LM step.`;
 }
 
 export const direction = (name) =>
