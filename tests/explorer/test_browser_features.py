@@ -117,6 +117,7 @@ def test_search_finds_tokens_and_contexts(tab: Tab) -> None:
 
 
 def test_own_text_at_chosen_steps(tab: Tab) -> None:
+    tab.alter("home.json", lambda answer: answer.update(own_text_characters=2000))
     page = tab.show(f"{CHAIN}/text")
     page.get_by_label("Your text").fill("The <b>river</b> bank")
     page.get_by_role("button", name="none").click()

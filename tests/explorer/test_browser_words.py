@@ -83,7 +83,9 @@ def test_a_reverse_chain_lies_in_the_order_of_lm_steps(tab: Tab) -> None:
     expect(page.locator(".slider .names span")).to_have_text(["256", "16", "0"])
     lefts = [float(at) for at in page.locator(".slider .names span").evaluate_all(LEFTS)]
     assert lefts == sorted(lefts, reverse=True)
-    expect(page.locator(".chain-head")).to_contain_text("“First” means LM step 0, “last” and “final” LM")
+    expect(page.locator(".chain-head")).to_contain_text(
+        "“First” means LM step 0, “last” and “final” LM"
+    )
     page = tab.show("#/")
     last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
     expect(last).to_have_text("0.715")  # of step 256: the demonstration falls from 0.9 to 0.7
@@ -284,6 +286,44 @@ def test_chains_over_still_lms_are_laid_over_one_another_by_link_or_left_out(tab
     expect(panel.locator("text.x").first).to_have_text("#8")
     widths = "nodes => nodes.map(node => node.getBBox().width)"
     assert min(panel.locator(".series .line").evaluate_all(widths)) > 20
+
+
+def test_own_text_is_ordered_by_the_shown_step(tab: Tab) -> None:
+    """Feature 1 is strongest at any step, but silent at the last; the server's order is by step."""
+
+    def answer(route: Any) -> None:
+        def step(lm_step: int, *acts: list[float]) -> dict[str, Any]:
+            features = [{"feature": f, "acts": a} for f, a in enumerate(acts, start=1)]
+            tokens = [{"count": 0, "strongest": []}] * 2
+            return {"lm_step": lm_step, "features": features, "strongest": 1, "of_token": tokens}
+
+        steps = [step(0, [9, 0], [1, 0]), step(143000, [0, 0], [0, 2])]
+        steps[1]["features"].reverse()
+        route.fulfill(
+            json={"tokens": ["a", "b"], "pieces": [None] * 2, "steps": steps, "note": None}
+        )
+
+    tab.page.route("**/text.json", answer)
+    page = tab.show(f"{CHAIN}/text?text=a b&steps=0,143000,7")
+    expect(page.locator(".stray")).to_contain_text("steps=7, which is no LM step of this chain")
+    features = page.locator(".own-feature .line > a")
+    expect(features).to_have_text(["feature 2", "feature 1"])
+    expect(page.locator(".others")).to_contain_text("not among the 1 strongest at LM step 143,000")
+    page.get_by_label("Order by step").select_option("0")
+    expect(features).to_have_text(["feature 1", "feature 2"])
+    assert "step=0" in tab.at
+
+
+def test_a_chain_over_a_still_lm_offers_one_box_for_own_text(tab: Tab) -> None:
+    def standing(answer: Any) -> None:
+        answer["standing"] = 512
+
+    tab.alter("chain.json", standing)
+    page = tab.show(f"{CHAIN}/text")
+    expect(page.locator(".steps input")).to_have_count(1)
+    expect(page.locator(".own-form")).to_contain_text(
+        "every link of this chain reads the LM's step 512"
+    )
 
 
 def test_names_of_steps_do_not_touch_on_a_phone(new_tab: Callable[..., Tab]) -> None:

@@ -1,13 +1,11 @@
 // One's own text at any steps: which features fire where.
 
-import { address } from "./address.js";
 import { el, put, say, select, button } from "./dom.js";
-import { Refused } from "./data.js";
+import { home, Refused } from "./data.js";
 import { Timeline } from "./timeline.js";
-import { shade, tokenSpan } from "./tokens.js";
-import { labelName, short, tokenAlone, whole } from "./words.js";
+import { AnswerView } from "./own_text_answer.js";
+import { whole } from "./words.js";
 
-const LONGEST = 2000; // characters, as the server takes them
 const STEPS_AT_FIRST = 4;
 
 export async function ownTextPage({ root, data, state, signal }) {
@@ -20,6 +18,8 @@ export async function ownTextPage({ root, data, state, signal }) {
     return [];
   }
   if (!data.manifest.links.length) throw new Refused("This chain has no link yet.");
+  const { own_text_characters } = await home();
+  page.longest = own_text_characters ?? Infinity;
   page.form();
   return [];
 }
@@ -73,8 +73,8 @@ class OwnText {
     const count = () => {
       const length = [...this.text.value].length;
       this.length.textContent =
-        length > LONGEST / 2 ? `${whole(length)} of at most ${whole(LONGEST)} characters` : "";
-      this.length.classList.toggle("too-long", length > LONGEST);
+        length > this.longest / 2 ? `${whole(length)} of at most ${whole(this.longest)} characters` : "";
+      this.length.classList.toggle("too-long", length > this.longest);
     };
     this.text.addEventListener("input", count);
     count();
@@ -101,6 +101,7 @@ class OwnText {
     this.run = el("button", { class: "primary", type: "submit" }, "Read the text");
     this.status = el("p", { class: "muted", role: "status" });
     this.found = el("div", { class: "own-found" });
+    this.answer = new AnswerView(this.found, data, state, timeline);
     this.root.append(
       el(
         "form",
@@ -127,6 +128,7 @@ class OwnText {
             { class: "ticks steps" },
             this.steps.map((box) => el("label", {}, box, whole(box.value))),
           ),
+          this.oneStep(),
         ),
         el(
           "p",
@@ -143,8 +145,35 @@ class OwnText {
     this.text.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.read();
     });
+    this.root.prepend(
+      el("p", { class: "notice stray", hidden: !this.strayWords(), text: this.strayWords() }),
+    );
     if (this.text.value) this.read();
     else setTimeout(() => this.text.focus(), 0);
+  }
+
+  /** Why there is one box where a chain has many links. */
+  oneStep() {
+    const { links } = this.data.manifest;
+    if (links.length < 2 || this.steps.length > 1) return null;
+    const [box] = this.steps;
+    box.checked = true;
+    return el("p", {
+      class: "muted small-text",
+      text: `There is one step: every link of this chain reads the LM's step ${whole(box.value)}. The last link's SAE answers.`,
+    });
+  }
+
+  /** A line where the address names steps that the chain has not. */
+  strayWords() {
+    const known = new Set(this.steps.map((box) => box.value));
+    const stray = this.state
+      .get("steps", "")
+      .split(",")
+      .filter((name) => name && !known.has(name));
+    return stray.length
+      ? `The address asks for steps=${stray.join(",")}, which ${stray.length > 1 ? "are no LM steps" : "is no LM step"} of this chain: left out.`
+      : "";
   }
 
   async read() {
@@ -153,8 +182,8 @@ class OwnText {
     if (!this.text.value.trim()) return this.say("Type a text first.");
     if (!steps.length) return this.say("Choose an LM step first.");
     const length = [...this.text.value].length;
-    if (length > LONGEST)
-      return this.say(`The text has ${whole(length)} characters; ${whole(LONGEST)} are read at most.`);
+    if (length > this.longest)
+      return this.say(`The text has ${whole(length)} characters; ${whole(this.longest)} are read at most.`);
     state.set({ text: this.text.value, steps: steps.join(","), features: this.features.value });
     this.run.disabled = true;
     this.say("The LMs read the text …");
@@ -169,7 +198,7 @@ class OwnText {
       }
       if (this.signal.aborted) return;
       this.say("");
-      this.show(answer);
+      this.answer.show(answer);
     } catch (error) {
       put(this.found);
       this.say(error.message);
@@ -181,184 +210,5 @@ class OwnText {
   say(words) {
     this.status.textContent = words;
     this.status.classList.toggle("notice", Boolean(words) && !this.run.disabled);
-  }
-
-  show({ tokens, steps, pieces = [] }) {
-    const features = steps[0]?.features.map((one) => one.feature) ?? [];
-    const acts = new Map(
-      steps.map((step) => [step.lm_step, new Map(step.features.map((one) => [one.feature, one.acts]))]),
-    );
-    const most = new Map(
-      features.map((feature) => [
-        feature,
-        Math.max(...steps.map((step) => Math.max(0, ...acts.get(step.lm_step).get(feature)))),
-      ]),
-    );
-    if (!features.length)
-      return put(
-        this.found,
-        el("p", { class: "empty", text: "No feature fires on this text at these steps." }),
-      );
-    say(`${features.length} features`);
-    const given = { tokens, steps, features, acts, most, pieces };
-    return put(this.found, this.byFeature(given), this.byToken(given));
-  }
-
-  name(feature, lm_step) {
-    const { data } = this;
-    const last = data.manifest.links.length - 1;
-    const top = data.manifest.analysed ? (data.columnNow(last, "top_token")?.[feature] ?? -1) : -1;
-    const label = data.manifest.analysed
-      ? data.manifest.labels[data.columnNow(last, "label")?.[feature]]
-      : null;
-    return [
-      el("a", { href: address([data.name, feature], { step: lm_step }), text: `feature ${feature}` }),
-      top >= 0
-        ? el("span", {
-            class: "tok",
-            title: `commonest token at its strongest contexts, at LM ${this.timeline.words(last)}`,
-            text: tokenAlone(data.vocabularyNow?.[top]),
-          })
-        : null,
-      label ? el("span", { class: `chip l-${label}` }, el("i"), labelName(label)) : null,
-    ];
-  }
-
-  byFeature({ tokens, steps, features, acts, most, pieces }) {
-    const apart = !tokens.slice(1).some((token) => /^\s/.test(token)); // tokens that carry no blanks
-    return el(
-      "section",
-      { class: "box", "aria-label": "By feature" },
-      el(
-        "h2",
-        {},
-        "By feature",
-        el("span", {
-          class: "muted",
-          text: " strongest on the text first; shaded by activation, of the feature's largest here",
-        }),
-      ),
-      features.map((feature) =>
-        el(
-          "div",
-          { class: "own-feature" },
-          el(
-            "p",
-            { class: "line" },
-            this.name(feature, steps.at(-1).lm_step),
-            el("span", { class: "muted", text: `largest ${short(most.get(feature))}` }),
-          ),
-          el(
-            "table",
-            { class: "plain own-lines" },
-            el(
-              "tbody",
-              {},
-              steps.map((step) => {
-                const own = acts.get(step.lm_step).get(feature);
-                const line = tokens.map((token, at) =>
-                  tokenSpan(
-                    pieces[at]?.[0] > 1 ? "·" : apart && at ? ` ${token}` : token,
-                    most.get(feature) ? own[at] / most.get(feature) : 0,
-                    { title: own[at] > 0 ? `activation ${short(own[at])}` : null },
-                  ),
-                );
-                return el(
-                  "tr",
-                  {},
-                  el("th", { scope: "row", class: "number", text: whole(step.lm_step) }),
-                  el("td", { class: "sentence", dir: "ltr" }, line),
-                );
-              }),
-            ),
-          ),
-        ),
-      ),
-    );
-  }
-
-  byToken({ tokens, steps, pieces }) {
-    const strongest = Math.max(
-      ...steps.flatMap((step) => step.of_token.flatMap((of) => of.strongest.map(([, act]) => act))),
-      1e-9,
-    );
-    const one = (step, [feature, act]) =>
-      el("a", {
-        class: `fires ${shade(act / strongest)}`,
-        href: address([this.data.name, feature], { step: step.lm_step }),
-        title: `feature ${feature}, activation ${short(act)}`,
-        text: feature,
-      });
-    const cell = (at, step) => {
-      const { count, strongest: firing } = step.of_token[at];
-      const more = count - firing.length;
-      return el(
-        "td",
-        {},
-        firing.map((of) => one(step, of)),
-        more > 0
-          ? el("span", {
-              class: "muted",
-              title: `${count} features fire on this token at this step`,
-              text: `+${more}`,
-            })
-          : count
-            ? null
-            : el("span", { class: "muted", title: "No feature fires on this token at this step", text: "–" }),
-      );
-    };
-    const name = (token, at) => [
-      el("span", { class: "tok", text: tokenAlone(token) }),
-      pieces[at]
-        ? el("span", {
-            class: "muted small-text",
-            title: "This character is several tokens",
-            text: ` ${pieces[at][0]}/${pieces[at][1]}`,
-          })
-        : null,
-    ];
-    return el(
-      "section",
-      { class: "box", "aria-label": "Tokens by steps" },
-      el(
-        "h2",
-        {},
-        "Tokens by steps",
-        el("span", {
-          class: "muted",
-          text: " of all features: the three strongest on each token, and how many more fire there; shaded by activation",
-        }),
-      ),
-      el(
-        "div",
-        { class: "table-scroll", tabindex: "0", role: "region", "aria-label": "Tokens by steps, scrolls" },
-        el(
-          "table",
-          { class: "plain grid tokens-by-steps" },
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              el("th", { scope: "col", text: "Token" }),
-              steps.map((step) => el("th", { scope: "col", text: `step ${whole(step.lm_step)}` })),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            tokens.map((token, at) =>
-              el(
-                "tr",
-                {},
-                el("th", { scope: "row" }, name(token, at)),
-                steps.map((step) => cell(at, step)),
-              ),
-            ),
-          ),
-        ),
-      ),
-    );
   }
 }
