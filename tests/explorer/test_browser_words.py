@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +86,6 @@ def test_a_reverse_chain_lies_in_the_order_of_lm_steps(tab: Tab) -> None:
     page = tab.show("#/")
     last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
     expect(last).to_have_text("0.715")  # of step 256: the demonstration falls from 0.9 to 0.7
-    assert "A reverse chain" not in tab.show(CHAIN).locator(".chain-head").inner_text()
 
 
 def test_the_same_words_at_another_place_are_no_change(tab: Tab) -> None:
@@ -153,7 +149,7 @@ def test_the_ribbon_keeps_its_steps_free_and_shows_where_the_commonest_token_cha
     expect(page.locator(".ribbon-key")).to_have_text("commonest token changes")
 
 
-def test_what_a_feature_promotes_at_the_shown_step(tab: Tab) -> None:
+def test_what_a_feature_promotes_at_the_shown_step_and_what_each_band_is(tab: Tab) -> None:
     def life(answer: Any) -> None:
         answer["links"][7] |= {"promoted": [[4, 2.5], [5, 1.5]], "suppressed": [[6, -2.0]]}
 
@@ -164,22 +160,20 @@ def test_what_a_feature_promotes_at_the_shown_step(tab: Tab) -> None:
     expect(panel).to_contain_text("its scale is fixed at the median over text of this checkpoint")
     page.keyboard.press("ArrowLeft")
     expect(panel).to_have_count(0)
-
-
-def test_each_band_says_of_which_control_it_is_and_what_is_above_that_of_progress(tab: Tab) -> None:
-    page = tab.show(f"{CHAIN}/3?step=143000")
+    page.keyboard.press("ArrowRight")
     panel = page.locator(".curves .panel", has=page.locator(".band[d]"))
     expect(panel.locator(".reading")).to_contain_text("LM that stands still 0.950 to 1")
     expect(page.locator(".curves")).to_contain_text("one token is enough")
 
 
 def test_a_feature_is_found_by_its_number_and_a_text_as_the_page_writes_it(tab: Tab) -> None:
-    heading = tab.page.get_by_role("heading", level=1)
-    for typed in ("19", "#19", "feature 19"):
-        page = tab.show(CHAIN)
-        page.get_by_label("Search features of this chain").fill(typed)
-        page.keyboard.press("Enter")
-        expect(heading).to_have_text("Feature 19")
+    page = tab.show(CHAIN)
+    named = """import(new URL("js/query.js", location.href).href).then(({ featureNamed }) =>
+      ["19", "#19", " feature 19", "300", "x19"].map((typed) => featureNamed(typed, 300)))"""
+    assert page.evaluate(named) == [19, 19, 19, None, None]
+    page.get_by_label("Search features of this chain").fill("#19")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Feature 19")
     page = tab.show(f"{CHAIN}/search?q=%2319")
     expect(page.get_by_role("link", name="Feature 19")).to_be_visible()
     page = tab.show(CHAIN)
@@ -209,83 +203,6 @@ def test_all_that_is_found_can_be_reached(tab: Tab) -> None:
     expect(page.get_by_role("alert")).to_contain_text(
         "A text of 200 characters at most is searched"
     )
-
-
-def test_a_csv_says_which_rows_are_taken_and_why_others_are_not(tab: Tab, tmp_path: Path) -> None:
-    page = tab.show(f"{CHAIN}/lists")
-    rows = [
-        f"{FORWARD};3;0",
-        f"{FORWARD};511;0",
-        f"{FORWARD};512;0",
-        f"{FORWARD};x;",
-        "none.such;1;",
-    ]
-    for apart in (";", "\t"):
-        path = tmp_path / f"list{ord(apart)}.csv"
-        path.write_text("\n".join(["chain;feature;step", *rows]).replace(";", apart))
-        page.get_by_label("CSV file with features").set_input_files(path)
-        status = page.locator(".page > [role=status]")
-        expect(status).to_contain_text(f"2 of 5 rows are taken into the list list{ord(apart)}.")
-        expect(status).to_contain_text(f"1 of a feature that {FORWARD} does not have (0 to 511)")
-        expect(status).to_contain_text("1 without a feature's number")
-        expect(status).to_contain_text("1 of a chain that is not here (none.such)")
-    expect(page.locator(".list-items").first.locator("li")).to_have_count(2)
-
-
-def test_a_share_has_one_unit_everywhere(tab: Tab) -> None:
-    page = tab.show("#/")
-    assert page.locator(f'[data-chain="{PLAIN}"] .sparks b').last.inner_text() == "6.9 %"
-    page = tab.show(f"#/{PLAIN}")
-    panel = page.locator(".panel", has_text="Dead features")
-    expect(panel.locator(".reading")).to_have_text("6.9 %")
-    assert all("%" in tick for tick in panel.locator("text.y").all_text_contents())
-    facts = page.get_by_role("region", name="The chosen link")
-    expect(facts.locator("th")).to_have_text(FACTS)
-    expect(facts).to_contain_text("6.9 %")
-
-
-FACTS = ["LM step", "Tokens that it was trained on", "Explained variance", "L0", "Dead features"]
-FACTS += ["CE loss recovered"]
-
-
-def test_a_lasso_is_counted_in_the_legend_and_over_the_steps(tab: Tab) -> None:
-    page = tab.show(f"{CHAIN}?picked=3.5.8")
-    counts = page.locator(".map-legend .chip .muted").all_inner_texts()
-    assert sum(map(int, counts)) == 3
-    expect(page.locator(".left")).to_contain_text("% of the 3 in the lasso")
-
-
-def test_presets_stay_and_are_taken_away_by_a_second_click(tab: Tab) -> None:
-    page = tab.show(CHAIN)
-    preset = page.get_by_role("button", name="noise that gained a meaning")
-    preset.click()
-    expect(page.locator(".count")).to_contain_text(" of 300")
-    expect(preset).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="concepts at this step").click()
-    assert "pattern=grouping" in tab.at and "label=concept" in tab.at
-    preset.click()
-    assert "pattern" not in tab.at
-
-
-def test_chains_over_still_lms_are_laid_over_one_another_by_link_or_left_out(tab: Tab) -> None:
-    still: list[str] = [FORWARD]
-
-    def stop(answer: Any) -> None:
-        for card in answer["chains"]:
-            if card["name"] in still:
-                card["links"]["lm_step"] = [64] * card["registered"]
-
-    tab.alter("home.json", stop)
-    page = tab.show(f"#/?with={FORWARD},{PLAIN}")
-    expect(page.locator(".compare .panel").first.locator(".series")).to_have_count(1)
-    expect(page.locator(".compare .left-out")).to_contain_text(f"Left out: {FORWARD}.")
-    still.append(PLAIN)
-    page = tab.show(f"#/?with={FORWARD},{PLAIN}")
-    panel = page.locator(".compare .panel").first
-    expect(panel.locator(".series")).to_have_count(2)
-    expect(panel.locator("text.x").first).to_have_text("#8")
-    widths = "nodes => nodes.map(node => node.getBBox().width)"
-    assert min(panel.locator(".series .line").evaluate_all(widths)) > 20
 
 
 def test_own_text_is_ordered_by_the_shown_step(tab: Tab) -> None:
@@ -324,14 +241,6 @@ def test_a_chain_over_a_still_lm_offers_one_box_for_own_text(tab: Tab) -> None:
     expect(page.locator(".own-form")).to_contain_text(
         "every link of this chain reads the LM's step 512"
     )
-
-
-def test_names_of_steps_do_not_touch_on_a_phone(new_tab: Callable[..., Tab]) -> None:
-    page = new_tab(viewport={"width": 390, "height": 844}).show(CHAIN)
-    names = page.locator(".slider .names span").all()
-    boxes = sorted((name.bounding_box() for name in names), key=lambda box: float(box["x"]))
-    assert len(boxes) > 2
-    assert all(left["x"] + left["width"] < right["x"] for left, right in pairwise(boxes))
 
 
 LEFTS = "nodes => nodes.map(node => parseFloat(node.style.left))"

@@ -100,12 +100,21 @@ class Home {
           el("a", { href: servers[name], target: "_blank", rel: "noopener", text: `${title} ↗` }),
         ),
     );
-    this.notice.textContent = notice ?? "";
-    this.notice.hidden = !notice;
+    this.notice.textContent = [notice, this.strayWords()].filter(Boolean).join(" ");
+    this.notice.hidden = !this.notice.textContent;
     this.drawGroups();
     const names = this.ticked;
     const chosen = names.map((name) => this.chains.find((chain) => chain.name === name));
     comparison(this.over, chosen, (left) => this.tick(left), this.chains.length);
+  }
+
+  /** A line where the address names chains that there are not. */
+  strayWords() {
+    const asked = this.state.get("with", "").split(",").filter(Boolean);
+    const stray = asked.filter((name) => !this.ticked.includes(name));
+    return stray.length
+      ? `The address asks for with=${stray.join(",")}, which is no chain of this registry: left out.`
+      : "";
   }
 
   drawGroups() {
