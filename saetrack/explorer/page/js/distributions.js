@@ -9,10 +9,17 @@ const BINS = 40;
 
 const scaled = new WeakMap(); // columns as they lie on their axis: taken once, a slider comes back
 
+/** Base 10; a plain loop takes a tenth of the time of a mapped `from`. */
+function logarithms(values) {
+  const found = new Float32Array(values.length);
+  for (let at = 0; at < found.length; at++) found[at] = Math.log10(values[at]);
+  return found;
+}
+
 /** Values on their axis, NaN where there are none there; smallest and largest of the others. */
 function onAxis(values, log) {
   if (!scaled.has(values)) {
-    const places = log ? Float32Array.from(values, Math.log10) : values;
+    const places = log ? logarithms(values) : values;
     let [low, high] = [Infinity, -Infinity];
     for (let at = 0; at < places.length; at++) {
       const value = places[at];
