@@ -129,7 +129,7 @@ def test_own_text_at_chosen_steps(tab: Tab) -> None:
     table = page.locator(".tokens-by-steps")
     expect(table.locator("thead th")).to_have_text(["Token", "step 0", "step 143,000"])
     expect(table.locator("tbody th")).to_have_text(["The", "<b>river</b>", "bank"])
-    expect(page.locator(".own-feature")).to_have_count(10)
+    expect(page.locator(".own-feature").nth(9)).to_be_visible()
     # Half of the demonstration's 512 features fire on any token: three of them are shown.
     first = table.locator("tbody td").first
     expect(first.get_by_role("link")).to_have_count(3)
