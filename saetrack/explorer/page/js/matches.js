@@ -43,10 +43,9 @@ function pairs(life, manifest, timeline) {
     });
 }
 
-/** Whether a match is of the step that is shown; links of an LM that stands still need their number. */
-function comparesShown({ lm_step, link }, timeline) {
-  if (link !== undefined && link !== null) return link === timeline.link;
-  return timeline.unique && timeline.links[timeline.link].lm_step === lm_step;
+/** Whether a match is of the step that is shown; of an LM that stands still, its last link. */
+function comparesShown({ lm_step }, timeline) {
+  return timeline.links.findLastIndex((link) => link.lm_step === lm_step) === timeline.link;
 }
 
 function group(title, found, timeline, known, isShown) {
@@ -106,12 +105,11 @@ function oneMatch({ other, match }, timeline, known, isShown) {
 }
 
 function partner(match, known) {
-  const { chain, feature, other_link } = match;
+  const { chain, feature } = match;
   const text = `feature ${feature}`;
   if (!known.has(chain)) return el("span", { title: "Its chain cannot be opened here", text });
   const step = match.other_lm_step ?? match.lm_step;
-  const named = other_link === undefined || other_link === null ? step : `${step}@${other_link}`;
-  return el("a", { href: address([chain, feature], { step: named }), text });
+  return el("a", { href: address([chain, feature], { step }), text });
 }
 
 function quality({ activation_correlation, chance, decoder_cosine }) {

@@ -149,7 +149,7 @@ export class Timeline {
     const [, step, at] = /^(\d+)(?:@(\d+))?$/.exec(name) ?? [];
     if (at !== undefined)
       return Number(at) < this.links.length && this.links[at].lm_step === Number(step) ? Number(at) : null;
-    const found = step === undefined ? -1 : this.links.findIndex((link) => link.lm_step === Number(step));
+    const found = step === undefined ? -1 : this.links.findLastIndex((link) => link.lm_step === Number(step));
     return found >= 0 ? found : null;
   }
 
