@@ -145,8 +145,9 @@ def _write(
     store = OpenStores(chains).get(name)
     if store is None:
         raise UserError(f"chain={name!r}: was not analysed yet (saetrack analyze)")
-    (card,) = [card for card in chains.cards() if card.name == name]
-    plan = plan_site(card, store, features=features, contexts=contexts)
+    cards = chains.cards()
+    (card,) = [card for card in cards if card.name == name]
+    plan = plan_site(card, store, features=features, contexts=contexts, cards=cards)
     planned_bytes, n_features = plan.planned_bytes(), len(plan.features)
     if not as_json:
         d_sae = store.lives.manifest.d_sae

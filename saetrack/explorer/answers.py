@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saetrack.explorer.search import as_json
+from saetrack.explorer.matches import matched_chains
 from saetrack.utils.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from saetrack.analysis.life_store.reader import LifeStore
+    from saetrack.registry.cards import ChainCard
 
 OF_CHAIN = "chain"  # in the place of a link's index
 
 
-def feature_bytes(lives: LifeStore, feature: int) -> bytes:
+def feature_json(lives: LifeStore, feature: int, cards: Sequence[ChainCard]) -> dict[str, Any]:
     """`features/F.json`: everything of one feature at all links.
+
+    Args:
+        lives: of a chain.
+        feature: its number.
+        cards: of the registry, among them the chains whose features are matched.
 
     Raises:
         UserError: there is no such feature, or the store is not what its manifest says.
     """
-    return as_json(lives.life(feature))
+    life = lives.life(feature)
+    of = {match["name"]: match for match in matched_chains(lives.manifest, cards)}
+    for match in life["matches"]:
+        match |= {name: of[match["name"]][name] for name in ("other_lm_step", "kind")}
+    life["contexts"] = contexts_facts(lives, lives.manifest.contexts)
+    return life
+
+
+def contexts_facts(lives: LifeStore, kept: int) -> dict[str, int | None]:
+    """How many contexts of a feature at a link there are.
+
+    Args:
+        lives: of a chain.
+        kept: of each feature at each link, at most, where this is shown.
+
+    Returns:
+        `kept`; `of`, in the life store; `judged`, the strongest ones by which the feature got its
+        label, None where an earlier release analysed the chain.
+    """
+    of = lives.manifest.contexts
+    return {"kept": min(kept, of), "of": of, "judged": lives.manifest.judged_contexts}
 
 
 def column_bytes(lives: LifeStore, link: str, column: str) -> bytes:

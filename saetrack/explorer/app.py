@@ -28,8 +28,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, ExceptionHandler
 
 from saetrack.explorer.addresses import Servers
-from saetrack.explorer.answers import column_bytes, feature_bytes
-from saetrack.explorer.home import Cards, home_json, not_analysed_json
+from saetrack.explorer.answers import column_bytes, feature_json
+from saetrack.explorer.chain_answer import analysed_json, not_analysed_json
+from saetrack.explorer.home import Cards, home_json
 from saetrack.explorer.open_stores import OpenStore, OpenStores
 from saetrack.explorer.own_text import OwnText, asked_text, read_limited
 from saetrack.explorer.responses import BINARY, not_modified, respond
@@ -74,11 +75,11 @@ class Explorer:
     def chain(self, request: Request) -> Response:
         """One chain: what its store says, or what the registry knows."""
         name = _name(request)
-        store = self._stores.get(name)
+        store, cards = self._stores.get(name), self._cards.get()[0]
+        card = next((card for card in cards if card.name == name), None)
         if store is not None:
             store.prepare()
-            return respond(request, store.manifest_bytes())
-        card = self._cards.card(name)
+            return respond(request, as_json(analysed_json(store, card, cards)))
         if card is None:
             raise HTTPException(404, f"chain={shown(name)}: is not registered")
         return respond(request, as_json(not_analysed_json(card)))
@@ -104,8 +105,10 @@ class Explorer:
         if not (text.isascii() and text.isdecimal() and len(text) < 10):
             raise HTTPException(404, f"feature={shown(text)}: must be a number")
         known = not_modified(request, store.stamp)
-        content = b"" if known else feature_bytes(store.lives, int(text))
-        return known or respond(request, content, stamp=store.stamp)
+        if known is not None:
+            return known
+        found = feature_json(store.lives, int(text), self._cards.known())
+        return respond(request, as_json(found), stamp=store.stamp)
 
     def search(self, request: Request) -> Response:
         """Features by their tokens and contexts."""

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from saetrack.explorer.addresses import Servers
+from saetrack.explorer.links import in_lm_order, order_facts
+from saetrack.explorer.own_text import LONGEST
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
@@ -43,9 +45,9 @@ class Cards:
                 threading.Thread(target=self._look, daemon=True).start()
             return self._found or [], self._notice
 
-    def card(self, name: str) -> ChainCard | None:
-        """Of one chain; None if the registry has none of that name."""
-        return next((card for card in self.get()[0] if card.name == name), None)
+    def known(self) -> list[ChainCard]:
+        """The cards that were found last, however long ago that was."""
+        return self._found if self._found is not None else self.get()[0]
 
     def _look(self) -> None:
         if not self._looking.acquire(blocking=False):
@@ -73,6 +75,7 @@ def home_json(
     return {
         "static": static,
         "own_text": not static,
+        "own_text_characters": None if static else LONGEST,
         "servers": {"mlflow": servers.mlflow, "prefect": servers.prefect},
         "notice": notice,
         "chains": [card_json(card, servers) for card in cards],
@@ -98,7 +101,8 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
         "changed": changed.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "warnings": card.warnings,
         "conventional": card.direction == "conventional",
-        "links": card.links,
+        "links": in_lm_order(card.links),
+        **order_facts(card),
         "mlflow": servers.run(card.run),
         "analysed": card.analysis is not None and card.analysis.has_lives,
         "analysis": None
@@ -117,27 +121,3 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
 def _title(path: str) -> str:
     words = PurePosixPath(path).stem.replace("_", " ")
     return words[:1].upper() + words[1:]
-
-
-def not_analysed_json(card: ChainCard) -> dict[str, Any]:
-    """`chain.json` of a chain without a life store: what the registry knows of it."""
-    columns = card.links
-    return {
-        "analysed": False,
-        "name": card.name,
-        "lm": card.lm,
-        "hook": card.hook,
-        "architecture": card.architecture,
-        "d_sae": card.d_sae,
-        "direction": card.direction,
-        "seed": card.seed,
-        "links": [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        ],
-        "notes": [
-            "This chain was analysed by a release that kept no lives of features: analyse it again."
-            if card.analysis is not None
-            else "This chain was not analysed yet: saetrack analyze makes what is shown here."
-        ],
-    }

@@ -19,6 +19,8 @@ from saetrack.explorer.search_index import SearchIndex
 if TYPE_CHECKING:
     from saetrack.explorer.chains import Chains
 
+# Raise when answers change: browsers keep what has the same stamp.
+ANSWERS_VERSION = 2
 KEPT = 8  # open at a time
 PREPARED_AFTER_S = 10.0
 # Pages of files that are mapped count as this process' memory until they are let go; they stay in
@@ -58,11 +60,6 @@ class OpenStore:
             self._timer = threading.Timer(PREPARED_AFTER_S, self.index)
             self._timer.daemon = True
             self._timer.start()
-
-    def manifest_bytes(self) -> bytes:
-        """`chain.json`: the manifest, and a stamp by which a page knows a new analysis."""
-        manifest = (self.lives.folder / MANIFEST_FILE).read_bytes()
-        return b'{"analysis":"%b",%b' % (self.stamp.encode(), manifest.lstrip()[1:])
 
     def vocabulary_bytes(self) -> bytes:
         """`vocabulary.json`, checked."""
@@ -135,5 +132,5 @@ def _stamp(folder: Path) -> str:
         found = path.stat()
     except OSError:
         return ""  # LifeStore says what is wrong
-    facts = f"{path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
+    facts = f"{ANSWERS_VERSION} {path} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]

@@ -9,7 +9,7 @@ import gzip
 import re
 import shutil
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saetrack.explorer.answers import OF_CHAIN, column_bytes, column_names
+from saetrack.explorer.answers import (
+    OF_CHAIN,
+    column_bytes,
+    column_names,
+    contexts_facts,
+    feature_json,
+)
 from saetrack.explorer.app import PAGE, SITE_FILE
+from saetrack.explorer.chain_answer import analysed_json
 from saetrack.explorer.home import home_json
 from saetrack.explorer.search import as_json
 from saetrack.explorer.static_search import SiteIndex, held, site_index
@@ -47,12 +54,19 @@ class SitePlan:
         store: its life store.
         features: that are kept, ascending.
         contexts: kept of each feature at each link; None: all.
+        cards: of the registry, among them the chains whose features are matched.
     """
 
     card: ChainCard
     store: OpenStore
     features: tuple[int, ...]
     contexts: int | None
+    cards: tuple[ChainCard, ...]
+
+    @property
+    def kept_features(self) -> dict[str, int]:
+        """How many features are kept, of how many."""
+        return {"features": len(self.features), "of": self.store.lives.manifest.d_sae}
 
     @property
     def blocks(self) -> list[int]:
@@ -68,8 +82,10 @@ class SitePlan:
 
     def feature(self, feature: int) -> bytes:
         """What the server answers, with as many contexts as are kept."""
-        life = self.store.lives.life(feature)
+        lives = self.store.lives
+        life = feature_json(lives, feature, self.cards)
         if self.contexts is not None:
+            life["contexts"] = contexts_facts(lives, self.contexts)
             for link in life["links"]:
                 link["contexts"] = _spread(link["contexts"], self.contexts)
         return as_json(life)
@@ -100,7 +116,12 @@ class SitePlan:
 
 
 def plan_site(
-    card: ChainCard, store: OpenStore, *, features: int | None, contexts: int | None
+    card: ChainCard,
+    store: OpenStore,
+    *,
+    features: int | None,
+    contexts: int | None,
+    cards: Sequence[ChainCard] = (),
 ) -> SitePlan:
     """What a site of a chain will hold.
 
@@ -109,6 +130,7 @@ def plan_site(
         store: its life store.
         features: how many (`RULE`); None: all.
         contexts: how many of each feature at each link, of each group in turn; None: all.
+        cards: of the registry, by which a match says what its chain is.
 
     Raises:
         UserError: a number is below 1, or the chain's name cannot be a folder's.
@@ -125,7 +147,7 @@ def plan_site(
         density = np.stack([store.lives.column(link, "feature_density") for link in links])
         order = np.lexsort((-density.mean(axis=0, dtype=float), -(density > 0).sum(axis=0)))
         kept = np.sort(order[:features])
-    return SitePlan(card, store, tuple(kept.tolist()), contexts)
+    return SitePlan(card, store, tuple(kept.tolist()), contexts, (card, *cards))
 
 
 def require_empty(folder: Path) -> None:
@@ -166,9 +188,10 @@ def write_site(plan: SitePlan, servers: Servers, folder: Path) -> Iterator[int]:
 def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
     shutil.copytree(PAGE, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__"))
     _write(draft / SITE_FILE, as_json(_site_json(plan)))
-    _write(draft / "api" / "home.json", as_json(home_json([plan.card], servers, static=True)))
+    _write(draft / "api" / "home.json", as_json(_home_json(plan, servers)))
     of_chain, lives = draft / "api" / "chains" / plan.card.name, plan.store.lives
-    _write(of_chain / "chain.json", plan.store.manifest_bytes())
+    manifest = analysed_json(plan.store, plan.card, plan.cards)
+    _write(of_chain / "chain.json", as_json(manifest))
     _write(of_chain / "vocabulary.json.gz", _packed(plan.store.vocabulary_bytes()))
     for link, name in _columns(lives):
         content = _packed(column_bytes(lives, link, name))
@@ -185,14 +208,21 @@ def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
 
 
 def _site_json(plan: SitePlan) -> dict[str, Any]:
-    d_sae = plan.store.lives.manifest.d_sae
-    whole = len(plan.features) == d_sae
-    kept = {
-        "features": None if whole else plan.features,
+    lives, kept = plan.store.lives, plan.kept_features
+    contexts = contexts_facts(lives, plan.contexts or lives.manifest.contexts)
+    of_chain = {
+        "features": None if kept["features"] == kept["of"] else plan.features,
         "contexts": plan.contexts,
-        "kept": {"features": len(plan.features), "of": d_sae, "rule": RULE},
+        "kept": {**kept, "rule": RULE, "contexts": contexts},
     }
-    return {"static": True, "block": BLOCK, "chains": {plan.card.name: kept}}
+    return {"static": True, "block": BLOCK, "chains": {plan.card.name: of_chain}}
+
+
+def _home_json(plan: SitePlan, servers: Servers) -> dict[str, Any]:
+    home = home_json([plan.card], servers, static=True)
+    (card,) = home["chains"]
+    card["kept"] = plan.kept_features
+    return home
 
 
 def _columns(lives: LifeStore) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,11 @@ def test_home_has_a_card_for_each_chain(client: TestClient) -> None:
 def test_an_analysed_chain_is_its_manifest(client: TestClient, store: Path) -> None:
     found = client.get(f"{AT}/chain.json").json()
     assert found.pop("analysis")
-    assert found == json.loads((store / "chain.json").read_text())
+    manifest = json.loads((store / "chain.json").read_text())
+    said_anew = {"hook", "matches", "trained", "standing"}
+    assert found.keys() - said_anew == manifest.keys() - said_anew
+    for name in manifest.keys() - said_anew:
+        assert found[name] == manifest[name], name
     texts = client.get(f"{AT}/vocabulary.json").json()
     assert texts == LifeStore(store).vocabulary
 
@@ -86,7 +90,9 @@ def test_every_column_comes_as_it_is(client: TestClient, store: Path) -> None:
 
 def test_a_feature_has_all_its_links(client: TestClient, store: Path) -> None:
     found = client.get(f"{AT}/features/7.json").json()
-    assert found == LifeStore(store).life(7)
+    whole = LifeStore(store).life(7)
+    for name in whole.keys() - {"matches"}:
+        assert found[name] == whole[name], name
     assert len(found["links"]) == len(found["labels"]) == 4
 
 

@@ -56,7 +56,12 @@ def test_files_are_what_the_server_answers(
             FORWARD: {
                 "features": None,
                 "contexts": None,
-                "kept": {"features": 80, "of": 80, "rule": RULE},
+                "kept": {
+                    "features": 80,
+                    "of": 80,
+                    "rule": RULE,
+                    "contexts": {"kept": 20, "of": 20, "judged": 25},
+                },
             }
         },
     }
@@ -101,6 +106,9 @@ def test_bounds_keep_the_features_that_live_longest_and_contexts_of_each_group(
     kept = json.loads((tmp_path / "site" / "site.json").read_text())["chains"][FORWARD]
     assert len(kept["features"]) == 10
     assert kept["features"] == sorted(kept["features"])
+    assert kept["kept"]["contexts"] == {"kept": 6, "of": 20, "judged": 25}
+    (card,) = json.loads((tmp_path / "site" / "api" / "home.json").read_text())["chains"]
+    assert card["kept"] == {"features": 10, "of": 80}
     found = {}
     for path in (tmp_path / "site" / AT / "features").iterdir():
         found |= json.loads(unpacked(path))
@@ -108,6 +116,7 @@ def test_bounds_keep_the_features_that_live_longest_and_contexts_of_each_group(
     for feature, life in found.items():
         of_links = [len(link["contexts"]) for link in life["links"]]
         assert max(of_links) <= 6
+        assert life["contexts"] == {"kept": 6, "of": 20, "judged": 25}
         whole = store.lives.life(int(feature))
         for link, there in zip(life["links"], whole["links"], strict=True):
             groups = {context["group"] for context in there["contexts"]}

@@ -114,7 +114,9 @@ def static_site(
     """A site of FORWARD behind a plain file server."""
     store = OpenStores(chains).get(FORWARD)
     assert store is not None
-    plan = plan_site(chains.shown[0], store, features=features, contexts=contexts)
+    plan = plan_site(
+        chains.shown[0], store, features=features, contexts=contexts, cards=chains.shown
+    )
     assert list(write_site(plan, Servers(), folder))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -121,6 +121,7 @@ def write_store(
         patterns=list(PATTERNS),
         context_groups=list(GROUPS),
         contexts=context_count(TOP),
+        judged_contexts=25,
         window=Window(before=BEFORE, after=AFTER),
         histogram_bins=BINS,
         columns=columns_with({"cosine_to_final": band}),

@@ -1,4 +1,8 @@
-"""The columns that an analysis writes, as the page names and explains them."""
+"""The columns that an analysis writes, as the page names and explains them.
+
+What is said here holds in either direction: links are in the order of LM steps, also of a chain
+that was trained from the last checkpoint back to the first.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,7 @@ COLUMNS: tuple[Column, ...] = (
         name="feature_density",
         title="Density",
         unit="share of tokens",
-        description="Share of the tokens of the analysis text on which the feature fires. No "
-        "control is measured.",
+        description="Share of the tokens of the analysis text on which the feature fires.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -29,8 +32,7 @@ COLUMNS: tuple[Column, ...] = (
         name="max_act",
         title="Largest activation",
         unit="",
-        description="The feature's largest activation on the analysis text. No control is "
-        "measured.",
+        description="The feature's largest activation on the analysis text.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -48,8 +50,8 @@ COLUMNS: tuple[Column, ...] = (
         name="cosine_to_final",
         title="Cosine to the final direction",
         unit="cosine",
-        description="How near the feature's decoder direction is to that at the last link. It ends "
-        "at 1 for any feature, also for one that only wanders.",
+        description="How near the feature's decoder direction is to that at the chain's last LM "
+        "step. It ends at 1 for any feature, also for one that only wanders.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -59,7 +61,8 @@ COLUMNS: tuple[Column, ...] = (
         name="cosine_to_first",
         title="Cosine to the first direction",
         unit="cosine",
-        description="How near the feature's decoder direction is to that at the first link.",
+        description="How near the feature's decoder direction is to that at the chain's first LM "
+        "step.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -69,7 +72,8 @@ COLUMNS: tuple[Column, ...] = (
         name="cosine_to_previous",
         title="Cosine to the direction before",
         unit="cosine",
-        description="How near the feature's decoder direction is to that at the link before.",
+        description="How near the feature's decoder direction is to that at the next smaller LM "
+        "step.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -89,8 +93,8 @@ COLUMNS: tuple[Column, ...] = (
         name="progress_activation",
         title="Progress in activation space",
         unit="cosine above chance",
-        description="How alike the LM's residuals at the feature's final contexts are, less what "
-        "random contexts reach. Measured of followed features only.",
+        description="How alike the LM's residuals are at the contexts that the feature has at the "
+        "last LM step, less what random contexts reach. Measured of followed features only.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -99,8 +103,8 @@ COLUMNS: tuple[Column, ...] = (
         name="progress_feature",
         title="Progress in feature space",
         unit="similarity above chance",
-        description="How alike the SAE's activations at the feature's final contexts are, less "
-        "what random contexts reach. Measured of followed features only.",
+        description="How alike the SAE's activations are at the contexts that the feature has at "
+        "the last LM step, less what random contexts reach. Measured of followed features only.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -120,7 +124,7 @@ COLUMNS: tuple[Column, ...] = (
         title="Promotes what it will promote",
         unit="share of tokens",
         description="Of the tokens that the feature's direction promotes most, the share that it "
-        "promotes most at the last link too. It ends at 1 for any feature.",
+        "promotes most at the last LM step too. It ends at 1 for any feature.",
         dtype="f4",
         per_link=True,
         curve=True,
@@ -161,7 +165,7 @@ COLUMNS: tuple[Column, ...] = (
         name="pattern",
         title="Pattern",
         unit="",
-        description="How the feature's meaning changes from the first to the last link.",
+        description="How the feature's meaning changes from the first to the last LM step.",
         dtype="u1",
         per_link=False,
         curve=False,
@@ -170,7 +174,7 @@ COLUMNS: tuple[Column, ...] = (
         name="final_label",
         title="Label at the end",
         unit="",
-        description="The label at the last link.",
+        description="The label at the last LM step.",
         dtype="u1",
         per_link=False,
         curve=False,
@@ -179,8 +183,8 @@ COLUMNS: tuple[Column, ...] = (
         name="formation_link",
         title="Formation",
         unit="link",
-        description="The link from which on label and tokens are those of the last link; -1 for "
-        "never.",
+        description="The LM step from which on label and tokens are those of the last LM step; "
+        "-1 for never.",
         dtype="i2",
         per_link=False,
         curve=False,
@@ -188,6 +192,51 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
+_STILL = "The control is all features of a chain whose LM stands still, after as many links. "
+_NEARER = (
+    "Above it the direction stays nearer than training alone leaves it; below it the direction "
+    "changes more than training alone changes it."
+)
+_SHARED = (
+    "The control is random directions, whose contexts are chosen as those of features are. Above "
+    "it the contexts share something, and one token that they share is enough: the curve of what the "
+    "token alone explains tells."
+)
+# What the band of a curve is, and what lying outside of it means.
+CONTROLS = {
+    "feature_density": f"{_STILL}Above it the feature is commoner, below it rarer, than nearly all "
+    "features of that chain on its held-out text; neither says that it has a meaning.",
+    "cosine_to_final": _STILL.replace("after as many links", "as many links before its last")
+    + _NEARER,
+    "cosine_to_first": _STILL + _NEARER,
+    "cosine_to_previous": _STILL + _NEARER,
+    "progress_activation": _SHARED,
+    "progress_feature": _SHARED,
+    "next_token_agreement": "The control is the tokens behind the contexts of another feature. "
+    "Above it the feature promotes what follows its own contexts more than what follows others'.",
+    "promoted_overlap": "The control is the tokens that another feature promotes at the last LM "
+    "step. Above it the feature promotes tokens of its own, and not those that many features promote.",
+    "logit_kurtosis": "The control is random directions. Above it a few tokens stand out more than "
+    "any direction makes them.",
+}
+NO_CONTROL = "There is no control."
+_KNOWN = {column.name: column for column in COLUMNS}
+
+
 def columns_with(bands: dict[str, ControlBand]) -> list[Column]:
     """All columns, with the bands of controls that there are."""
-    return [column.model_copy(update={"control": bands.get(column.name)}) for column in COLUMNS]
+    return [
+        described(column.model_copy(update={"control": bands.get(column.name)}))
+        for column in COLUMNS
+    ]
+
+
+def described(column: Column) -> Column:
+    """A column in the words of this release; one that this release does not write as it is."""
+    known = _KNOWN.get(column.name)
+    if known is None:
+        return column
+    words = known.description
+    if column.curve:
+        words += f" {CONTROLS.get(column.name, '') if column.control else NO_CONTROL}"
+    return column.model_copy(update={"title": known.title, "description": words})

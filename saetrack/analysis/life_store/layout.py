@@ -37,6 +37,10 @@ NEIGHBOURS = 8
 # Contexts of the group `top`, at most: an analysis may keep fewer (`contexts`).
 TOP = 10
 
+# Of a link, where the LM has a direct path to its logits: `promoted_tokens` and `promoted_logits`,
+# the strongest first, and the same of those that are suppressed; (d_sae, some).
+PROMOTED = ("promoted", "suppressed")
+
 
 class Shape(NamedTuple):
     """An array of a store: its dtype, such as `f4`, little-endian, and its shape."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from saetrack.analysis.life_store.layout import Shape, required_arrays
+from saetrack.analysis.life_store.layout import PROMOTED, Shape, required_arrays
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index
 
@@ -109,6 +109,7 @@ class Manifest(Strict):
     patterns: list[str]
     context_groups: list[str]
     contexts: Count
+    judged_contexts: Count | None = None  # earlier releases did not say it
     window: Window
     histogram_bins: Count
     columns: list[Column]
@@ -141,7 +142,21 @@ class Manifest(Strict):
                         f"{shape.dtype}{list(shape.shape)}"
                     )
         self._has_a_value_per_link()
+        self._has_logits_of_tokens()
         return self
+
+    def _has_logits_of_tokens(self) -> None:
+        """Tokens that are promoted have a logit each; earlier releases kept neither."""
+        for kind in PROMOTED:
+            tokens, logits = (self.arrays.links.get(f"{kind}_{of}") for of in ("tokens", "logits"))
+            if tokens is None and logits is None:
+                continue
+            shape = [self.d_sae, tokens.shape[-1] if tokens and tokens.shape else 1]
+            wanted = ArrayFacts(dtype="i4", shape=shape), ArrayFacts(dtype="f4", shape=shape)
+            if (tokens, logits) != wanted:
+                raise UserError(
+                    f"arrays.links.{kind}_tokens: must be i4, {kind}_logits f4, {self.d_sae} rows"
+                )
 
     def _has_a_value_per_link(self) -> None:
         bands = [column.control for column in self.columns if column.control is not None]

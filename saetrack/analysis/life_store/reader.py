@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from saetrack.analysis.life_store.layout import (
     MANIFEST_FILE,
     OF_CHAIN,
+    PROMOTED,
     TOKENS_FILE,
     VOCABULARY_FILE,
     link_folder,
@@ -193,11 +194,17 @@ class LifeStore:
             )
             return [[number, value] for number, value in pairs if number >= 0]
 
+        logits = {
+            kind: listed(f"{kind}_tokens", f"{kind}_logits")
+            for kind in PROMOTED
+            if f"{kind}_tokens" in arrays
+        }
         return {
             "histogram": arrays["histogram"][feature].tolist(),
             "common_tokens": listed("common_tokens", "common_shares"),
             "neighbours": listed("neighbours", "neighbour_cosines"),
             "contexts": self.contexts(feature, link),
+            **logits,
         }
 
     def features_with_token(
@@ -277,6 +284,8 @@ class LifeStore:
                 continue
             yield {
                 "chain": match.chain,
+                "name": match.name,
+                "role": match.role,
                 "feature": partner,
                 "lm_step": match.lm_step,
                 "decoder_cosine": _short(float(arrays["match_cosines"][at])),

@@ -119,7 +119,7 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
     return Manifest(
         name=chain.name,
         lm=chain.lm_name,
-        hook=chain.hook_name,
+        hook=str(chain.hook),
         architecture=config.sae.architecture,
         d_in=found.results[-1].sample.shape[1],
         d_sae=d_sae,
@@ -132,6 +132,7 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
         patterns=list(PATTERNS),
         context_groups=list(GROUPS),
         contexts=contexts,
+        judged_contexts=found.reader.config.contexts,
         window=Window(before=BEFORE, after=AFTER),
         histogram_bins=BINS,
         columns=columns_with(_bands(found)),

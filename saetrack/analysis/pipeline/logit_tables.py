@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.controls.measured import MeasuredLink, quantile_table
+from saetrack.analysis.life_store.layout import PROMOTED
 from saetrack.analysis.logits.tables import LinkLogits, promoted_table, quantities_along
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def logit_columns(logits: ChainLogits, link: int, d_sae: int) -> dict[str, np.nd
         name: measured[quantity].of_features.astype(np.float32)
         for name, quantity in COLUMN_OF.items()
     }
-    for kind in ("promoted", "suppressed"):
+    for kind in PROMOTED:
         columns[f"{kind}_tokens"] = getattr(of, f"{kind}_tokens").astype(np.int32)
         columns[f"{kind}_logits"] = getattr(of, f"{kind}_logits").astype(np.float32)
     return columns
