@@ -199,8 +199,8 @@ _NEARER = (
 )
 _SHARED = (
     "The control is random directions, whose contexts are chosen as those of features are. Above "
-    "it the contexts share something, and one token that they share is enough: the curve of what the "
-    "token alone explains tells."
+    "it the contexts share something, and one token that they share is enough: look at the share "
+    "that the token alone explains."
 )
 # What the band of a curve is, and what lying outside of it means.
 CONTROLS = {
@@ -215,9 +215,9 @@ CONTROLS = {
     "next_token_agreement": "The control is the tokens behind the contexts of another feature. "
     "Above it the feature promotes what follows its own contexts more than what follows others'.",
     "promoted_overlap": "The control is the tokens that another feature promotes at the last LM "
-    "step. Above it the feature promotes tokens of its own, and not those that many features promote.",
+    "step. Above it the feature promotes tokens of its own, not those that many features promote.",
     "logit_kurtosis": "The control is random directions. Above it a few tokens stand out more than "
-    "any direction makes them.",
+    "they do for a random direction.",
 }
 NO_CONTROL = "There is no control."
 _KNOWN = {column.name: column for column in COLUMNS}
