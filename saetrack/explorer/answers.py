@@ -66,7 +66,8 @@ def column_bytes(lives: LifeStore, link: str, column: str) -> bytes:
     facts = lives.manifest.arrays
     named = facts.of_chain if link == OF_CHAIN else facts.links
     if column not in named or column not in column_names(lives, of_chain=link == OF_CHAIN):
-        raise UserError(f"{shown(column)}: the chain has no such column")
+        known = ", ".join(sorted(column_names(lives, of_chain=link == OF_CHAIN)))
+        raise UserError(f"{shown(column)}: the chain has no such column; known: {known}")
     if link == OF_CHAIN:
         found = lives.of_chain(column)
     elif link.isascii() and link.isdecimal() and len(link) < 7:

@@ -6,7 +6,7 @@
     api/chains/NAME/vocabulary.json         the text of each token id
     api/chains/NAME/columns/LINK/COLUMN.bin one value per feature
     api/chains/NAME/features/F.json         one feature at all links
-    api/chains/NAME/search.json?q=&limit=   features by their tokens and contexts
+    api/chains/NAME/search.json?q=&limit=&offset=   features by their tokens and contexts
     api/chains/NAME/text.json               own text (POST)
 
 Each answer is made in a thread: endpoints are plain functions.
@@ -34,7 +34,7 @@ from saetrack.explorer.home import Cards, home_json
 from saetrack.explorer.open_stores import OpenStore, OpenStores
 from saetrack.explorer.own_text import OwnText, asked_text, read_limited
 from saetrack.explorer.responses import BINARY, not_modified, respond
-from saetrack.explorer.search import LIMIT, LIMIT_AT_MOST, LONGEST, as_json, search
+from saetrack.explorer.search import as_json, asked_search, search
 from saetrack.explorer.security import Guard
 from saetrack.utils.errors import UserError, first_line, shown
 
@@ -112,14 +112,8 @@ class Explorer:
 
     def search(self, request: Request) -> Response:
         """Features by their tokens and contexts."""
-        store, query = self._store(request), request.query_params.get("q", "")
-        limit = request.query_params.get("limit", str(LIMIT))
-        if len(query) > LONGEST:
-            raise HTTPException(400, f"q: must have {LONGEST} characters or less")
-        if not (limit.isascii() and limit.isdecimal() and 0 < int(limit[:9]) <= LIMIT_AT_MOST):
-            line = f"limit={shown(limit)}: must be a number from 1 to {LIMIT_AT_MOST}"
-            raise HTTPException(400, line)
-        return respond(request, as_json(search(store.lives, store.index(), query, int(limit))))
+        store, asked = self._store(request), asked_search(request.query_params)
+        return respond(request, as_json(search(store.lives, store.index(), asked)))
 
     async def text(self, request: Request) -> Response:
         """Which features fire on a text of one's own."""

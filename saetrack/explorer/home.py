@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from saetrack.explorer import own_text, search
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.links import in_lm_order, order_facts
-from saetrack.explorer.own_text import LONGEST
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def home_json(
     return {
         "static": static,
         "own_text": not static,
-        "own_text_characters": None if static else LONGEST,
+        "own_text_characters": None if static else own_text.LONGEST,
+        "search_characters": search.LONGEST,
         "servers": {"mlflow": servers.mlflow, "prefect": servers.prefect},
         "notice": notice,
         "chains": [card_json(card, servers) for card in cards],

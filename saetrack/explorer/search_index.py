@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SILENT = "silent"  # the group of contexts in which a feature does not fire
 FOUND_AT_MOST = 20_000  # places in the text that are looked at
+TOKENS_OF_BLOCK = 8
 
 
 class TextIndex:
@@ -80,16 +81,21 @@ class TopTokens:
 
     def features(
         self, token_ids: Int[np.ndarray, " ids"], limit: int
-    ) -> Iterator[tuple[int, int, list[int]]]:
-        """Features that have one of some tokens, those at most links first.
+    ) -> tuple[list[tuple[int, int, list[int]]], int]:
+        """Features that have one of some tokens, those at most links first, and how many there are.
 
-        Yields:
-            Feature, token (of the last link that has one), and the links that have one.
+        Returns:
+            Of at most `limit` of them feature, token (of the last link that has one), and the links
+            that have one; and the number of all.
         """
-        at = _in_ranges(self._tokens, token_ids)
+        wanted_ids = token_ids.astype(self._tokens.dtype)
+        at = _in_ranges(
+            *(self._tokens.searchsorted(wanted_ids, side) for side in ("left", "right"))
+        )
         features, links = np.divmod(self._order[at].astype(np.int64), self._n_links)
         counts = np.bincount(features, minlength=self._d_sae)
-        best = np.argsort(-counts, kind="stable")[: min(limit, int((counts > 0).sum()))]
+        total = int((counts > 0).sum())
+        best = np.argsort(-counts, kind="stable")[: min(limit, total)]
         wanted = np.zeros(self._d_sae, bool)
         wanted[best] = True
         kept = wanted[features]
@@ -97,60 +103,64 @@ class TopTokens:
         columns = features[kept].tolist(), links[kept].tolist(), self._tokens[at[kept]].tolist()
         for feature, link, token in zip(*columns, strict=True):
             found.setdefault(feature, []).append((link, token))
-        for feature in best.tolist():
-            pairs = sorted(found[feature])
-            yield feature, pairs[-1][1], [link for link, _ in pairs]
+        ordered = [(feature, sorted(found[feature])) for feature in best.tolist()]
+        return [(one, pairs[-1][1], [link for link, _ in pairs]) for one, pairs in ordered], total
 
 
 class ContextIndex:
-    """All contexts in which a feature fires, of each link sorted by their place in the text."""
+    """All contexts in which a feature fires, of each link sorted by their place in the text.
+
+    Where the contexts of a few tokens begin is kept too: looking up is quicker than searching.
+    """
 
     def __init__(self, lives: LifeStore) -> None:
         """Sort them: a tenth of a second for a million."""
-        self._groups = [
-            lives.column(link, "context_groups").reshape(-1)
-            for link in range(len(lives.manifest.links))
-        ]
         silent = lives.manifest.context_groups.index(SILENT)
-        n_rows, context_size = lives.tokens.shape
-        kind = np.uint32 if n_rows * context_size < 2**32 else np.uint64
+        self._n_places = lives.tokens.size
+        context_size = lives.tokens.shape[1]
+        kind = np.uint32 if self._n_places < 2**32 else np.uint64
+        blocks = np.arange(0, self._n_places + TOKENS_OF_BLOCK, TOKENS_OF_BLOCK)
         sizes = []
         with tempfile.TemporaryFile() as file:
-            for link, groups in enumerate(self._groups):
-                rows = lives.column(link, "context_rows").reshape(-1)
-                positions = lives.column(link, "context_positions").reshape(-1)
+            for link in range(len(lives.manifest.links)):
+                rows, positions, groups = (
+                    lives.column(link, f"context_{name}").reshape(-1)
+                    for name in ("rows", "positions", "groups")
+                )
                 slots = np.flatnonzero((rows >= 0) & (groups != silent)).astype(np.uint32)
                 in_text = rows[slots].astype(np.int64) * context_size + positions[slots]
                 places = in_text.astype(kind)
                 order = np.argsort(places, kind="stable")
-                file.write(places[order].tobytes())
-                file.write(slots[order].tobytes())
+                begins = places[order].searchsorted(blocks.astype(kind)).astype(np.uint32)
+                for part in (places[order], slots[order], begins):
+                    file.write(part.tobytes())
                 sizes.append(len(slots))
-            file.write(b"\0")  # a map of nothing cannot be made
             file.flush()
             self.mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._sorted, offset = [], 0
         for size in sizes:
-            places = np.frombuffer(self.mapped, kind, size, offset)
-            offset += places.nbytes
-            slots = np.frombuffer(self.mapped, np.uint32, size, offset)
-            offset += slots.nbytes
-            self._sorted.append((places, slots))
+            parts = []
+            for dtype, length in ((kind, size), (np.uint32, size), (np.uint32, len(blocks))):
+                parts.append(np.frombuffer(self.mapped, dtype, length, offset))
+                offset += parts[-1].nbytes
+            self._sorted.append(parts)
 
     def at(
         self, covered: Int[np.ndarray, " found"]
     ) -> Iterator[tuple[int, Int[np.ndarray, " slots"], Int[np.ndarray, " slots"]]]:
-        """Contexts whose own token is one of some, the last link first, the strongest first.
+        """Contexts whose own token is one of some, the last link first.
 
         Yields:
             The link; of each context its number among those of the link; its token's number.
         """
+        is_covered = np.zeros(self._n_places, bool)
+        is_covered[covered] = True
+        blocks = np.unique(covered // TOKENS_OF_BLOCK)
         for link in reversed(range(len(self._sorted))):
-            places, slots = self._sorted[link]
-            at = _in_ranges(places, covered.astype(places.dtype))
-            found = slots[at]
-            order = np.argsort(self._groups[link][found], kind="stable")
-            yield link, found[order], places[at][order]
+            places, slots, begins = self._sorted[link]
+            near = _in_ranges(begins[blocks], begins[blocks + 1])
+            at = near[is_covered[places[near]]]
+            yield link, slots[at], places[at]
 
 
 class SearchIndex:
@@ -164,12 +174,9 @@ class SearchIndex:
 
 
 def _in_ranges(
-    ascending: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " wanted"]
-) -> Int[np.ndarray, " found"]:
-    """Where in ascending numbers those stand that are wanted."""
-    wanted = wanted.astype(ascending.dtype)
-    first = ascending.searchsorted(wanted, side="left")
-    counts = ascending.searchsorted(wanted, side="right") - first
-    ends = counts.cumsum()
-    total = int(ends[-1]) if len(ends) else 0
-    return np.repeat(first - (ends - counts), counts) + np.arange(total)
+    firsts: Int[np.ndarray, " ranges"], ends: Int[np.ndarray, " ranges"]
+) -> Int[np.ndarray, " numbers"]:
+    """The numbers of some ranges, one behind another."""
+    counts = ends.astype(np.int64) - firsts
+    lasts = counts.cumsum()
+    return np.repeat(firsts - (lasts - counts), counts) + np.arange(counts.sum())

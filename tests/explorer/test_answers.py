@@ -61,9 +61,9 @@ def test_a_match_says_which_steps_it_compares_and_what_its_chain_is(store: Path)
         (of_chain,) = client.get(f"{at}/chain.json").json()["matches"]
         wanted = {"kind": kind, "lm_step": match["lm_step"], "other_lm_step": match["lm_step"]}
         assert of_chain == {**match, **wanted}
-        lives = [client.get(f"{at}/features/{feature}.json").json() for feature in range(80)]
+        lives = [client.get(f"{at}/features/{feature}.json").json() for feature in range(0, 80, 8)]
         found = [one for life in lives for one in life["matches"]]
-        assert len(found) > 40
+        assert len(found) > 5
         for one in found:
             assert {name: one[name] for name in wanted} == wanted
             assert (one["name"], one["role"]) == ("second seed", "replicate")

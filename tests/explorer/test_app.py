@@ -37,6 +37,7 @@ def test_home_has_a_card_for_each_chain(client: TestClient) -> None:
     found = client.get("/api/home.json").json()
     assert not found["static"]
     assert found["own_text"]
+    assert (found["own_text_characters"], found["search_characters"]) == (2000, 200)
     assert found["servers"] == {
         "mlflow": "http://127.0.0.1:5000",
         "prefect": "http://prefect.example",
@@ -115,6 +116,9 @@ def test_a_feature_has_all_its_links(client: TestClient, store: Path) -> None:
         ("search.json?q=" + "x" * 201, 400, "must have 200 characters or less"),
         ("search.json?q=a&limit=0", 400, "must be a number from 1 to 500"),
         ("search.json?q=a&limit=many", 400, "must be a number from 1 to 500"),
+        ("search.json?q=a&offset=-1", 400, "offset='-1': must be a number from 0 to 1000000"),
+        ("search.json?q=a&ofset=1", 400, "'ofset': is no parameter; known: q, limit, offset"),
+        ("columns/0/densty.bin", 400, "known: cosine_to_final, "),
         ("nothing", 404, "no such page"),
     ],
 )

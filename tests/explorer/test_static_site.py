@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from saetrack.explorer import static_search, static_site
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.open_stores import OpenStores
-from saetrack.explorer.search import search
+from saetrack.explorer.search import AskedSearch, search
 from saetrack.explorer.static_site import (
     RULE,
     SitePlan,
@@ -85,6 +85,7 @@ def test_files_are_what_the_server_answers(
         assert b'"%d":%b' % (feature, answer) in whole
     home = json.loads((site / "api" / "home.json").read_text())
     assert (home["static"], home["own_text"]) == (True, False)
+    assert home["own_text_characters"] is None
     assert [one["name"] for one in home["chains"]] == [FORWARD]
     assert (site / "index.html").is_file()
     assert site.stat().st_mode & 0o777 == 0o755, "a web server is another user"
@@ -161,7 +162,7 @@ def test_a_sites_contexts_are_found_as_the_server_finds_them(
 ) -> None:
     write(plan, tmp_path / "site")
     lives = plan.store.lives
-    answer = search(lives, plan.store.index(), query, 500)["contexts"]
+    answer = search(lives, plan.store.index(), AskedSearch(query, 500))["contexts"]
     names = ("feature", "link", "row", "position", "group")
     wanted = [tuple(one[name] for name in names) for one in answer]
     assert searched(tmp_path / "site", lives.vocabulary, query) == wanted

@@ -183,8 +183,8 @@ COLUMNS: tuple[Column, ...] = (
         name="formation_link",
         title="Formation",
         unit="link",
-        description="The LM step from which on label and tokens are those of the last LM step; "
-        "-1 for never.",
+        description="The link, counted by LM step, from which on label and tokens are those of the "
+        "last LM step; -1 for never.",
         dtype="i2",
         per_link=False,
         curve=False,
