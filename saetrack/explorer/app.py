@@ -32,7 +32,7 @@ from saetrack.explorer.answers import column_bytes, feature_json
 from saetrack.explorer.chain_answer import analysed_json, not_analysed_json
 from saetrack.explorer.home import Cards, home_json
 from saetrack.explorer.open_stores import OpenStore, OpenStores
-from saetrack.explorer.own_text import OwnText, asked_text, read_limited
+from saetrack.explorer.own_text import AskedText, OwnText, asked_text, read_limited, standing_note
 from saetrack.explorer.responses import BINARY, not_modified, respond
 from saetrack.explorer.search import as_json, asked_search, search
 from saetrack.explorer.security import Guard
@@ -118,8 +118,12 @@ class Explorer:
     async def text(self, request: Request) -> Response:
         """Which features fire on a text of one's own."""
         asked = asked_text(request.headers.get("content-type", ""), await read_limited(request))
-        found = await run_in_threadpool(self._own_text.read, _name(request), asked)
+        found = await run_in_threadpool(self._read, _name(request), asked)
         return Response(as_json(found), media_type="application/json")
+
+    def _read(self, name: str, asked: AskedText) -> dict[str, Any]:
+        card = next((card for card in self._cards.known() if card.name == name), None)
+        return {**self._own_text.read(name, asked), "note": standing_note(card)}
 
     def _store(self, request: Request) -> OpenStore:
         name = _name(request)

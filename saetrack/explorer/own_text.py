@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.exceptions import HTTPException
 
+from saetrack.explorer.links import standing_step
 from saetrack.utils.errors import shown
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from saetrack.explorer.chains import Chains
+    from saetrack.registry.cards import ChainCard
 
 LONGEST = 2_000  # characters
 STEPS_AT_MOST = 64
@@ -43,7 +46,7 @@ class OwnText:
         self._busy = threading.Lock()
 
     def read(self, name: str, asked: AskedText) -> dict[str, Any]:
-        """`text.json`: the features that fire strongest on a text at any of the steps.
+        """`text.json`: the features that fire strongest on a text at each of the steps.
 
         Raises:
             UserError: there is no such chain or link, or its LM cannot be loaded.
@@ -61,25 +64,49 @@ class OwnText:
         for lm_step in asked.lm_steps:
             fired[lm_step] = _Fired.of(self._chains.activations(name, asked.text, lm_step))
         tokens = self._chains.token_texts(name, asked.text)
-        strongest: dict[int, float] = {}
-        for found in fired.values():
-            for feature, act in found.strongest(asked.features):
-                strongest[feature] = max(act, strongest.get(feature, 0.0))
-        order = sorted(strongest, key=lambda feature: (-strongest[feature], feature))
-        shown_features = order[: asked.features]
-        steps = [
-            {
-                "lm_step": lm_step,
-                "features": [{"feature": f, "acts": found.acts(f)} for f in shown_features],
-                "of_token": found.of_tokens(),
-            }
-            for lm_step, found in fired.items()
-        ]
+        of_steps = [found.strongest(asked.features) for found in fired.values()]
+        shown_features = _of_each_in_turn(of_steps)
+        steps = []
+        for (lm_step, found), best in zip(fired.items(), of_steps, strict=True):
+            order = found.in_order(shown_features)
+            steps.append(
+                {
+                    "lm_step": lm_step,
+                    "features": [{"feature": f, "acts": found.acts(f)} for f in order],
+                    "strongest": _alike(order, best),
+                    "of_token": found.of_tokens(),
+                }
+            )
         return {
             "tokens": [token.text for token in tokens],
             "pieces": [token.piece for token in tokens],
             "steps": steps,
         }
+
+
+def standing_note(card: ChainCard | None) -> str | None:
+    """What a page says of a text that is read by a chain whose LM stands still."""
+    steps = card.links["lm_step"] if card is not None else []
+    standing = standing_step(steps)
+    if standing is None:
+        return None
+    return (
+        f"Every link of this chain reads the LM at step {standing:,}: "
+        f"the last of its {len(steps)} links is shown."
+    )
+
+
+def _of_each_in_turn(of_steps: list[list[int]]) -> list[int]:
+    """The first feature of each step, then the second ones, and so on."""
+    ranks = zip_longest(*of_steps)
+    found = dict.fromkeys(one for rank in ranks for one in rank if one is not None)
+    return list(found)[:FEATURES_AT_MOST]
+
+
+def _alike(order: list[int], best: list[int]) -> int:
+    """How many features two orders have in common at their beginnings."""
+    pairs = zip(order, best, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 @dataclass(frozen=True)
@@ -97,15 +124,15 @@ class _Fired:
         tokens, features = np.nonzero(acts > 0)
         return cls(len(acts), tokens, features, acts[tokens, features])
 
-    def strongest(self, n: int) -> list[tuple[int, float]]:
-        """Features with their largest activations."""
-        order = np.argsort(-self.values, kind="stable")
-        found: dict[int, float] = {}
-        for at in order.tolist():
-            found.setdefault(int(self.features[at]), float(self.values[at]))
-            if len(found) == n:
-                break
-        return list(found.items())
+    def strongest(self, n: int) -> list[int]:
+        """The features with the largest activations; of equal ones the lower number."""
+        return self.in_order(np.unique(self.features).tolist())[:n]
+
+    def in_order(self, features: list[int]) -> list[int]:
+        """Features by their largest activations, the silent ones last."""
+        largest = np.zeros(max(self.features.max(initial=0), *features, 0) + 1)
+        np.maximum.at(largest, self.features, self.values)
+        return sorted(features, key=lambda feature: (-largest[feature], feature))
 
     def acts(self, feature: int) -> list[float]:
         """At each token."""

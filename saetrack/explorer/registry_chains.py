@@ -107,7 +107,8 @@ class RegistryChains:
             while len(self._opened) >= CHECKPOINTS_KEPT:  # makes room before the next one comes
                 self._opened.popitem(last=False)
                 gc.collect()
-            link = next(one for one in registered.links if one.checkpoint.lm_step == lm_step)
+            # Of several links over one checkpoint the last one, as an analysis takes it.
+            link = [one for one in registered.links if one.checkpoint.lm_step == lm_step][-1]
             self._opened[key] = registered.open(link)
         self._opened.move_to_end(key)
         return self._opened[key]

@@ -259,24 +259,45 @@ def test_odd_queries_are_answered(client: TestClient, query: str) -> None:
     assert not found["contexts"] or "script" in query
 
 
-def test_own_text_shows_the_strongest_features(client: TestClient) -> None:
+def test_own_text_shows_the_strongest_features_of_each_step(
+    client: TestClient, chains: DemoChains
+) -> None:
     asked = {"text": "one two three", "lm_steps": [0, 16], "features": 3}
     found = client.post(f"{AT}/text.json", json=asked).json()
     assert found["tokens"] == ["one", "two", "three"]
     assert [step["lm_step"] for step in found["steps"]] == [0, 16]
+    assert found["note"] is None
     first, second = ([one["feature"] for one in step["features"]] for step in found["steps"])
-    assert first == second
-    assert len(first) == 3
-    strongest = [
-        max(
-            max(one["acts"])
-            for step in found["steps"]
-            for one in step["features"]
-            if one["feature"] == f
-        )
-        for f in first
-    ]
-    assert strongest == sorted(strongest, reverse=True)
+    assert set(first) == set(second)
+    assert first != second
+    for step in found["steps"]:
+        acts = chains.activations(FORWARD, asked["text"], step["lm_step"]).max()
+        best = acts.sort_values(ascending=False, kind="stable").index.tolist()
+        order = [one["feature"] for one in step["features"]]
+        assert order[: step["strongest"]] == best[: step["strongest"]]
+        assert step["strongest"] == 3
+        strongest = [max(one["acts"]) for one in step["features"]]
+        assert strongest == sorted(strongest, reverse=True)
+
+
+def test_own_text_at_many_steps_is_bounded_and_says_how_far_it_is_true(
+    client: TestClient,
+) -> None:
+    asked = {"text": "one two three", "lm_steps": list(range(40)), "features": 50}
+    steps = client.post(f"{AT}/text.json", json=asked).json()["steps"]
+    assert {len(step["features"]) for step in steps} == {200}
+    assert all(3 <= step["strongest"] <= 50 for step in steps)
+    assert min(step["strongest"] for step in steps) < 50
+
+
+def test_own_text_of_a_chain_whose_lm_stands_still_says_so(
+    chains: DemoChains, client: TestClient
+) -> None:
+    chains.shown = [card(FORWARD, [512] * 29)]
+    found = client.post(f"{AT}/text.json", json={"text": "a", "lm_steps": [512]}).json()
+    assert found["note"] == (
+        "Every link of this chain reads the LM at step 512: the last of its 29 links is shown."
+    )
 
 
 def test_own_text_shows_what_fires_on_each_token(client: TestClient, chains: DemoChains) -> None:

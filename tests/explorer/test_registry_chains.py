@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,6 +150,16 @@ def test_own_text_is_what_a_notebook_gets(
         )
         assert refused.status_code == 400
         assert line in refused.json()["error"]
+
+
+def test_of_links_over_one_checkpoint_the_last_one_reads_a_text(
+    registry: Registry, module_settings: Settings
+) -> None:
+    links = [SimpleNamespace(number=n, checkpoint=SimpleNamespace(lm_step=5)) for n in range(3)]
+    standing = SimpleNamespace(
+        chain=SimpleNamespace(name="still"), links=links, open=lambda one: one
+    )
+    assert RegistryChains(module_settings)._open(standing, 5).number == 2  # type: ignore[arg-type, attr-defined]
 
 
 def test_an_lm_that_cannot_be_loaded_is_one_line(
