@@ -9,6 +9,8 @@
     api/chains/NAME/search.json?q=&limit=&offset=   features by their tokens and contexts
     api/chains/NAME/text.json               own text (POST)
 
+NAME may be a beginning of a chain's name that no other chain shares.
+
 Each answer is made in a thread: endpoints are plain functions.
 """
 
@@ -33,7 +35,7 @@ from saetrack.explorer.chain_answer import analysed_json, not_analysed_json
 from saetrack.explorer.home import Cards, home_json
 from saetrack.explorer.open_stores import OpenStore, OpenStores
 from saetrack.explorer.own_text import AskedText, OwnText, asked_text, read_limited, standing_note
-from saetrack.explorer.responses import BINARY, not_modified, respond
+from saetrack.explorer.responses import BINARY, no_page, not_modified, respond
 from saetrack.explorer.search import as_json, asked_search, search
 from saetrack.explorer.security import Guard
 from saetrack.utils.errors import UserError, first_line, shown
@@ -74,7 +76,7 @@ class Explorer:
 
     def chain(self, request: Request) -> Response:
         """One chain: what its store says, or what the registry knows."""
-        name = _name(request)
+        name = self._name(request)
         store, cards = self._stores.get(name), self._cards.get()[0]
         card = next((card for card in cards if card.name == name), None)
         if store is not None:
@@ -118,24 +120,27 @@ class Explorer:
     async def text(self, request: Request) -> Response:
         """Which features fire on a text of one's own."""
         asked = asked_text(request.headers.get("content-type", ""), await read_limited(request))
-        found = await run_in_threadpool(self._read, _name(request), asked)
+        found = await run_in_threadpool(self._read, request, asked)
         return Response(as_json(found), media_type="application/json")
 
-    def _read(self, name: str, asked: AskedText) -> dict[str, Any]:
+    def _read(self, request: Request, asked: AskedText) -> dict[str, Any]:
+        name = self._name(request)
         card = next((card for card in self._cards.known() if card.name == name), None)
         return {**self._own_text.read(name, asked), "note": standing_note(card)}
 
     def _store(self, request: Request) -> OpenStore:
-        name = _name(request)
+        name = self._name(request)
         found = self._stores.get(name)
         if found is None:
             raise HTTPException(404, f"chain={shown(name)}: was not analysed yet")
         return found
 
-
-def _name(request: Request) -> str:
-    name: str = request.path_params["name"]
-    return name
+    def _name(self, request: Request) -> str:
+        """The chain of an address, which may name it by a beginning that no other shares."""
+        try:
+            return self._cards.full_name(request.path_params["name"])
+        except UserError as error:
+            raise HTTPException(404, str(error)) from None
 
 
 def make_app(
@@ -183,11 +188,6 @@ class _Page(StaticFiles):
         return response
 
 
-_NO_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>No such page · saetrack</title>
-<h1>There is no such page</h1><p><a href="/">All chains</a></p></html>"""
-
-
 def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         if request.url.path.startswith("/api") or "text/html" not in request.headers.get(
@@ -195,7 +195,8 @@ def _refused(request: Request, error: Exception) -> Response:
         ):
             line = "no such page" if error.detail == "Not Found" else error.detail
             return JSONResponse({"error": line}, error.status_code, error.headers)
-        return HTMLResponse(_NO_PAGE, error.status_code, error.headers)
+        depth = request.url.path.count("/") - 1
+        return HTMLResponse(no_page("../" * depth or "./"), error.status_code, error.headers)
     return JSONResponse({"error": str(error)}, 400)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from saetrack.analysis.life_store.columns import described
+from saetrack.explorer.home import analysing_json
 from saetrack.explorer.links import in_lm_order, order_facts
 from saetrack.explorer.matches import matched_chains
 from saetrack.lm.hook import parse_hook
@@ -34,6 +35,7 @@ def analysed_json(
         "columns": [described(column).model_dump(mode="json") for column in manifest.columns],
         "matches": matched_chains(manifest, cards),
         **order_facts(card),
+        "analysing": analysing_json(card),
     }
 
 
@@ -59,6 +61,7 @@ def not_analysed_json(card: ChainCard) -> dict[str, Any]:
             else "This chain was not analysed yet: saetrack analyze makes what is shown here."
         ],
         **order_facts(card),
+        "analysing": analysing_json(card),
     }
 
 

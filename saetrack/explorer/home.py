@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from saetrack.explorer import own_text, search
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.links import in_lm_order, order_facts
+from saetrack.registry.chain_names import find_chain
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
@@ -49,6 +50,22 @@ class Cards:
         """The cards that were found last, however long ago that was."""
         return self._found if self._found is not None else self.get()[0]
 
+    def full_name(self, beginning: str) -> str:
+        """The chain whose name begins so; what is given where no chain's does.
+
+        Raises:
+            UserError: several do.
+        """
+        for names in ([card.name for card in found()] for found in (self.known, self._now)):
+            if beginning in names:
+                return beginning
+            if any(name.startswith(beginning) for name in names):
+                return find_chain(names, beginning)
+        return beginning
+
+    def _now(self) -> list[ChainCard]:
+        return self.get()[0]
+
     def _look(self) -> None:
         if not self._looking.acquire(blocking=False):
             return
@@ -85,7 +102,6 @@ def home_json(
 
 def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
     """One chain of `home.json`."""
-    changed = datetime.fromtimestamp(card.changed_ms / 1000, UTC)
     figures = card.analysis.figures if card.analysis else ()
     return {
         "name": card.name,
@@ -99,11 +115,12 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
         "registered": card.registered,
         "planned": card.planned,
         "training": card.is_training,
-        "changed": changed.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "changed": _iso(card.changed_ms),
         "warnings": card.warnings,
         "conventional": card.direction == "conventional",
         "links": in_lm_order(card.links),
         **order_facts(card),
+        "analysing": analysing_json(card),
         "mlflow": servers.run(card.run),
         "analysed": card.analysis is not None and card.analysis.has_lives,
         "analysis": None
@@ -117,6 +134,18 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
             ],
         },
     }
+
+
+def analysing_json(card: ChainCard | None) -> dict[str, str] | None:
+    """The analysis of a chain that is being made, and since when."""
+    if card is None or card.analysing is None:
+        return None
+    return {"run": card.analysing.run_id, "since": _iso(card.analysing.since_ms)}
+
+
+def _iso(time_ms: int) -> str:
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _title(path: str) -> str:

@@ -45,6 +45,18 @@ def not_modified(request: Request, stamp: str) -> Response | None:
     return Response(status_code=304, headers=headers)
 
 
+def no_page(start: str) -> str:
+    """What a browser shows of an address that there is not.
+
+    Args:
+        start: where all chains are, from that address.
+    """
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>No such page · saetrack</title>
+<h1>There is no such page</h1><p><a href="{start}">All chains</a></p></html>
+"""
+
+
 def _has(request: Request, tag: str) -> bool:
     given = request.headers.get("if-none-match", "")
     return tag in [one.strip() for one in given.split(",")]

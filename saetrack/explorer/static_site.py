@@ -10,7 +10,7 @@ import re
 import shutil
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from saetrack.explorer.answers import (
 from saetrack.explorer.app import PAGE, SITE_FILE
 from saetrack.explorer.chain_answer import analysed_json
 from saetrack.explorer.home import home_json
+from saetrack.explorer.responses import no_page
 from saetrack.explorer.search import as_json
 from saetrack.explorer.static_search import SiteIndex, held, site_index
 from saetrack.utils.errors import UserError
@@ -147,6 +148,8 @@ def plan_site(
         density = np.stack([store.lives.column(link, "feature_density") for link in links])
         order = np.lexsort((-density.mean(axis=0, dtype=float), -(density > 0).sum(axis=0)))
         kept = np.sort(order[:features])
+    # What goes on just now is not what goes on when the site is looked at.
+    card = replace(card, is_training=False, analysing=None)
     return SitePlan(card, store, tuple(kept.tolist()), contexts, (card, *cards))
 
 
@@ -187,6 +190,8 @@ def write_site(plan: SitePlan, servers: Servers, folder: Path) -> Iterator[int]:
 
 def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
     shutil.copytree(PAGE, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__*__"))
+    # Shown by many web servers for an address that there is not; most such addresses lie beside it.
+    _write(draft / "404.html", no_page("./").encode())
     _write(draft / SITE_FILE, as_json(_site_json(plan)))
     _write(draft / "api" / "home.json", as_json(_home_json(plan, servers)))
     of_chain, lives = draft / "api" / "chains" / plan.card.name, plan.store.lives

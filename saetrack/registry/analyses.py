@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from saetrack.registry.chain_run import ChainRuns
-from saetrack.registry.claims import runs_of
+from saetrack.registry.claims import heartbeat, is_alive, owner_tags, runs_of
 from saetrack.registry.connection import now_ms
 from saetrack.registry.facts import as_tags
 from saetrack.registry.lives import LIVES, lives_in_place
 from saetrack.utils.errors import UserError
+
+ANALYSING = "tags.kind = 'analysis' and attributes.status = 'RUNNING'"
 
 
 class Reports:
@@ -57,6 +60,32 @@ class Reports:
         run = self._client.create_run(experiment_id, run_name=title, tags=as_tags(facts))
         self.add(run.info.run_id, folder, metrics)
         self._client.set_terminated(run.info.run_id)
+
+    @contextmanager
+    def announced(self, lm_name: str, title: str, chain_name: str) -> Iterator[None]:
+        """While the block lasts others see that a chain is being analysed: a run that is RUNNING.
+
+        It goes with the block, and what was left of those that were killed goes before; the
+        analysis itself is kept by `log`.
+
+        Args:
+            lm_name: names the experiment.
+            title: of the run.
+            chain_name: of the chain.
+        """
+        experiment_id = self._runs.experiment(lm_name)
+        condition = f"{ANALYSING} and tags.chain = '{chain_name}'"
+        for left in self._client.search_runs([experiment_id], condition):
+            if not is_alive(left):
+                self._client.delete_run(left.info.run_id)
+        tags = {"kind": "analysis", "chain": chain_name, **owner_tags()}
+        run_id = self._client.create_run(experiment_id, run_name=title, tags=tags).info.run_id
+        try:
+            with heartbeat(self._client, run_id):
+                yield
+        finally:
+            with suppress(MlflowException):  # deleted by hand
+                self._client.delete_run(run_id)
 
     @contextmanager
     def files(self, lm_name: str, identity: str) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.hook import parse_hook
@@ -57,6 +57,14 @@ class AnalysisCard:
 
 
 @dataclass(frozen=True)
+class Analysing:
+    """An analysis that is being made: its run, and since when."""
+
+    run_id: str
+    since_ms: int
+
+
+@dataclass(frozen=True)
 class ChainCard:
     """What a page shows of one chain.
 
@@ -67,6 +75,7 @@ class ChainCard:
         changed_ms: when it grew last.
         warnings: of how many links something looks wrong.
         links: in the chain's order: `lm_step`, `tokens`, and CURVES; None where one lacks it.
+        analysing: a process that lives analyses it.
     """
 
     name: str
@@ -85,6 +94,7 @@ class ChainCard:
     links: dict[str, list[float | int | None]]
     run: RunAt | None
     analysis: AnalysisCard | None
+    analysing: Analysing | None = None
 
 
 @dataclass
@@ -119,11 +129,14 @@ class ChainCards:
         """The one that grew last first."""
         with self._lock:
             experiments = [found.experiment_id for found in self._client.search_experiments()]
-            training = self._training(experiments)
+            training, analysing = self._running(experiments)
             self._look(experiments, training)
             analyses = self._newest_analyses(experiments)
             cards = [
-                self._card(name, seen, name in training, analyses.get(name))
+                replace(
+                    self._card(name, seen, name in training, analyses.get(name)),
+                    analysing=analysing.get(name),
+                )
                 for name, seen in self._seen.items()
                 if seen.links or name in training
             ]
@@ -135,10 +148,16 @@ class ChainCards:
             experiments = [found.experiment_id for found in self._client.search_experiments()]
             return self._newest_analyses(experiments).get(name)
 
-    def _training(self, experiments: list[str]) -> set[str]:
-        condition = "tags.kind = 'link' and attributes.status = 'RUNNING'"
+    def _running(self, experiments: list[str]) -> tuple[set[str], dict[str, Analysing]]:
+        """The chains that processes which live train, and those that they analyse."""
+        condition = "attributes.status = 'RUNNING'"
         running = self._client.search_runs(experiments, condition, max_results=1000)
-        return {run.data.tags.get("chain", "") for run in running if is_alive(run)}
+        of = {"link": {}, "analysis": {}}  # type: dict[str, dict[str, Analysing]]
+        for run in running:
+            kind, chain = (run.data.tags.get(tag, "") for tag in ("kind", "chain"))
+            if kind in of and is_alive(run):
+                of[kind][chain] = Analysing(run.info.run_id, run.info.start_time)
+        return set(of["link"]), of["analysis"]
 
     def _look(self, experiments: list[str], training: set[str]) -> None:
         """Read anew the chains that have changed."""

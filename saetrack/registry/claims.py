@@ -51,7 +51,7 @@ def take_claim(
     ours = client.create_run(
         experiment_id,
         run_name=name,
-        tags={**tags, OWNER: _this_process(), HEARTBEAT: str(time.time())},
+        tags={**tags, **owner_tags()},
     )
     others = _outlast(client, experiment_id, identity, ours.info.run_id)
     if others is None:
@@ -136,8 +136,10 @@ def heartbeat(client: MlflowClient, run_id: str) -> Iterator[None]:
         thread.join()
 
 
-def _this_process() -> str:
-    return f"{_machine()} {_process(psutil.Process())}"
+def owner_tags() -> dict[str, str]:
+    """By which `is_alive` knows that this process works on a run."""
+    owner = f"{_machine()} {_process(psutil.Process())}"
+    return {OWNER: owner, HEARTBEAT: str(time.time())}
 
 
 def _process(process: psutil.Process) -> str:

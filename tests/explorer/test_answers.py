@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from saetrack.analysis.life_store.columns import CONTROLS, NO_CONTROL
 from saetrack.explorer.app import make_app
 from saetrack.explorer.matches import kind_of
-from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
+from saetrack.registry.cards import Analysing
+from tests.support.explorer_demo import FORWARD, PLAIN, SECOND, DemoChains, card
 
 AT = f"/api/chains/{FORWARD}"
 OWN = card(FORWARD, [0, 16, 256])
@@ -171,3 +172,29 @@ def test_what_a_feature_promotes_is_told_where_it_was_measured(
     refused = web(OWN, store=measured).get(f"{AT}/features/7.json")
     assert refused.status_code == 400
     assert "arrays.links.promoted_tokens: must be i4" in refused.json()["error"]
+
+
+def test_a_chain_may_be_named_by_a_beginning_that_no_other_shares(store: Path) -> None:
+    cards = [OWN, card(SECOND, [0, 16]), card(PLAIN, [0, 16])]
+    client = web(*cards, store=store)
+    at = "/api/chains/demo.L2.forward.s0"
+    assert client.get(f"{at}/chain.json").json() == client.get(f"{AT}/chain.json").json()
+    life = client.get(f"{AT}/features/7.json").content
+    assert client.get(f"{at}/features/7.json").content == life
+    asked = {"text": "a", "lm_steps": [0]}
+    assert client.post(f"{at}/text.json", json=asked).status_code == 200
+    assert client.get("/api/chains/other/chain.json").json()["name"] == PLAIN
+    for address in ("chain.json", "features/7.json"):
+        refused = client.get(f"/api/chains/demo/{address}")
+        assert refused.status_code == 404
+        assert refused.json()["error"] == f"chain='demo': begins 2 names: {FORWARD}, {SECOND}"
+
+
+def test_an_analysis_that_is_being_made_is_told(store: Path) -> None:
+    running = replace(card(PLAIN, [0, 16]), analysing=Analysing("r1", 1_700_000_000_000))
+    client = web(OWN, running, store=store)
+    said = {"run": "r1", "since": "2023-11-14T22:13:20.000Z"}
+    for name, wanted in ((PLAIN, said), (FORWARD, None)):
+        assert client.get(f"/api/chains/{name}/chain.json").json()["analysing"] == wanted
+    found = {one["name"]: one for one in client.get("/api/home.json").json()["chains"]}
+    assert (found[PLAIN]["analysing"], found[FORWARD]["analysing"]) == (said, None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import numpy as np
 import pandas as pd
@@ -56,7 +58,7 @@ def test_an_analysed_chain_is_its_manifest(client: TestClient, store: Path) -> N
     found = client.get(f"{AT}/chain.json").json()
     assert found.pop("analysis")
     manifest = json.loads((store / "chain.json").read_text())
-    said_anew = {"hook", "matches", "trained", "standing"}
+    said_anew = {"hook", "matches", "trained", "standing", "analysing"}
     assert found.keys() - said_anew == manifest.keys() - said_anew
     for name in manifest.keys() - said_anew:
         assert found[name] == manifest[name], name
@@ -130,9 +132,12 @@ def test_what_there_is_not_is_refused_in_a_line(
 
 def test_a_browser_is_led_back_to_the_start(client: TestClient) -> None:
     as_browser = {"Accept": "text/html,application/xhtml+xml"}
-    answer = client.get("/nonsense", headers=as_browser)
-    assert answer.status_code == 404
-    assert '<a href="/">All chains</a>' in answer.text
+    for address in ("/nonsense", "/deep/er/nonsense"):
+        answer = client.get(address, headers=as_browser)
+        assert answer.status_code == 404
+        (start,) = re.findall('<a href="(.*)">All chains</a>', answer.text)
+        assert not start.startswith("/"), "a proxy may serve it elsewhere than at its root"
+        assert urljoin(f"http://x{address}", start) == "http://x/"
     error_of(client.get("/api/nonsense", headers=as_browser), 404)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -86,6 +87,30 @@ def test_a_chain_grows_while_it_is_looked_at(
     (grown,) = cards.all()
     assert grown.registered == len(grown.links["lm_step"]) == 3
     assert grown.links["explained_variance"][-1] is not None
+
+
+def test_an_analysis_is_seen_while_it_is_made(
+    module_settings: Settings, registry: Registry, chain: Chain
+) -> None:
+    cards, client = ChainCards(module_settings), MlflowClient(module_settings.tracking_uri)
+    reports = registry.reports
+
+    def seen() -> list[str]:
+        return [card.analysing.run_id for card in cards.all() if card.analysing]
+
+    made = chain.lm_name, "made", chain.name
+    with contextlib.suppress(KeyboardInterrupt), reports.announced(*made):
+        (killed,) = seen()
+        machine = client.get_run(killed).data.tags["owner"].split(" ")[0]
+        client.set_tag(killed, "owner", f"{machine} {os.getpid()}@0.00")
+        assert seen() == [], "its process is no more"
+        with reports.announced(*made):
+            (anew,) = seen()
+            assert anew != killed
+            assert client.get_run(killed).info.lifecycle_stage == "deleted"
+        raise KeyboardInterrupt
+    assert seen() == []
+    assert all(card.analysis is None for card in cards.all())
 
 
 def test_what_did_not_change_is_not_asked_again(

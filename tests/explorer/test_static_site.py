@@ -88,6 +88,7 @@ def test_files_are_what_the_server_answers(
     assert home["own_text_characters"] is None
     assert [one["name"] for one in home["chains"]] == [FORWARD]
     assert (site / "index.html").is_file()
+    assert '<a href="./">All chains</a>' in (site / "404.html").read_text()
     assert site.stat().st_mode & 0o777 == 0o755, "a web server is another user"
 
 

@@ -118,7 +118,7 @@ def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
         return
     reader = ChainReader(analysis)
     n_links = len(reader.links)
-    with analysis.registered.ahead:
+    with analysis.registered.ahead, analysis.announced():
         try:
             for number, link in enumerate(reader.links, start=1):
                 if reader.lacks(link):
@@ -143,7 +143,7 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
     chain, reports = registered.chain, registered.ready.registry.reports
     if analysis.is_finished():
         return f"{analysis.title}: was analysed before, in MLflow's experiment {chain.lm_name}"
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, analysis.announced():
         folder = Path(name)
         inputs = _tables(analysis, folder)
         save_tables(inputs.tables, folder / TABLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,12 @@ class ChainAnalysis:
             "controls": {name: control.chain.name for name, control in self.controls.items()},
             "mlflow.note.content": NOTE.format(name=chain.name),
         }
+
+    def announced(self) -> AbstractContextManager[None]:
+        """While the block lasts the explorer says that the chain is being analysed."""
+        chain = self.registered.chain
+        reports = self.registered.ready.registry.reports
+        return reports.announced(chain.lm_name, self.title, chain.name)
 
     def is_finished(self) -> bool:
         """Whether the registry holds it: the same analysis is not made twice."""
