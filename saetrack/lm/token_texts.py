@@ -51,6 +51,14 @@ def texts_together(tokenizer: Any, token_ids: Sequence[int]) -> list[TokenText]:
     return found
 
 
+def text_of(tokenizer: Any, token_ids: Sequence[int]) -> str:
+    """Tokens as one text; bytes at its ends that are no whole character as `<0xE3>`."""
+    text = str(tokenizer.decode(token_ids))
+    if REPLACEMENT not in text:
+        return text
+    return _written(b"".join(_bytes_of(tokenizer, token_id) for token_id in token_ids))
+
+
 def _text_alone(tokenizer: Any, token_id: int) -> str:
     text = str(tokenizer.decode([token_id]))
     return _written(_bytes_of(tokenizer, token_id)) if REPLACEMENT in text else text

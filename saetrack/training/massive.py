@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from saetrack.lm.token_texts import text_of
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
@@ -90,7 +92,7 @@ def warn_of_massive(
         return ()
     tokenizer = store.corpus.tokenizer
     names = [
-        repr(tokenizer.decode([token_id])) if tokenizer is not None else str(token_id)
+        repr(text_of(tokenizer, [token_id])) if tokenizer is not None else str(token_id)
         for token_id in list(found.counts)[:SHOWN_TOKENS]
     ]
     if len(found.counts) > SHOWN_TOKENS:

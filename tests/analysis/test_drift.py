@@ -130,10 +130,8 @@ def steady(per_link: float, links: int = len(LM_STEPS), d_sae: int = 30) -> np.n
 def controls_of(noise: float = 0.02, links: int = len(LM_STEPS)) -> list[ControlDrift]:
     frozen = drift_of(steady(noise, links), lm_steps=[3000] * links)
     return [
-        ControlDrift("frozen", "noise", quantile_table(frozen)),
-        ControlDrift(
-            "second seed", "replicate", quantile_table(drift_of(phased_angles(30, seed=1)))
-        ),
+        ControlDrift.of("frozen", "noise", frozen),
+        ControlDrift.of("second seed", "replicate", drift_of(phased_angles(30, seed=1))),
     ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from saetrack.analysis.pipeline.analysis_text import AnalysisText
+from saetrack.data.exclusion import NOTHING
 from saetrack.lm.embedded.training import train_tokenizer
-from saetrack.lm.token_texts import texts_alone, texts_together
+from saetrack.lm.token_texts import text_of, texts_alone, texts_together
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +57,25 @@ def test_bytes_that_are_no_character_keep_their_names(
     found = texts_together(tokenizer, cut)
     assert [one.text for one in found] == ["<0xE7>", "<0xAB>", "a"]
     assert not any("\ufffd" in text for text in texts_alone(tokenizer, range(len(tokenizer))))
+
+
+@pytest.mark.parametrize("kind", ["byte_level", "by_named_bytes"])
+def test_a_piece_of_a_text_is_whole_but_for_the_characters_that_it_cuts(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer = request.getfixturevalue(kind)
+    ids = tokenizer("a\u732ba\u732b", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 8
+    assert text_of(tokenizer, ids) == "a\u732ba\u732b"
+    assert text_of(tokenizer, ids[2:6]) == "<0x8C><0xAB>a<0xE7>"
+    assert text_of(tokenizer, ids[:1]) == "a"
+    assert text_of(tokenizer, []) == ""
+
+
+def test_parts_of_characters_are_different_tokens_to_an_analysis(
+    byte_level: PreTrainedTokenizerBase,
+) -> None:
+    text = AnalysisText(np.zeros((1, 4), int), NOTHING, byte_level)
+    ids = byte_level("\u732b", add_special_tokens=False)["input_ids"]
+    assert len(set(text.forms.text_ids[ids])) == len(set(text.forms.stem_ids[ids])) == 3
+    assert not any("\ufffd" in form for form in text.forms.texts)

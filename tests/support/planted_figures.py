@@ -209,7 +209,7 @@ def planted_tables() -> dict[str, pd.DataFrame]:
     counts = planted_labels()
     counts["share"] = counts["features"] / counts.groupby("lm_step")["features"].transform("sum")
     claim = planted_claim()
-    noise = ControlDrift("still", "noise", quantile_table(planted_drift(0.4), chain="still"))
+    noise = ControlDrift.of("still", "noise", planted_drift(0.4))
     of_concepts = curves[
         (curves["class"] == "concept") & (curves["measure"] == "activation_cosine_centred")
     ]

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.drift.measure import ALL, Drift
+from saetrack.analysis.drift.measure import ALL, Drift, quantile_table
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
 
 Role = Literal["noise", "replicate"]
 
@@ -36,11 +36,27 @@ class ControlDrift:
         name: such as `frozen_final`.
         role: `noise` or `replicate`, see the top of this file.
         quantiles: as `saetrack.analysis.drift.measure.quantile_table` gives it.
+        density_band: 5 and 95 % of the densities of features that fire at each link, (links, 2);
+            NaN where none does.
     """
 
     name: str
     role: Role
     quantiles: pd.DataFrame
+    density_band: Float[np.ndarray, "links 2"]
+
+    @classmethod
+    def of(cls, name: str, role: Role, drift: Drift) -> ControlDrift:
+        """Of a control chain, by its own drift."""
+        return cls(name, role, quantile_table(drift, chain=name), _density_band(drift))
+
+
+def _density_band(drift: Drift) -> Float[np.ndarray, "links 2"]:
+    """5 and 95 % of the densities of the features that fire at each link; NaN where none does."""
+    firing = [density[density > 0] for density in drift.feature_density]
+    return np.array(
+        [np.quantile(some, (0.05, 0.95)) if len(some) else (np.nan, np.nan) for some in firing]
+    )
 
 
 def align(claim: pd.DataFrame, control: pd.DataFrame) -> pd.DataFrame:

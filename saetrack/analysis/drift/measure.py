@@ -56,7 +56,8 @@ class Drift:
         cosine_to_previous: (links, d_sae); NaN at the first link.
         path_length: radians, (links, d_sae).
         unmoved: the row points exactly where it did at the link before, (links, d_sae).
-        dead: the feature fires on no held-out token of this link, (links, d_sae).
+        feature_density: share of the link's held-out tokens on which the feature fires,
+            (links, d_sae).
     """
 
     lm_steps: Int[np.ndarray, " links"]
@@ -66,7 +67,13 @@ class Drift:
     cosine_to_previous: Float[np.ndarray, "links d_sae"]
     path_length: Float[np.ndarray, "links d_sae"]
     unmoved: Bool[np.ndarray, "links d_sae"]
-    dead: Bool[np.ndarray, "links d_sae"]
+    feature_density: Float[np.ndarray, "links d_sae"]
+
+    @property
+    def dead(self) -> Bool[np.ndarray, "links d_sae"]:
+        """The feature fires on no held-out token of this link."""
+        dead: Bool[np.ndarray, "links d_sae"] = self.feature_density == 0
+        return dead
 
     @property
     def excluded(self) -> Bool[np.ndarray, "links d_sae"]:
@@ -97,7 +104,7 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     """
     first = previous = None
     angles: dict[str, list[Tensor]] = {name: [] for name in ("final", "first", "previous")}
-    steps, dead = [], []
+    steps, densities = [], []
     for link in links:
         if link.W_dec.shape != final.W_dec.shape:
             raise ValueError(f"rows of {tuple(link.W_dec.shape)} and {tuple(final.W_dec.shape)}")
@@ -107,7 +114,7 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
             angles[name].append(angles_between(link.W_dec, other).cpu())
         previous = link.W_dec
         steps.append((link.lm_step, link.checkpoint_index))
-        dead.append((link.feature_density == 0).cpu())
+        densities.append(link.feature_density.cpu())
     if not steps:
         raise ValueError("a chain without links")
     if float(angles["final"][-1].nan_to_num().max()) > 0:
@@ -123,7 +130,7 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
         cosine_to_previous=cosines["previous"],
         path_length=stacked["previous"].cumsum(axis=0).astype(np.float32),
         unmoved=(stacked["previous"] == 0) & (np.arange(len(steps)) > 0)[:, None],
-        dead=torch.stack(dead).numpy(),
+        feature_density=torch.stack(densities).numpy(),
     )
 
 

@@ -12,7 +12,7 @@ from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.data.exclusion import Excluded
-from saetrack.lm.token_texts import texts_alone
+from saetrack.lm.token_texts import text_of, texts_alone
 
 if TYPE_CHECKING:
     from jaxtyping import Int
@@ -67,7 +67,7 @@ class AnalysisText:
 
     def decode(self, token_ids: list[int]) -> str:
         """Tokens as text."""
-        return str(self.tokenizer.decode(token_ids))
+        return text_of(self.tokenizer, token_ids)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -82,7 +82,7 @@ class AnalysisText:
     @cached_property
     def forms(self) -> VocabularyForms:
         """Which of the LM's tokens count as the same text or stem."""
-        return vocabulary_forms([self.decode([token]) for token in range(self.vocabulary)])
+        return vocabulary_forms(self.texts)
 
     def token_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
         """The token of each context; -1 fills up."""

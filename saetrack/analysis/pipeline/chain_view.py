@@ -12,6 +12,7 @@ from saetrack.analysis.contexts.datapoints import read_windows
 from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
 from saetrack.analysis.pipeline.own_text import activations_at, token_ids_of
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, open_registered_chain
+from saetrack.lm.token_texts import text_of
 from saetrack.registry import PulledLink, Registry
 from saetrack.registry.chain_names import find_chain
 from saetrack.utils.errors import UserError, shown
@@ -116,7 +117,7 @@ class ChainView:
         tokenizer, _ = self._registered.ready.source.tokenizer()
 
         def decode(ids: list[int]) -> str:
-            return str(tokenizer.decode(ids))
+            return text_of(tokenizer, ids)
 
         rows, positions = contexts.rows[feature][found], contexts.positions[feature][found]
         token_rows = self._registered.chain.corpus.rows("analysis")

@@ -49,8 +49,7 @@ def drift_tables(
     """How far directions travel, beside what training alone does (section 5)."""
     of_chain = quantile_table(drift, list(meaning.labels.sort_index()))
     bands = [
-        ControlDrift(name, role, quantile_table(of_control, chain=name))
-        for name, (role, of_control) in controls.items()
+        ControlDrift.of(name, role, of_control) for name, (role, of_control) in controls.items()
     ]
     histograms = [histogram_table(drift).assign(chain="chain")]
     histograms += [

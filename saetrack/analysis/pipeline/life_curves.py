@@ -60,8 +60,8 @@ def control_bands(
 ) -> dict[str, ControlBand]:
     """Between which values controls lie, by the name of the curve.
 
-    Cosines have the band of the first noise control, if there is one; progress has that of random
-    directions, whose contexts are chosen as those of features are.
+    Cosines and density have the band of the first noise control, if there is one, link by link;
+    progress has that of random directions, whose contexts are chosen as those of features are.
 
     Args:
         results: of all links.
@@ -77,6 +77,10 @@ def control_bands(
             rows = aligned[aligned["quantity"] == name].set_index("link")
             low, high = (rows[at].reindex(range(len(results))) for at in ("q05", "q95"))
             bands[name] = band_of(noise.name, low.to_numpy(float), high.to_numpy(float))
+        at = np.full((len(results), 2), np.nan)  # links that the control lacks have none
+        known = noise.density_band[: len(results)]
+        at[: len(known)] = known
+        bands["feature_density"] = band_of(noise.name, *at.T)
     return bands
 
 

@@ -97,7 +97,18 @@ def test_curves_stand_beside_their_controls(
     assert drift.high[-1] == 1 and drift.low[0] is not None and drift.low[0] < 1
     progress = columns["progress_activation"].control
     assert progress is not None and progress.title == "random directions, 5 to 95 %"
-    assert columns["feature_density"].control is None
+    density = columns["feature_density"].control
+    assert density is not None and density.title == drift.title
+    control = chain_analyses(load_analyze_config(ASKED), module_settings)[0].controls[
+        "stands still"
+    ]
+    for number, link in enumerate(control.links):
+        firing = control.decoder(link).feature_density.numpy()
+        band = density.low[number], density.high[number]
+        assert band == pytest.approx(np.quantile(firing[firing > 0], (0.05, 0.95)), rel=1e-4)
+    assert density.low[len(control.links) :] == [None] * (4 - len(control.links))
+    assert columns["max_act"].control is None
+    assert columns["max_act"].description.endswith("There is no control.")
     rows = [registered.decoder(link).W_dec.double() for link in registered.links]
     for number, link in enumerate(rows):
         expected = torch.cosine_similarity(link, rows[-1], dim=1).numpy()
