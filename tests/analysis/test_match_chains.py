@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from mlflow import MlflowClient
 
 from saetrack.analysis.pipeline.analyze import analyze_chains
 from saetrack.analysis.pipeline.config import load_analyze_config
-from saetrack.analysis.pipeline.match_chains import match_chains
+from saetrack.analysis.pipeline.match_chains import match_chains, shared_links
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.data.corpus import Corpus
 from saetrack.data.exclusion import Excluded
+from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
@@ -43,6 +45,23 @@ def chains(
         assert not isinstance(one, str)
         run(plan_track(one, source, scheduled(one, source), corpus), source, registry)
     return registered_chains(config, module_settings)
+
+
+def test_a_chain_whose_lm_stands_still_is_matched_by_its_last_link_at_that_step() -> None:
+    first, last = (
+        Checkpoint(index, step, "lm", f"step{step}", "c") for index, step in ((0, 0), (1, 8))
+    )
+    steps = [SimpleNamespace(checkpoint=at) for at in (first, last)]
+    moving: Any = SimpleNamespace(standing=None, links=steps)
+    for at, of in ((first, steps[0]), (last, steps[1])):
+        # As `registered_chains` gives them: with the links' numbers in place of LM steps.
+        numbered = [replace(at, lm_step=n, checkpoint_index=n) for n in range(3)]
+        links = [SimpleNamespace(checkpoint=one) for one in numbered]
+        still: Any = SimpleNamespace(standing=at, links=links)
+        assert shared_links(still, moving) == (links[-1], of)
+        assert shared_links(moving, still) == (of, links[-1])
+    elsewhere: Any = SimpleNamespace(standing=replace(first, repo="another"), links=links)
+    assert shared_links(moving, elsewhere) is None
 
 
 def test_chains_are_laid_side_by_side(

@@ -30,14 +30,16 @@ PAIR_COLUMNS = ["by", "left", "right", "score", "decoder_cosine", "margin", "mut
 
 
 def shared_links(left: RegisteredChain, right: RegisteredChain) -> tuple[Link, Link] | None:
-    """The links of two chains at the last checkpoint that both have; None if there is none."""
-    by_checkpoint = {link.checkpoint: link for link in right.links}
-    shared = [
-        (link, by_checkpoint[link.checkpoint])
-        for link in left.links
-        if link.checkpoint in by_checkpoint
-    ]
-    return shared[-1] if shared else None
+    """The links of two chains at the last checkpoint that both have; None if there is none.
+
+    Of several links over one checkpoint, as of an LM that stands still, the last one is taken.
+    """
+    by_checkpoint = {right.standing or link.checkpoint: link for link in right.links}
+    for link in reversed(left.links):
+        at = left.standing or link.checkpoint
+        if at in by_checkpoint:
+            return link, by_checkpoint[at]
+    return None
 
 
 def match_chains(
@@ -51,7 +53,7 @@ def match_chains(
     lm = left.lm(links[0], tuple(dict.fromkeys(hooks)))
     pulled = left.pull(links[0]), right.pull(links[1])
     pairs, numbers = match_links((left, right), pulled, lm, config)
-    lm_step = links[0].checkpoint.lm_step
+    lm_step = (left.standing or links[0].checkpoint).lm_step
     return pairs.assign(lm_step=lm_step), numbers.assign(lm_step=lm_step)
 
 
