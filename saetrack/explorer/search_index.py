@@ -117,7 +117,7 @@ class ContextIndex:
         """Sort them: a tenth of a second for a million."""
         silent = lives.manifest.context_groups.index(SILENT)
         self._n_places = lives.tokens.size
-        context_size = lives.tokens.shape[1]
+        n_rows, context_size = lives.tokens.shape
         kind = np.uint32 if self._n_places < 2**32 else np.uint64
         blocks = np.arange(0, self._n_places + TOKENS_OF_BLOCK, TOKENS_OF_BLOCK)
         sizes = []
@@ -127,7 +127,8 @@ class ContextIndex:
                     lives.column(link, f"context_{name}").reshape(-1)
                     for name in ("rows", "positions", "groups")
                 )
-                slots = np.flatnonzero((rows >= 0) & (groups != silent)).astype(np.uint32)
+                is_there = (rows >= 0) & (rows < n_rows) & (positions < context_size)
+                slots = np.flatnonzero(is_there & (groups != silent)).astype(np.uint32)
                 in_text = rows[slots].astype(np.int64) * context_size + positions[slots]
                 places = in_text.astype(kind)
                 order = np.argsort(places, kind="stable")

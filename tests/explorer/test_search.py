@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from saetrack.analysis.life_store.reader import LifeStore
+from saetrack.explorer.search import AskedSearch, search
+from saetrack.explorer.search_index import SearchIndex
 from tests.support.explorer_demo import FORWARD
 
 AT = f"/api/chains/{FORWARD}/search.json"
@@ -61,3 +67,18 @@ def test_a_blank_may_be_written_as_pages_write_it(client: TestClient) -> None:
     assert answer.pop("q") == "·River"
     del wanted["q"]
     assert answer == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("context_rows", 10**6), ("context_positions", 60_000)]
+)
+def test_contexts_that_are_nowhere_are_not_found(
+    store: Path, tmp_path: Path, name: str, value: int
+) -> None:
+    poisoned = shutil.copytree(store, tmp_path / "poisoned")
+    for link in range(1, 4):
+        path = poisoned / "links" / f"{link:04d}" / f"{name}.npy"
+        np.save(path, np.full_like(np.load(path), value))
+    lives = LifeStore(poisoned)
+    answer = search(lives, SearchIndex(lives), AskedSearch("e", 500))
+    assert {one["link"] for one in answer["contexts"]} == {0}

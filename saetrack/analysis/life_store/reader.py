@@ -6,10 +6,10 @@ A store may come from anywhere: whatever is not as the manifest says is refused 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,18 +26,8 @@ from saetrack.analysis.life_store.manifest import ArrayFacts, Manifest
 from saetrack.utils.errors import UserError, one_line, shown
 
 if TYPE_CHECKING:
-    from jaxtyping import Int, Shaped
+    from jaxtyping import Shaped
     from numpy import ndarray
-
-
-class FoundContext(NamedTuple):
-    """A context that a search found."""
-
-    feature: int
-    link: int
-    row: int
-    position: int
-    group: int
 
 
 class LifeStore:
@@ -206,69 +196,6 @@ class LifeStore:
             "contexts": self.contexts(feature, link),
             **logits,
         }
-
-    def features_with_token(
-        self, token_ids: Collection[int]
-    ) -> Iterator[tuple[int, int, list[int]]]:
-        """Features whose commonest token is one of some, those with it at most links first.
-
-        Yields:
-            Feature, token id (of the last link that has it), and the links that have it.
-        """
-        wanted = np.zeros(self.manifest.vocabulary + 1, bool)
-        ids = np.asarray(sorted(token_ids), np.int64)
-        wanted[ids[(ids >= 0) & (ids < self.manifest.vocabulary)]] = True
-        tops = np.stack([arrays["top_token"] for arrays in self._links], axis=1)
-        has = wanted[np.where((tops >= 0) & (tops < self.manifest.vocabulary), tops, -1)]
-        counts = has.sum(axis=1)
-        order = np.argsort(-counts, kind="stable")
-        for feature in order[: int((counts > 0).sum())].tolist():
-            links = np.flatnonzero(has[feature])
-            yield feature, int(tops[feature, links[-1]]), links.tolist()
-
-    def spans_of(self, sequence: Sequence[Collection[int]]) -> Int[ndarray, "found 2"]:
-        """Where tokens stand one behind another, each one of a set: row and first position."""
-        length, context_size = len(sequence), self.tokens.shape[1]
-        if not 0 < length <= context_size:
-            return np.zeros((0, 2), np.int64)
-        found = np.ones((len(self.tokens), context_size - length + 1), bool)
-        for offset, token_ids in enumerate(sequence):
-            tokens = self.tokens[:, offset : offset + found.shape[1]]
-            found &= np.isin(tokens, np.asarray(sorted(token_ids), np.int64))
-        return np.argwhere(found)
-
-    def features_in_rows(
-        self, spans: Int[ndarray, "spans 2"], length: int, links: Sequence[int] | None = None
-    ) -> Iterator[FoundContext]:
-        """Contexts whose own token stands in one of some spans, the last link's first.
-
-        Args:
-            spans: row and first position of each, as `spans_of` gives them.
-            length: tokens of a span.
-            links: that are looked at; None: all.
-        """
-        inside = np.zeros(self.tokens.shape, bool)
-        for offset in range(length):
-            inside[spans[:, 0], spans[:, 1] + offset] = True
-        any_in_row = inside.any(axis=1)
-        for link in reversed(range(len(self._links)) if links is None else sorted(links)):
-            arrays = self._links[link]
-            rows = arrays["context_rows"]
-            if rows.min() < -1 or rows.max() >= len(self.tokens):
-                raise UserError(f"{link_folder(self.folder, link)}: contexts of rows that are not")
-            # Thrice as fast as `any_in_row[rows]`; -1, which fills up, counts as 0.
-            near = np.flatnonzero(any_in_row.take(rows.ravel(), mode="clip"))
-            features, numbers = np.divmod(near, rows.shape[1])
-            positions = arrays["context_positions"][features, numbers]
-            within = np.minimum(positions, inside.shape[1] - 1)
-            kept = inside[rows[features, numbers], within] & (within == positions)
-            kept &= rows[features, numbers] >= 0
-            for feature, number in zip(
-                features[kept].tolist(), numbers[kept].tolist(), strict=True
-            ):
-                at = feature, number
-                row, position = int(rows[at]), int(arrays["context_positions"][at])
-                yield FoundContext(feature, link, row, position, int(arrays["context_groups"][at]))
 
     def _pattern(self, feature: int) -> str:
         number, patterns = int(self._of_chain["pattern"][feature]), self.manifest.patterns

@@ -69,39 +69,6 @@ def test_a_window_ends_where_its_row_does(store: LifeStore) -> None:
         store.window(3, 128)
 
 
-def test_features_are_found_by_the_token_that_is_theirs(store: LifeStore) -> None:
-    token = int(store.column(7, "top_token").max())
-    tops = np.stack([store.column(link, "top_token") for link in range(8)])
-    found = list(store.features_with_token([token, 10**9, -1]))
-    assert {feature for feature, _, _ in found} == set(np.flatnonzero((tops == token).any(axis=0)))
-    for feature, token_id, links in found:
-        assert token_id == token and links == np.flatnonzero(tops[:, feature] == token).tolist()
-    assert [len(links) for *_, links in found] == sorted(
-        (len(links) for *_, links in found), reverse=True
-    )
-
-
-def test_contexts_are_found_by_the_tokens_that_they_stand_on(store: LifeStore) -> None:
-    row, position = 11, 40
-    sequence = [[int(token)] for token in store.tokens[row, position : position + 2]]
-    spans = store.spans_of(sequence)
-    assert [row, position] in spans.tolist()
-    for at, first in spans.tolist():
-        assert store.tokens[at, first : first + 2].tolist() == [ids[0] for ids in sequence]
-    assert len(store.spans_of([])) == 0
-    found = set(store.features_in_rows(spans, 2))
-    expected = set()
-    inside = {(at, first + offset) for at, first in spans.tolist() for offset in (0, 1)}
-    for link in range(8):
-        rows, positions = (store.column(link, f"context_{of}") for of in ("rows", "positions"))
-        groups = store.column(link, "context_groups")
-        for feature, number in np.argwhere(rows >= 0).tolist():
-            where = int(rows[feature, number]), int(positions[feature, number])
-            if where in inside:
-                expected.add((feature, link, *where, int(groups[feature, number])))
-    assert found == expected and expected
-
-
 @pytest.mark.parametrize("feature", [-1, 300])
 def test_a_feature_that_is_not_there_is_one_line(store: LifeStore, feature: int) -> None:
     for ask in (store.life, lambda number: store.contexts(number, 0)):
@@ -216,12 +183,6 @@ def test_contexts_that_are_nowhere_are_refused(copied: Path) -> None:
         store = LifeStore(copied)
         with pytest.raises(UserError, match="has no position"):
             store.life(fires)
-        spans = store.spans_of([[1]])
-        if name == "context_rows":
-            with pytest.raises(UserError, match="contexts of rows that are not"):
-                list(store.features_in_rows(spans, 1))
-        else:
-            assert not any(found.link == 7 for found in store.features_in_rows(spans, 1))
         np.save(path, whole)
 
 
