@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.local_files import rows_of
+from saetrack.data.local_files import kind_of, rows_of
 from saetrack.data.rows import Row, checked, listed, no_field
 from saetrack.utils.errors import UserError, first_line
 
@@ -31,7 +32,7 @@ def hub_rows(repo: str, config: CorpusConfig) -> Iterator[Row]:
     Raises:
         UserError: the hub cannot be reached, or has no such dataset, configuration or split.
     """
-    with _in_one_line(config):
+    with _in_one_line(f"corpus.dataset={config.dataset!r}"):
         builder = _opened(repo, config)
         if _kind(builder) in BY_FILE:
             yield from _rows_by_file(builder, config)
@@ -39,15 +40,44 @@ def hub_rows(repo: str, config: CorpusConfig) -> Iterator[Row]:
             yield from _rows_by_column(builder, config)
 
 
-def _opened(repo: str, config: CorpusConfig) -> Any:
-    """What `datasets` knows of the files of a configuration."""
-    _settle_client()
-    from datasets import load_dataset_builder  # takes seconds to import
+def hub_csv_files(repo: str, field: str) -> list[tuple[str, Callable[[], BinaryIO]]]:
+    """The CSV files of a dataset, compressed or not, by name, and what opens each.
+
+    Args:
+        repo: of the dataset.
+        field: of the config that names it, for messages.
+
+    Raises:
+        UserError: the hub cannot be reached, or has no such dataset.
+    """
+    with _in_one_line(f"{field}={repo!r}"):
+        _settle_client()
+        from datasets.download.streaming_download_manager import xopen
+
+        info = _dataset_info(repo, None)
+        names = sorted(file.rfilename for file in info.siblings or ())
+        at = f"hf://datasets/{repo}@{info.sha}"
+        return [
+            (name, partial(xopen, f"{at}/{name}", "rb"))
+            for name in names
+            if kind_of(Path(name)) == ".csv"
+        ]
+
+
+def _dataset_info(repo: str, revision: str | None) -> Any:
     from huggingface_hub import HfApi, constants
 
     if constants.is_offline_mode():
         raise UserError("offline mode is on (HF_HUB_OFFLINE)")
-    info = HfApi().dataset_info(repo, revision=config.revision, timeout=FIRST_ANSWER_S)
+    return HfApi().dataset_info(repo, revision=revision, timeout=FIRST_ANSWER_S)
+
+
+def _opened(repo: str, config: CorpusConfig) -> Any:
+    """What `datasets` knows of the files of a configuration."""
+    _settle_client()
+    from datasets import load_dataset_builder  # takes seconds to import
+
+    info = _dataset_info(repo, config.revision)
     builder: Any = load_dataset_builder(repo, config.config, revision=info.sha)
     _require_own_files(repo, builder)
     splits = [str(split) for split in builder.config.data_files]
@@ -92,19 +122,17 @@ def _require_own_files(repo: str, builder: Any) -> None:
 
 
 @contextlib.contextmanager
-def _in_one_line(config: CorpusConfig) -> Iterator[None]:
+def _in_one_line(asked: str) -> Iterator[None]:
+    """Whatever goes wrong while a hub is read, as one line that begins with what was asked."""
     try:
         yield
     except ImportError as error:
         missing = error.name or first_line(error)
         raise UserError(
-            f"corpus.dataset={config.dataset!r}: cannot be read without the package {missing}: "
-            f"pip install {missing}"
+            f"{asked}: cannot be read without the package {missing}: pip install {missing}"
         ) from None
     except Exception as error:  # the libraries raise many kinds; the user needs the one reason
-        raise UserError(
-            f"corpus.dataset={config.dataset!r}: cannot be read: {first_line(error)}"
-        ) from None
+        raise UserError(f"{asked}: cannot be read: {first_line(error)}") from None
 
 
 def _settle_client() -> None:

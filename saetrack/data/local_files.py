@@ -87,6 +87,21 @@ def rows_of(
         raise UserError(f"corpus.dataset={dataset}: {name}: {first_line(error)}") from None
 
 
+def csv_records(
+    name: str, open_file: Callable[[], BinaryIO]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, compressed or not, by the names of its columns, with their lines.
+
+    Raises:
+        BrokenFileError: the file cannot be read on from some line.
+    """
+    try:
+        with open_file() as packed, _unpacked(packed, name) as stream:
+            yield from _csv_records(stream)
+    except READ_ERRORS as error:
+        raise BrokenFileError(first_line(error)) from None
+
+
 def _unpacked(stream: BinaryIO, name: str) -> BinaryIO:
     if name.lower().endswith(".gz"):
         return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
@@ -201,11 +216,16 @@ def _json(stream: BinaryIO, field: str) -> Rows:
 
 
 def _csv(stream: BinaryIO, field: str) -> Rows:
+    for number, record in _csv_records(stream):
+        yield number, text_of(record, field)
+
+
+def _csv_records(stream: BinaryIO) -> Iterator[tuple[int, dict[str, str]]]:
     csv.field_size_limit(CSV_FIELD_BYTES)
     records = csv.DictReader(_whole_lines(stream), strict=True)
     try:
         for record in records:
-            yield records.line_num, text_of(record, field)
+            yield records.line_num, record
     except csv.Error as error:
         raise BrokenFileError(f"line {records.line_num} is not CSV: {error}") from None
 

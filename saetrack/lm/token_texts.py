@@ -15,6 +15,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 REPLACEMENT = "\ufffd"
+# In a token of SentencePiece.
+_BLANK = "\u2581"
 # SentencePiece names a byte so; byte-level BPE writes each byte as one printable character.
 _NAMED_BYTE = re.compile("<0x([0-9A-F]{2})>")
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -36,6 +38,19 @@ class TokenText(NamedTuple):
 def texts_alone(tokenizer: Any, token_ids: Iterable[int]) -> list[str]:
     """The text of each token by itself; bytes that are no whole character as `<0xE3>`."""
     return [_text_alone(tokenizer, token_id) for token_id in token_ids]
+
+
+def texts_with_blanks(tokenizer: Any, token_ids: Iterable[int]) -> list[str]:
+    """The text of each token as it stands in a row; a part of a character is U+FFFD.
+
+    Decoding a token of SentencePiece by itself may drop the blank that it begins with.
+    """
+    found = []
+    for token_id in token_ids:
+        token = str(tokenizer.convert_ids_to_tokens(token_id))
+        text = str(tokenizer.decode([token_id]))
+        found.append(token.replace(_BLANK, " ") if _BLANK in token else text)
+    return found
 
 
 def texts_together(tokenizer: Any, token_ids: Sequence[int]) -> list[TokenText]:

@@ -190,6 +190,55 @@ def test_one_pass_reads_what_the_residual_stream_gives(
     assert list(contexts.fires) == (acts > 0).sum(dim=0).tolist()
 
 
+def test_the_last_token_of_a_text_is_read_as_if_it_were_alone(registered: RegisteredChain) -> None:
+    feature_pass = registered.open(registered.links[-1])
+    generator = np.random.default_rng(0)
+    texts = [generator.integers(0, 100, length) for length in (7, *range(1, 32), 2)]
+    x, acts = feature_pass.at_ends(texts)
+    assert acts.shape == (33, 64)
+    for number in (0, 1, 30, 32):
+        alone = feature_pass.lm.activations(torch.from_numpy(texts[number])[None])[0, 0, -1]
+        torch.testing.assert_close(x[number], alone, rtol=1e-4, atol=1e-4)
+        dense = torch.from_numpy(acts[[number]].toarray()[0])
+        expected = feature_pass.sae.encode(alone[None]).detach()[0]
+        torch.testing.assert_close(dense, expected, rtol=1e-3, atol=1e-4)
+
+
+def texts_to_probe(folder: Path) -> Path:
+    """A set whose classes the last token tells, and one that is no set of two classes."""
+    folder.mkdir()
+    for name, classes in (("ends", 2), ("many", 3)):
+        rows = [
+            f"{number} text {'.(a'[number % classes]},{number % classes}\n" for number in range(150)
+        ]
+        (folder / f"{name}.csv").write_text("prompt,target\n" + "".join(rows))
+    return folder
+
+
+def test_texts_of_probes_that_are_not_there_are_refused_before_any_work(
+    registered: RegisteredChain, analyze_config: AnalyzeConfig, module_settings: Settings
+) -> None:
+    absent = analyze_config.model_copy(update={"probe_texts": "nowhere/at/all"})
+    with pytest.raises(UserError, match="probe_texts='nowhere/at/all': must be a folder that"):
+        chain_analyses(absent, module_settings)
+
+
+def test_other_texts_of_probes_are_another_analysis(
+    registered: RegisteredChain,
+    analyze_config: AnalyzeConfig,
+    module_settings: Settings,
+    tmp_path: Path,
+) -> None:
+    def content_hash(folder: Path) -> str:
+        config = analyze_config.model_copy(update={"probe_texts": str(folder)})
+        return chain_analyses(config, module_settings)[0].content_hash
+
+    folders = [texts_to_probe(tmp_path / name) for name in ("one", "same", "other")]
+    (folders[2] / "ends.csv").write_text("prompt,target\nx,1\n")
+    one, same, other = map(content_hash, folders)
+    assert one == same != other
+
+
 def test_the_analysis_is_a_run_with_tables_and_figures(
     registered: RegisteredChain,
     analyze_config: AnalyzeConfig,
@@ -198,8 +247,10 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     tmp_path: Path,
 ) -> None:
     without_umap(monkeypatch)
+    monkeypatch.setattr("saetrack.analysis.probes.pools.MIN_OF_CLASS", 2)  # so short is the text
     # Another seed than that of this file's other analyses, which may have run before.
-    analyze_config = analyze_config.model_copy(update={"seed": 1})
+    folder = texts_to_probe(tmp_path / "sets")
+    analyze_config = analyze_config.model_copy(update={"seed": 1, "probe_texts": str(folder)})
     lms, passes = count_loads(monkeypatch), count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
     pulled = count_pulls(monkeypatch)
@@ -262,6 +313,23 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert tables["calibration"]["rows"].between(4, 16).all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
+    probes_are_of_each_link(folder, figures)
+
+
+def probes_are_of_each_link(folder: Path, figures: set[str]) -> None:
+    tables = {path.stem: pd.read_parquet(path) for path in (folder / "tables").glob("probe*")}
+    assert "probes" in figures
+    left_out = tables["probe_tasks"].set_index("task")["left_out"]
+    assert left_out["many"] == "3 classes, not two" and left_out["ends"] == ""
+    probes = tables["probes"]
+    assert set(probes["task"]) == set(left_out.index[left_out == ""]) >= {"ends", "word_start"}
+    for _, of_link in probes.groupby("lm_step"):
+        assert set(of_link["tested_on"]) == {"texts", "known tokens", "new tokens"}
+        assert set(of_link["seed"]) == {1, 2}
+    assert sorted(probes["lm_step"].unique()) == [0, 1, 4, 16]
+    of_lm = probes[(probes["task"] == "ends") & (probes["probe"] == "residual")]
+    assert (of_lm["accuracy"] == 1).all(), "the last token is all that there is to know"
+    assert {"probe_curves", "probe_onsets", "probe_features"} < set(tables)
 
 
 def test_effects_are_those_of_the_lm_without_the_feature(

@@ -16,6 +16,7 @@ from pyarrow import parquet
 
 from saetrack.data.config import CorpusConfig
 from saetrack.data.datasets import Documents
+from saetrack.data.labelled_texts import labelled_sets
 from saetrack.utils.errors import UserError
 from tests.support.faulty_hub import Fault, FaultyHub, point_client_at, serve
 
@@ -142,3 +143,16 @@ def test_files_that_the_hub_does_not_give_are_one_line(
     assert time.monotonic() - began_s < 10
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
+
+
+def test_labelled_sets_are_a_datasets_csv_files(hub: FaultyHub) -> None:
+    two = b"prompt,target\none,spam\ntwo,ham\n"
+    hub.add(REPO, "main", {"a/spam.csv": two, "README.md": b"---\n---\n", "train.txt": b"one"})
+    (found,) = labelled_sets(REPO, "probe_texts")
+    assert (found.name, found.texts) == ("a/spam", ("one", "two"))
+    hub.fail("a/spam.csv", Fault.BROKEN)
+    with pytest.raises(UserError, match=r"^probe_texts='someone/stories': ") as caught:
+        list(labelled_sets(REPO, "probe_texts"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"^probe_texts='no/body': cannot be read: "):
+        list(labelled_sets("no/body", "probe_texts"))

@@ -30,6 +30,8 @@ QUESTIONS: dict[str, Any] = {
     "sampled_features": 20,
     "effect_tokens": 512,
     "ablated_features": 4,
+    "probe_tokens": 400,
+    "probe_seeds": 2,
 }
 
 

@@ -19,6 +19,7 @@ from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.moments import moments_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
+from saetrack.analysis.figures.probes import probes_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
@@ -83,6 +84,8 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
     )
     _draw_drift(inputs, folder)
     _draw_effects(inputs, folder)
+    if "probe_curves" in tables:
+        probes_figure(tables["probe_curves"], setting("what probes read"), folder / "probes")
     collapsing = setting("mean cosine of random residuals")
     collapse_figure(tables["collapse"], collapsing, folder / "collapse")
     moving = setting("how far residuals move")

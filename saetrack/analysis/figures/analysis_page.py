@@ -92,6 +92,16 @@ _PARTS = (
         },
     ),
     _Part(
+        "What probes read from them",
+        "How well a linear probe of 1, 2 or 5 features tells two kinds of tokens or texts, beside "
+        "one of all that the LM has at the hook, and controls.",
+        ("probes",),
+        {
+            "probe_onsets": "Since when each task is read, for good",
+            "probe_tasks": "Tasks, examples of a class, and why some are left out",
+        },
+    ),
+    _Part(
         "Continuity and collapse",
         "How far residuals move between checkpoints (theorem 2.1), what this costs warm starts, "
         "and where residuals point the same way (appendix L).",

@@ -52,6 +52,7 @@ from saetrack.analysis.pipeline.meaning_tables import (
     meaning_tables,
     polysemy_tables,
 )
+from saetrack.analysis.pipeline.probe_tables import probe_tables
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
@@ -179,6 +180,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         **logit_tables(logits, results, meaning.labels, sampled, text),
         **effect_tables(effects, results, meaning.labels, seed),
         **moment_tables(results, formed, drift, bands, seed),
+        **probe_tables(results, reader.probes.about),
         **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),

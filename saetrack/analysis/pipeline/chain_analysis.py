@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from saetrack.analysis.pipeline.chain_probes import probe_texts_version, require_probe_texts
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.registered_chain import (
     RegisteredChain,
@@ -18,7 +19,7 @@ from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 12
+TABLES_VERSION = 13
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
@@ -54,6 +55,7 @@ class ChainAnalysis:
             [
                 TABLES_VERSION,
                 [self.config.choices(), self.config.match_tokens],
+                probe_texts_version(self.config),
                 [link.identity for link in self.registered.links],
                 {
                     name: [link.identity for link in control.links]
@@ -91,9 +93,11 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
     """One analysis for each chain that a config names. Loads no LM and pulls no link.
 
     Raises:
-        UserError: nothing, or too little, is registered; the extra [analysis] is not installed.
+        UserError: nothing, or too little, is registered; texts of probes are not there; the extra
+            [analysis] is not installed.
     """
     require_extra("analysis")
+    require_probe_texts(config)
     return [
         ChainAnalysis(config, settings, registered, controls_of(config, settings, registered.chain))
         for registered in registered_chains(config, settings)

@@ -27,6 +27,13 @@ from saetrack.analysis.life_store.spool import PairSpool
 from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
+from saetrack.analysis.pipeline.chain_probes import (
+    ChainProbes,
+    choose_probes,
+    load_probes,
+    probe_texts_version,
+    save_probes,
+)
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.chosen_datapoints import (
     ChosenDatapoints,
@@ -48,7 +55,7 @@ from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 8
+RESULTS_VERSION = 9
 
 # Below a checkpoint's results: what the life store keeps of it.
 LIFE = "life"
@@ -74,6 +81,7 @@ class ChainReader:
                 analysis.registered.chain.corpus.sha256,
                 self.links[0].identity,
                 self.links[-1].identity,
+                probe_texts_version(self.config),
             ]
         )
 
@@ -110,10 +118,10 @@ class ChainReader:
         """What is followed, from the cache or from at most three passes.
 
         Raises:
-            UserError: no feature is live at the final checkpoint.
+            UserError: no feature is live at the final checkpoint; texts of probes cannot be read.
         """
         first, final = self.links[0], self.links[-1]
-        config, text = self.config, self.text
+        config, text, of_probes = self.config, self.text, self.probes.points
         folder = self._folder("chosen", final)
         if not folder.exists():
             save_choice(folder, contexts_at_final(self.loaded.load(final), config, text))
@@ -127,7 +135,19 @@ class ChainReader:
         if not folder.exists():
             save_choice(folder, contexts_at_first(self.loaded.load(first), config, text))
         at_first = load_choice(folder)["features"]
-        return choose_datapoints(at_final, at_first, regions, config, text)
+        return choose_datapoints(at_final, at_first, regions, config, text, of_probes)
+
+    @cached_property
+    def probes(self) -> ChainProbes:
+        """The tasks of linear probes and their examples, from the cache or drawn.
+
+        Raises:
+            UserError: texts of probes cannot be read.
+        """
+        folder = self._folder("probes", self.links[-1])
+        if not folder.exists():
+            save_probes(folder, choose_probes(self._registered, self.config, self.text))
+        return load_probes(folder)
 
     @cached_property
     def _labeller(self) -> ContextLabeller:
@@ -165,6 +185,7 @@ class ChainReader:
                 feature_pass, contexts, mean_acts.result(), self.text, self.config.seed
             ),
             **self._effects(feature_pass, contexts),
+            probes=self.probes.read(feature_pass, activations, points.sets, status),
             **self._of_final_only(link, activations),
             **self._kept_residuals(activations),
             parameter_displacement=self.loaded.parameter_displacement(

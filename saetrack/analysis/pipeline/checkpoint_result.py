@@ -50,6 +50,7 @@ class CheckpointResult:
             k, d_in); zero where a list is shorter.
         parameter_displacement: how far the LM's weights below the hook moved since the link before
             (`saetrack.analysis.geometry.continuity`); NaN at the first.
+        probes: what is read from few features (`saetrack.analysis.probes.sparse_probes`).
         logits: what features promote; None for an LM without a direct path to its logits.
         effects: what features do to the loss; None where this is left out.
         ablations: features that were truly taken out (`saetrack.analysis.effects.ablation`).
@@ -67,6 +68,7 @@ class CheckpointResult:
     labels_of_directions: pd.DataFrame
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
+    probes: pd.DataFrame
     parameter_displacement: float
     logits: FeatureLogits | None
     effects: FeatureEffects | None
@@ -75,7 +77,7 @@ class CheckpointResult:
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
-        *("labels_of_directions", "ablations"),
+        *("labels_of_directions", "ablations", "probes"),
     )
 
     @property

@@ -35,6 +35,9 @@ from saetrack.utils.files import whole_folder
 if TYPE_CHECKING:
     from jaxtyping import Int
 
+    # Rows and positions of sets of datapoints, by name.
+    Points = dict[str, tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]]
+
 
 @dataclass(frozen=True)
 class ChosenDatapoints:
@@ -124,8 +127,9 @@ def choose_datapoints(
     regions: Contexts,
     config: AnalyzeConfig,
     text: AnalysisText,
+    more: Points,
 ) -> ChosenDatapoints:
-    """Unite all that is followed."""
+    """Unite all that is followed, and the points of `more`, by name."""
     of_features, of_directions = final["features"], final["random_directions"]
     live = live_features(of_features, config)
     followed = sample_features(live, config.followed_features, config.seed)
@@ -142,6 +146,7 @@ def choose_datapoints(
         {name: (of.rows[chosen], of.positions[chosen]) for name, (of, chosen) in members.items()}
         | {"regions": (regions.rows, regions.positions)}
         | _random_points(config, text)
+        | more
     )
     return ChosenDatapoints(
         points=points,
@@ -158,9 +163,7 @@ def choose_datapoints(
     )
 
 
-def _random_points(
-    config: AnalyzeConfig, text: AnalysisText
-) -> dict[str, tuple[Int[np.ndarray, "draws size"], Int[np.ndarray, "draws size"]]]:
+def _random_points(config: AnalyzeConfig, text: AnalysisText) -> Points:
     """Random datapoints: draws of the baseline, and the sample whose residuals are kept."""
     rows, excluded = text.token_rows, text.excluded
     eligible_rows = int(excluded.kept_in(rows).any(axis=1).sum())

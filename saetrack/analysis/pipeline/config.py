@@ -184,6 +184,19 @@ class AnalyzeConfig(Frozen):
         description="features per link that are truly taken out, in 4 rows each, to hold "
         "attribution against; 0 leaves it out",
     )
+    probe_tokens: Annotated[int, Field(ge=0)] = Field(
+        default=2048,
+        description="positions, or texts, of each task for linear probes, half of either class, at "
+        "most: memory grows with it; 0 leaves probes out",
+    )
+    probe_seeds: Annotated[int, Field(gt=0)] = Field(
+        default=3, description="splits of these into training and test examples"
+    )
+    probe_texts: str | None = Field(
+        default=None,
+        description="a folder of CSV files, or owner/name on the hub, with columns prompt and "
+        "target, each a task for probes: such as those that sae-probes ships; null: none",
+    )
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
@@ -203,6 +216,7 @@ class AnalyzeConfig(Frozen):
     def choices(self) -> dict[str, Any]:
         """The fields that determine what is found at a checkpoint."""
         elsewhere = {"chain", "track", "versions", "beside", "controls", "match_tokens"}
+        elsewhere |= {"probe_texts"}  # whose content determines what is found
         return self.model_dump(mode="json", exclude=elsewhere)
 
 

@@ -93,6 +93,27 @@ class FeaturePass:
         acts, at = sparse.vstack(parts, format="csr"), self.checkpoint
         return PointActivations(at.lm_step, at.checkpoint_index, torch.cat(x), acts)
 
+    def at_ends(
+        self, texts: Sequence[Int[np.ndarray, " tokens"]]
+    ) -> tuple[Float[Tensor, "texts d_in"], sparse.csr_array]:
+        """Residuals and features, (texts, d_sae), at the last token of texts of any lengths."""
+        # Of like lengths together: what pads the shorter ones stands behind their last token.
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        x: list[Tensor] = []
+        acts: list[sparse.coo_array] = []
+        for start in range(0, len(order), LM_BATCH_ROWS):
+            batch = [texts[number] for number in order[start : start + LM_BATCH_ROWS]]
+            ends = torch.tensor([len(text) - 1 for text in batch])
+            tokens = torch.zeros(len(batch), int(ends.max()) + 1, dtype=torch.int64)
+            for row, text in zip(tokens, batch, strict=True):
+                row[: len(text)] = torch.from_numpy(text.astype(np.int64))
+            resid = self.lm.activations(tokens)[0]
+            at = resid[torch.arange(len(batch), device=resid.device), ends.to(resid.device)]
+            x.append(at.cpu())
+            acts.append(_features_at(np.arange(len(batch)), self.sae.active_pairs(at)))
+        back = np.argsort(order)
+        return torch.cat(x)[torch.from_numpy(back)], sparse.vstack(acts, format="csr")[back]
+
     def _batches(
         self, what: str
     ) -> Iterator[tuple[TokenBatch, Float[Tensor, "tokens d_in"], ActivePairs]]:
