@@ -12,6 +12,7 @@ from saetrack.cli.analyze import analyze
 from saetrack.cli.bring import bring
 from saetrack.cli.chains import chains
 from saetrack.cli.compare import compare
+from saetrack.cli.explain import explain
 from saetrack.cli.explore import explore
 from saetrack.cli.export import export
 from saetrack.cli.families import families
@@ -37,7 +38,7 @@ DISK_FULL = (
     "and run the same command again: it goes on from what was saved"
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train and analyse": (init, plan, track, analyze, compare, sweep),
+    "Train and analyse": (init, plan, track, analyze, explain, compare, sweep),
     "Look and take out": (chains, show, explore, families, export, sheet, agreement),
 }
 for panel, commands in PANELS.items():

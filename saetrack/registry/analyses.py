@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import heartbeat, is_alive, owner_tags, runs_of
 from saetrack.registry.connection import now_ms
+from saetrack.registry.explanations import ExplanationRuns
 from saetrack.registry.facts import as_tags
 from saetrack.registry.lives import LIVES, lives_in_place
 from saetrack.utils.errors import UserError
@@ -23,13 +24,18 @@ ANALYSING = "tags.kind = 'analysis' and attributes.status = 'RUNNING'"
 
 
 class Reports:
-    """Tables, figures and numbers of each analysis, found by the hash of what it was made from."""
+    """Tables, figures and numbers of each analysis, found by the hash of what it was made from.
+
+    Attributes:
+        explanations: runs that explain features of analysed chains; `log` keeps them too.
+    """
 
     def __init__(self, client: MlflowClient, runs: ChainRuns, cache_dir: Path) -> None:
         """Of a registry; life stores of another machine are kept in the cache."""
         self._client = client
         self._runs = runs
         self._cache_dir = cache_dir
+        self.explanations = ExplanationRuns(client)
 
     def has(self, lm_name: str, identity: str) -> bool:
         """Whether an analysis of that identity is registered, and whole."""

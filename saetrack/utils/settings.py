@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlparse
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from saetrack.utils.errors import UserError, known_names, one_line
+from saetrack.utils.errors import (
+    UserError,
+    first_problem,
+    known_names,
+    message_of,
+    one_line,
+)
 
 PREFIX = "SAETRACK_"
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
@@ -67,6 +73,27 @@ class Settings(BaseSettings):
         default=None,
         description="YAML with LMs of your own, in the form of the catalogue.",
     )
+
+    explainer_url: str | None = Field(
+        default=None,
+        description="Of an endpoint that speaks as OpenAI's does, without `/chat/completions`: "
+        "`saetrack explain` asks it. Without, rules explain.",
+    )
+    explainer_model: str | None = Field(default=None, description="As that endpoint names it.")
+    explainer_api_key: SecretStr | None = Field(
+        default=None, description="Lets us in there. It is shown and kept nowhere."
+    )
+
+    @field_validator("explainer_url")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        if value is not None:
+            address = urlparse(value)
+            if address.scheme not in {"http", "https"} or not address.hostname:
+                raise ValueError("must be an address such as https://example.com/v1")
+            if address.username or address.password:
+                raise ValueError("must be without a user; the key is SAETRACK_EXPLAINER_API_KEY")
+        return value
 
     @field_validator("tracking_uri")
     @classmethod
@@ -144,10 +171,18 @@ def load_settings() -> Settings:
     for name in os.environ:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = known_names(name.upper(), known)
-            raise UserError(f"{name}={os.environ[name]!r}: unknown setting; {near}")
+            value = "" if _is_secret(name) else f"={os.environ[name]!r}"
+            raise UserError(f"{name}{value}: unknown setting; {near}")
     try:
         return Settings()
     except ValidationError as error:
         field, _, rest = one_line(error, known).partition("=")
         variable = PREFIX + field.upper().removeprefix(PREFIX)
+        if _is_secret(variable):
+            raise UserError(f"{variable}: {message_of(first_problem(error))}") from None
         raise UserError(f"{variable}={rest}") from None
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a variable's value is never shown; an address may hold a password."""
+    return any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD", "_URL"))

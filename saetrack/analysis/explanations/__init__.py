@@ -1,0 +1,1 @@
+"""What a model says a feature means, and at which links of a chain that is true."""

@@ -1,0 +1,122 @@
+"""At which links explanations hold, and since when until when each does.
+
+An explanation holds at a link where its score (the mean of detection and fuzzing) is above what
+95 % of the shuffled explanations reach at the same link. It holds since the first link of those
+that hold without a break around the one where it was made; one link that fails, or that was not
+judged, is no break if the next one holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.explanations.scores import mean_of_features
+
+QUANTILE = 0.95
+# With fewer shuffled explanations at a link their quantile says little: the score that is needed.
+MIN_SHUFFLED, OTHERWISE = 20, 0.75
+MEASURES = ("detection", "fuzzing", "score")
+
+
+def with_held(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with `threshold`, and where the explanation and the shuffled one hold.
+
+    Args:
+        scores: a row per explanation and link: `place`, `lm_step`, `score`, `shuffled_score`.
+
+    Returns:
+        The same with `threshold`, and `holds` and `shuffled_holds`: 1, 0, or NaN where not judged.
+    """
+    shuffled = scores.groupby(["place", "lm_step"])["shuffled_score"]
+    threshold = shuffled.transform(lambda group: group.quantile(QUANTILE))
+    threshold = threshold.where(shuffled.transform("count") >= MIN_SHUFFLED, OTHERWISE)
+    return scores.assign(
+        threshold=threshold,
+        **{
+            f"{prefix}holds": (scores[f"{prefix}score"] > threshold)
+            .astype(float)
+            .where(scores[f"{prefix}score"].notna())
+            for prefix in ("", "shuffled_")
+        },
+    )
+
+
+def held_span(holds: Sequence[float], at: int) -> tuple[int, int] | None:
+    """The first and the last link of those around one that hold without a break.
+
+    Args:
+        holds: 1, 0, or NaN where not judged, at each link.
+        at: the link where the explanation was made; None is returned if it does not hold there.
+    """
+    held = [one == 1 for one in holds]
+    if not held[at]:
+        return None
+    return at - _reach(held[at::-1]), at + _reach(held[at:])
+
+
+def _reach(held: Sequence[bool]) -> int:
+    """How far from the first one on there is no break."""
+    last = 0
+    for number in range(1, len(held)):
+        if held[number]:
+            last = number
+        elif number - last >= 2:
+            break
+    return last
+
+
+def spans(scores: pd.DataFrame) -> pd.DataFrame:
+    """Since when and until when each explanation holds, and as many links it does.
+
+    Args:
+        scores: as `with_held` gives it.
+
+    Returns:
+        One row per explanation: `feature`, `explained_at`, `place`, `since`, `until` (LM steps; NaN
+        if it does not hold where it was made), `links_held`, and `shuffled_links_held` likewise.
+    """
+    rows = []
+    for (place, feature, at), of_one in scores.groupby(["place", "feature", "explained_at"]):
+        ordered = of_one.sort_values("link")
+        lm_steps = ordered["lm_step"].tolist()
+        row = {"feature": feature, "explained_at": at, "place": place}
+        for prefix in ("", "shuffled_"):
+            span = held_span(ordered[f"{prefix}holds"].tolist(), lm_steps.index(at))
+            if not prefix:
+                row["since"], row["until"] = (
+                    (lm_steps[span[0]], lm_steps[span[1]]) if span else (np.nan, np.nan)
+                )
+            row[f"{prefix}links_held"] = span[1] - span[0] + 1 if span else 0
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def curves(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Means over features at each link, beside those of shuffled explanations.
+
+    Args:
+        scores: as `with_held` gives it.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per place, measure (`detection`, `fuzzing`, `score`, `holds`) and link: `lm_step`,
+        `mean`, `low`, `high`, `features` (judged), and `shuffled_mean`, `_low`, `_high`.
+    """
+    parts = []
+    for place, of_place in scores.groupby("place"):
+        by_link = of_place.set_index(["feature", "explained_at", "lm_step"])
+        for measure in (*MEASURES, "holds"):
+            part: dict[str, object] = {"place": place, "measure": measure}
+            for prefix in ("", "shuffled_"):
+                wide = by_link[f"{prefix}{measure}"].unstack("lm_step")  # noqa: PD010  (each once)
+                values = wide.to_numpy(float)
+                part["lm_step"] = wide.columns.to_numpy()
+                if not prefix:
+                    part["features"] = np.isfinite(values).sum(axis=0)
+                mean, low, high = mean_of_features(values, seed)
+                part |= {f"{prefix}mean": mean, f"{prefix}low": low, f"{prefix}high": high}
+            parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)

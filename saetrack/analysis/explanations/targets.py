@@ -1,0 +1,70 @@
+"""Which features are explained, and at which links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from saetrack.analysis.explanations.config import FORMED, LAST, ExplainConfig
+from saetrack.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from saetrack.analysis.life_store.reader import LifeStore
+
+
+@dataclass(frozen=True)
+class Target:
+    """A feature that is explained at a link.
+
+    Attributes:
+        place: as it was asked for: an LM step, `last` or `formed`.
+        feature: of the chain.
+        link: its index.
+    """
+
+    place: str
+    feature: int
+    link: int
+
+
+def targets_of(config: ExplainConfig, store: LifeStore) -> list[Target]:
+    """What is explained, place by place; a feature that never forms is not at `formed`.
+
+    Raises:
+        UserError: there is no such feature or link.
+    """
+    features = _features(config, store)
+    formed = store.of_chain("formation_link")
+    last = len(store.manifest.links) - 1
+    found = []
+    for place in config.at:
+        if place == FORMED:
+            links = [int(formed[feature]) for feature in features]
+        else:
+            links = [last if place == LAST else _link_at(place, store)] * len(features)
+        pairs = zip(features, links, strict=True)
+        found += [Target(place, feature, link) for feature, link in pairs if link >= 0]
+    if not found:
+        raise UserError(f"at={list(config.at)}: of {len(features)} features none is ever formed")
+    return found
+
+
+def _features(config: ExplainConfig, store: LifeStore) -> list[int]:
+    if config.chosen is not None:
+        d_sae = store.manifest.d_sae
+        for feature in config.chosen:
+            if feature >= d_sae:
+                raise UserError(f"chosen={feature}: must be a number from 0 to {d_sae - 1}")
+        return list(dict.fromkeys(config.chosen))
+    density = store.column(len(store.manifest.links) - 1, "feature_density")
+    order = np.argsort(-density, kind="stable")[: config.features]
+    return [int(feature) for feature in order if density[feature] > 0]
+
+
+def _link_at(place: str, store: LifeStore) -> int:
+    lm_steps = [link.lm_step for link in store.manifest.links]
+    if int(place) not in lm_steps:
+        raise UserError(f"at={place}: the chain has links at {', '.join(map(str, lm_steps))}")
+    return lm_steps.index(int(place))

@@ -1,0 +1,279 @@
+"""Explanations of an analysed chain's features: a life store in, tables and a figure out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from saetrack.analysis.explanations.asking import Asker
+from saetrack.analysis.explanations.cache import AnswerCache
+from saetrack.analysis.explanations.cost import Cost, cost_of
+from saetrack.analysis.explanations.holding import curves, spans, with_held
+from saetrack.analysis.explanations.model import Meter
+from saetrack.analysis.explanations.questions import MESSAGES_VERSION, SYSTEM
+from saetrack.analysis.explanations.run import Explained, ExplanationRun
+from saetrack.analysis.figures.analysis_page import FIGURES, TABLES
+from saetrack.analysis.figures.explanations import explanations_figure
+from saetrack.analysis.life_store.reader import LifeStore
+from saetrack.analysis.meaning.labelling import agreement, read_sheet
+from saetrack.analysis.pipeline.table_files import save_tables
+from saetrack.registry import Registry
+from saetrack.registry.chain_names import find_chain
+from saetrack.registry.explanations import KIND
+from saetrack.utils.errors import UserError
+from saetrack.utils.extras import require_extra
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.files import content_hash
+
+if TYPE_CHECKING:
+    from saetrack.analysis.explanations.config import ExplainConfig
+    from saetrack.analysis.explanations.model import Model
+    from saetrack.utils.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Raise when scores, tables or the figure change: the same is then explained again.
+EXPLANATIONS_VERSION = 1
+ANSWERS_FILE, SYSTEM_FILE = "answers.jsonl.gz", "system.json"
+BY_HAND = "labels_by_hand.csv"  # of the analysis, once a sheet was read back
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """A run that is ready to begin.
+
+    Attributes:
+        config: of it.
+        registry: that keeps it.
+        chain_name: of the chain.
+        analysis_run: id of the analysis whose life store is read.
+        by_hand: labels that a person gave, by feature; None if there are none.
+        lives: the store.
+        work: its questions.
+        asker: of the model.
+        meter: of what is sent.
+    """
+
+    config: ExplainConfig
+    registry: Registry
+    chain_name: str
+    analysis_run: str
+    by_hand: pd.Series[str] | None
+    lives: LifeStore
+    work: ExplanationRun
+    asker: Asker
+    meter: Meter
+
+    @property
+    def title(self) -> str:
+        """The name of its run in MLflow."""
+        return f"explain · {self.chain_name} · {self.asker.model.name}"
+
+    @property
+    def identity(self) -> str:
+        """The hash of all that it is made from."""
+        versions = [EXPLANATIONS_VERSION, MESSAGES_VERSION]
+        made_from = [self.analysis_run, self.config.choices(), self.asker.model.identity]
+        return content_hash([versions, made_from])
+
+    def is_finished(self) -> bool:
+        """Whether the registry holds it: the same is not explained twice."""
+        return self.registry.reports.has(self.lives.manifest.lm, self.identity)
+
+    def cost(self) -> Cost:
+        """What is still to be sent. Sends nothing."""
+        return cost_of(self.work, self.asker)
+
+    def run(self) -> str:
+        """Explain, judge, and register tables, the figure, questions and answers.
+
+        A run that is broken off goes on from the answers that it had. A finished one is not made
+        again.
+
+        Returns:
+            What was done, in a line.
+
+        Raises:
+            UserError: no answers are to be had, or the budget is used up.
+        """
+        where = f"in MLflow's experiment {self.lives.manifest.lm}"
+        if self.is_finished():
+            return f"{self.title}: was explained before, {where}"
+        if not self.asker.model.is_rules:
+            cost = self.cost()
+            for line in cost.lines(self.config.prices):
+                log.info("%s", line)
+            cost.require_within(self.config.budget, self.config.prices)
+        with tempfile.TemporaryDirectory() as draft:
+            folder = Path(draft)
+            with gzip.open(folder / ANSWERS_FILE, "wt", encoding="utf-8") as records:
+                explained = self.work.explain(self.asker, records)
+                scores = with_held(self.work.judge(self.asker, explained, records))
+            tables = self._tables(explained, scores)
+            self._write(tables, folder)
+            self.registry.reports.log(
+                self.lives.manifest.lm,
+                self.title,
+                folder,
+                metrics=self._metrics(tables),
+                facts=self._facts(),
+            )
+        return f"{self.title}: {said_of(tables)}; {where}"
+
+    def _tables(self, explained: list[Explained], scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        manifest = self.lives.manifest
+        table = pd.DataFrame(
+            {
+                "place": one.target.place,
+                "feature": one.target.feature,
+                "explained_at": manifest.links[one.target.link].lm_step,
+                "explanation": one.explanation.text,
+                "label": one.explanation.label,
+                "automatic_label": self._automatic_label(one),
+                "explainer": self.asker.model.name,
+                "texts": one.texts,
+            }
+            for one in explained
+        )
+        table = table.merge(spans(scores), on=["place", "feature", "explained_at"])
+        return {
+            "explanations": table,
+            "explanation_scores": scores,
+            "explanation_curves": curves(scores, self.config.seed),
+            "explanation_agreement": _agreement(table, self.by_hand),
+        }
+
+    def _automatic_label(self, one: Explained) -> str:
+        labels = self.lives.column(one.target.link, "label")
+        return self.lives.manifest.labels[int(labels[one.target.feature])]
+
+    def _write(self, tables: dict[str, pd.DataFrame], folder: Path) -> None:
+        save_tables(tables, folder / TABLES)
+        (folder / SYSTEM_FILE).write_text(json.dumps(SYSTEM, indent=2, ensure_ascii=False))
+        (folder / FIGURES).mkdir()
+        manifest = self.lives.manifest
+        setting = Setting(
+            f"{manifest.lm} {manifest.hook}: since when explanations hold",
+            manifest.name,
+            {name: (start, end) for name, (start, end) in manifest.phases.items()},
+            [link.lm_step for link in manifest.links if link.collapsed],
+        )
+        name = self.asker.model.name
+        explanations_figure(
+            tables["explanation_curves"], name, setting, folder / FIGURES / "explanations"
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        meter = self.meter
+        return {
+            "kind": KIND,
+            "identity": self.identity,
+            "chain": self.chain_name,
+            "analysis_run": self.analysis_run,
+            "explainer": self.asker.model.name,
+            "requests": meter.requests,
+            "tokens_in": meter.tokens_in,
+            "tokens_out": meter.tokens_out,
+            **({} if meter.money is None else {"money": round(meter.money, 4)}),
+        }
+
+    def _metrics(self, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
+        scores = tables["explanation_scores"]
+        own = scores[scores["lm_step"] == scores["explained_at"]]
+        found = {
+            f"{name}.where_explained": float(own[name].mean())
+            for name in ("detection", "fuzzing", "shuffled_detection", "shuffled_fuzzing")
+        }
+        found |= {
+            f"kappa.{row['beside']}": float(row["kappa"])
+            for row in tables["explanation_agreement"].to_dict("records")
+        }
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def open_explaining(config: ExplainConfig, settings: Settings) -> Explaining:
+    """Find the chain, its life store and the model. Sends nothing; an LM of a folder is loaded.
+
+    Raises:
+        UserError: the chain was not analysed, a setting of the endpoint is missing or wrong, or
+            there is nothing to explain.
+    """
+    require_extra("analysis")
+    registry = Registry.existing(settings)
+    name = find_chain(registry.chain_names(), config.chain)
+    with registry.reports.of_chain(name) as (analysis_run, folder):
+        by_hand = read_sheet(folder / BY_HAND) if (folder / BY_HAND).exists() else None
+    lives = LifeStore(registry.reports.lives_folder(name))
+    work = ExplanationRun(config, lives)
+    meter = Meter(config.budget, config.prices)
+    model = _model(config, settings, lives, meter)
+    cache = None if model.is_rules else AnswerCache(settings.cache_dir, model.identity)
+    asker = Asker(model, lives.vocabulary, cache)
+    return Explaining(config, registry, name, analysis_run, by_hand, lives, work, asker, meter)
+
+
+def _model(config: ExplainConfig, settings: Settings, lives: LifeStore, meter: Meter) -> Model:
+    """Rules if asked for, an LM of a folder likewise, else the endpoint; rules if none is set."""
+    if config.model_folder is not None:
+        from saetrack.analysis.explanations.folder_model import FolderModel
+        from saetrack.lm.chat import ChatLM
+        from saetrack.utils.device import choose_device
+
+        return FolderModel(ChatLM(config.model_folder, choose_device(settings)), meter)
+    if config.rules or settings.explainer_url is None:
+        from saetrack.analysis.explanations.rules import Rules
+
+        return Rules(lives.vocabulary)
+    if settings.explainer_model is None:
+        raise UserError("SAETRACK_EXPLAINER_MODEL: missing beside SAETRACK_EXPLAINER_URL")
+    from saetrack.analysis.explanations.endpoint import Endpoint
+
+    return Endpoint(
+        settings.explainer_url,
+        settings.explainer_model,
+        settings.explainer_api_key,
+        meter,
+        at_once=config.at_once,
+        timeout_s=config.timeout_s,
+    )
+
+
+def _agreement(table: pd.DataFrame, by_hand: pd.Series[str] | None) -> pd.DataFrame:
+    """How the explainer's labels agree with others, one row per place and kind of label.
+
+    Returns:
+        `place`, `beside` (`automatic`, `by_hand`), `kappa` (NaN where both know one label),
+        `agreement`, `features`.
+    """
+    rows = []
+    for place, of_place in table.groupby("place"):
+        said = of_place.set_index("feature")["label"]
+        others = {"automatic": of_place.set_index("feature")["automatic_label"]}
+        if by_hand is not None:
+            others["by_hand"] = by_hand[by_hand != ""]
+        for beside, labels in others.items():
+            both = said.index.intersection(labels.index)
+            if len(both):
+                found = agreement(said.loc[both], labels)
+                rows.append((place, beside, found.kappa, found.agreement, found.features))
+    return pd.DataFrame(rows, columns=["place", "beside", "kappa", "agreement", "features"])
+
+
+def said_of(tables: dict[str, pd.DataFrame]) -> str:
+    """What came of it, in half a line."""
+    table = tables["explanations"]
+    holds = table["since"].notna()
+    return (
+        f"{len(table)} explanations, of which {holds.mean():.0%} hold where they were made, and "
+        f"those at {table.loc[holds, 'links_held'].median():.0f} links (median)"
+        if holds.any()
+        else f"{len(table)} explanations, of which none holds where it was made"
+    )
