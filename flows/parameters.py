@@ -13,7 +13,9 @@ from saetrack.chain.presets import Kind, load_preset
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def takes_fields_of(config: type[BaseModel]) -> Callable[[Function], Function]:
+def takes_fields_of(
+    config: type[BaseModel], *, with_preset: bool = True
+) -> Callable[[Function], Function]:
     """Give a function of `**parameters` the fields of a config as its signature, `preset` first.
 
     The library's config and the orchestrator's form are then one list. Every field may be left
@@ -29,8 +31,9 @@ def takes_fields_of(config: type[BaseModel]) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         fields = inspect.signature(config).parameters.values()
+        first = [optional("preset", str)] if with_preset else []
         function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [optional("preset", str), *(optional(one.name, one.annotation) for one in fields)]
+            [*first, *(optional(one.name, one.annotation) for one in fields)]
         )
         return function
 

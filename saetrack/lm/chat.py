@@ -52,7 +52,7 @@ class ChatLM:
             ) from None
         self._device = device
         self.name = folder.name
-        read = [*weights, *sorted(folder.glob("*.json"))]
+        read = [*weights, *sorted(folder.glob("*.json")), *sorted(folder.glob("*.jinja"))]
         self.sha256 = content_hash({path.name: file_sha256(path) for path in read})
 
     @torch.inference_mode()

@@ -14,8 +14,8 @@ from saetrack.utils.errors import (
     UserError,
     first_problem,
     known_names,
-    message_of,
     one_line,
+    shown,
 )
 
 PREFIX = "SAETRACK_"
@@ -179,7 +179,8 @@ def load_settings() -> Settings:
         field, _, rest = one_line(error, known).partition("=")
         variable = PREFIX + field.upper().removeprefix(PREFIX)
         if _is_secret(variable):
-            raise UserError(f"{variable}: {message_of(first_problem(error))}") from None
+            rest = rest.removeprefix(shown(first_problem(error)["input"]))
+            raise UserError(f"{variable}{rest}") from None
         raise UserError(f"{variable}={rest}") from None
 
 

@@ -17,6 +17,7 @@ from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows.analyze import analyze
 from flows.compare import compare
+from flows.explain import explain
 from flows.parameters import parameters_of
 from flows.sweep import ONE, sweep
 from flows.track import track
@@ -33,7 +34,9 @@ FLOWS: dict[str, Flow[Any, Any]] = {
     "compare": compare,
     "analyze": analyze,
     "sweep": sweep,
+    "explain": explain,
 }
+WITHOUT_PRESETS = {"explain/mini": {"chain": "mini.L2.forward.s0"}}
 
 
 def run_flow(parameters: dict[str, Any]) -> State[Any]:
@@ -97,7 +100,9 @@ def test_every_deployment_names_its_preset_and_is_scheduled(deployment: dict[str
     CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
     assert schedule["slug"] == "nightly"
     validate(deployment["parameters"], FLOWS[kind].parameters.model_dump(), raise_on_error=True)
-    if f"{kind}/{name}" != ONE:
+    if f"{kind}/{name}" in WITHOUT_PRESETS:
+        assert deployment["parameters"] == WITHOUT_PRESETS[f"{kind}/{name}"]
+    elif f"{kind}/{name}" != ONE:
         assert deployment["parameters"] == {"preset": name}
         assert deployment["concurrency_limit"]["limit"] == 1
         assert deployment["description"] == describe_preset(kind, name)  # type: ignore[arg-type]
@@ -105,7 +110,7 @@ def test_every_deployment_names_its_preset_and_is_scheduled(deployment: dict[str
 
 def test_every_preset_is_deployed() -> None:
     found = {(d["entrypoint"].partition(":")[2], d["name"]) for d in deployments()}
-    assert found - {("track", "one")} == {
+    assert found - {("track", "one"), ("explain", "mini")} == {
         (kind, name) for kind in KINDS for name in preset_names(kind)
     }
 

@@ -84,5 +84,6 @@ def mean_of_features(
         resampled = (weights @ filled) / (weights @ known)
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     judged = known.any(axis=0)
-    low[judged], high[judged] = np.nanquantile(resampled[:, judged], [0.025, 0.975], axis=0)
+    if judged.any():
+        low[judged], high[judged] = np.nanquantile(resampled[:, judged], [0.025, 0.975], axis=0)
     return np.stack([mean, low, high])
