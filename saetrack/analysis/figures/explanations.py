@@ -48,6 +48,7 @@ def explanations_figure(curves: pd.DataFrame, explainer: str, setting: Setting, 
                 axes.set_ylim(0, 1)
                 axes.yaxis.set_major_formatter(PercentFormatter(1))
             else:
+                axes.set_ylim(0.4, 1)
                 axes.axhline(CHANCE, color="black", linewidth=0.8, linestyle=":")
             chain_axis(axes, lm_steps, setting)
         frame(
