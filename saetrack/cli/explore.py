@@ -147,7 +147,10 @@ def _write(
         raise UserError(f"chain={name!r}: was not analysed yet (saetrack analyze)")
     cards = chains.cards()
     (card,) = [card for card in cards if card.name == name]
-    plan = plan_site(card, store, features=features, contexts=contexts, cards=cards)
+    explained = chains.explanations(store.lives.manifest)
+    plan = plan_site(
+        card, store, features=features, contexts=contexts, cards=cards, explanations=explained
+    )
     planned_bytes, n_features = plan.planned_bytes(), len(plan.features)
     if not as_json:
         d_sae = store.lives.manifest.d_sae

@@ -6,6 +6,7 @@
     api/chains/NAME/vocabulary.json         the text of each token id
     api/chains/NAME/columns/LINK/COLUMN.bin one value per feature
     api/chains/NAME/features/F.json         one feature at all links
+    api/chains/NAME/explanations.json       what was explained of its features
     api/chains/NAME/search.json?q=&limit=&offset=   features by their tokens and contexts
     api/chains/NAME/text.json               own text (POST)
 
@@ -59,6 +60,7 @@ class Explorer:
             chains: of a registry.
             servers: the others of this machine.
         """
+        self._chains = chains
         self._cards = Cards(chains)
         self._servers = servers
         self._stores = OpenStores(chains)
@@ -111,6 +113,11 @@ class Explorer:
             return known
         found = feature_json(store.lives, int(text), self._cards.known())
         return respond(request, as_json(found), stamp=store.stamp)
+
+    def explanations(self, request: Request) -> Response:
+        """What was explained of its features, so far."""
+        found = self._chains.explanations(self._store(request).lives.manifest)
+        return respond(request, as_json(found))
 
     def search(self, request: Request) -> Response:
         """Features by their tokens and contexts."""
@@ -166,6 +173,7 @@ def make_app(
         Route("/vocabulary.json", explorer.vocabulary),
         Route("/columns/{link}/{column}.bin", explorer.column),
         Route("/features/{feature}.json", explorer.feature),
+        Route("/explanations.json", explorer.explanations),
         Route("/search.json", explorer.search),
         Route("/text.json", explorer.text, methods=["POST"]),
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from saetrack.analysis.life_store.manifest import Manifest
     from saetrack.lm.token_texts import TokenText
     from saetrack.registry.cards import ChainCard
 
@@ -20,6 +21,13 @@ class Chains(Protocol):
 
     def lives(self, name: str) -> Path | None:
         """The folder of a chain's life store; None if the chain was not analysed."""
+
+    def explanations(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """What was explained of a chain's features (`saetrack.explorer.explanations.rows_of`).
+
+        Raises:
+            UserError: it cannot be read.
+        """
 
     def token_texts(self, name: str, text: str) -> list[TokenText]:
         """What each token of a text is as text.

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from saetrack.explorer.explanations import FoundExplanations
 from saetrack.registry import Registry
 from saetrack.registry.cards import ChainCard, ChainCards
 from saetrack.utils.errors import UserError, first_line
@@ -19,6 +20,7 @@ from saetrack.utils.settings import Settings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from saetrack.analysis.life_store.manifest import Manifest
     from saetrack.analysis.pipeline.feature_pass import FeaturePass
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
     from saetrack.lm.token_texts import TokenText
@@ -40,6 +42,7 @@ class RegistryChains:
         self._settings = settings
         self._registry = Registry.existing(settings)
         self._cards = ChainCards(settings)
+        self._explanations = FoundExplanations(self._registry.reports.explanations)
         self._lives: dict[str, tuple[float, Path | None]] = {}
         self._lock = threading.Lock()  # of all below
         self._chains: dict[str, RegisteredChain] = {}
@@ -59,6 +62,14 @@ class RegistryChains:
             if has_lives:  # names of chains that do not exist are not kept
                 self._lives[name] = time.monotonic(), found
         return found
+
+    def explanations(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """What was explained of a chain's features, by runs beside its analysis.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        return self._explanations.of(manifest)
 
     def activations(self, name: str, text: str, lm_step: int) -> pd.DataFrame:
         """The feature activations of a text at one checkpoint, (tokens, d_sae).

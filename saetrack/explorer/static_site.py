@@ -56,6 +56,7 @@ class SitePlan:
         features: that are kept, ascending.
         contexts: kept of each feature at each link; None: all.
         cards: of the registry, among them the chains whose features are matched.
+        explanations: of all features of the chain.
     """
 
     card: ChainCard
@@ -63,11 +64,18 @@ class SitePlan:
     features: tuple[int, ...]
     contexts: int | None
     cards: tuple[ChainCard, ...]
+    explanations: Sequence[dict[str, Any]] = ()
 
     @property
     def kept_features(self) -> dict[str, int]:
         """How many features are kept, of how many."""
         return {"features": len(self.features), "of": self.store.lives.manifest.d_sae}
+
+    @property
+    def kept_explanations(self) -> list[dict[str, Any]]:
+        """Of the features that are kept."""
+        kept = set(self.features)
+        return [one for one in self.explanations if one["feature"] in kept]
 
     @property
     def blocks(self) -> list[int]:
@@ -113,7 +121,8 @@ class SitePlan:
         of_chain = sizes.pop(OF_CHAIN) + len(_packed(self.store.vocabulary_bytes()))
         of_links = sum(sizes.values()) / len(sizes) * n_links
         searched = sum(len(_packed(one.tobytes())) for one in self.search_index.arrays.values())
-        return int(page + of_features + of_chain + of_links + searched)
+        explained = len(_packed(as_json(self.kept_explanations)))
+        return int(page + of_features + of_chain + of_links + searched + explained)
 
 
 def plan_site(
@@ -123,6 +132,7 @@ def plan_site(
     features: int | None,
     contexts: int | None,
     cards: Sequence[ChainCard] = (),
+    explanations: Sequence[dict[str, Any]] = (),
 ) -> SitePlan:
     """What a site of a chain will hold.
 
@@ -132,6 +142,7 @@ def plan_site(
         features: how many (`RULE`); None: all.
         contexts: how many of each feature at each link, of each group in turn; None: all.
         cards: of the registry, by which a match says what its chain is.
+        explanations: of the chain's features.
 
     Raises:
         UserError: a number is below 1, or the chain's name cannot be a folder's.
@@ -150,7 +161,7 @@ def plan_site(
         kept = np.sort(order[:features])
     # What goes on just now is not what goes on when the site is looked at.
     card = replace(card, is_training=False, analysing=None)
-    return SitePlan(card, store, tuple(kept.tolist()), contexts, (card, *cards))
+    return SitePlan(card, store, tuple(kept.tolist()), contexts, (card, *cards), explanations)
 
 
 def require_empty(folder: Path) -> None:
@@ -198,6 +209,8 @@ def _fill(draft: Path, plan: SitePlan, servers: Servers) -> Iterator[int]:
     manifest = analysed_json(plan.store, plan.card, plan.cards)
     _write(of_chain / "chain.json", as_json(manifest))
     _write(of_chain / "vocabulary.json.gz", _packed(plan.store.vocabulary_bytes()))
+    explained = _packed(as_json(plan.kept_explanations))
+    _write(of_chain / "explanations.json.gz", explained)
     for link, name in _columns(lives):
         content = _packed(column_bytes(lives, link, name))
         _write(of_chain / "columns" / link / f"{name}.bin.gz", content)

@@ -22,7 +22,14 @@ from saetrack.explorer.open_stores import OpenStores
 from saetrack.explorer.serving import bind
 from saetrack.explorer.static_site import plan_site, write_site
 from saetrack.registry.cards import AnalysisCard, RunAt
-from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card, manifest_steps
+from tests.support.explorer_demo import (
+    FORWARD,
+    PLAIN,
+    DemoChains,
+    card,
+    demo_explanations,
+    manifest_steps,
+)
 from tests.support.life_store import small_store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,7 +66,8 @@ def make_demo(folder: Path) -> DemoChains:
     }
     analysis = AnalysisCard(RunAt("1", "analysis"), ("figures/labels.png",), has_lives=True)
     cards = [card(name, manifest_steps(at), analysis=analysis) for name, at in stores.items()]
-    return DemoChains([*cards, card(PLAIN, [0, 16, 256])], stores)
+    cards.append(card(PLAIN, [0, 16, 256]))
+    return DemoChains(cards, stores, explained=demo_explanations(8))
 
 
 def hostile(store: Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.life_store.manifest import Manifest
 from saetrack.lm.token_texts import TokenText
 from saetrack.registry.cards import AnalysisCard, ChainCard, RunAt
 from saetrack.utils.errors import UserError
@@ -69,6 +70,7 @@ class DemoChains:
     shown: list[ChainCard]
     stores: dict[str, Path] = field(default_factory=dict)
     asked: int = 0
+    explained: list[dict[str, Any]] = field(default_factory=list)
 
     def cards(self) -> list[ChainCard]:
         self.asked += 1
@@ -76,6 +78,10 @@ class DemoChains:
 
     def lives(self, name: str) -> Path | None:
         return self.stores.get(name)
+
+    def explanations(self, manifest: Manifest) -> list[dict[str, Any]]:
+        links = len(manifest.links)
+        return [one for one in self.explained if len(one["detection"]) == links]
 
     def token_texts(self, name: str, text: str) -> list[TokenText]:
         return [TokenText(token, None) for token in text.split()]
@@ -120,7 +126,28 @@ def demo(folder: Path) -> DemoChains:
         card(CONVENTIONAL, [2048]),
         card(PLAIN, [0, 16, 256]),
     ]
-    return GrowingChains(cards, stores)
+    return GrowingChains(cards, stores, explained=demo_explanations(8))
+
+
+def demo_explanations(links: int) -> list[dict[str, Any]]:
+    """One that holds at some links, one that holds nowhere, one that is markup."""
+    said = (("names of rivers", "concept", 2), ("nothing", "noise", None), ("<b>x</b>", "token", 0))
+    return [
+        {
+            "feature": feature,
+            "text": text,
+            "label": label,
+            "explainer": "rules",
+            "place": "last",
+            "at": links - 1,
+            "since": since,
+            "until": None if since is None else links - 1,
+            "detection": [50 if link < (since or 0) else 90 for link in range(links)],
+            "fuzzing": [None, *([85] * (links - 1))],
+            "shuffled": [50] * links,
+        }
+        for feature, (text, label, since) in zip((3, 5, 7), said, strict=True)
+    ]
 
 
 def free_port() -> int:

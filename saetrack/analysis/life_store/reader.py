@@ -171,7 +171,6 @@ class LifeStore:
             "top_tokens": [int(self._links[link]["top_token"][feature]) for link in links],
             "links": [self.moment(feature, link) for link in links],
             "matches": list(self._matches(feature)),
-            "explanations": [],
         }
 
     def moment(self, feature: int, link: int) -> dict[str, Any]:

@@ -248,6 +248,16 @@ export class ChainData {
     return (await this.blocks.get(block))[number];
   }
 
+  /** What was explained of the chain's features; nothing where that cannot be had. */
+  explanations() {
+    const path = `${this.at}/explanations.json`;
+    this.explained ??= this.site.static
+      ? ask(`${path}.gz`).then(unpacked).then(json)
+      : ask(path).then((answer) => answer.json());
+    this.explained = this.explained.catch(() => []);
+    return this.explained;
+  }
+
   /** Features by the texts of their tokens and contexts. */
   async search(query, limit = 50, offset = 0) {
     if (this.site.static) return searchSite(this, await this.#searchIndex(), query, limit, offset);

@@ -6,10 +6,10 @@ import { contextsView, contextTools } from "./contexts.js";
 import { home, notAnalysed, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
 import { FeatureCurves } from "./feature_curves.js";
+import { explanations } from "./explanations.js";
 import {
   activationHistogram,
   commonTokens,
-  explanations,
   neighbours,
   promotedTokens,
 } from "./feature_facts.js";
@@ -85,6 +85,7 @@ class FeatureView {
     this.draw();
     this.readNeighbours();
     this.readChains();
+    this.readExplanations();
   }
 
   draw() {
@@ -189,7 +190,7 @@ class FeatureView {
       el(
         "div",
         { class: "facts-grid" },
-        explanations(life),
+        explanations(this.explained, data.manifest, timeline),
         activationHistogram(life, data.manifest, timeline),
         commonTokens(life, data, timeline),
         promotedTokens(life, data, timeline),
@@ -206,6 +207,13 @@ class FeatureView {
     if (["label", "top_token"].every((name) => data.columnNow(link, name))) return;
     await Promise.all(["label", "top_token"].map((name) => data.column(link, name))).catch(() => null);
     if (!this.signal.aborted && timeline.link === link && data.columnNow(link, "top_token")) this.drawFacts();
+  }
+
+  /** Explanations are no part of an analysis, and come a moment later. */
+  async readExplanations() {
+    const all = await this.data.explanations();
+    this.explained = all.filter(({ feature }) => feature === this.number);
+    if (this.explained.length && !this.signal.aborted) this.drawFacts();
   }
 
   drawMatches() {

@@ -2,6 +2,7 @@
 
 import { address } from "./address.js";
 import { el, put, say, settled } from "./dom.js";
+import { explanationsWith } from "./explanations.js";
 import { labelsOf, smallRibbon } from "./ribbon.js";
 import { Timeline } from "./timeline.js";
 import { notAnalysed, Refused } from "./data.js";
@@ -31,7 +32,7 @@ export async function searchPage({ root, data, state, signal }) {
   });
   const type = settled(() => state.set({ q: field.value, from: null }), 200);
   field.addEventListener("input", type);
-  const place = `It looks through the commonest token at the strongest contexts of each feature at each step, and through its contexts${data.site.static ? ", as far as this site holds them" : ""}.`;
+  const place = `It looks through the commonest token at the strongest contexts of each feature at each step, through its contexts and its explanations${data.site.static ? ", as far as this site holds them" : ""}.`;
   root.append(
     el(
       "form",
@@ -97,6 +98,7 @@ class Results {
           `A text of ${LONGEST} characters at most is searched; this one has ${[...query].length}.`,
         );
       found = await this.data.search(query, SHOWN, Number(this.state.get("from", 0)) || 0);
+      found.explained = explanationsWith(await this.data.explanations(), query);
     } catch (error) {
       if (mine === this.asked)
         put(this.node, el("p", { class: "notice", role: "alert", text: error.message }));
@@ -105,13 +107,14 @@ class Results {
     if (mine === this.asked && !this.signal.aborted) this.show(typed, found);
   }
 
-  show(typed, { tokens, contexts, truncated, total }) {
+  show(typed, { tokens, contexts, explained, truncated, total }) {
     const from = Number(this.state.get("from", 0)) || 0;
     const named = featureNamed(typed, this.data.manifest.d_sae);
     const known = new Set(tokens.map((hit) => hit.feature));
     const others = contexts.filter((hit) => !known.has(hit.feature));
     const [byToken, byContext] = [total?.tokens ?? tokens.length, total?.contexts ?? contexts.length];
-    const words = `${whole(byToken)} features by the commonest token at their strongest contexts, ${whole(byContext)} by a context`;
+    const byWords = explained.length ? `, ${whole(explained.length)} by an explanation` : "";
+    const words = `${whole(byToken)} features by the commonest token at their strongest contexts, ${whole(byContext)} by a context${byWords}`;
     say(words);
     const direct =
       named === null
@@ -122,7 +125,7 @@ class Results {
             el("a", { href: address([this.data.name, named]), text: `Feature ${named}` }),
             el("span", { class: "muted", text: " has this number; Enter opens it." }),
           );
-    if (!tokens.length && !contexts.length)
+    if (!tokens.length && !contexts.length && !explained.length)
       return put(
         this.node,
         direct,
@@ -142,6 +145,9 @@ class Results {
         text: `${words}.${from || truncated ? ` Of each kind, features ${whole(from + 1)} to ${whole(from + Math.max(tokens.length, contexts.length))} are shown.` : ""}`,
       }),
       this.section("By the commonest token at the strongest contexts", tokens, (hit) => this.tokenHit(hit)),
+      this.section("By an explanation", from ? [] : explained.slice(0, SHOWN), (hit) =>
+        this.explanationHit(hit),
+      ),
       this.section("By a context", others, (hit) => this.contextHit(hit)),
       this.pages(from, truncated),
     );
@@ -213,6 +219,15 @@ class Results {
       links.at(-1),
       el("span", { class: "tok", text: tokenAlone(text) }),
       el("span", { class: "muted", text: at }),
+    );
+  }
+
+  explanationHit({ feature, at, text, explainer }) {
+    return this.hit(
+      feature,
+      at,
+      el("q", { text }),
+      el("span", { class: "muted", text: `by ${explainer}, at ${this.timeline.words(at)}` }),
     );
   }
 

@@ -1,0 +1,129 @@
+"""`explanations.json`: what was explained of a chain's features, and at which links it is true.
+
+Explanations come after an analysis, in runs of their own (`saetrack explain`), so they are no part
+of a life store. They are few: the page reads all of a chain at once, shows those of a feature and
+searches them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from saetrack.utils.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from saetrack.analysis.life_store.manifest import Manifest
+    from saetrack.registry.explanations import ExplanationRuns
+
+# New ones are on the pages after so long.
+LOOKED_S = 10.0
+NEWEST_RUNS = 20  # that are shown of a chain
+CURVES = {"detection": "detection", "fuzzing": "fuzzing", "shuffled": "shuffled_score"}
+KEYS = ["place", "feature", "explained_at"]
+
+Rows = list[dict[str, Any]]
+
+
+class FoundExplanations:
+    """The explanations of a registry's chains; threads may ask at the same time."""
+
+    def __init__(self, runs: ExplanationRuns) -> None:
+        """Asks nobody yet."""
+        self._runs = runs
+        self._lock = threading.Lock()
+        self._of_run: dict[tuple[str, tuple[int, ...]], Rows] = {}
+        self._ids: dict[str, tuple[float, list[str]]] = {}
+
+    def of(self, manifest: Manifest) -> Rows:
+        """The explanations of an analysed chain (`newest_of`); none where there are none.
+
+        Raises:
+            UserError: a run's tables cannot be had, or are not what such tables are.
+        """
+        lm_steps = tuple(link.lm_step for link in manifest.links)
+        with self._lock:
+            looked_s, ids = self._ids.get(manifest.name, (-LOOKED_S, []))
+            if time.monotonic() - looked_s > LOOKED_S:
+                ids = self._runs.of_chain(manifest.name)[:NEWEST_RUNS]
+                self._ids[manifest.name] = time.monotonic(), ids
+            for run_id in ids:
+                if (run_id, lm_steps) not in self._of_run:
+                    with self._runs.tables(run_id) as folder:
+                        self._of_run[run_id, lm_steps] = rows_of(folder, manifest, run_id)
+            return newest_of(self._of_run[run_id, lm_steps] for run_id in ids)
+
+
+def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
+    """The explanations of one run.
+
+    Args:
+        folder: of its tables.
+        manifest: of the chain's life store, whose links those of the tables are found among.
+        run_id: for messages.
+
+    Returns:
+        Of each `feature`, `text`, `label`, `explainer`, `place`, `at`, `since`, `until` (indices of
+        links; None if it does not hold), `detection`, `fuzzing`, `shuffled` at each link, percent;
+        None where not judged.
+
+    Raises:
+        UserError: the tables are not what such tables are.
+    """
+    try:
+        explanations = pd.read_parquet(folder / "explanations.parquet")
+        scores = pd.read_parquet(folder / "explanation_scores.parquet")
+        return list(_rows(explanations, scores, manifest))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"run {run_id}: its explanations cannot be read: {first_line(error)}"
+        ) from None
+
+
+def _rows(explanations: pd.DataFrame, scores: pd.DataFrame, manifest: Manifest) -> Iterable[Any]:
+    link_of = {link.lm_step: number for number, link in enumerate(manifest.links)}
+    scores = scores[scores["lm_step"].isin(list(link_of))]
+    percent = (100 * scores[list(CURVES.values())].astype(float)).round()
+    links = scores["lm_step"].map(link_of).to_numpy()
+    parts = scores.groupby(KEYS).indices
+    for row in explanations.to_dict("records"):
+        feature, at = int(row["feature"]), link_of.get(int(row["explained_at"]))
+        if at is None or not 0 <= feature < manifest.d_sae:
+            continue
+        chosen = parts.get((row["place"], row["feature"], row["explained_at"]), np.zeros(0, int))
+        curves = {}
+        for name, column in CURVES.items():
+            values: list[int | None] = [None] * len(link_of)
+            for link, value in zip(links[chosen], percent[column].to_numpy()[chosen], strict=True):
+                values[link] = int(value) if np.isfinite(value) else None
+            curves[name] = values
+        yield {
+            "feature": feature,
+            "text": str(row["explanation"]),
+            "label": str(row["label"]),
+            "explainer": str(row["explainer"]),
+            "place": str(row["place"]),
+            "at": at,
+            **{name: link_of.get(_step(row[name])) for name in ("since", "until")},
+            **curves,
+        }
+
+
+def newest_of(runs: Iterable[Rows]) -> Rows:
+    """Of several runs, the newest first, one explanation per feature, link and explainer."""
+    found: dict[tuple[int, int, str], dict[str, Any]] = {}
+    for rows in runs:
+        for row in rows:
+            found.setdefault((row["feature"], row["at"], row["explainer"]), row)
+    return [found[key] for key in sorted(found)]
+
+
+def _step(value: Any) -> int:
+    return int(value) if pd.notna(value) else -1

@@ -1,0 +1,91 @@
+// What was explained of a feature in words, and at which steps that is true.
+
+import { curves } from "./chart.js";
+import { el } from "./dom.js";
+import { labelName, LABEL_MEANINGS, plain } from "./words.js";
+
+const SERIES = [
+  ["detection", "s0", "detection: does it tell texts on which the feature fires from others?"],
+  ["fuzzing", "s2", "fuzzing: does it tell right marks from wrong ones?"],
+  ["shuffled", "s6", "another feature's explanation, the mean of both: the control"],
+];
+const PERCENT = (value) => (value === null || value === undefined ? "not judged" : `${value} %`);
+
+/** Each explanation of a feature with its curves; null where there is none. */
+export function explanations(found, manifest, timeline) {
+  if (!found?.length) return null;
+  return el(
+    "section",
+    { class: "fact explanations" },
+    el("h3", {}, "Explanations", el("span", { class: "muted", text: " judged at every step" })),
+    el(
+      "ul",
+      { class: "explained" },
+      found.map((one) => explanation(one, manifest, timeline)),
+    ),
+    el(
+      "ul",
+      { class: "legend muted small-text" },
+      SERIES.map(([, mark, words]) => el("li", { class: mark }, el("i", { class: "key" }), words)),
+    ),
+    el("p", {
+      class: "muted small-text",
+      text: "Each explanation was made once, from contexts of one step, and is judged at every step on texts that were not shown. 50 % is chance. It holds where the mean of detection and fuzzing is above what 95 % of other features' explanations reach.",
+    }),
+  );
+}
+
+function explanation(one, manifest, timeline) {
+  const { link } = timeline;
+  const chart = curves({
+    title: one.text,
+    steps: timeline.steps,
+    size: [360, 132],
+    series: SERIES.map(([name, mark]) => ({ title: name, values: one[name], mark })),
+    range: [40, 100],
+    words: PERCENT,
+    hatched: manifest.links.flatMap((at, number) => (at.collapsed ? [number] : [])),
+    onPick: (at) => timeline.go(at),
+  });
+  chart.mark(link, timeline.beside);
+  const at = (number) => `LM ${timeline.words(number)}`;
+  const span =
+    one.since === null || one.until === null
+      ? "it does not hold there"
+      : one.since === one.until
+        ? `it holds at ${at(one.since)} alone`
+        : `it holds from ${at(one.since)} until ${at(one.until)}`;
+  return el(
+    "li",
+    {},
+    el(
+      "p",
+      {},
+      el("q", { text: one.text }),
+      " ",
+      el(
+        "span",
+        { class: `chip l-${one.label}`, title: LABEL_MEANINGS[one.label] ?? "" },
+        el("i"),
+        labelName(one.label),
+      ),
+    ),
+    el("p", {
+      class: "muted small-text",
+      text: `By ${plain(one.explainer)} from contexts at ${at(one.at)}; ${span}. Now: detection ${PERCENT(one.detection[link])}, fuzzing ${PERCENT(one.fuzzing[link])}, control ${PERCENT(one.shuffled[link])}.`,
+    }),
+    chart.node,
+  );
+}
+
+/** Explanations that hold all words of a query, one of each feature: those that hold longest first. */
+export function explanationsWith(all, query) {
+  const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  if (!words.length) return [];
+  const length = ({ since, until }) => (since === null || until === null ? 0 : until - since + 1);
+  const found = new Map();
+  const holding = all.filter(({ text }) => words.every((word) => text.toLowerCase().includes(word)));
+  for (const one of holding.sort((a, b) => length(b) - length(a) || a.feature - b.feature))
+    if (!found.has(one.feature)) found.set(one.feature, one);
+  return [...found.values()];
+}

@@ -1,0 +1,162 @@
+"""Explanations reach the page from their own runs, whenever they were made, and are searched."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from starlette.testclient import TestClient
+
+from saetrack.analysis.life_store.reader import LifeStore
+from saetrack.explorer import explanations
+from saetrack.explorer.addresses import Servers
+from saetrack.explorer.explanations import FoundExplanations
+from saetrack.explorer.open_stores import OpenStores
+from saetrack.explorer.static_site import plan_site, write_site
+from saetrack.utils.errors import UserError
+from tests.support.explorer_browser import Tab
+from tests.support.explorer_demo import FORWARD, DemoChains, demo_explanations
+
+
+class Runs:
+    """Tables of some runs, the newest first, in place of a registry."""
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = {folder.name: folder for folder in folders}
+        self.read: list[str] = []
+
+    def of_chain(self, name: str) -> list[str]:
+        return list(self.folders)
+
+    @contextmanager
+    def tables(self, run_id: str) -> Iterator[Path]:
+        self.read.append(run_id)
+        yield self.folders[run_id]
+
+
+def written(folder: Path, lm_steps: list[int], text: str = "rivers", **changes: Any) -> Path:
+    """Tables of a run that explained feature 3 at the last link."""
+    folder.mkdir()
+    of_all = {"place": "last", "feature": 3, "explained_at": lm_steps[-1]}
+    row = {"explanation": text, "label": "concept", "explainer": "rules"}
+    held = {"since": float(lm_steps[1]), "until": float(lm_steps[-1])}
+    pd.DataFrame([{**of_all, **row, **held, **changes}]).to_parquet(folder / "explanations.parquet")
+    values = np.linspace(0.5, 1, len(lm_steps))
+    scores = {"detection": values, "fuzzing": [np.nan, *values[1:]], "shuffled_score": 0.5}
+    table = pd.DataFrame({**of_all, "lm_step": lm_steps, **scores})
+    table.sample(frac=1, random_state=0).to_parquet(folder / "explanation_scores.parquet")
+    return folder
+
+
+@pytest.fixture
+def lives(store: Path) -> LifeStore:
+    return LifeStore(store)
+
+
+@pytest.fixture
+def lm_steps(lives: LifeStore) -> list[int]:
+    return [link.lm_step for link in lives.manifest.links]
+
+
+def test_tables_become_what_the_page_reads(
+    lives: LifeStore, lm_steps: list[int], tmp_path: Path
+) -> None:
+    runs: Any = Runs(written(tmp_path / "a", lm_steps))
+    (one,) = FoundExplanations(runs).of(lives.manifest)
+    assert one == {
+        "feature": 3,
+        "text": "rivers",
+        "label": "concept",
+        "explainer": "rules",
+        "place": "last",
+        "at": 3,
+        "since": 1,
+        "until": 3,
+        "detection": [50, 67, 83, 100],
+        "fuzzing": [None, 67, 83, 100],
+        "shuffled": [50] * 4,
+    }
+
+
+def test_the_newest_run_counts_and_each_is_read_once(
+    lives: LifeStore, lm_steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: Any = Runs(
+        written(tmp_path / "new", lm_steps, "banks", since=np.nan, until=np.nan),
+        written(tmp_path / "old", lm_steps, "rivers"),
+        written(tmp_path / "other", lm_steps, "by another", explainer="a-model"),
+        written(tmp_path / "gone", [*lm_steps[:-1], 7], "a link that the chain has no more"),
+    )
+    found = FoundExplanations(runs)
+    assert [one["text"] for one in found.of(lives.manifest)] == ["by another", "banks"]
+    assert found.of(lives.manifest)[1]["since"] is None
+    assert runs.read == ["new", "old", "other", "gone"]
+    monkeypatch.setattr(explanations, "LOOKED_S", 0.0)
+    written(tmp_path / "newest", lm_steps, "boats")
+    runs.folders = {"newest": tmp_path / "newest", **runs.folders}
+    assert [one["text"] for one in found.of(lives.manifest)] == ["by another", "boats"]
+    assert runs.read[4:] == ["newest"]
+
+
+@pytest.mark.parametrize("damage", ["no file", "no column", "no number"])
+def test_damaged_tables_are_one_line(
+    lives: LifeStore, lm_steps: list[int], tmp_path: Path, damage: str
+) -> None:
+    folder = written(tmp_path / "a", lm_steps)
+    path = folder / "explanations.parquet"
+    table = pd.read_parquet(path)
+    if damage == "no file":
+        path.unlink()
+    elif damage == "no column":
+        table.drop(columns="explanation").to_parquet(path)
+    else:
+        table.assign(feature="three").to_parquet(path)
+    runs: Any = Runs(folder)
+    with pytest.raises(UserError, match=r"^run a: its explanations cannot be read: ") as caught:
+        FoundExplanations(runs).of(lives.manifest)
+    assert "\n" not in str(caught.value)
+
+
+def test_server_and_site_give_the_same(
+    client: TestClient, chains: DemoChains, tmp_path: Path
+) -> None:
+    address = f"/api/chains/{FORWARD}/explanations.json"
+    assert client.get(address).json() == []
+    chains.explained = demo_explanations(4)
+    assert client.get(address).json() == chains.explained
+    store = OpenStores(chains).get(FORWARD)
+    assert store is not None
+    given: Any = {"contexts": 1, "explanations": chains.explained}
+    plan = plan_site(chains.shown[0], store, features=40, **given)
+    kept = [one for one in chains.explained if one["feature"] in plan.features]
+    assert list(write_site(plan, Servers(), tmp_path / "site"))
+    packed = (tmp_path / "site" / f"{address[1:]}.gz").read_bytes()
+    assert json.loads(gzip.decompress(packed)) == kept
+
+
+@pytest.mark.browser
+def test_an_explanation_is_on_its_features_page_and_found(tab: Tab) -> None:
+    expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
+    page = tab.show(f"#/{FORWARD}/3?step=143000")
+    shown = page.locator(".explanations")
+    expect(shown).to_contain_text("names of rivers")
+    expect(shown).to_contain_text("Now: detection 90 %, fuzzing 85 %, control 50 %")
+    expect(shown.locator(".series")).to_have_count(3)
+    page.keyboard.press("ArrowLeft")
+    expect(shown).to_contain_text("it holds from LM step")
+    page = tab.show(f"#/{FORWARD}/7")
+    expect(page.locator(".explanations q")).to_have_text("<b>x</b>")
+    page = tab.show(f"#/{FORWARD}/4")
+    expect(page.locator(".facts-box h3").first).to_be_visible()
+    expect(page.locator(".explanations")).to_have_count(0)
+    page = tab.show(f"#/{FORWARD}/search?q=RIVERS names")
+    hits = page.get_by_role("region", name="By an explanation")
+    expect(hits.locator("li")).to_have_count(1)
+    expect(hits).to_contain_text("names of rivers")
