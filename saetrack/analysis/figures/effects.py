@@ -63,7 +63,8 @@ def effects_figure(
                 Patch(color=GREY, alpha=0.35, label="control: 5 to 95 %", hatch="..."),
             ],
             f"Effects of {span(of_all['features'])} features that are live at the end, by gradient "
-            "times activation on held-out text. Lines: medians by the class at the end. Control: "
+            "times activation on held-out text, right that of each token's strongest feature by "
+            "gradients on the way. Lines: medians by the class at the end. Control: "
             f"{of_all['control'].iloc[0]}. Below: "
             f"attribution against true ablation of {span(calibration['features'])} features in "
             f"{span(calibration['rows'])} rows at each link; slopes with 95 % of a bootstrap over "
