@@ -21,13 +21,12 @@ from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patt
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
-from saetrack.analysis.formation.phases import find_phases, phase_spans
+from saetrack.analysis.formation.phases import PHASED, find_phases, phase_borders, phase_spans
 from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
     SETTING,
     STEPS,
-    TRAINED,
     drawn_svg,
     kept_figures,
     planted_curves,
@@ -38,6 +37,7 @@ from tests.support.planted_figures import (
     planted_patterns,
     planted_polysemy,
     planted_progress,
+    planted_rise,
 )
 from tests.support.planted_projection import planted_layout, planted_points
 
@@ -205,12 +205,28 @@ def test_names_of_narrow_phases_do_not_overlap(figures: list[Figure]) -> None:
 
 
 def test_phases_of_a_planted_curve_become_spans() -> None:
-    table = find_phases({"rise": pd.Series(TRAINED, STEPS), "flat": pd.Series(1.0, STEPS)})
-    spans = phase_spans(table, "rise", STEPS)
-    assert list(spans) == ["warm-up", "emergent", "convergent"]
-    assert spans["warm-up"][0] == 0 and spans["convergent"][1] == 2048
-    assert spans["warm-up"][1] == spans["emergent"][0] == 16
-    assert phase_spans(table, "flat", STEPS) == {}
+    flat = planted_rise() * 0 + 1
+    table = find_phases({PHASED: planted_rise(), "flat": flat, "late": planted_late()}, draws=20)
+    spans = phase_spans(table, STEPS)
+    assert spans == {"warm-up": (0, 8), "emergent": (8, 256), "convergent": (256, 2048)}
+    assert phase_borders(table) == {"emergent": (8, 8, 8), "convergent": (256, 256, 256)}
+    assert phase_spans(table, STEPS, "flat") == {} == phase_borders(table, "flat")
+    assert phase_spans(table, STEPS, "late") == {"warm-up": (0, 256), "emergent": (256, 2048)}
+    assert phase_spans(table, STEPS, "of no chain") == {}
+
+
+def planted_late() -> pd.DataFrame:
+    x = np.log2(np.array(STEPS) + 1)
+    return planted_rise() * 0 + np.maximum(x - x[9], 0)
+
+
+def test_a_caption_says_how_sure_borders_are(figures: list[Figure]) -> None:
+    borders = {"emergent": (24.0, 16.0, 64.0)}
+    shaded = Setting("sure", phases={"warm-up": (0, 24), "emergent": (24, 2048)}, borders=borders)
+    progress_of_features_figure(planted_progress(), planted_labels_of(), [], shaded, Path("sure"))
+    assert "the emergent one begins at step 24 (16 to 64)" in caption(figures[0])
+    bars = [part.get_xy() for part in figures[0].axes[0].patches if part.get_height() < 0.05]
+    assert len(bars) == 1 and (bars[0][0] if np.ndim(bars[0]) == 1 else bars[0][0][0]) == 16
 
 
 @pytest.mark.parametrize("fit", ["separate", "joint"])

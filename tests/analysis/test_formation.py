@@ -17,6 +17,7 @@ from saetrack.analysis.formation.progress_measure import (
     class_curves,
     measure_progress,
 )
+from saetrack.analysis.formation.segments import SegmentFits
 from saetrack.analysis.geometry import similarity
 from saetrack.analysis.geometry.similarity import cosine, jaccard, sparse_cosine
 from tests.support.planted_semantics import planted_chain
@@ -157,14 +158,92 @@ def test_formed_is_what_stays() -> None:
     assert formed_from(stable).tolist() == [0, 1, 2, -1, -1]
 
 
-def test_phases_begin_where_they_were_planted() -> None:
-    steps = [0, 1, 2, 4, 8, 16, 32]
-    rising = pd.Series([0, 0.02, 0.3, 0.05, 0.5, 0.92, 1.0], steps)  # a dent at 4
-    falling = 1 - pd.Series([0, 0.05, 0.2, 0.5, 0.95, 0.97, 1.0], steps)
-    flat = pd.Series(0.5, steps)
-    table = find_phases({"rising": rising, "falling": falling, "flat": flat}).set_index("curve")
-    columns = ["emergent_lm_step", "convergent_lm_step"]
-    assert table.loc["rising", columns].tolist() == [8, 16]
-    assert table.loc["falling", columns].tolist() == [2, 8]
-    assert table.loc["flat", columns].isna().all()
-    assert table.loc["falling", ["first", "final"]].tolist() == [1, 0]
+LONG = [0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048]
+
+
+@pytest.fixture(scope="module")
+def fits() -> SegmentFits:
+    return SegmentFits(LONG)
+
+
+def planted(borders: tuple[int, int], noise: float = 0.01, features: int = 60) -> pd.DataFrame:
+    """Features that rise between two checkpoints, by more or less and each with its own noise."""
+    generator = np.random.default_rng(0)
+    x = np.log2(np.array(LONG) + 1)
+    mean = np.interp(x, [x[0], *x[list(borders)], x[-1]], [0.1, 0.1, 0.6, 0.6])
+    rise = generator.uniform(0.5, 1.5, (features, 1))
+    wobble = generator.normal(0, noise * features**0.5, (features, len(LONG)))
+    return pd.DataFrame(rise * mean + wobble, columns=LONG)
+
+
+def test_lines_and_random_walks_have_one_segment(fits: SegmentFits) -> None:
+    generator = np.random.default_rng(1)
+    x = np.log2(np.array(LONG) + 1)
+    steps = generator.normal(size=(200, len(LONG)))
+    assert (fits.count(steps.cumsum(axis=1)) > 1).mean() <= 0.05
+    assert (fits.count(3 * x + steps.cumsum(axis=1)) > 1).mean() <= 0.05  # that go somewhere
+    assert (fits.count(x + 0.3 * steps) == 1).all()  # a line with noise
+    assert fits.count(np.stack([x, 0 * x + 0.1])).tolist() == [1, 1]
+    assert SegmentFits(LONG[:6]).count(np.array([[0.0, 0, 0, 1, 1, 1]])).tolist() == [1]
+
+
+def test_planted_segments_are_found_within_a_checkpoint(fits: SegmentFits) -> None:
+    x = np.log2(np.array(LONG) + 1)
+    noise = np.random.default_rng(2).normal(0, 0.02, (20, len(LONG)))
+    for first, second in ((7, 13), (9, 17), (4, 10)):
+        curve = np.interp(x, [x[0], x[first], x[second], x[-1]], [0, 0, 1, 1])
+        assert (fits.count(curve + noise) == 3).mean() > 0.9
+        joints = np.array(fits.joints[3])[fits.best(curve + noise, 3)[1]]
+        assert np.abs(joints - [first, second]).max() <= 1
+    hinge = np.maximum(x - x[10], 0) / 5 + noise
+    assert (fits.count(hinge) == 2).mean() > 0.9
+    assert np.abs(np.array(fits.joints[2])[fits.best(hinge, 2)[1]] - 10).max() <= 1
+    slopes = fits.slopes(np.interp(x, [x[0], x[7], x[-1]], [0, 0, 1]), (7,))
+    assert slopes.tolist() == pytest.approx([0, 1 / (x[-1] - x[7])])
+
+
+def test_phases_begin_where_they_were_planted_and_are_none_where_there_are_none() -> None:
+    rise = planted((7, 13))
+    gaps = rise.mask(np.random.default_rng(3).random(rise.shape) < 0.2)
+    there_and_back = rise - 1.5 * planted((13, 19))
+    walk = rise * 0 + np.random.default_rng(4).normal(size=len(LONG)).cumsum()
+    table = find_phases(
+        {
+            "rise": rise,
+            "fall": 1 - rise,
+            "gaps": gaps,
+            "there and back": there_and_back,
+            "walk": walk,
+            "of few": rise[:10],
+            "small": rise / 100,
+            "nothing": rise * np.nan,
+        },
+        draws=100,
+    ).set_index("curve")
+    borders = table[["emergent_lm_step", "convergent_lm_step"]]
+    for name in ("rise", "fall", "gaps"):
+        assert borders.loc[name].tolist() == [24, 192]
+        low, high = table.loc[name, ["joint_1_low", "joint_1_high"]]
+        assert 16 <= low <= 24 <= high <= 32 and table.loc[name, "agreeing"] > 0.9
+    assert borders.drop(["rise", "fall", "gaps"]).isna().all(axis=None)
+    # It turns, but its steepest segment is not on the way from its first to its last value.
+    assert table.loc["there and back", "segments"] == 3
+    assert table.loc["there and back", "joint_1"] > 0
+    assert (table.loc[["walk", "of few", "small", "nothing"], "segments"] == 1).all()
+    assert table["features"].tolist() == [60] * 5 + [10, 60, 0]
+    assert table.loc["fall", "final"] < table.loc["fall", "first"]
+
+
+def test_a_border_that_is_not_sure_has_a_wide_interval() -> None:
+    generator = np.random.default_rng(0)
+    early, late = planted((4, 10)), planted((10, 16))
+    both = pd.concat([early, late], ignore_index=True).iloc[generator.permutation(120)[:40]]
+    sure, unsure = (
+        find_phases({"rise": table}, draws=200).iloc[0] for table in (planted((7, 13)), both)
+    )
+    width = [
+        LONG.index(row["joint_1_high"]) - LONG.index(row["joint_1_low"]) for row in (sure, unsure)
+    ]
+    assert width[0] <= 1 < width[1]
+    again = find_phases({"rise": both}, draws=200).iloc[0]
+    assert again.equals(unsure)

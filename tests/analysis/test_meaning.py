@@ -20,7 +20,6 @@ from saetrack.analysis.meaning.labels import (
     LABELS,
     Meanings,
     classify,
-    concept_share,
     label_counts,
     sample_features,
 )
@@ -81,7 +80,6 @@ def test_each_label_is_found() -> None:
     counts = label_counts([Meanings(4, 2, table, np.empty((8, 0)))]).set_index("label")
     assert list(counts.index) == list(LABELS) and counts["features"].sum() == 8
     assert counts.loc["noise", "share"] == 0.4 and np.isnan(counts.loc["dead", "share"])
-    assert concept_share(counts.reset_index()).to_dict() == {4: pytest.approx(0.4)}
 
 
 def test_overlap_is_one_less_the_jensen_shannon_distance() -> None:

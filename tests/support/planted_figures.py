@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from saetrack.analysis.drift.controls import ControlDrift, compare_with_controls
 from saetrack.analysis.drift.measure import Drift, measure_drift, quantile_table
 from saetrack.analysis.figures.formation import MEASURE_NAMES
-from saetrack.analysis.formation.phases import find_phases
-from saetrack.analysis.meaning.labels import LABELS, concept_share
+from saetrack.analysis.formation.phases import PHASED, find_phases
+from saetrack.analysis.meaning.labels import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 from saetrack.utils.figures.steps import Setting
 from tests.support.planted_chain import rotating
@@ -78,6 +78,13 @@ def planted_progress(features: int = 120) -> pd.DataFrame:
             for feature in range(features)
         ]
     )
+
+
+def planted_rise(features: int = 40) -> pd.DataFrame:
+    """Features that rise from step 8 to step 256, a row each."""
+    x = np.log2(np.array(STEPS) + 1)
+    rise = np.interp(x, x[[0, 4, 9, -1]], [0, 0, 1, 1])
+    return pd.DataFrame(np.outer(np.linspace(0.3, 0.6, features), rise), columns=STEPS)
 
 
 def planted_labels_of(features: int = 120) -> pd.Series:
@@ -210,19 +217,11 @@ def planted_tables() -> dict[str, pd.DataFrame]:
     counts["share"] = counts["features"] / counts.groupby("lm_step")["features"].transform("sum")
     claim = planted_claim()
     noise = ControlDrift.of("still", "noise", planted_drift(0.4))
-    of_concepts = curves[
-        (curves["class"] == "concept") & (curves["measure"] == "activation_cosine_centred")
-    ]
     return {
         "label_counts": counts,
         "curves": curves,
         "baseline": baseline,
-        "phases": find_phases(
-            {
-                "concept: progress": of_concepts.set_index("lm_step")["q0.5"],
-                "share of concepts": concept_share(counts),
-            }
-        ),
+        "phases": find_phases({PHASED: planted_rise()}, draws=20),
         "drift": claim,
         "drift_beside_controls": compare_with_controls(claim, [noise]),
         "collapse": planted_collapse(),

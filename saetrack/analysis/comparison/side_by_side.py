@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.drift.measure import ALL
+from saetrack.analysis.formation.phases import PHASED
 from saetrack.analysis.formation.progress_measure import MEASURE
 from saetrack.analysis.meaning.labels import MEANINGFUL
 
@@ -24,7 +25,7 @@ def summary_table(pages: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFra
         - `X_first` and `X_final` with X of `token`, `weak_concept`, `concept`, `noise`: features;
         - `concept_rise`, `control_rise`: of the median progress (centred cosine) of concepts, and
           of random directions' contexts, from the first to the last checkpoint;
-        - `emergent_lm_step`, `convergent_lm_step`: of the share of concepts; NaN without phases;
+        - `emergent_lm_step`, `convergent_lm_step`: of the concepts' progress; NaN without;
         - `first_cosine_to_final`: of the median feature at the first link; `noise_cosine_to_final`:
           the lowest of the noise controls there;
         - `continuity`: rank correlation of how far residuals move with what warm starts cost;
@@ -42,8 +43,7 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     )
     first, final = counts.iloc[0], counts.iloc[-1]
     shown = (*MEANINGFUL, "noise")
-    phases = tables["phases"]
-    phase = phases[phases["curve"] == "share of concepts"].iloc[0]
+    phases = tables["phases"].set_index("curve").reindex([PHASED]).iloc[0]
     most_collapsed = tables["collapse"].sort_values("raw_mean").iloc[-1]
     continuity = tables["warm_starts"].set_index("measure")["spearman"]
     return {
@@ -52,8 +52,8 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
         **{f"{label}_final": int(final[label]) for label in shown},
         "concept_rise": _rise(tables["curves"], "final", "concept"),
         "control_rise": _rise(tables["curves"], "random_directions", "random_directions"),
-        "emergent_lm_step": float(phase["emergent_lm_step"]),
-        "convergent_lm_step": float(phase["convergent_lm_step"]),
+        "emergent_lm_step": float(phases["emergent_lm_step"]),
+        "convergent_lm_step": float(phases["convergent_lm_step"]),
         "first_cosine_to_final": _first_median(tables["drift"]),
         "noise_cosine_to_final": _noise_at_first(tables.get("drift_beside_controls")),
         "continuity": float(continuity[MOVE]),

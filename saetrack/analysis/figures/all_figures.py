@@ -23,6 +23,7 @@ from saetrack.analysis.figures.probes import probes_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
+from saetrack.analysis.formation.phases import phase_borders
 from saetrack.utils.figures.steps import Setting
 
 CENTRED_MEASURES = ("activation_cosine_centred", "feature_cosine_centred")
@@ -62,7 +63,9 @@ class FigureInputs:
         """Title, caption, shading of one figure."""
         table = self.tables["collapse"]
         collapsed = table.loc[table["collapsed"], "lm_step"].tolist()
-        return Setting(f"{what} · {self.title}", self.caption, self.phases or None, collapsed)
+        borders = phase_borders(self.tables["phases"])
+        title = f"{what} · {self.title}"
+        return Setting(title, self.caption, self.phases or None, collapsed, borders)
 
 
 def draw(inputs: FigureInputs, folder: Path) -> None:

@@ -59,7 +59,10 @@ _PARTS = (
             "progress_paper",
             "polysemy",
         ),
-        {"phases": "Where curves leave their first value and reach their last"},
+        {
+            "phases": "Segments of mean curves beyond what random walks have, with 95 % intervals: "
+            "one segment means no phases"
+        },
     ),
     _Part(
         "Drift",

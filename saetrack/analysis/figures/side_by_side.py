@@ -68,7 +68,7 @@ def side_by_side_figure(
         any_collapsed: list[int] = []
         for axes, (name, tables) in zip(grid.flat, pages.items(), strict=False):
             steps = sorted(tables["label_counts"]["lm_step"].unique())
-            phases = phase_spans(tables["phases"], "share of concepts", steps)
+            phases = phase_spans(tables["phases"], steps)
             collapsed = tables["collapse"].loc[tables["collapse"]["collapsed"], "lm_step"].tolist()
             any_collapsed += collapsed
             panel.draw(axes, tables, list(pages.values()))

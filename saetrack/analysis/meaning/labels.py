@@ -135,15 +135,6 @@ def label_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def concept_share(counts: pd.DataFrame) -> pd.Series[float]:
-    """Share of judged features that are weak concepts or concepts, indexed by `lm_step`.
-
-    The curve of the semantic phases (`saetrack.analysis.formation.phases.find_phases`).
-    """
-    concepts = counts[counts["label"].isin(["weak_concept", "concept"])]
-    return concepts.groupby("lm_step")["share"].sum()
-
-
 def sample_features(
     features: Int[ndarray, " live"], size: int, seed: int
 ) -> Int[ndarray, " sampled"]:

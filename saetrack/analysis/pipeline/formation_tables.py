@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.formation.phases import find_phases, phase_spans, progress_formation
+from saetrack.analysis.formation.phases import (
+    find_phases,
+    phase_spans,
+    progress_formation,
+)
 from saetrack.analysis.formation.progress_measure import (
     MEASURE,
     MEASURES,
@@ -18,7 +22,7 @@ from saetrack.analysis.formation.progress_measure import (
     class_curves,
 )
 from saetrack.analysis.formation.projection import project
-from saetrack.analysis.meaning.labels import MEANINGFUL, concept_share
+from saetrack.analysis.meaning.labels import ABSENT, MEANINGFUL
 from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 
+CONCEPTS = ("weak_concept", "concept")
 SHOWN_IN_PLANE = 7
 SHOWN_OF_CLASS = 3
 SHOWN_CHECKPOINTS = 6
@@ -37,21 +42,38 @@ def formation_tables(
     """The progress measure by class with baseline and controls, phases, formation points."""
     progress = pd.concat([result.progress for result in results], ignore_index=True)
     baseline = pd.concat([result.baseline for result in results], ignore_index=True)
-    curves = class_curves(progress, {"final": meaning.labels}, MEASURES)
-    medians = curves[(curves["chosen"] == "final") & (curves["measure"] == MEASURE)]
-    by_curve = {
-        f"{label!s}: progress": rows.set_index("lm_step")["q0.5"].sort_index()
-        for label, rows in medians.groupby("class")
-        if label in MEANINGFUL
-    }
-    by_curve["share of concepts"] = concept_share(meaning.tables["label_counts"])
+    final = progress[progress["chosen"] == "final"]
     return {
-        "progress": progress[progress["chosen"] == "final"],
-        "curves": curves,
+        "progress": final,
+        "curves": class_curves(progress, {"final": meaning.labels}, MEASURES),
         "baseline": baseline_spread(baseline, MEASURES),
-        "phases": find_phases(by_curve),
-        "formation": progress_formation(progress[progress["chosen"] == "final"], MEASURE),
+        "phases": find_phases(_phased(progress, results, meaning)),
+        "formation": progress_formation(final, MEASURE),
     }
+
+
+def _phased(
+    progress: pd.DataFrame, results: Sequence[CheckpointResult], meaning: Meaning
+) -> dict[str, pd.DataFrame]:
+    """The curves that may have phases, of controls too: a row per feature, a column per LM step."""
+    wide = progress.pivot_table(
+        index=["chosen", "feature"], columns="lm_step", values=MEASURE, observed=True
+    )
+    of_final = wide.loc["final"]
+    labels = meaning.labels.reindex(of_final.index)
+    curves = {f"{label}: progress": of_final[labels == label] for label in (*MEANINGFUL, "noise")}
+    for chosen in wide.index.unique("chosen").drop("final"):
+        curves[f"{str(chosen).replace('_', ' ')}: progress"] = wide.loc[chosen]
+    curves["share of concepts"] = pd.DataFrame(
+        {result.lm_step: _is_concept(result.labels) for result in results}
+    )
+    return {name: table for name, table in curves.items() if len(table)}
+
+
+def _is_concept(labels: pd.DataFrame) -> pd.Series[float]:
+    """1 for features that are weak concepts or concepts, 0 for others, NaN where there is none."""
+    label = labels.set_index("feature")["label"]
+    return label.isin(CONCEPTS).astype(float).mask(label.isin(ABSENT))
 
 
 def projection_tables(
@@ -107,6 +129,6 @@ def _features_of_all_classes(
 
 
 def concept_phases(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[float, float]]:
-    """First and last LM step of each phase of the share of concepts, for figures."""
+    """First and last LM step of each phase of the concepts' progress, for figures."""
     steps = sorted(tables["label_counts"]["lm_step"].unique())
-    return phase_spans(tables["phases"], "share of concepts", steps)
+    return phase_spans(tables["phases"], steps)

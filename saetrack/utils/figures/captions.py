@@ -37,7 +37,7 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
     for text in (*legend.get_texts(), legend.get_title()):
         text.set_parse_math(False)  # it may name tokens, such as "$$"
     hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
-    lines = f"{caption}{hatched}\n{setting.caption}".rstrip().splitlines()
+    lines = f"{caption}{hatched}{_phases(setting)}\n{setting.caption}".rstrip().splitlines()
     figure.supxlabel(
         "\n".join(textwrap.fill(text, int(width * CAPTION_CHARACTERS)) for text in lines),
         x=0.01,
@@ -45,6 +45,20 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         fontsize=9,
         color="#404040",
         parse_math=False,
+    )
+
+
+def _phases(setting: Setting) -> str:
+    """Where phases begin, and how sure that is."""
+    begins = [
+        f"the {phase} one begins at step {at:,.0f} ({low:,.0f} to {high:,.0f})"
+        for phase, (at, low, high) in setting.borders.items()
+    ]
+    if not begins:
+        return ""
+    return (
+        f"\nPhases, of the concepts' mean progress: {', '.join(begins)}; bars at the foot: 95 % of "
+        "draws of features."
     )
 
 

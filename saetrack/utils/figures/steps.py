@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from saetrack.utils.figures.style import GREY, RED
 
 # Inches that a character of a phase's name takes.
 NAME_CHARACTER = 0.075
+# Of a panel's height: bars at its foot that say how sure borders of phases are.
+BORDER_HEIGHT = 0.025
 # First and last LM step of each named phase, in order.
 Phases = Mapping[str, tuple[float, float]]
 
@@ -27,12 +29,14 @@ class Setting:
         caption: the last line of the caption: versions of the SAEs, thresholds.
         phases: see `Phases`.
         collapsed: LM steps of collapsed checkpoints (appendix L).
+        borders: LM steps at which named phases begin, each with the ends of its interval.
     """
 
     title: str
     caption: str = ""
     phases: Phases | None = None
     collapsed: Sequence[int] = ()
+    borders: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def span(counts: Iterable[int]) -> str:
@@ -120,8 +124,10 @@ def chain_axis(
     names: bool = True,
     above: bool = False,
 ) -> None:
-    """`step_axis`, and a setting's phases and collapsed checkpoints (`shade`)."""
+    """`step_axis`, and a setting's phases, their borders and collapsed checkpoints (`shade`)."""
     step_axis(axes, lm_steps, label=label)
+    for _, low, high in setting.borders.values():
+        axes.axvspan(low, high, ymax=BORDER_HEIGHT, color=GREY, alpha=0.5, linewidth=1)
     shade(axes, lm_steps, setting.phases, setting.collapsed, names=names, above=above)
 
 
