@@ -28,7 +28,6 @@ from saetrack.analysis.drift.trajectories import (
     collect_rows,
     trajectory_table,
 )
-from saetrack.analysis.drift.verdicts import verdicts
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.utils.figures.steps import Setting, step_axis
@@ -153,36 +152,21 @@ def test_the_share_of_noise_is_that_of_the_planted_angles() -> None:
     held = compare_with_controls(claim, controls_of())
     frozen = held.query("control == 'frozen' and quantity == 'cosine_to_final'")
     first = frozen.iloc[0]
-    total = 4 * 0.35 + 9 * 0.02
-    assert first["control_drift"] == pytest.approx(1 - np.cos(13 * 0.02), abs=1e-4)
-    assert first["claim_drift"] == pytest.approx(1 - np.cos(total), abs=0.1)
-    assert first["noise_share"] == pytest.approx(first["control_drift"] / first["claim_drift"])
+    total = 1.2 * (4 * 0.35 + 9 * 0.02)
+    assert first["control_drift"] == pytest.approx(-np.log(np.cos(13 * 0.02)), abs=1e-4)
+    assert first["claim_drift"] == np.inf and np.cos(total) < 0  # further than a right angle
+    assert first["noise_share"] == 0
+    # Cosines of independent turns multiply: of twice the log, half is noise.
+    fourth = frozen.iloc[9]
+    turned = -np.log(fourth["claim_q50"])
+    assert fourth["noise_share"] == pytest.approx(-np.log(np.cos(4 * 0.02)) / turned, abs=1e-3)
     assert first["outside"]
     assert np.isnan(frozen["noise_share"].iloc[-1])
     path = held.query("control == 'frozen' and quantity == 'path_length'").iloc[-1]
-    assert path["noise_share"] == pytest.approx(13 * 0.02 / total, rel=0.1)
+    assert path["noise_share"] == pytest.approx(1.2 * 13 * 0.02 / total, rel=0.1)
     assert held.query("role == 'replicate'")["noise_share"].isna().all()
     replicate = held.query("role == 'replicate' and quantity == 'cosine_to_final'")
     assert replicate["difference"].abs().max() < 0.1 and not replicate["outside"].any()
-
-
-def verdict(angles: np.ndarray, noise: float = 0.02) -> dict[str, bool]:
-    held = compare_with_controls(quantile_table(drift_of(angles)), controls_of(noise))
-    return verdicts(held).set_index("claim")["stands"].to_dict()
-
-
-def test_claims_stand_where_they_were_planted() -> None:
-    assert verdict(phased_angles(30)) == {
-        "widespread drift": True,
-        "drift of the LM's making": True,
-        "fast in the middle": True,
-        "drift after convergence": False,  # 0.02 radians per link, as the frozen chain
-        "replicated": True,
-    }
-    assert verdict(phased_angles(30, slow=0.1))["drift after convergence"]
-    # A chain that does what the frozen one does shows nothing.
-    assert not any(verdict(steady(0.02)).values())
-    assert not verdict(steady(0.1))["fast in the middle"]
 
 
 def test_drift_after_formation() -> None:
@@ -203,12 +187,9 @@ def test_drift_after_formation() -> None:
     )
     assert quiet["control_q50"] == pytest.approx(np.cos(3 * 0.02), abs=1e-5)
     assert fast["beyond_noise"] and table["beyond_noise"].iloc[1:].all()
-    held = compare_with_controls(quantile_table(drift), controls_of()[:1])
-    last = verdicts(held, after_formation=table).iloc[-1]
-    assert last["claim"] == "formed features drift on" and last["stands"]
+    assert table["residual_cosine"].isna().all()  # no residuals were followed
     without = drift_after_formation(drift, formation_link)
     assert without["beyond_noise"].isna().all()
-    assert "formed" not in verdicts(held, after_formation=without)["claim"].str.cat()
 
 
 def test_features_are_drawn_by_seed_among_the_eligible() -> None:

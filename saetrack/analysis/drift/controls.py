@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.drift.measure import ALL, Drift, quantile_table
+from saetrack.analysis.drift.residual_turns import ResidualTurns
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -85,9 +86,9 @@ def _keyed(table: pd.DataFrame) -> pd.DataFrame:
 def compare_with_controls(claim: pd.DataFrame, controls: Sequence[ControlDrift]) -> pd.DataFrame:
     """The chain beside each control, link by link.
 
-    The drift of a quantity is 1 - its median cosine, or its median path length. Cosines of
-    independent displacements multiply: for small drifts 1 - cosine adds, and `noise_share` is the
-    part of the chain's drift that training alone would have made.
+    The drift of a quantity is -log of its median cosine (infinite from 0 on), or its median path
+    length. Cosines of independent displacements multiply, so that their logs add: `noise_share` is
+    the part of the chain's drift that training alone would have made.
 
     Returns:
         One row per control, quantity and link, with the columns
@@ -118,7 +119,9 @@ def compare_with_controls(claim: pd.DataFrame, controls: Sequence[ControlDrift])
                 table[f"{side}_{name}"] = both[f"{name}_{side}"]
         for side in ("claim", "control"):
             median = table[f"{side}_q50"]
-            table[f"{side}_drift"] = median.where(table["quantity"] == "path_length", 1 - median)
+            with np.errstate(divide="ignore"):  # from a right angle on it is infinite
+                lost = -np.log(median.clip(0, 1))
+            table[f"{side}_drift"] = median.where(table["quantity"] == "path_length", lost)
         share = table["control_drift"] / table["claim_drift"].where(table["claim_drift"] > 1e-6)
         table["noise_share"] = share if control.role == "noise" else np.nan
         table["difference"] = table["claim_q50"] - table["control_q50"]
@@ -130,7 +133,10 @@ def compare_with_controls(claim: pd.DataFrame, controls: Sequence[ControlDrift])
 
 
 def drift_after_formation(
-    drift: Drift, formation_link: Int[np.ndarray, " d_sae"], control: pd.DataFrame | None = None
+    drift: Drift,
+    formation_link: Int[np.ndarray, " d_sae"],
+    control: pd.DataFrame | None = None,
+    turns: ResidualTurns | None = None,
 ) -> pd.DataFrame:
     """How far features still turn once their meaning is stable (Definition 5.2, Conclusion 4).
 
@@ -138,6 +144,7 @@ def drift_after_formation(
         drift: of the chain.
         formation_link: the link from which on each feature is formed, negative for never, (d_sae,).
         control: a noise control, as `quantile_table` gives it.
+        turns: of the residuals at the contexts of some features.
 
     Returns:
         One row per feature that is alive at its formation and at the end and forms before the last
@@ -145,6 +152,8 @@ def drift_after_formation(
 
         - `feature`, `formation_link`, `lm_step` (of it), `links_left`;
         - `cosine_at_formation`: to the final direction; `path_after`: radians from there on;
+        - `residual_cosine`: of its contexts' mean residual at formation, with that at the end (see
+          `saetrack.analysis.drift.residual_turns`); NaN if it is not followed;
         - `control_q05`, `control_q50`: of the control's cosine to its final direction, as many
           links before its end; `beyond_noise`: the feature's cosine is below the former. Missing
           without a control that reaches so far.
@@ -160,6 +169,7 @@ def drift_after_formation(
             "lm_step": drift.lm_steps[formed],
             "links_left": len(drift.lm_steps) - 1 - formed,
             "cosine_at_formation": drift.cosine_to_final[formed, features],
+            "residual_cosine": _residual_cosines(turns, formed, features),
             "path_after": drift.path_length[-1, features] - drift.path_length[formed, features],
         }
     )
@@ -172,3 +182,14 @@ def drift_after_formation(
         table[f"control_{name}"] = table["links_left"].map(noise[name])
     beyond = (table["cosine_at_formation"] < table["control_q05"]).astype("boolean")
     return table.assign(beyond_noise=beyond.mask(table["control_q05"].isna()))
+
+
+def _residual_cosines(
+    turns: ResidualTurns | None, links: Int[np.ndarray, " n"], features: Int[np.ndarray, " n"]
+) -> np.ndarray:
+    """Of features at links; NaN for those that are not followed."""
+    if turns is None:
+        return np.full(len(features), np.nan)
+    number_of = {int(feature): number for number, feature in enumerate(turns.features)}
+    numbers = np.array([number_of.get(int(feature), -1) for feature in features], int)
+    return np.where(numbers >= 0, turns.to_late[links, numbers], np.nan)

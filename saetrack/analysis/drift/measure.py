@@ -46,7 +46,7 @@ BLOCK_ROWS = 8192
 
 @dataclass(frozen=True)
 class Drift:
-    """The four quantities of every feature at every link; 100 MB for 46 links of 65,536 features.
+    """The quantities of every feature at every link; 120 MB for 46 links of 65,536 features.
 
     Attributes:
         lm_steps: of the links, along the chain, (links,).
@@ -54,6 +54,7 @@ class Drift:
         cosine_to_final: see the top of this file, (links, d_sae).
         cosine_to_first: (links, d_sae).
         cosine_to_previous: (links, d_sae); NaN at the first link.
+        cosine_over_two: to the link before the previous one, (links, d_sae); NaN at the first two.
         path_length: radians, (links, d_sae).
         unmoved: the row points exactly where it did at the link before, (links, d_sae).
         feature_density: share of the link's held-out tokens on which the feature fires,
@@ -65,6 +66,7 @@ class Drift:
     cosine_to_final: Float[np.ndarray, "links d_sae"]
     cosine_to_first: Float[np.ndarray, "links d_sae"]
     cosine_to_previous: Float[np.ndarray, "links d_sae"]
+    cosine_over_two: Float[np.ndarray, "links d_sae"]
     path_length: Float[np.ndarray, "links d_sae"]
     unmoved: Bool[np.ndarray, "links d_sae"]
     feature_density: Float[np.ndarray, "links d_sae"]
@@ -91,9 +93,9 @@ class Drift:
 def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     """Follow the decoder rows of a chain, one link at a time.
 
-    In memory are the first, the previous, this and the final link's rows, whatever the chain's
-    length. Angles are taken in float64 from differences and sums of unit rows: the arc cosine would
-    give 4e-4 radians to a float32 row that did not move.
+    In memory are the rows of the first, the final, this and the two links before, whatever the
+    chain's length. Angles are taken in float64 from differences and sums of unit rows: the arc
+    cosine would give 4e-4 radians to a float32 row that did not move.
 
     Args:
         links: the chain, in ascending order of LM steps, also of a reverse chain.
@@ -102,17 +104,19 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     Raises:
         ValueError: no link, links of different shapes, or `final` is not the last one.
     """
-    first = previous = None
-    angles: dict[str, list[Tensor]] = {name: [] for name in ("final", "first", "previous")}
+    first = previous = earlier = None
+    names = ("final", "first", "previous", "earlier")
+    angles: dict[str, list[Tensor]] = {name: [] for name in names}
     steps, densities = [], []
     for link in links:
         if link.W_dec.shape != final.W_dec.shape:
             raise ValueError(f"rows of {tuple(link.W_dec.shape)} and {tuple(final.W_dec.shape)}")
         first = link.W_dec if first is None else first
         previous = link.W_dec if previous is None else previous
-        for name, other in (("final", final.W_dec), ("first", first), ("previous", previous)):
+        earlier = previous if earlier is None else earlier
+        for name, other in zip(names, (final.W_dec, first, previous, earlier), strict=True):
             angles[name].append(angles_between(link.W_dec, other).cpu())
-        previous = link.W_dec
+        earlier, previous = previous, link.W_dec
         steps.append((link.lm_step, link.checkpoint_index))
         densities.append(link.feature_density.cpu())
     if not steps:
@@ -121,13 +125,14 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
         raise ValueError("the final link is not the last of the chain")
     stacked = {name: torch.stack(of_links).numpy() for name, of_links in angles.items()}
     cosines = {name: np.cos(angle).astype(np.float32) for name, angle in stacked.items()}
-    cosines["previous"][0] = np.nan
+    cosines["previous"][0] = cosines["earlier"][:2] = np.nan
     return Drift(
         lm_steps=np.array([lm_step for lm_step, _ in steps]),
         checkpoint_indices=np.array([index for _, index in steps]),
         cosine_to_final=cosines["final"],
         cosine_to_first=cosines["first"],
         cosine_to_previous=cosines["previous"],
+        cosine_over_two=cosines["earlier"],
         path_length=stacked["previous"].cumsum(axis=0).astype(np.float32),
         unmoved=(stacked["previous"] == 0) & (np.arange(len(steps)) > 0)[:, None],
         feature_density=torch.stack(densities).numpy(),

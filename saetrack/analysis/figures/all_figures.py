@@ -12,6 +12,7 @@ from saetrack.analysis.drift.controls import ControlDrift
 from saetrack.analysis.figures.collapse import collapse_figure, continuity_figure
 from saetrack.analysis.figures.drift import class_drift_figure, drift_figure, feature_drift_figure
 from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
+from saetrack.analysis.figures.drift_rates import drift_rates_figure
 from saetrack.analysis.figures.effects import effects_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
 from saetrack.analysis.figures.logits import logits_figure
@@ -137,6 +138,8 @@ def _draw_drift(inputs: FigureInputs, folder: Path) -> None:
     to_final = setting("cosine to the final direction")
     drift_histogram_figure(by_chain["chain"], noise, to_final, folder / "drift_histograms")
     drift_figure(drift, controls, setting("drift of directions"), folder / "drift")
+    rates = setting("how fast directions turn")
+    drift_rates_figure(tables["drift_rates"], rates, folder / "drift_rates")
     by_class = setting("drift of directions by class")
     class_drift_figure(drift, controls, by_class, folder / "drift_by_class")
     feature_drift_figure(

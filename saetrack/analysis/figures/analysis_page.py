@@ -67,7 +67,14 @@ _PARTS = (
     _Part(
         "Drift",
         "How far decoder directions travel (section 5), beside what further training alone does.",
-        ("drift_histograms", "drift", "drift_by_class", "drift_of_features", "trajectories"),
+        (
+            "drift_histograms",
+            "drift",
+            "drift_rates",
+            "drift_by_class",
+            "drift_of_features",
+            "trajectories",
+        ),
         {"drift_verdicts": "The paper's claims against each control"},
     ),
     _Part(

@@ -200,6 +200,6 @@ def phase_borders(
     for _, row in found.iterrows():
         for joint, phase in product(("joint_1", "joint_2"), BORDERS):
             if row[joint] == row[f"{phase}_lm_step"]:
-                ends = row[joint], row[f"{joint}_low"], row[f"{joint}_high"]
-                borders[phase] = tuple(map(float, ends))
+                low, high = row[f"{joint}_low"], row[f"{joint}_high"]
+                borders[phase] = float(row[joint]), float(low), float(high)
     return borders

@@ -87,8 +87,8 @@ class SegmentFits:
         self, curve: Float[ndarray, " checkpoints"], joints: tuple[int, ...]
     ) -> Float[ndarray, " segments"]:
         """Of each segment of one curve: change when the LM step doubles."""
-        found = np.linalg.lstsq(self._hinges(joints), curve, rcond=None)[0]
-        return found[1:].cumsum()
+        found: ndarray = np.linalg.lstsq(self._hinges(joints), curve, rcond=None)[0]
+        return np.cumsum(found[1:])
 
     def _hinges(self, joints: tuple[int, ...]) -> Float[ndarray, "checkpoints parameters"]:
         """A constant, a line, and a line from each joint on."""

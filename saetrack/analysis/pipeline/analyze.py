@@ -23,6 +23,7 @@ import pandas as pd
 from saetrack.analysis.contexts.examples import context_table
 from saetrack.analysis.drift.controls import ControlDrift
 from saetrack.analysis.drift.measure import Drift
+from saetrack.analysis.drift.residual_turns import ResidualTurns
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
@@ -32,7 +33,12 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analy
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
-from saetrack.analysis.pipeline.drift_tables import chain_drift, drift_tables, formation_links
+from saetrack.analysis.pipeline.drift_tables import (
+    chain_drift,
+    drift_tables,
+    formation_links,
+    turns_of,
+)
 from saetrack.analysis.pipeline.effect_tables import (
     effect_tables,
     measured_effects,
@@ -169,7 +175,8 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     results = [reader.result(link) for link in reader.links]
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
-    drift, of_drift, bands = _drift(analysis, meaning)
+    turns = turns_of(results, sampled)
+    drift, of_drift, bands = _drift(analysis, meaning, turns)
     logits, effects = chain_logits(results, seed), measured_effects(results)
     formed = formation_links(meaning, drift)
     tables = {
@@ -208,7 +215,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
 
 
 def _drift(
-    analysis: ChainAnalysis, meaning: Meaning
+    analysis: ChainAnalysis, meaning: Meaning, turns: ResidualTurns
 ) -> tuple[Drift, dict[str, pd.DataFrame], list[ControlDrift]]:
     """How far directions travel: of the chain, as tables, and of its controls."""
     controls = {
@@ -216,7 +223,10 @@ def _drift(
         for name, control in analysis.controls.items()
     }
     drift = chain_drift(analysis.registered)
-    return drift, *drift_tables(analysis.registered, drift, controls, meaning, analysis.config.seed)
+    of_drift = drift_tables(
+        analysis.registered, drift, controls, meaning, turns, analysis.config.seed
+    )
+    return drift, *of_drift
 
 
 def _caption(registered: RegisteredChain, final: CheckpointResult, text: AnalysisText) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,21 @@ from saetrack.analysis.drift.measure import (
     measure_drift,
     quantile_table,
 )
+from saetrack.analysis.drift.rates import rate_table
+from saetrack.analysis.drift.residual_turns import (
+    ContextResiduals,
+    ResidualTurns,
+    residual_turns,
+)
 from saetrack.analysis.drift.trajectories import choose_features, collect_rows, trajectory_table
 from saetrack.analysis.drift.verdicts import verdicts
+from saetrack.analysis.pipeline.learning_rates import learning_rate_sums
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+
     from saetrack.analysis.drift.controls import Role
+    from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
     from saetrack.analysis.pipeline.meaning_tables import Meaning
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 
@@ -39,29 +49,42 @@ def chain_drift(registered: RegisteredChain) -> Drift:
     return measure_drift(chain(before, [final]), final)
 
 
+def turns_of(
+    results: Sequence[CheckpointResult], sampled: Int[np.ndarray, " sampled"]
+) -> ResidualTurns:
+    """How far the residuals of the sampled features' contexts turn."""
+    checkpoints = [
+        ContextResiduals(
+            result.lm_step, result.checkpoint_index, result.sample, result.sampled_features_x
+        )
+        for result in results
+    ]
+    return residual_turns(checkpoints, sampled)
+
+
 def drift_tables(
     registered: RegisteredChain,
     drift: Drift,
     controls: Mapping[str, tuple[Role, Drift]],
     meaning: Meaning,
+    turns: ResidualTurns,
     seed: int,
 ) -> tuple[dict[str, pd.DataFrame], list[ControlDrift]]:
-    """How far directions travel, beside what training alone does (section 5)."""
+    """How far directions travel, and how fast, beside what training alone does (section 5)."""
     of_chain = quantile_table(drift, list(meaning.labels.sort_index()))
     bands = [
         ControlDrift.of(name, role, of_control) for name, (role, of_control) in controls.items()
     ]
     histograms = [histogram_table(drift).assign(chain="chain")]
-    histograms += [
-        histogram_table(of_control).assign(chain=name)
-        for name, (role, of_control) in controls.items()
-        if role == "noise"
-    ]
+    noise = {name: of for name, (role, of) in controls.items() if role == "noise"}
+    histograms += [histogram_table(of).assign(chain=name) for name, of in noise.items()]
     formed = formation_links(meaning, drift)
     tables = {
         "drift": of_chain,
         "drift_histograms": pd.concat(histograms, ignore_index=True),
-        **_beside_controls(of_chain, bands, drift, formed),
+        "residual_turns": turns.table(),
+        "drift_rates": rate_table(drift, noise, turns, learning_rate_sums(registered)),
+        **_beside_controls(of_chain, bands, drift, formed, turns),
     }
     shown = choose_features(drift.always_alive, SHOWN_TRAJECTORIES, seed)
     tables["drift_of_features"] = feature_table(drift, list(shown))
@@ -73,17 +96,21 @@ def drift_tables(
 
 
 def _beside_controls(
-    of_chain: pd.DataFrame, bands: list[ControlDrift], drift: Drift, formed: np.ndarray
+    of_chain: pd.DataFrame,
+    bands: list[ControlDrift],
+    drift: Drift,
+    formed: np.ndarray,
+    turns: ResidualTurns,
 ) -> dict[str, pd.DataFrame]:
     if not bands:
         return {}
     noise = next((band.quantiles for band in bands if band.role == "noise"), None)
     held = compare_with_controls(of_chain, bands)
-    after = drift_after_formation(drift, formed, noise)
+    after = drift_after_formation(drift, formed, noise, turns)
     return {
         "drift_beside_controls": held,
         "drift_after_formation": after,
-        "drift_verdicts": verdicts(held, after_formation=after if noise is not None else None),
+        "drift_verdicts": verdicts(held, turns, after if noise is not None else None),
     }
 
 

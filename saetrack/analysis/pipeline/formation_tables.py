@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,9 @@ def _phased(
     )
     of_final = wide.loc["final"]
     labels = meaning.labels.reindex(of_final.index)
-    curves = {f"{label}: progress": of_final[labels == label] for label in (*MEANINGFUL, "noise")}
+    curves: dict[str, Any] = {
+        f"{label}: progress": of_final[labels == label] for label in (*MEANINGFUL, "noise")
+    }
     for chosen in wide.index.unique("chosen").drop("final"):
         curves[f"{str(chosen).replace('_', ' ')}: progress"] = wide.loc[chosen]
     curves["share of concepts"] = pd.DataFrame(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -15,7 +14,7 @@ from saetrack.analysis.geometry.continuity import (
     with_warm_starts,
 )
 from saetrack.analysis.geometry.inputs import Residuals
-from saetrack.lm.open import learning_rate
+from saetrack.analysis.pipeline.learning_rates import learning_rate_sums
 
 if TYPE_CHECKING:
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
@@ -33,21 +32,15 @@ def geometry_tables(
         `collapse`, `continuity`, `warm_starts`.
     """
     links = registered.ready.registry.table(registered.chain)
-    rate = learning_rate(registered.ready.source.spec)
     if registered.standing is not None:
-        links, rate = links.assign(lm_step=links["link"]), None
+        links = links.assign(lm_step=links["link"])
     moved = {result.lm_step: result.parameter_displacement for result in results[1:]}
-    summed = {
-        after.lm_step: rate.summed(before.lm_step, after.lm_step)
-        for before, after in pairwise(results)
-        if rate is not None
-    }
     residuals = [
         Residuals(result.lm_step, result.checkpoint_index, result.sample) for result in results
     ]
     # A chain may have several links at a checkpoint, of which the last one is analysed.
     analysed = links["link"].isin([result.link.number for result in results])
-    moves = continuity_table(residuals, moved, summed)
+    moves = continuity_table(residuals, moved, learning_rate_sums(registered))
     joined = with_warm_starts(moves, links[analysed & (links["link"] > 0)])
     sample = min(COLLAPSE_TOKENS, len(results[0].sample) // 2)
     return {
