@@ -259,7 +259,8 @@ def test_figures_of_drift(tmp_path: Path) -> None:
 def test_figures_of_trajectories(tmp_path: Path) -> None:
     rows = collect_rows(rotating(phased_angles(2)), [0, 1])
     table = trajectory_table(rows, range(2), LM_STEPS, range(14), [-1, 5])
-    drawn_svg(lambda path: trajectory_figure(table, "planted", "seed 0", path), tmp_path / "figure")
+    planted = Setting("planted", "seed 0", replaced_before=16)
+    drawn_svg(lambda path: trajectory_figure(table, planted, path), tmp_path / "figure")
 
 
 def test_step_0_has_its_place_on_a_log_axis() -> None:

@@ -29,6 +29,8 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
+from saetrack.analysis.drift.own_index import IndexFollower, OwnIndex
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
@@ -59,6 +61,7 @@ class Drift:
         unmoved: the row points exactly where it did at the link before, (links, d_sae).
         feature_density: share of the link's held-out tokens on which the feature fires,
             (links, d_sae).
+        own_index: whether features are still nearest to their own index.
     """
 
     lm_steps: Int[np.ndarray, " links"]
@@ -70,6 +73,7 @@ class Drift:
     path_length: Float[np.ndarray, "links d_sae"]
     unmoved: Bool[np.ndarray, "links d_sae"]
     feature_density: Float[np.ndarray, "links d_sae"]
+    own_index: OwnIndex
 
     @property
     def dead(self) -> Bool[np.ndarray, "links d_sae"]:
@@ -104,19 +108,20 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     Raises:
         ValueError: no link, links of different shapes, or `final` is not the last one.
     """
-    first = previous = earlier = None
     names = ("final", "first", "previous", "earlier")
     angles: dict[str, list[Tensor]] = {name: [] for name in names}
-    steps, densities = [], []
+    steps, densities, index = [], [], IndexFollower(final)
+    first = previous = earlier = None
     for link in links:
         if link.W_dec.shape != final.W_dec.shape:
             raise ValueError(f"rows of {tuple(link.W_dec.shape)} and {tuple(final.W_dec.shape)}")
-        first = link.W_dec if first is None else first
-        previous = link.W_dec if previous is None else previous
+        index.add(link, previous)
+        first = link if first is None else first
+        previous = link if previous is None else previous
         earlier = previous if earlier is None else earlier
-        for name, other in zip(names, (final.W_dec, first, previous, earlier), strict=True):
-            angles[name].append(angles_between(link.W_dec, other).cpu())
-        earlier, previous = previous, link.W_dec
+        for name, other in zip(names, (final, first, previous, earlier), strict=True):
+            angles[name].append(angles_between(link.W_dec, other.W_dec).cpu())
+        earlier, previous = previous, link
         steps.append((link.lm_step, link.checkpoint_index))
         densities.append(link.feature_density.cpu())
     if not steps:
@@ -124,18 +129,29 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     if float(angles["final"][-1].nan_to_num().max()) > 0:
         raise ValueError("the final link is not the last of the chain")
     stacked = {name: torch.stack(of_links).numpy() for name, of_links in angles.items()}
-    cosines = {name: np.cos(angle).astype(np.float32) for name, angle in stacked.items()}
+    return _as_drift(stacked, np.array(steps), torch.stack(densities).numpy(), index.result())
+
+
+def _as_drift(
+    angles: dict[str, Float[np.ndarray, "links d_sae"]],
+    steps: Int[np.ndarray, "links 2"],
+    feature_density: Float[np.ndarray, "links d_sae"],
+    own_index: OwnIndex,
+) -> Drift:
+    """Angles as cosines and paths; there is no previous link at the first."""
+    cosines = {name: np.cos(angle).astype(np.float32) for name, angle in angles.items()}
     cosines["previous"][0] = cosines["earlier"][:2] = np.nan
     return Drift(
-        lm_steps=np.array([lm_step for lm_step, _ in steps]),
-        checkpoint_indices=np.array([index for _, index in steps]),
+        lm_steps=steps[:, 0],
+        checkpoint_indices=steps[:, 1],
         cosine_to_final=cosines["final"],
         cosine_to_first=cosines["first"],
         cosine_to_previous=cosines["previous"],
         cosine_over_two=cosines["earlier"],
-        path_length=stacked["previous"].cumsum(axis=0).astype(np.float32),
-        unmoved=(stacked["previous"] == 0) & (np.arange(len(steps)) > 0)[:, None],
-        feature_density=torch.stack(densities).numpy(),
+        path_length=angles["previous"].cumsum(axis=0).astype(np.float32),
+        unmoved=(angles["previous"] == 0) & (np.arange(len(steps)) > 0)[:, None],
+        feature_density=feature_density,
+        own_index=own_index,
     )
 
 

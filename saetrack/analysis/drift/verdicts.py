@@ -60,28 +60,31 @@ def verdicts(
         found = _against_noise(beside, turns) if role == "noise" else _against_replicate(beside)
         rows += [{"control": control, "role": role, **row} for row in found]
     if after_formation is not None and after_formation["beyond_noise"].notna().any():
-        share = float(after_formation["beyond_noise"].mean())
-        followed = after_formation.dropna(subset="residual_cosine")
-        seen = _seen(
-            median(followed["residual_cosine"].to_numpy()),
-            median(followed["cosine_at_formation"].to_numpy()),
-        )
-        rows.append(
-            {
-                "claim": "formed features drift on",
-                "control": "at equally many links before its end",
-                "role": "noise",
-                "value": share,
-                "control_value": 0.05,
-                "seen": seen,
-                "criterion": f"share of formed features below the control's q05 > 0.5{_ALSO}",
-                "stands": share > 0.5 and seen >= SEEN,
-            }
-        )
+        rows.append(_formed(after_formation))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 _ALSO = f"; seen >= {SEEN}"
+
+
+def _formed(after_formation: pd.DataFrame) -> dict[str, object]:
+    """The row of `verdicts` for features that are formed."""
+    share = float(after_formation["beyond_noise"].mean())
+    followed = after_formation.dropna(subset="residual_cosine")
+    seen = _seen(
+        median(followed["residual_cosine"].to_numpy()),
+        median(followed["cosine_at_formation"].to_numpy()),
+    )
+    return {
+        "claim": "formed features drift on",
+        "control": "at equally many links before its end",
+        "role": "noise",
+        "value": share,
+        "control_value": 0.05,
+        "seen": seen,
+        "criterion": f"share of formed features below the control's q05 > 0.5{_ALSO}",
+        "stands": share > 0.5 and seen >= SEEN,
+    }
 
 
 def _against_noise(beside: pd.DataFrame, turns: ResidualTurns) -> Iterator[dict[str, object]]:

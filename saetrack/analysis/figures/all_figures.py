@@ -19,6 +19,7 @@ from saetrack.analysis.figures.logits import logits_figure
 from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.moments import moments_figure
+from saetrack.analysis.figures.own_index import own_index_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.probes import probes_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
@@ -49,6 +50,8 @@ class FigureInputs:
         sampled: the random sample of features.
         controls: bands of the drift figures.
         phases: first and last LM step of each.
+        replaced_before: the LM step from which on the index holds to the end for half of the
+            features (`saetrack.analysis.drift.own_index`).
     """
 
     chain: str
@@ -59,14 +62,16 @@ class FigureInputs:
     sampled: Sequence[int]
     controls: Sequence[ControlDrift]
     phases: Mapping[str, tuple[float, float]]
+    replaced_before: int
 
-    def setting(self, what: str) -> Setting:
-        """Title, caption, shading of one figure."""
+    def setting(self, what: str, *, to_the_end: bool = False) -> Setting:
+        """Title, caption, shading of one figure; `to_the_end`: it follows indices to the end."""
         table = self.tables["collapse"]
         collapsed = table.loc[table["collapsed"], "lm_step"].tolist()
         borders = phase_borders(self.tables["phases"])
         title = f"{what} · {self.title}"
-        return Setting(title, self.caption, self.phases or None, collapsed, borders)
+        replaced = self.replaced_before if to_the_end else None
+        return Setting(title, self.caption, self.phases or None, collapsed, replaced, borders)
 
 
 def draw(inputs: FigureInputs, folder: Path) -> None:
@@ -78,12 +83,12 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
         ("progress", CENTRED_MEASURES, "progress measure, centred"),
         ("progress_paper", PAPER_MEASURES, "progress measure, the paper's form"),
     ):
-        progress_figure(curves, baseline, setting(what), folder / name, measures)
+        progress_figure(curves, baseline, setting(what, to_the_end=True), folder / name, measures)
     progress_of_features_figure(
         tables["progress"],
         labels,
         inputs.sampled,
-        setting("progress of single features"),
+        setting("progress of single features", to_the_end=True),
         folder / "progress_of_features",
     )
     _draw_drift(inputs, folder)
@@ -109,7 +114,7 @@ def _draw_meanings(inputs: FigureInputs, folder: Path) -> None:
     labels_figure(counts, setting("what features mean"), folder / "labels")
     came_to_mean = setting("how features came to mean it")
     patterns_figure(tables["pattern_counts"], came_to_mean, folder / "patterns")
-    formed = setting("features formed by each checkpoint")
+    formed = setting("features formed by each checkpoint", to_the_end=True)
     formed_figure(patterns, counts["lm_step"].unique().tolist(), formed, folder / "formed")
     regions = setting("feature regions")
     regions_figure(tables["regions"], inputs.labels, regions, folder / "regions")
@@ -135,20 +140,22 @@ def _draw_drift(inputs: FigureInputs, folder: Path) -> None:
     drift = tables["drift"]
     by_chain = dict(tuple(tables["drift_histograms"].groupby("chain")))
     noise = {band.name: by_chain[band.name] for band in controls if band.role == "noise"}
-    to_final = setting("cosine to the final direction")
+    to_final = setting("cosine to the final direction", to_the_end=True)
     drift_histogram_figure(by_chain["chain"], noise, to_final, folder / "drift_histograms")
-    drift_figure(drift, controls, setting("drift of directions"), folder / "drift")
+    drift_figure(drift, controls, setting("drift of directions", to_the_end=True), folder / "drift")
     rates = setting("how fast directions turn")
     drift_rates_figure(tables["drift_rates"], rates, folder / "drift_rates")
-    by_class = setting("drift of directions by class")
+    by_class = setting("drift of directions by class", to_the_end=True)
     class_drift_figure(drift, controls, by_class, folder / "drift_by_class")
     feature_drift_figure(
         tables["drift_of_features"],
         drift,
         controls,
-        setting("drift of single features"),
+        setting("drift of single features", to_the_end=True),
         folder / "drift_of_features",
         {int(str(feature)): label for feature, label in inputs.labels.items()},
     )
-    title = f"trajectories · {inputs.title}"
-    trajectory_figure(tables["trajectories"], title, inputs.caption, folder / "trajectories")
+    index = setting("the same index, the same feature", to_the_end=True)
+    own_index_figure(tables["own_index"], index, folder / "own_index")
+    paths = setting("trajectories", to_the_end=True)
+    trajectory_figure(tables["trajectories"], paths, folder / "trajectories")

@@ -68,6 +68,7 @@ _PARTS = (
         "Drift",
         "How far decoder directions travel (section 5), beside what further training alone does.",
         (
+            "own_index",
             "drift_histograms",
             "drift",
             "drift_rates",

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from saetrack.analysis.figures.drift import NOISE_COLOURS, PANELS
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, short_step, span
-from saetrack.utils.figures.style import BLUE, RED, drawn, line
+from saetrack.utils.figures.style import BLUE, RED, YELLOW, drawn, line
 
 RIDGES = 9
 # Of the room between two ridges that the highest bin takes.
@@ -44,7 +44,10 @@ def drift_histogram_figure(
                 for name, table in controls.items()
             }
             steps.append(int(here["lm_step"].iloc[0]))
-            _draw_ridge(axes, here, beside, len(links) - 1 - number)
+            base = len(links) - 1 - number
+            if steps[-1] < (setting.replaced_before or -np.inf):
+                axes.axhspan(base, base + 1, color=YELLOW, alpha=0.18, lw=0, zorder=-4)
+            _draw_ridge(axes, here, beside, base)
         _name_rows(axes, steps, setting)
         axes.set_xlabel(PANELS["cosine_to_final"])
         axes.set_xlim(_lowest([claim, *controls.values()]), 1)
@@ -58,7 +61,8 @@ def drift_histogram_figure(
         caption = _caption(claim, controls)
         if set(steps) & set(setting.collapsed):
             caption += " Red: collapsed checkpoints."
-        frame(figure, Setting(setting.title, setting.caption), handles, caption)
+        shown = Setting(setting.title, setting.caption, replaced_before=setting.replaced_before)
+        frame(figure, shown, handles, caption)
 
 
 def _name_rows(axes: Axes, steps: Sequence[int], setting: Setting) -> None:

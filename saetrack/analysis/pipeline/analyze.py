@@ -211,6 +211,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         sampled=list(sampled),
         controls=bands,
         phases=phases,
+        replaced_before=drift.own_index.holds_from,
     )
 
 

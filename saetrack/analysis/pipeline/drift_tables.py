@@ -82,6 +82,13 @@ def drift_tables(
     tables = {
         "drift": of_chain,
         "drift_histograms": pd.concat(histograms, ignore_index=True),
+        "own_index": pd.concat(
+            [
+                drift.own_index.table(),
+                *(of.own_index.table(name) for name, of in noise.items()),
+            ],
+            ignore_index=True,
+        ),
         "residual_turns": turns.table(),
         "drift_rates": rate_table(drift, noise, turns, learning_rate_sums(registered)),
         **_beside_controls(of_chain, bands, drift, formed, turns),

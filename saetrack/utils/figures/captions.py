@@ -37,7 +37,8 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
     for text in (*legend.get_texts(), legend.get_title()):
         text.set_parse_math(False)  # it may name tokens, such as "$$"
     hatched = " Hatched: collapsed checkpoints." if len(setting.collapsed) else ""
-    lines = f"{caption}{hatched}{_phases(setting)}\n{setting.caption}".rstrip().splitlines()
+    told = f"{caption}{hatched}{_replaced(setting)}{_phases(setting)}\n{setting.caption}"
+    lines = told.rstrip().splitlines()
     figure.supxlabel(
         "\n".join(textwrap.fill(text, int(width * CAPTION_CHARACTERS)) for text in lines),
         x=0.01,
@@ -45,6 +46,17 @@ def frame(figure: Figure, setting: Setting, handles: Sequence[Artist], caption: 
         fontsize=9,
         color="#404040",
         parse_math=False,
+    )
+
+
+def _replaced(setting: Setting) -> str:
+    """What is tinted yellow; empty where nothing is."""
+    if not setting.replaced_before:
+        return ""
+    return (
+        f"\nYellow, before step {setting.replaced_before:,.0f}: fewer than half of the features "
+        "are nearest to their own index of the last dictionary; what follows an index to the end "
+        "shows there how the dictionary is replaced."
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from saetrack.utils.figures.style import GREY, RED
+from saetrack.utils.figures.style import GREY, RED, YELLOW
 
 # Inches that a character of a phase's name takes.
 NAME_CHARACTER = 0.075
@@ -29,6 +29,8 @@ class Setting:
         caption: the last line of the caption: versions of the SAEs, thresholds.
         phases: see `Phases`.
         collapsed: LM steps of collapsed checkpoints (appendix L).
+        replaced_before: the LM step before which fewer than half of the features are still those of
+            the last dictionary; None where indices are not followed to the end.
         borders: LM steps at which named phases begin, each with the ends of its interval.
     """
 
@@ -36,6 +38,7 @@ class Setting:
     caption: str = ""
     phases: Phases | None = None
     collapsed: Sequence[int] = ()
+    replaced_before: float | None = None
     borders: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
@@ -124,8 +127,11 @@ def chain_axis(
     names: bool = True,
     above: bool = False,
 ) -> None:
-    """`step_axis`, and a setting's phases, their borders and collapsed checkpoints (`shade`)."""
+    """`step_axis`, and what a setting has to shade: phases, collapses, a replaced dictionary."""
     step_axis(axes, lm_steps, label=label)
+    if setting.replaced_before is not None and setting.replaced_before > min(lm_steps):
+        left, _ = axes.get_xlim()
+        axes.axvspan(left, setting.replaced_before, color=YELLOW, alpha=0.18, lw=0, zorder=-4)
     for _, low, high in setting.borders.values():
         axes.axvspan(low, high, ymax=BORDER_HEIGHT, color=GREY, alpha=0.5, linewidth=1)
     shade(axes, lm_steps, setting.phases, setting.collapsed, names=names, above=above)

@@ -18,6 +18,7 @@ from saetrack.utils.figures.glyphs import draw_what_there_is, families
 
 # Colour-blind safe (Okabe and Ito).
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+YELLOW = "#F0E442"
 GREY = "#767676"
 
 STYLE: Any = {
