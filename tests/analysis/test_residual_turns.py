@@ -136,13 +136,12 @@ FROZEN = {"frozen": drift_of(steady(0.02), lm_steps=[3000] * LINKS)}
 
 def judged(angles: np.ndarray, turns: ResidualTurns) -> dict[str, bool]:
     drift = drift_of(angles)
-    control = quantile_table(FROZEN["frozen"])
-    replicate = quantile_table(drift_of(phased_angles(FEATURES, seed=1)))
+    control = ControlDrift.of("frozen", "noise", FROZEN["frozen"])
+    replicate = drift_of(phased_angles(FEATURES, seed=1))
     held = compare_with_controls(
-        quantile_table(drift),
-        [ControlDrift("frozen", "noise", control), ControlDrift("seed", "replicate", replicate)],
+        quantile_table(drift), [control, ControlDrift.of("seed", "replicate", replicate)]
     )
-    formed = drift_after_formation(drift, np.full(FEATURES, 5), control, turns)
+    formed = drift_after_formation(drift, np.full(FEATURES, 5), control.quantiles, turns)
     assert formed["residual_cosine"].notna().all()
     return verdicts(held, turns, formed).set_index("claim")["stands"].to_dict()
 
