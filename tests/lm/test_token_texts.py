@@ -10,7 +10,12 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.data.exclusion import NOTHING
 from saetrack.lm.embedded.training import train_tokenizer
-from saetrack.lm.token_texts import text_of, texts_alone, texts_together
+from saetrack.lm.token_texts import (
+    text_of,
+    texts_alone,
+    texts_together,
+    texts_with_blanks,
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +84,13 @@ def test_parts_of_characters_are_different_tokens_to_an_analysis(
     ids = byte_level("\u732b", add_special_tokens=False)["input_ids"]
     assert len(set(text.forms.text_ids[ids])) == len(set(text.forms.stem_ids[ids])) == 3
     assert not any("\ufffd" in form for form in text.forms.texts)
+
+
+def test_tokens_keep_the_blanks_that_they_stand_for(byte_level: PreTrainedTokenizerBase) -> None:
+    ids = byte_level("the \u732b", add_special_tokens=False)["input_ids"]
+    assert "".join(texts_with_blanks(byte_level, ids)) == "the " + 3 * "\ufffd"
+    metaspace = Tokenizer(models.WordLevel({"\u2581a": 0, "b": 1}, "b"))
+    metaspace.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=metaspace)
+    assert tokenizer.decode([0]) == "a", "as Llama's, it drops the first blank of what it decodes"
+    assert texts_with_blanks(tokenizer, [0, 1]) == [" a", "b"]

@@ -89,7 +89,7 @@ def _legend() -> list[Artist]:
     return [
         *(line(said[k], colour, marker=".") for k, colour in features.items()),
         line("the LM's activations at the hook", "black", marker="."),
-        line("the same on tokens of the training part", GREY, linestyle="--"),
+        line("dashed: on tokens that training had", GREY, linestyle="--"),
         Patch(color=GREY, alpha=0.3, label="controls: their full range", hatch="..."),
         line("majority class", GREY, linestyle=":"),
     ]
@@ -100,8 +100,8 @@ def _caption(curves: pd.DataFrame) -> str:
     return (
         f"Logistic regression on {span(round(n) for n in sizes['n_train'])} examples, half of "
         f"either class, tested on {span(round(n) for n in sizes['n_test'])} others, of rows and "
-        "tokens that training had none of (dashed: of tokens that it had, 1 feature and the LM). "
+        "tokens that training had none of (dashed: 1 feature, and the LM, on tokens that it had). "
         "Features are chosen by difference of class means among the training examples. Bands: "
-        "lowest to highest of the splits. Controls: as many random live features, and features "
-        "chosen for shuffled labels."
+        "lowest to highest of the splits. Controls: as many random live features, and shuffled "
+        "labels."
     )

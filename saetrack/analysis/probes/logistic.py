@@ -6,7 +6,7 @@ an analysis fits thousands of probes of some hundred examples each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -98,14 +98,13 @@ def _fitted(
         value = (np.logaddexp(0, z) - y * z).mean() + penalised @ weights[:-1] / 2
         return float(value), np.append(x.T @ wrong + penalised, wrong.sum())
 
-    options = {"maxiter": MAX_STEPS, "gtol": TOLERANCE, "ftol": 0.0}
-    found: Float[ndarray, " columns_1"] = minimize(
-        loss, start, jac=True, method="L-BFGS-B", options=options
-    ).x
-    return found
+    options: Any = {"maxiter": MAX_STEPS, "gtol": TOLERANCE, "ftol": 0.0}
+    found: Any = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    return np.asarray(found)
 
 
 def _scores(
     x: Float[ndarray, "m columns"], weights: Float[ndarray, " columns_1"]
 ) -> Float[ndarray, " m"]:
-    return x @ weights[:-1] + weights[-1]
+    scores: Float[ndarray, " m"] = x @ weights[:-1] + weights[-1]
+    return scores

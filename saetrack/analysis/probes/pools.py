@@ -166,9 +166,13 @@ def why_left_out(pool: Pool, seeds: Sequence[int]) -> str:
     return ""
 
 
-def shuffled(labels: Bool[ndarray, " train"], task: str, seed: int) -> Bool[ndarray, " train"]:
-    """A control: the same labels in another order."""
-    return np.random.default_rng([seed, _code(task), 2]).permutation(labels)
+def shuffled(pool: Pool, of_seed: Split, seed: int) -> Bool[ndarray, " examples"]:
+    """A control: labels that say nothing; in each part of a split both are as many as they were."""
+    generator = np.random.default_rng([seed, _code(pool.task), 2])
+    labels = pool.labels.copy()
+    for part in (of_seed.train, *of_seed.tests.values()):
+        labels[part] = generator.permutation(labels[part])
+    return labels
 
 
 def drawn_features(

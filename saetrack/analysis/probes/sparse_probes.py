@@ -9,7 +9,7 @@ activations grows over an LM's training, and a penalty would mean another thing 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,13 +46,15 @@ class Examples(NamedTuple):
 class _Scored(NamedTuple):
     """Of one probe: its name, columns, and the log-odds of all tests' examples, one after another.
 
-    `k` is 0 for a probe that is not of features.
+    `k` is 0 for a probe that is not of features; `labels` are those that it is asked for, of all
+    examples.
     """
 
     probe: str
     k: int
     scores: Float[ndarray, " tests"]
-    features: str
+    labels: Bool[ndarray, " examples"]
+    features: str = ""
 
 
 def probe_table(
@@ -80,10 +82,11 @@ def probe_table(
         of_seed = split(pool, seed)
         tests = np.concatenate(list(of_seed.tests.values()))
         bounds = np.cumsum([0, *(len(part) for part in of_seed.tests.values())])
-        for probe, k, scores, features in _scored(pool, examples, live, of_seed, tests, seed):
+        found = _scored(pool, examples, live, of_seed, tests, seed)
+        for probe, k, scores, labels, features in found:
             for number, tested_on in enumerate(of_seed.tests):
                 part = slice(bounds[number], bounds[number + 1])
-                truth = pool.labels[tests[part]]
+                truth = labels[tests[part]]
                 accuracy = float(((scores[part] > 0) == truth).mean())
                 of_test = accuracy, auc(scores[part], truth)
                 sizes = len(of_seed.train), len(truth)
@@ -115,31 +118,20 @@ def _scored(
     seed: int,
 ) -> Iterator[_Scored]:
     """Every probe of one split."""
-    train, truth = of_seed.train, pool.labels[of_seed.train]
-    acts = examples.feature_acts
-    wrong = shuffled(truth, pool.task, seed)
+    train, acts, labels = of_seed.train, examples.feature_acts, pool.labels
+    wrong = shuffled(pool, of_seed, seed)
     sets = {
-        FEATURES: (chosen_features(acts[train], truth, max(KS)), truth),
-        RANDOM: (drawn_features(live, acts.shape[1], max(KS), pool.task, seed), truth),
-        SHUFFLED: (chosen_features(acts[train], wrong, max(KS)), wrong),
+        FEATURES: (chosen_features(acts[train], labels[train], max(KS)), labels),
+        RANDOM: (drawn_features(live, acts.shape[1], max(KS), pool.task, seed), labels),
+        SHUFFLED: (chosen_features(acts[train], wrong[train], max(KS)), wrong),
     }
-    yield from _of_features(acts, sets, train, tests)
-    x = examples.x
-    yield _Scored(RESIDUAL, 0, scores_of_many(x[train], truth, x[tests], seed), "")
-    # Classes are equally many: whichever is named, half is right.
-    yield _Scored(MAJORITY, 0, np.zeros(len(tests)), "")
-
-
-def _of_features(
-    acts: sparse.csr_array,
-    sets: dict[str, Any],
-    train: Int[ndarray, " train"],
-    tests: Int[ndarray, " tests"],
-) -> Iterator[_Scored]:
-    """Probes of the first 1, 2, 5 features of some sets."""
     by_column = acts.tocsc()
-    for probe, (features, labels) in sets.items():
+    for probe, (features, asked) in sets.items():
         columns = by_column[:, features].toarray()
         for k in KS:
-            scores = scores_of_few(columns[train, :k], labels, columns[tests, :k])
-            yield _Scored(probe, k, scores, " ".join(map(str, features[:k])))
+            scores = scores_of_few(columns[train, :k], asked[train], columns[tests, :k])
+            yield _Scored(probe, k, scores, asked, " ".join(map(str, features[:k])))
+    x = examples.x
+    yield _Scored(RESIDUAL, 0, scores_of_many(x[train], labels[train], x[tests], seed), labels)
+    # Classes are equally many: whichever is named, half is right.
+    yield _Scored(MAJORITY, 0, np.zeros(len(tests)), labels)
