@@ -89,8 +89,9 @@ class ChainProbes:
         tables = []
         for task in self.tasks:
             if task.texts is None:
-                index = sets[_name(task)]
-                x, acts = activations.x[torch.from_numpy(index)], activations.feature_acts[index]
+                index, of_all = sets[_name(task)], activations.feature_acts
+                assert of_all is not None  # a pass over a checkpoint keeps them
+                x, acts = activations.x[torch.from_numpy(index)], of_all[index]
             else:
                 x, acts = feature_pass.at_ends(task.texts)
             examples = Examples(x.numpy(), acts)
@@ -164,7 +165,7 @@ def save_probes(folder: Path, probes: ChainProbes) -> None:
     """Keep what was chosen."""
     arrays: dict[str, Any] = {"seeds": np.array(probes.seeds)}
     for number, task in enumerate(probes.tasks):
-        found = {"labels": task.pool.labels, "groups": task.pool.groups}
+        found: dict[str, Any] = {"labels": task.pool.labels, "groups": task.pool.groups}
         if task.texts is None:
             found |= {"tokens": task.pool.tokens, "where": task.where}
         else:
