@@ -69,9 +69,7 @@ def test_a_blank_may_be_written_as_pages_write_it(client: TestClient) -> None:
     assert answer == wanted
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("context_rows", 10**6), ("context_positions", 130)]
-)
+@pytest.mark.parametrize(("name", "value"), [("context_rows", 10**6), ("context_positions", 130)])
 def test_contexts_that_are_nowhere_are_not_found(
     store: Path, tmp_path: Path, name: str, value: int
 ) -> None:
