@@ -59,7 +59,7 @@ HOSTILE_TEXTS = [
 def make_demo(folder: Path) -> DemoChains:
     """Chains of each kind; their stores are small."""
     stores = {
-        FORWARD: small_store(folder / "forward", d_sae=300),
+        FORWARD: small_store(folder / "forward", d_sae=300, name=FORWARD),
         HOSTILE: hostile(small_store(folder / "hostile", d_sae=40, links=4, seed=1)),
         SHORT: small_store(folder / "short", d_sae=40, links=2, seed=2),
         DEAD: all_dead(small_store(folder / "dead", d_sae=40, links=3, seed=3)),

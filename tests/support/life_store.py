@@ -58,12 +58,15 @@ HOSTILE = [
     "{{x}}",
     "</style>",
 ]
+NAME = "synthetic.L2.forward.s0.0123"
 MEANT = ("token", "weak_concept", "concept")
 
 
-def small_store(folder: Path, *, d_sae: int = 300, links: int = 8, seed: int = 0) -> Path:
+def small_store(
+    folder: Path, *, d_sae: int = 300, links: int = 8, seed: int = 0, name: str = NAME
+) -> Path:
     """A store of a few hundred features over a few links, in a second or two."""
-    return write_store(folder, d_sae=d_sae, links=links, rows=200, context_size=128, seed=seed)
+    return write_store(folder, d_sae=d_sae, links=links, rows=200, seed=seed, name=name)
 
 
 def write_store(
@@ -75,7 +78,7 @@ def write_store(
     context_size: int = 128,
     seed: int = 0,
     vocabulary: int | None = None,
-    name: str = "synthetic.L2.forward.s0.0123",
+    name: str = NAME,
 ) -> Path:
     """A store of any size; the same arguments give the same bytes."""
     random = np.random.default_rng(seed)
