@@ -81,7 +81,8 @@ class IndexFollower:
 
     def add(self, link: DecoderLink, previous: DecoderLink | None) -> None:
         """Take in a link; those that are dead at it are not looked for."""
-        here = self._sampled[(link.feature_density > 0)[self._sampled]]
+        alive = (link.feature_density > 0).to(self._sampled.device)
+        here = self._sampled[alive[self._sampled]]
         rows = normalize(link.W_dec.float(), dim=1)
         nearest, best = _nearest(rows[here], self._final, self._alive)
         own = (rows[here] * self._final[here]).sum(dim=1)
@@ -115,7 +116,7 @@ def _nearest(
     alive: Bool[Tensor, " d_sae"],
 ) -> tuple[Int[Tensor, " sampled"], Float[Tensor, " sampled"]]:
     """Of unit rows the nearest ones that are alive, and their cosines."""
-    cosines = (rows @ among.T).masked_fill(~alive, -2)
+    cosines = (rows @ among.T).masked_fill(~alive.to(among.device), -2)
     best, nearest = cosines.max(dim=1)
     return nearest, best
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import threading
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,9 @@ def test_a_run_that_is_broken_off_pays_nothing_twice(
     broken = explains(*CHOSEN)
     assert isinstance(broken.exception, UserError) and "401" in str(broken.exception)
     assert not analysed.reports.explanations.of_chain(CHAIN)
+    for thread in threading.enumerate():
+        if thread.name == "explain":
+            thread.join(10)  # what was being asked when the run ended
     asked.faults = []
     left = json.loads(explains(*CHOSEN, "--plan", "--json").stdout)
     assert left["kept"] == 30
