@@ -181,7 +181,7 @@ class AnalyzeConfig(Frozen):
     )
     ablated_features: Annotated[int, Field(ge=0)] = Field(
         default=32,
-        description="features per link that are truly taken out, in 4 rows each, to hold "
+        description="features per link that are truly taken out, in 2 rows each, to hold "
         "attribution against; 0 leaves it out",
     )
     probe_tokens: Annotated[int, Field(ge=0)] = Field(
