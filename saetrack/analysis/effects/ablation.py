@@ -69,8 +69,10 @@ class AblationSample:
             effects: of each pair, by attribution.
             context_size: tokens of a row.
         """
-        for feature in [feature for feature, left in self._left.items() if left]:
-            first, last = pairs.offsets[[feature, feature + 1]].tolist()
+        wanted = [feature for feature, left in self._left.items() if left]
+        offsets = pairs.offsets.cpu() if wanted else pairs.offsets  # once: a host waits for a GPU
+        for feature in wanted:
+            first, last = offsets[feature : feature + 2].tolist()
             tokens, acts = pairs.tokens[first:last], pairs.feature_acts[first:last]
             rows = tokens // context_size
             for row in rows.unique().tolist()[: self._left[feature]]:
