@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import threading
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
