@@ -23,6 +23,7 @@ class ChatServer:
     Attributes:
         faults: of the next requests, in their order; others are answered.
         asked: the bodies of all requests.
+        answered: the messages of those that were answered as they should be.
         keys: their headers of authorisation.
         retry_after: of an answer 429.
         most_at_once: requests that were answered at the same time, at most.
@@ -32,6 +33,7 @@ class ChatServer:
 
     faults: list[Fault] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     retry_after: str = "0"
     most_at_once: int = 0
@@ -112,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         system, user = (message["content"] for message in body["messages"])
         said = said_by_rule(system, user)
         status = int(fault) if fault.isdigit() else 200
+        if not fault:
+            self.told.answered.append(json.dumps(body["messages"]))
         if fault == "stalls":
             self.told.go_on.wait(20)
             return

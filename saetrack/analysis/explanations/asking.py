@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -32,6 +33,7 @@ ATTEMPTS = 3
 FEW, MAX_UNANSWERED = 20, 0.5
 # Questions that are made ahead of their turn, for each that is asked at a time.
 AHEAD = 3
+GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,11 @@ class Asker:
 def _threads(
     count: int, ask: Callable[[Question], Answered]
 ) -> Iterator[Callable[[Question], Future[Answered]]]:
-    """Threads that answer questions; nobody waits for them once the block ends in an error.
+    """Threads that answer questions.
 
-    They end with the process, as those of `concurrent.futures` do not: Ctrl-C is not to wait for an
-    endpoint that stalls.
+    If the block ends in an error, they have `GRACE_S` to keep what was paid for already. They end
+    with the process, as those of `concurrent.futures` do not: Ctrl-C does not wait for an endpoint
+    that stalls.
     """
     jobs: SimpleQueue[tuple[Future[Answered], Question] | None] = SimpleQueue()
     is_over = threading.Event()
@@ -158,14 +161,25 @@ def _threads(
         jobs.put((future, question))
         return future
 
-    for _ in range(count):
-        threading.Thread(target=work, name="explain", daemon=True).start()
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+
+    def end() -> None:
+        is_over.set()
+        for _ in threads:
+            jobs.put(None)
+
     try:
         yield submit
+    except Exception:
+        end()
+        until_s = time.monotonic() + GRACE_S
+        for thread in threads:
+            thread.join(max(until_s - time.monotonic(), 0))
+        raise
     finally:
-        is_over.set()
-        for _ in range(count):
-            jobs.put(None)
+        end()
 
 
 def _read(question: Question, messages: Messages, reply: Reply) -> Answered:
