@@ -24,6 +24,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -39,6 +40,7 @@ from saetrack.lm.open import open_source
 from saetrack.registry import Registry
 from saetrack.training.chain_page import update_chain_page
 from saetrack.utils.settings import Settings
+from tests.support.chromium import ABSENT, ARGUMENTS, CHROMIUM
 from tests.support.faulty_hub import FaultyHub, point_client_at, serve
 from tests.support.live_folder import look_into
 from tests.support.nano import NANO_TRACK
@@ -56,6 +58,19 @@ def _logs_as_before() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers[:], logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, one for all tests of a worker: playwright has no second one."""
+    if ABSENT:
+        pytest.skip(ABSENT)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
 
 
 MakeOnce = Callable[[str, Callable[[Path], object]], None]

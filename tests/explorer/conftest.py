@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.app import make_app
-from tests.support.explorer_browser import ABSENT, ARGUMENTS, CHROMIUM, Tab, make_demo, served
+from tests.support.explorer_browser import Tab, make_demo, served
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card, manifest_steps
 from tests.support.life_store import small_store
 
@@ -43,19 +43,6 @@ def client(chains: DemoChains, page: Path) -> TestClient:
     servers = Servers("5000", "http://prefect.example/")
     app = make_app(chains, servers=servers, page=page)
     return TestClient(app, base_url="http://127.0.0.1:8400")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium without a window."""
-    if ABSENT:
-        pytest.skip(ABSENT)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

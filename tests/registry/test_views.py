@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zlib
@@ -24,7 +22,6 @@ from saetrack.training.chain_page import update_chain_page
 from saetrack.utils.settings import Settings
 from tests.support.site import free_port, kill_tree, wait_for
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NAMES = ["Chains", "Links over tokens", "Chain against conventional"]
 TAG_CHARACTERS = 5000  # what MLflow's column holds
 
@@ -161,18 +158,14 @@ def server(module_settings: Settings, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-@pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason="no playwright")
-def test_a_browser_shows_a_chains_metrics(registry: Registry, chain: Chain, server: str) -> None:
+def test_a_browser_shows_a_chains_metrics(
+    browser: Any, registry: Registry, chain: Chain, server: str
+) -> None:
     """The note of an experiment's first page leads to the views, and each shows numbers."""
-    from playwright.sync_api import Page, sync_playwright
-
     explained_variance = registry.table(chain)["explained_variance"].iloc[-1]
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    arguments += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     patience_ms = 180_000
 
-    def check(page: Page, name: str) -> None:
+    def check(page: Any, name: str) -> None:
         page.get_by_text("1 matching run").wait_for(timeout=patience_ms)
         page.get_by_role("link", name=chain.name).first.wait_for(timeout=patience_ms)
         if name == "Chains":
@@ -185,9 +178,7 @@ def test_a_browser_shows_a_chains_metrics(registry: Registry, chain: Chain, serv
                 timeout=patience_ms
             )
 
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        context = browser.new_context(viewport={"width": 1600, "height": 900})
+    with browser.new_context(viewport={"width": 1600, "height": 900}) as context:
         page = context.new_page()
         page.goto(f"{server}/#/experiments")
         page.get_by_test_id("experiment-list-item").get_by_text("nano", exact=True).click(
@@ -200,4 +191,3 @@ def test_a_browser_shows_a_chains_metrics(registry: Registry, chain: Chain, serv
                 link.dispatch_event("click")  # a hint of MLflow's may lie over it
             check(opened.value, name)
             opened.value.close()
-        browser.close()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
-import importlib.util
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,15 +30,6 @@ from tests.support.explorer_demo import (
 )
 from tests.support.life_store import small_store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ABSENT = (
-    "no chromium on this machine"
-    if CHROMIUM is None
-    else "no playwright"
-    if importlib.util.find_spec("playwright") is None
-    else ""
-)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 HOSTILE, SHORT, DEAD = (f"demo.L2.forward.s{seed}.{name}" for seed, name in enumerate(
     ("hostile", "short", "dead"), start=2
 ))  # fmt: skip

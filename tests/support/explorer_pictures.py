@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 import requests
 
-from tests.support.explorer_browser import ABSENT, ARGUMENTS, CHROMIUM
+from tests.support.chromium import ABSENT, ARGUMENTS, CHROMIUM
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 COLOURS = 256
