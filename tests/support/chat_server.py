@@ -9,8 +9,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.support.in_threads import serving
 
 KEY = "sk-a-key-that-nobody-may-see"
 Fault = str  # a name of FAULTS
@@ -53,18 +55,8 @@ class ChatServer:
 def serve_chat() -> Iterator[ChatServer]:
     """Run the server in threads of this process."""
     told = ChatServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"told": told}))
-    server.daemon_threads = True
-    told.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(type("Handler", (_Handler,), {"told": told}), told.go_on) as told.port:
         yield told
-    finally:
-        told.go_on.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def said_by_rule(system: str, user: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +25,7 @@ from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 
 from saetrack.lm.checkpoints import download
+from tests.support.in_threads import serving
 
 SLICE_S = 0.02  # between the pieces of a slow response
 
@@ -131,19 +132,8 @@ BODY = set(Fault) - set(STATUS)
 def serve(port: int = 0, hub: FaultyHub | None = None) -> Iterator[FaultyHub]:
     """Run a hub in threads of this process; it disappears when the block ends."""
     hub = hub or FaultyHub()
-    handler = type("Handler", (_Handler,), {"hub": hub})
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
-    hub.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with serving(type("Handler", (_Handler,), {"hub": hub}), hub.go_on, port) as hub.port:
         yield hub
-    finally:
-        hub.go_on.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
