@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, ExceptionHandler
 from saetrack.explorer.addresses import Servers
 from saetrack.explorer.answers import column_bytes, feature_json
 from saetrack.explorer.chain_answer import analysed_json, not_analysed_json
-from saetrack.explorer.home import Cards, home_json
+from saetrack.explorer.home import Cards, card_of, home_json
 from saetrack.explorer.open_stores import OpenStore, OpenStores
 from saetrack.explorer.own_text import AskedText, OwnText, asked_text, read_limited, standing_note
 from saetrack.explorer.responses import BINARY, no_page, not_modified, respond
@@ -80,7 +80,7 @@ class Explorer:
         """One chain: what its store says, or what the registry knows."""
         name = self._name(request)
         store, cards = self._stores.get(name), self._cards.get()[0]
-        card = next((card for card in cards if card.name == name), None)
+        card = card_of(cards, name)
         if store is not None:
             store.prepare()
             return respond(request, as_json(analysed_json(store, card, cards)))
@@ -132,7 +132,7 @@ class Explorer:
 
     def _read(self, request: Request, asked: AskedText) -> dict[str, Any]:
         name = self._name(request)
-        card = next((card for card in self._cards.known() if card.name == name), None)
+        card = card_of(self._cards.known(), name)
         return {**self._own_text.read(name, asked), "note": standing_note(card)}
 
     def _store(self, request: Request) -> OpenStore:

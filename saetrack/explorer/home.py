@@ -15,6 +15,8 @@ from saetrack.registry.chain_names import find_chain
 from saetrack.utils.errors import first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from saetrack.explorer.chains import Chains
     from saetrack.registry.cards import ChainCard
 
@@ -134,6 +136,11 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
             ],
         },
     }
+
+
+def card_of(cards: Iterable[ChainCard], name: str) -> ChainCard | None:
+    """The card of a chain; None where there is none."""
+    return next((card for card in cards if card.name == name), None)
 
 
 def analysing_json(card: ChainCard | None) -> dict[str, str] | None:

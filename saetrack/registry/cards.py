@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.hook import parse_hook
@@ -133,10 +133,7 @@ class ChainCards:
             self._look(experiments, training)
             analyses = self._newest_analyses(experiments)
             cards = [
-                replace(
-                    self._card(name, seen, name in training, analyses.get(name)),
-                    analysing=analysing.get(name),
-                )
+                self._card(name, seen, name in training, analyses.get(name), analysing.get(name))
                 for name, seen in self._seen.items()
                 if seen.links or name in training
             ]
@@ -152,7 +149,7 @@ class ChainCards:
         """The chains that processes which live train, and those that they analyse."""
         condition = "attributes.status = 'RUNNING'"
         running = self._client.search_runs(experiments, condition, max_results=1000)
-        of = {"link": {}, "analysis": {}}  # type: dict[str, dict[str, Analysing]]
+        of: dict[str, dict[str, Analysing]] = {"link": {}, "analysis": {}}
         for run in running:
             kind, chain = (run.data.tags.get(tag, "") for tag in ("kind", "chain"))
             if kind in of and is_alive(run):
@@ -222,7 +219,12 @@ class ChainCards:
                 self._metrics[str(run.info.run_id)] = kept
 
     def _card(
-        self, name: str, seen: _Seen, is_training: bool, analysis: AnalysisCard | None
+        self,
+        name: str,
+        seen: _Seen,
+        is_training: bool,
+        analysis: AnalysisCard | None,
+        analysing: Analysing | None,
     ) -> ChainCard:
         tags = {**seen.tags, **(seen.links[-1].tags if seen.links else {})}
         track = current_names(from_params(seen.run.data.params)) if seen.run else {}
@@ -247,6 +249,7 @@ class ChainCards:
             links=self._curves(seen.links),
             run=RunAt(seen.run.info.experiment_id, seen.run.info.run_id) if seen.run else None,
             analysis=analysis,
+            analysing=analysing,
         )
 
     def _curves(self, links: list[ModelVersion]) -> dict[str, list[float | int | None]]:

@@ -30,10 +30,11 @@ class ExplanationRuns:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs: list[Run] = self._client.search_runs(
             experiments,
-            f"tags.kind = '{KIND}' and attributes.status = 'FINISHED'",
+            f"tags.kind = '{KIND}' and tags.chain = '{chain_name}' "
+            "and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
-        return [str(run.info.run_id) for run in runs if run.data.tags.get("chain") == chain_name]
+        return [str(run.info.run_id) for run in runs]
 
     @contextmanager
     def tables(self, run_id: str) -> Iterator[Path]:

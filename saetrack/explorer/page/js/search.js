@@ -5,13 +5,12 @@ import { el, put, say, settled } from "./dom.js";
 import { explanationsWith } from "./explanations.js";
 import { labelsOf, smallRibbon } from "./ribbon.js";
 import { Timeline } from "./timeline.js";
-import { notAnalysed, Refused } from "./data.js";
+import { home, notAnalysed, Refused } from "./data.js";
 import { asMeant, featureNamed } from "./query.js";
 import { contextLine } from "./tokens.js";
 import { tokenAlone, whole } from "./words.js";
 
 const SHOWN = 50; // features of each kind at a time
-const LONGEST = 200; // characters that are searched
 
 export async function searchPage({ root, data, state, signal }) {
   if (!data.manifest.analysed)
@@ -19,6 +18,7 @@ export async function searchPage({ root, data, state, signal }) {
       data,
       "The features of this chain were not analysed yet, so there is nothing to search.",
     );
+  const { search_characters: longest } = await home();
   const results = el("div", { class: "results" });
   const field = el("input", {
     type: "search",
@@ -28,7 +28,7 @@ export async function searchPage({ root, data, state, signal }) {
     "data-search": true,
     spellcheck: "false",
     autocomplete: "off",
-    maxlength: LONGEST,
+    maxlength: longest,
   });
   const type = settled(() => state.set({ q: field.value, from: null }), 200);
   field.addEventListener("input", type);
@@ -55,7 +55,7 @@ export async function searchPage({ root, data, state, signal }) {
     results,
   );
   await data.vocabulary();
-  const view = new Results(results, data, state, signal);
+  const view = new Results(results, data, state, signal, longest);
   state.on(["q", "from"], () => {
     if (document.activeElement !== field) field.value = state.get("q", "");
     view.look();
@@ -66,8 +66,8 @@ export async function searchPage({ root, data, state, signal }) {
 }
 
 class Results {
-  constructor(node, data, state, signal) {
-    Object.assign(this, { node, data, state, signal, asked: 0 });
+  constructor(node, data, state, signal, longest) {
+    Object.assign(this, { node, data, state, signal, longest, asked: 0 });
     this.timeline = new Timeline(data.manifest.links, state);
     this.watch = new IntersectionObserver(
       (entries) =>
@@ -93,9 +93,9 @@ class Results {
       );
     let found;
     try {
-      if ([...query].length > LONGEST)
+      if ([...query].length > this.longest)
         throw new Refused(
-          `A text of ${LONGEST} characters at most is searched; this one has ${[...query].length}.`,
+          `A text of ${this.longest} characters at most is searched; this one has ${[...query].length}.`,
         );
       found = await this.data.search(query, SHOWN, Number(this.state.get("from", 0)) || 0);
       found.explained = explanationsWith(await this.data.explanations(), query);
