@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from jaxtyping import Int
+    from numpy import ndarray
+
     from saetrack.analysis.contexts.top_contexts import Contexts
 
 
@@ -32,3 +35,8 @@ def feature_status(contexts: Contexts, min_density: float = 1e-5) -> pd.DataFram
             "status": np.select([dead, low], ["dead", "ultra_low"], "live"),
         }
     )
+
+
+def live_features(status: pd.DataFrame) -> Int[ndarray, " live"]:
+    """The features that are analysed, ascending, of a table as `feature_status` gives it."""
+    return np.flatnonzero(status["status"] == "live")

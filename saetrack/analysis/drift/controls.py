@@ -11,7 +11,7 @@ the final direction, by links until the final one. A shorter control covers the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -50,6 +50,11 @@ class ControlDrift:
     def of(cls, name: str, role: Role, drift: Drift) -> ControlDrift:
         """Of a control chain, by its own drift."""
         return cls(name, role, quantile_table(drift, chain=name), _density_band(drift))
+
+
+def noise_control(controls: Iterable[ControlDrift]) -> ControlDrift | None:
+    """The first noise control among some; None if there is none."""
+    return next((control for control in controls if control.role == "noise"), None)
 
 
 def _density_band(drift: Drift) -> Float[np.ndarray, "links 2"]:

@@ -115,7 +115,7 @@ def measure_drift(links: Iterable[DecoderLink], final: DecoderLink) -> Drift:
     for link in links:
         if link.W_dec.shape != final.W_dec.shape:
             raise ValueError(f"rows of {tuple(link.W_dec.shape)} and {tuple(final.W_dec.shape)}")
-        index.add(link, previous)
+        index.add(link)
         first = link if first is None else first
         previous = link if previous is None else previous
         earlier = previous if earlier is None else earlier

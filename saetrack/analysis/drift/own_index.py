@@ -17,6 +17,9 @@ import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
+from saetrack.analysis.drift.residual_turns import median
+from saetrack.analysis.formation.phases import formed_from
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
@@ -52,9 +55,7 @@ class OwnIndex:
     @property
     def holds_from(self) -> int:
         """The LM step from which on the index holds to the end for half of the features."""
-        below = np.flatnonzero(~(self.in_last >= HALF))
-        first = int(below[-1]) + 1 if len(below) else 0
-        return int(self.lm_steps[min(first, len(self.lm_steps) - 1)])
+        return int(self.lm_steps[formed_from((self.in_last >= HALF)[None])[0]])  # -1: the last
 
     def table(self, chain: str = "chain") -> pd.DataFrame:
         """One row per link: `chain`, `link`, `lm_step`, and the attributes."""
@@ -72,14 +73,15 @@ class IndexFollower:
     def __init__(self, final: DecoderLink, seed: int = 0) -> None:
         """Draws the features that are looked for among those alive at the last link."""
         self._final = normalize(final.W_dec.float(), dim=1)
-        self._alive = final.feature_density > 0
+        self._alive = (final.feature_density > 0).to(self._final.device)
         alive = np.flatnonzero(self._alive.cpu().numpy())
         chosen = np.random.default_rng(seed).permutation(alive)[:SAMPLE]
         self._sampled = torch.from_numpy(np.sort(chosen)).to(self._final.device)
         self._seed = seed
+        self._before: tuple[Tensor, Tensor] | None = None
         self._rows: list[tuple[int, float, float, float, float]] = []
 
-    def add(self, link: DecoderLink, previous: DecoderLink | None) -> None:
+    def add(self, link: DecoderLink) -> None:
         """Take in a link; those that are dead at it are not looked for."""
         alive = (link.feature_density > 0).to(self._sampled.device)
         here = self._sampled[alive[self._sampled]]
@@ -87,10 +89,9 @@ class IndexFollower:
         nearest, best = _nearest(rows[here], self._final, self._alive)
         own = (rows[here] * self._final[here]).sum(dim=1)
         kept = float("nan")
-        if previous is not None:
-            before = normalize(previous.W_dec.float(), dim=1)
-            alive = previous.feature_density > 0
-            kept = _share(_nearest(rows[here], before, alive)[0] == here)
+        if self._before is not None:
+            kept = _share(_nearest(rows[here], *self._before)[0] == here)
+        self._before = rows, alive
         found = _share(nearest == here), kept, _middle(own), _middle(best)
         self._rows.append((link.lm_step, *found))
 
@@ -116,7 +117,7 @@ def _nearest(
     alive: Bool[Tensor, " d_sae"],
 ) -> tuple[Int[Tensor, " sampled"], Float[Tensor, " sampled"]]:
     """Of unit rows the nearest ones that are alive, and their cosines."""
-    cosines = (rows @ among.T).masked_fill(~alive.to(among.device), -2)
+    cosines = (rows @ among.T).masked_fill(~alive, -2)
     best, nearest = cosines.max(dim=1)
     return nearest, best
 
@@ -126,4 +127,4 @@ def _share(true: Bool[Tensor, " sampled"]) -> float:
 
 
 def _middle(values: Float[Tensor, " sampled"]) -> float:
-    return float(values.double().quantile(0.5)) if len(values) else float("nan")
+    return median(values.double().cpu().numpy())

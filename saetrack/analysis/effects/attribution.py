@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from saetrack.analysis.contexts.datapoints import random_directions
@@ -75,7 +76,7 @@ class FeatureEffects:
     def per_token(self) -> Float[ndarray, " d_sae"]:
         """Signed effect per token that was read, nats; 0 for what never fires."""
         shares = self.fires / max(self.tokens, 1)
-        effects: Float[ndarray, " d_sae"] = shares * _zero_if_silent(self.effect, self.fires)
+        effects: Float[ndarray, " d_sae"] = shares * np.where(self.fires == 0, 0, self.effect)
         return effects
 
 
@@ -169,11 +170,3 @@ def strongest(pairs: ActivePairs, decoder: Float[Tensor, "d_sae d_in"]) -> Bool[
 def way_points() -> list[float]:
     """Which shares of a strongest feature are gone at the points: the middles of equal parts."""
     return [(point + 0.5) / POINTS for point in range(POINTS)]
-
-
-def _zero_if_silent(
-    effects: Float[ndarray, " d_sae"], fires: Int[ndarray, " d_sae"]
-) -> Float[ndarray, " d_sae"]:
-    found: Float[ndarray, " d_sae"] = effects.copy()
-    found[fires == 0] = 0
-    return found

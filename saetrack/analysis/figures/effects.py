@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.patches import Patch
-
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
+from saetrack.analysis.figures.quantiles import (
+    draw_quantiles,
+    judged_classes,
+    quantile_handles,
+)
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis, span
 from saetrack.utils.figures.style import (
     BLUE,
     GREEN,
-    GREY,
     ORANGE,
-    band,
     drawn,
     line,
     not_measured,
@@ -40,13 +40,13 @@ def effects_figure(
     The tables are `effects` and `calibration` of `saetrack.analysis.pipeline.effect_tables`.
     """
     lm_steps = sorted(effects["lm_step"].unique())
-    classes = [label for label in JUDGED if (effects["feature_class"] == label).any()]
+    classes = judged_classes(effects)
     with drawn(path, (13, 9)) as figure:
         sizes, signed, ranks, slopes = figure.subplots(2, 2).flat
-        _draw(sizes, effects[effects["quantity"] == "size_over_random"], classes)
+        draw_quantiles(sizes, effects[effects["quantity"] == "size_over_random"], classes)
         plain_log(sizes)
         sizes.set_ylabel("size of the effect on the loss\n/ that of random directions")
-        _draw(signed, effects[effects["quantity"] == "effect"], classes)
+        draw_quantiles(signed, effects[effects["quantity"] == "effect"], classes)
         signed.axhline(0, color="black", linewidth=0.8)
         signed.set_ylabel("rise of the loss without the feature\n(nats per token it fires on)")
         _draw_ranks(ranks, calibration)
@@ -57,11 +57,7 @@ def effects_figure(
         frame(
             figure,
             setting,
-            [
-                *(line(LABEL_NAMES[label], LABEL_COLOURS[label], marker=".") for label in classes),
-                Patch(color="black", alpha=0.15, label="all features: quartiles", linewidth=0),
-                Patch(color=GREY, alpha=0.35, label="control: 5 to 95 %", hatch="..."),
-            ],
+            quantile_handles(classes),
             f"Effects of {span(of_all['features'])} features that are live at the end, by gradient "
             "times activation on held-out text, right that of each token's strongest feature by "
             "gradients on the way. Lines: medians by the class at the end. Control: "
@@ -70,18 +66,6 @@ def effects_figure(
             f"{span(calibration['rows'])} rows at each link; slopes with 95 % of a bootstrap over "
             "features.",
         )
-
-
-def _draw(axes: Axes, rows: pd.DataFrame, classes: list[str]) -> None:
-    """One measure."""
-    of_all = rows[rows["feature_class"] == "all"].sort_values("lm_step")
-    steps = of_all["lm_step"]
-    band(axes, steps, of_all["control_q05"], of_all["control_q95"], GREY, 0.35, hatch="...")
-    band(axes, steps, of_all["q25"], of_all["q75"], "black", 0.15)
-    for label in classes:
-        of_class = rows[rows["feature_class"] == label].sort_values("lm_step")
-        colour = LABEL_COLOURS[label]
-        axes.plot(of_class["lm_step"], of_class["q50"], color=colour, marker=".", lw=2)
 
 
 def _draw_ranks(axes: Axes, calibration: pd.DataFrame) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.patches import Patch
-
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
+from saetrack.analysis.figures.classes import LABEL_NAMES
+from saetrack.analysis.figures.quantiles import (
+    draw_quantiles,
+    judged_classes,
+    quantile_handles,
+)
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis, span
-from saetrack.utils.figures.style import GREY, band, drawn, line, not_measured, panels
+from saetrack.utils.figures.style import drawn, not_measured, panels
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 PANELS = {
     "agreement": "agreement with next tokens\n(standard deviations of other features')",
@@ -30,7 +32,7 @@ def logits_figure(table: pd.DataFrame, setting: Setting, path: Path) -> None:
     The table is that of `saetrack.analysis.logits.tables.logit_table`.
     """
     lm_steps = sorted(table["lm_step"].unique())
-    classes = [label for label in JUDGED if (table["feature_class"] == label).any()]
+    classes = judged_classes(table)
     with drawn(path, (13, 9)) as figure:
         for axes, (quantity, text) in zip(
             panels(figure, len(PANELS), 2).flat, PANELS.items(), strict=True
@@ -39,35 +41,18 @@ def logits_figure(table: pd.DataFrame, setting: Setting, path: Path) -> None:
             if rows["q50"].isna().all():
                 not_measured(axes)
                 continue
-            _draw(axes, rows, classes)
+            draw_quantiles(axes, rows, classes)
             axes.set_ylabel(text)
             chain_axis(axes, lm_steps, setting)
         of_all = table[(table["feature_class"] == "all") & (table["quantity"] == "agreement")]
         frame(
             figure,
             setting,
-            [
-                *(line(LABEL_NAMES[label], LABEL_COLOURS[label], marker=".") for label in classes),
-                Patch(color="black", alpha=0.15, label="all features: quartiles", linewidth=0),
-                Patch(color=GREY, alpha=0.35, label="control: 5 to 95 %", hatch="..."),
-            ],
+            quantile_handles(classes),
             f"{_shares(of_all)}, of {span(of_all['features'])} features that are live at the end; "
             "5 % would by chance. Lines: medians by the class at the end "
             f"({_sizes(table, classes)}). "
             "Controls: " + "; ".join(_controls(table)) + ".",
-        )
-
-
-def _draw(axes: Axes, rows: pd.DataFrame, classes: list[str]) -> None:
-    """One measure."""
-    of_all = rows[rows["feature_class"] == "all"].sort_values("lm_step")
-    steps = of_all["lm_step"]
-    band(axes, steps, of_all["control_q05"], of_all["control_q95"], GREY, 0.35, hatch="...")
-    band(axes, steps, of_all["q25"], of_all["q75"], "black", 0.15)
-    for label in classes:
-        of_class = rows[rows["feature_class"] == label].sort_values("lm_step")
-        axes.plot(
-            of_class["lm_step"], of_class["q50"], color=LABEL_COLOURS[label], marker=".", lw=2
         )
 
 

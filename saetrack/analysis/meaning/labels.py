@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Meaningful = Literal["token", "weak_concept", "concept"]
 Absent = Literal["insufficient", "ultra_low", "dead"]
 MEANINGFUL: tuple[str, ...] = get_args(Meaningful)
+CONCEPTS = ("weak_concept", "concept")
 ABSENT: tuple[str, ...] = get_args(Absent)
 LABELS: tuple[str, ...] = (*MEANINGFUL, "noise", *ABSENT)
 

@@ -32,7 +32,7 @@ from scipy import sparse
 
 from saetrack.analysis.formation.phases import formed_columns
 from saetrack.analysis.geometry.similarity import row_sums
-from saetrack.analysis.meaning.labels import ABSENT, MEANINGFUL, Meanings
+from saetrack.analysis.meaning.labels import ABSENT, CONCEPTS, MEANINGFUL, Meanings
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -131,9 +131,8 @@ def trace_patterns(meanings: Sequence[Meanings], min_overlap: float = MIN_OVERLA
 
 
 def _patterns(first: Any, final: Any, same: Bool[ndarray, " features"]) -> Any:
-    concepts = ("weak_concept", "concept")
     absent_first, absent_final = np.isin(first, ABSENT), np.isin(final, ABSENT)
-    was_concept, is_concept = np.isin(first, concepts), np.isin(final, concepts)
+    was_concept, is_concept = np.isin(first, CONCEPTS), np.isin(final, CONCEPTS)
     rules: dict[str, Bool[ndarray, " features"]] = {
         "absent": absent_first & absent_final,
         "late_born": absent_first,

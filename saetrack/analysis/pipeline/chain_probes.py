@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.pipeline.checkpoint_result import readable
 from saetrack.analysis.probes.pools import Pool, text_pool, token_pools, why_left_out
 from saetrack.analysis.probes.sparse_probes import COLUMNS, Examples, probe_table
@@ -85,7 +86,7 @@ class ChainProbes:
             sets: indices in the union, by the names of `points`.
             status: which features are live (`saetrack.analysis.contexts.liveness`).
         """
-        live = np.flatnonzero(status["status"] == "live")
+        live = live_features(status)
         tables = []
         for task in self.tasks:
             if task.texts is None:

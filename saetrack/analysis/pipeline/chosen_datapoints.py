@@ -19,7 +19,7 @@ from saetrack.analysis.contexts.datapoints import (
     random_directions,
     unite,
 )
-from saetrack.analysis.contexts.liveness import feature_status
+from saetrack.analysis.contexts.liveness import feature_status, live_features
 from saetrack.analysis.contexts.token_purity import purity
 from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
 from saetrack.analysis.formation.progress_measure import FollowedSets
@@ -95,7 +95,7 @@ def regions_at_final(
 ) -> dict[str, Contexts]:
     """One pass: a sample of the datapoints of the sampled features by activation strength."""
     sampled = sample_features(
-        live_features(of_features, config), config.sampled_features, config.seed
+        _some_live_features(of_features, config), config.sampled_features, config.seed
     )
     regions = RegionSample(
         sampled, of_features.max_acts[sampled], config.seed, excluded=text.excluded
@@ -104,14 +104,14 @@ def regions_at_final(
     return {"regions": regions.result()}
 
 
-def live_features(contexts: Contexts, config: AnalyzeConfig) -> Int[np.ndarray, " live"]:
+def _some_live_features(contexts: Contexts, config: AnalyzeConfig) -> Int[np.ndarray, " live"]:
     """The features that fire often enough to be analysed.
 
     Raises:
         UserError: there are none.
     """
     status = feature_status(contexts, config.min_density)
-    live = np.flatnonzero(status["status"] == "live")
+    live = live_features(status)
     if not len(live):
         raise UserError(
             f"min_density={config.min_density:g}: no live features: none of the "
@@ -131,7 +131,7 @@ def choose_datapoints(
 ) -> ChosenDatapoints:
     """Unite all that is followed, and the points of `more`, by name."""
     of_features, of_directions = final["features"], final["random_directions"]
-    live = live_features(of_features, config)
+    live = _some_live_features(of_features, config)
     followed = sample_features(live, config.followed_features, config.seed)
     sampled = sample_features(live, config.sampled_features, config.seed)
     fires_at_first = followed[first.counts[followed] >= 2]

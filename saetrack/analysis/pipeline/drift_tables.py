@@ -13,6 +13,7 @@ from saetrack.analysis.drift.controls import (
     ControlDrift,
     compare_with_controls,
     drift_after_formation,
+    noise_control,
 )
 from saetrack.analysis.drift.measure import (
     Drift,
@@ -111,7 +112,8 @@ def _beside_controls(
 ) -> dict[str, pd.DataFrame]:
     if not bands:
         return {}
-    noise = next((band.quantiles for band in bands if band.role == "noise"), None)
+    control = noise_control(bands)
+    noise = None if control is None else control.quantiles
     held = compare_with_controls(of_chain, bands)
     after = drift_after_formation(drift, formed, noise, turns)
     return {

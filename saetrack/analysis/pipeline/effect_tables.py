@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.controls.measured import Measured, MeasuredLink, quantile, quantile_table
+from saetrack.analysis.drift.controls import noise_control
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.effects.ablation import calibration
 from saetrack.analysis.effects.moments import (
@@ -19,7 +21,6 @@ from saetrack.analysis.effects.moments import (
     pairwise_order,
     which_first,
 )
-from saetrack.analysis.pipeline.logit_tables import live_features
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -79,7 +80,7 @@ def effect_tables(
     """
     if not measured:
         return {}
-    live, followed = live_features(results[-1]), results[-1].statistics["feature"].to_numpy()
+    live, followed = live_features(results[-1].status), results[-1].statistics["feature"].to_numpy()
     single, ablated, calibrated, core = [], [], [], []
     for link, result in zip(measured, results, strict=True):
         at = {"lm_step": link.lm_step, "checkpoint_index": link.checkpoint_index}
@@ -136,7 +137,7 @@ def moment_tables(
         `moments` and `moment_counts`, of features and of what stands for them as a control;
         `moment_first` and `moment_order`.
     """
-    live = live_features(results[-1])
+    live = live_features(results[-1].status)
     found: Links = {"forms": np.where(formed < len(results) - 1, formed, NEVER)}
     bound = _bound_of_convergence(controls)
     if bound is not None:
@@ -162,9 +163,10 @@ def _of(found: Links, features: Int[np.ndarray, " features"]) -> Links:
 
 def _bound_of_convergence(controls: Sequence[ControlDrift]) -> float | None:
     """The 95 % quantile of the first noise control's cosine from its first to its final link."""
-    noise = next((control.quantiles for control in controls if control.role == "noise"), None)
-    if noise is None:
+    control = noise_control(controls)
+    if control is None:
         return None
+    noise = control.quantiles
     rows = noise[(noise["quantity"] == "cosine_to_final") & (noise["feature_class"] == ALL)]
     return float(rows.loc[rows["link"] == 0, "q95"].iloc[0])
 

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.formation.phases import (
-    find_phases,
-    phase_spans,
-    progress_formation,
-)
+from saetrack.analysis.formation.phases import find_phases, phase_spans, progress_formation
 from saetrack.analysis.formation.progress_measure import (
     MEASURE,
     MEASURES,
@@ -22,7 +18,7 @@ from saetrack.analysis.formation.progress_measure import (
     class_curves,
 )
 from saetrack.analysis.formation.projection import project
-from saetrack.analysis.meaning.labels import ABSENT, MEANINGFUL
+from saetrack.analysis.meaning.labels import ABSENT, CONCEPTS, MEANINGFUL
 from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
 
 if TYPE_CHECKING:
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
 
     from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 
-CONCEPTS = ("weak_concept", "concept")
 SHOWN_IN_PLANE = 7
 SHOWN_OF_CLASS = 3
 SHOWN_CHECKPOINTS = 6

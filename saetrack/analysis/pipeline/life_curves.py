@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saetrack.analysis.contexts.token_purity import purity
-from saetrack.analysis.drift.controls import align
+from saetrack.analysis.drift.controls import align, noise_control
 from saetrack.analysis.formation.progress_measure import MEASURE
 from saetrack.analysis.life_store.manifest import ControlBand
 from saetrack.analysis.meaning.labels import LABELS
@@ -70,7 +70,7 @@ def control_bands(
         controls: those of controls.
     """
     bands = {name: _of_directions(results, by) for name, by in PROGRESS.items()}
-    noise = next((control for control in controls if control.role == "noise"), None)
+    noise = noise_control(controls)
     if noise is not None:
         aligned = align(of_chain, noise.quantiles)
         for name in COSINES:

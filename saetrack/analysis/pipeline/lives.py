@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.life_store.columns import columns_with
 from saetrack.analysis.life_store.decoder_map import decoder_map
 from saetrack.analysis.life_store.files import facts_of, write_arrays, write_manifest, write_text
@@ -137,7 +138,7 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
         histogram_bins=BINS,
         columns=columns_with(_bands(found)),
         phases={name: [float(step) for step in span] for name, span in found.phases.items()},
-        live=[int((result.status["status"] == "live").sum()) for result in found.results],
+        live=[len(live_features(result.status)) for result in found.results],
         matches=matched_chains(found.reader.matchings, found.reader.config),
         notes=_notes(found),
         arrays=arrays,

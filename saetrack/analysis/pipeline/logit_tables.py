@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.controls.measured import MeasuredLink, quantile_table
 from saetrack.analysis.life_store.layout import PROMOTED
 from saetrack.analysis.logits.tables import LinkLogits, promoted_table, quantities_along
@@ -48,7 +49,7 @@ def chain_logits(results: Sequence[CheckpointResult], seed: int) -> ChainLogits:
         for result in results
         if result.logits is not None
     ]
-    live = live_features(results[-1])
+    live = live_features(results[-1].status)
     return ChainLogits(links, list(quantities_along(links, live, seed)) if links else [])
 
 
@@ -68,7 +69,7 @@ def logit_tables(
         return {}
     followed = results[-1].statistics["feature"].to_numpy()
     return {
-        "logits": quantile_table(logits.measured, live_features(results[-1]), classes),
+        "logits": quantile_table(logits.measured, live_features(results[-1].status), classes),
         "logits_of_features": promoted_table(logits.links, logits.measured, followed),
         "promoted_examples": _examples(logits, sampled, text, results[-1]),
     }
@@ -87,11 +88,6 @@ def logit_columns(logits: ChainLogits, link: int, d_sae: int) -> dict[str, np.nd
         columns[f"{kind}_tokens"] = getattr(of, f"{kind}_tokens").astype(np.int32)
         columns[f"{kind}_logits"] = getattr(of, f"{kind}_logits").astype(np.float32)
     return columns
-
-
-def live_features(result: CheckpointResult) -> Int[np.ndarray, " live"]:
-    """The features of a checkpoint that are live, ascending."""
-    return np.flatnonzero(result.status["status"] == "live")
 
 
 def _examples(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
+from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.meaning.labels import Meanings, label_counts
 from saetrack.analysis.meaning.patterns import pattern_counts, trace_patterns
 from saetrack.analysis.meaning.polysemy import polysemy_loss
@@ -53,7 +54,7 @@ def meaning_tables(
         for result in results
     ]
     patterns = trace_patterns(meanings)
-    live = np.flatnonzero(final.status["status"] == "live")
+    live = live_features(final.status)
     shown = [results[index] for index in evenly_chosen(len(results), SHOWN_CHECKPOINTS)]
     contexts = context_table(
         choose_examples(patterns, SHOWN_PER_KIND, seed),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from saetrack.analysis.formation.phases import formed_from
 from saetrack.analysis.probes.sparse_probes import (
     FEATURES,
     MAJORITY,
@@ -108,9 +109,8 @@ def best_feature_table(probes: pd.DataFrame) -> pd.DataFrame:
 
 def since_for_good(holds: pd.Series[bool]) -> int | None:
     """The first index from which on all values are true; None if the last one is not."""
-    fails = holds.index[~holds]
-    after = holds.index if not len(fails) else holds.index[holds.index > fails[-1]]
-    return int(after[0]) if len(after) else None
+    first = formed_from(holds.to_numpy(bool)[None])[0]
+    return int(holds.index[first]) if first >= 0 else None
 
 
 def _commonest(features: pd.Series[str]) -> tuple[int, int, int]:
