@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # of 5, some of many that connect at once would be refused
+
+
 @contextlib.contextmanager
 def serving(
     handler: type[BaseHTTPRequestHandler], go_on: threading.Event, port: int = 0
@@ -19,8 +24,7 @@ def serving(
         go_on: set at the end, so that no request stalls any longer.
         port: 0: one that is free.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -125,7 +125,7 @@ class Asker:
         if self.model.at_once == 1:
             yield from map(self.ask, questions)
             return
-        with _threads(self.model.at_once, self.ask) as submit:
+        with _threads(self.model, self.ask) as submit:
             waiting: deque[Future[Answered]] = deque()
             for question in questions:
                 waiting.append(submit(question))
@@ -137,11 +137,12 @@ class Asker:
 
 @contextmanager
 def _threads(
-    count: int, ask: Callable[[Question], Answered]
+    model: Model, ask: Callable[[Question], Answered]
 ) -> Iterator[Callable[[Question], Future[Answered]]]:
-    """Threads that answer questions.
+    """Threads that answer questions, as many as the model takes.
 
-    If the block ends in an error, they have `GRACE_S` to keep what was paid for already. They end
+    If the block ends in an error, they have `GRACE_S` to keep what was paid for already, and ask
+    nothing more. They end
     with the process, as those of `concurrent.futures` do not: Ctrl-C does not wait for an endpoint
     that stalls.
     """
@@ -161,7 +162,7 @@ def _threads(
         jobs.put((future, question))
         return future
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(model.at_once)]
     for thread in threads:
         thread.start()
 
@@ -172,14 +173,14 @@ def _threads(
 
     try:
         yield submit
-    except Exception:
+    except BaseException as error:
+        model.give_up()
         end()
-        until_s = time.monotonic() + GRACE_S
+        until_s = time.monotonic() + (GRACE_S if isinstance(error, Exception) else 0)
         for thread in threads:
             thread.join(max(until_s - time.monotonic(), 0))
         raise
-    finally:
-        end()
+    end()
 
 
 def _read(question: Question, messages: Messages, reply: Reply) -> Answered:

@@ -93,6 +93,7 @@ class Endpoint:
         self._timeout_s = timeout_s
         self._of_thread = threading.local()
         self._not_before_s = 0.0  # of the monotonic clock; all threads wait for it
+        self._given_up = threading.Event()
         self.at_once = at_once
 
     @property
@@ -119,7 +120,7 @@ class Endpoint:
             "max_tokens": MAX_TOKENS[question.kind],
         }
         for number in range(1, TRIES + 1):
-            time.sleep(max(self._not_before_s - time.monotonic(), 0))
+            self._sleep(self._not_before_s - time.monotonic())
             self._meter.begin_request()
             try:
                 reply = self._reply(self._sent(body), messages)
@@ -129,6 +130,19 @@ class Endpoint:
                 self._meter.count(reply.tokens_in, reply.tokens_out)
                 return reply
         raise AssertionError("the last try returns or raises")
+
+    def give_up(self) -> None:
+        """See `Model`: what is waited for or tried again ends."""
+        self._given_up.set()
+
+    def _sleep(self, wait_s: float) -> None:
+        """Wait.
+
+        Raises:
+            UserError: nobody wants the answer any more.
+        """
+        if self._given_up.wait(max(wait_s, 0)):
+            raise UserError(f"{self._url}: is not asked again: the run has ended")
 
     def _wait(self, failed: _Again, number: int) -> None:
         """Wait before the next try.
@@ -144,10 +158,11 @@ class Endpoint:
                 f"{self._url}: {failed}{until} (try {number} of {TRIES}); answers so far are kept, "
                 "and the same command goes on from them"
             )
-        log.info("%s: %s; again in %s", self._url, failed, duration(wait_s))
+        if not self._given_up.is_set():
+            log.info("%s: %s; again in %s", self._url, failed, duration(wait_s))
         if failed.wait_s is not None:
             self._not_before_s = max(self._not_before_s, time.monotonic() + wait_s)
-        time.sleep(wait_s)
+        self._sleep(wait_s)
 
     def _sent(self, body: dict[str, Any]) -> bytes:
         """The body of the answer to a request.

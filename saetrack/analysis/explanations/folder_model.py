@@ -32,6 +32,9 @@ class FolderModel:
         """Of its weights."""
         return {"sha256": self._lm.sha256, "max": MAX_TOKENS}
 
+    def give_up(self) -> None:
+        """See `Model`: there is nothing that could go on."""
+
     def answer(self, question: Question, messages: Messages) -> Reply:
         """What the LM says.
 

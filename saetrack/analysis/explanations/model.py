@@ -54,6 +54,9 @@ class Model(Protocol):
             UserError: in one line: there is none to be had, or the budget is used up.
         """
 
+    def give_up(self) -> None:
+        """Ask nothing more, in no thread: the run that wanted the answers has ended."""
+
 
 @dataclass(frozen=True)
 class Prices:

@@ -75,6 +75,9 @@ class Rules:
         """Of the rules."""
         return {"rules": RULES_VERSION}
 
+    def give_up(self) -> None:
+        """See `Model`: there is nothing that could go on."""
+
     def answer(self, question: Question, messages: Messages) -> Reply:
         """The answer, in the form that a model is asked for."""
         del messages  # they say the same as the question

@@ -8,13 +8,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
-from saetrack.analysis.explanations import endpoint as endpoint_module
 from saetrack.analysis.explanations.asking import Asker
 from saetrack.analysis.explanations.cache import AnswerCache
 from saetrack.analysis.explanations.endpoint import TRIES, Endpoint
@@ -93,8 +91,7 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(
     server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=slept.append)
-    monkeypatch.setattr(endpoint_module, "time", clock)
+    monkeypatch.setattr(Endpoint, "_sleep", lambda endpoint, wait_s: slept.append(wait_s))
     server.faults, server.retry_after = ["429"], "17"
     asker = asker_of(server, tmp_path)
     assert asker.ask(question()).verdicts == (True, False, True)
@@ -175,6 +172,17 @@ def test_one_that_is_refused_ends_all(server: ChatServer, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="answers 401"):
         list(asker_of(server, tmp_path).ask_all(question(number) for number in range(500)))
     assert len(server.asked) < 50 and time.monotonic() - began_s < 3
+
+
+def test_a_run_that_has_ended_asks_nothing_more(server: ChatServer, tmp_path: Path) -> None:
+    server.faults, server.retry_after = ["429", "401"] + ["429"] * 100, "30"
+    began_s = time.monotonic()
+    with pytest.raises(UserError, match="answers 401"):
+        list(asker_of(server, tmp_path).ask_all(question(number) for number in range(4)))
+    assert time.monotonic() - began_s < 3, "whoever waits to ask again gives up"
+    asked = len(server.asked)
+    time.sleep(0.1)
+    assert len(server.asked) == asked
 
 
 def test_repeated_requests_count_and_the_budget_ends_them(
