@@ -18,6 +18,7 @@ MINI_LM_STEPS = (
     *(0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
     *range(640, 2_049, 128),
 )
+SMALL_LM_STEPS = (*MINI_LM_STEPS, *range(2_304, 4_097, 256))
 NANO_LM_STEPS = (0, 1, 2, 4, 8, 16)
 
 
@@ -106,15 +107,20 @@ class Checkpoint:
         return f"{self.repo} at {self.revision} (LM step {self.lm_step})"
 
 
-def _embedded(
-    name: str, lm_steps: tuple[int, ...], n_layers: int, d_model: int, max_context: int
-) -> ModelSpec:
-    shape = n_layers, d_model, max_context
-    return ModelSpec(name, None, "step{lm_step}", lm_steps, *shape, has_resid_mid=False)
+def _embedded(name: str, lm_steps: tuple[int, ...], **shape: int) -> ModelSpec:
+    """An LM that is made on this machine; by default a GPT-NeoX, whose blocks are parallel."""
+    return ModelSpec(name, None, "step{lm_step}", lm_steps, **{"has_resid_mid": False, **shape})
 
 
 EMBEDDED = {
-    "mini": _embedded("mini", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128),
+    **{
+        name: _embedded(name, MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128)
+        for name in ("mini", "mini-lm-seed1", "mini-lm-seed2")
+    },
+    "mini-gpt2": _embedded(
+        "mini-gpt2", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128, has_resid_mid=True
+    ),
+    "small": _embedded("small", SMALL_LM_STEPS, n_layers=8, d_model=256, max_context=256),
     "nano": _embedded("nano", NANO_LM_STEPS, n_layers=2, d_model=32, max_context=32),
 }
 

@@ -17,7 +17,7 @@ from saetrack.lm.embedded.training import train
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def train_into_folder(spec: ModelSpec, folder: Path) -> None:
     log.info("%s holds all %d checkpoints", folder, len(spec.lm_steps))
 
 
-def _save(folder: Path, tokenizer: PreTrainedTokenizerFast, model: GPTNeoXForCausalLM) -> None:
+def _save(folder: Path, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
     """Write what a checkpoint consists of; the weights last, which make it whole."""
     from transformers.utils import logging as transformers_logging
 

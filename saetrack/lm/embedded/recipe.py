@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -11,7 +12,7 @@ from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.utils.files import content_hash
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,19 @@ class Recipe:
     learning_rate: float
     warmup_lm_steps: int
     seed: int = 0
+    architecture: Literal["gpt_neox", "gpt2"] = "gpt_neox"
 
+
+# A long warm-up spreads the early change over more checkpoints. 2,048 steps read 4.2 million
+# tokens: no row of text comes twice.
+MINI = Recipe(4, 4096, None, batch_rows=16, learning_rate=4e-3, warmup_lm_steps=384)
 
 RECIPES = {
-    # A long warm-up spreads the early change over more checkpoints.
-    "mini": Recipe(4, 4096, None, batch_rows=8, learning_rate=4e-3, warmup_lm_steps=384),
+    "mini": MINI,
+    "mini-lm-seed1": replace(MINI, seed=1),
+    "mini-lm-seed2": replace(MINI, seed=2),
+    "mini-gpt2": replace(MINI, architecture="gpt2"),
+    "small": Recipe(8, 8192, None, batch_rows=32, learning_rate=2e-3, warmup_lm_steps=512),
     "nano": Recipe(2, 512, 1200, batch_rows=8, learning_rate=1e-2, warmup_lm_steps=4),
 }
 

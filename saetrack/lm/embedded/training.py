@@ -1,10 +1,9 @@
-"""The training of an embedded LM: a small GPT-NeoX, as Pythia is, on this Python's own text."""
+"""The training of an embedded LM on the text that every install carries."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from saetrack.data.splits import split_of
 from saetrack.data.tokenising import bos_of
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.embedded.model import new_model
 from saetrack.lm.embedded.recipe import RECIPES, Recipe, learning_rate
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import write_atomically
@@ -28,9 +28,9 @@ from saetrack.utils.progress import Progress
 if TYPE_CHECKING:
     from jaxtyping import Int
     from torch import Tensor
-    from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    Trained = tuple[int, PreTrainedTokenizerFast, GPTNeoXForCausalLM]  # the first: its lm_step
+    Trained = tuple[int, PreTrainedTokenizerFast, PreTrainedModel]  # the first: its lm_step
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,8 @@ def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
     tokenizer = train_tokenizer(texts, recipe.vocabulary)
     rows = _rows(texts, tokenizer, spec.max_context)
     tokens = f"{rows.numel():,}"
-    log.info("training %s on %s tokens of text from this Python's library", spec.name, tokens)
-    model = _new_model(spec, recipe)
+    log.info("training %s; the text has %s tokens, packages' documentation", spec.name, tokens)
+    model = new_model(spec, recipe)
     training = _LMTraining(model, rows, recipe, learning_rate(spec))
     if state_path.exists():
         training.load(state_path)
@@ -74,7 +74,7 @@ class _LMTraining:
 
     def __init__(
         self,
-        model: GPTNeoXForCausalLM,
+        model: PreTrainedModel,
         rows: Int[Tensor, "rows context"],
         recipe: Recipe,
         learning_rate: LearningRate,
@@ -155,31 +155,6 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFas
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
     )
-
-
-def _new_model(spec: ModelSpec, recipe: Recipe) -> GPTNeoXForCausalLM:
-    """An LM with the weights that its recipe's seed gives."""
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
-
-    torch.manual_seed(recipe.seed)
-    model = GPTNeoXForCausalLM(  # rotary 25 % and untied embeddings are its defaults
-        GPTNeoXConfig(
-            vocab_size=recipe.vocabulary,
-            hidden_size=spec.d_model,
-            num_hidden_layers=spec.n_layers,
-            num_attention_heads=recipe.n_heads,
-            intermediate_size=4 * spec.d_model,
-            max_position_embeddings=spec.max_context,
-            initializer_range=math.sqrt(2 / (5 * spec.d_model)),
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-    )
-    # As in Pythia: what writes into the residual stream starts smaller, by depth.
-    for name, weight in model.named_parameters():
-        if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")):
-            torch.nn.init.normal_(weight, std=2 / (spec.n_layers * math.sqrt(spec.d_model)))
-    return model
 
 
 def _rows(
