@@ -98,7 +98,7 @@ def _table(shown: list[Entry], cache_dir: Path, embedded: Iterable[ModelSpec] = 
     for column in table.columns[2:]:
         column.justify = "right"
     if embedded:
-        table.add_row("[bold]embedded", "made on this machine, of Python's documentation")
+        table.add_row("[bold]embedded", "made on this machine, of packages' documentation")
     for spec in embedded:
         table.add_row(f"  {spec.name}", "", *_row([spec], cache_dir))
     for family, members in groupby(shown, key=lambda entry: entry.family or entry.name):
