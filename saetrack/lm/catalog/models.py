@@ -107,21 +107,33 @@ class Checkpoint:
         return f"{self.repo} at {self.revision} (LM step {self.lm_step})"
 
 
-def _embedded(name: str, lm_steps: tuple[int, ...], **shape: int) -> ModelSpec:
-    """An LM that is made on this machine; by default a GPT-NeoX, whose blocks are parallel."""
-    return ModelSpec(name, None, "step{lm_step}", lm_steps, **{"has_resid_mid": False, **shape})
+def _embedded(
+    name: str,
+    lm_steps: tuple[int, ...],
+    shape: tuple[int, int, int],
+    *,
+    has_resid_mid: bool = False,
+) -> ModelSpec:
+    """An LM that is made on this machine.
+
+    Args:
+        name: of its recipe.
+        lm_steps: of its checkpoints.
+        shape: blocks, width, longest row of tokens.
+        has_resid_mid: False for a GPT-NeoX, whose blocks are parallel.
+    """
+    return ModelSpec(name, None, "step{lm_step}", lm_steps, *shape, has_resid_mid=has_resid_mid)
 
 
+MINI_SHAPE = (4, 128, 128)
 EMBEDDED = {
     **{
-        name: _embedded(name, MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128)
+        name: _embedded(name, MINI_LM_STEPS, MINI_SHAPE)
         for name in ("mini", "mini-lm-seed1", "mini-lm-seed2")
     },
-    "mini-gpt2": _embedded(
-        "mini-gpt2", MINI_LM_STEPS, n_layers=4, d_model=128, max_context=128, has_resid_mid=True
-    ),
-    "small": _embedded("small", SMALL_LM_STEPS, n_layers=8, d_model=256, max_context=256),
-    "nano": _embedded("nano", NANO_LM_STEPS, n_layers=2, d_model=32, max_context=32),
+    "mini-gpt2": _embedded("mini-gpt2", MINI_LM_STEPS, MINI_SHAPE, has_resid_mid=True),
+    "small": _embedded("small", SMALL_LM_STEPS, (8, 256, 256)),
+    "nano": _embedded("nano", NANO_LM_STEPS, (2, 32, 32)),
 }
 
 
