@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 
 from saetrack.lm.hook import Hook
 from saetrack.lm.loading import load_lm
 from saetrack.lm.readout import folded_unembedding, norm_scale, norm_weights
+from saetrack.lm.stream import StreamLM
 from saetrack.lm.weights import require_finite_activations, require_in_vocabulary
 from saetrack.utils.errors import UserError
 from saetrack.utils.timing import part
@@ -157,6 +159,37 @@ class HookedLM:
         """The embedding and every block that runs for the hooks, float32, on the CPU."""
         below = self._lm.weights_below(max(hook.n_blocks for hook in self.hooks))
         return {name: weight.detach().float().cpu() for name, weight in below.items()}
+
+    @property
+    def computes_with_parameters(self) -> bool:
+        """Whether `parameters` are all that it computes with; the bridge has copies of some."""
+        return isinstance(self._lm, StreamLM)
+
+    def parameters(self) -> list[Parameter]:
+        """All parameters of the LM as it was loaded, themselves: whoever changes one changes it."""
+        return list(self._lm.model.parameters())
+
+    def parameters_below(self) -> list[Parameter]:
+        """Those that the activations at the first hook depend on, themselves."""
+        below = self._lm.weights_below(self.hooks[0].n_blocks).values()
+        return [weight for weight in below if isinstance(weight, Parameter)]
+
+    def graph_of_activations(
+        self, tokens: Int[Tensor, "rows context"]
+    ) -> Float[Tensor, "rows context d_in"]:
+        """What `activations` gives at the first hook, with the graph of its parameters."""
+        found: list[Tensor] = []
+        with torch.enable_grad():
+            self._lm.run(tokens.to(self.device), {self.hooks[0]: found.append})
+            x = found[0].float()
+            return x - x.mean(dim=-1, keepdim=True) if self._residual == "centred" else x
+
+    def graph_of_loss(self, tokens: Int[Tensor, "rows context"]) -> Float[Tensor, ""]:
+        """Mean next-token cross-entropy (nats) with the graph of its parameters."""
+        tokens = tokens.to(self.device)
+        with torch.enable_grad():
+            logits = self._lm.logits(tokens, None, None)[:, :-1]
+            return cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
 
     @torch.no_grad()
     @part("LM")

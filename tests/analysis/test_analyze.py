@@ -313,6 +313,12 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert tables["calibration"]["rows"].between(4, 16).all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
+    assert "theorem" in figures
+    theorem, ways = tables["theorem"], tables["theorem_path"]
+    assert ways["lm_step"].tolist() == [0, 4] and ways["to_step"].tolist() == [1, 16]
+    assert ways["learning_rate_sum"][0] == pytest.approx(1e-2 / 4)  # the first of its warm-up
+    assert ways["parameter_displacement"].tolist() == [moved[0], moved[2]]
+    assert set(theorem["tokens"]) == set(theorem["rows"]) == {4}
     probes_are_of_each_link(folder, figures)
 
 

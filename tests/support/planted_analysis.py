@@ -28,6 +28,8 @@ QUESTIONS: dict[str, Any] = {
     "baseline_tokens": 16,
     "sample_tokens": 32,
     "sampled_features": 20,
+    "theorem_rows": 4,
+    "theorem_checkpoints": 2,
     "effect_tokens": 512,
     "ablated_features": 4,
     "probe_tokens": 400,

@@ -23,6 +23,7 @@ from saetrack.analysis.figures.own_index import own_index_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.probes import probes_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
+from saetrack.analysis.figures.theorem import theorem_figure
 from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import phase_borders
@@ -99,6 +100,9 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
     collapse_figure(tables["collapse"], collapsing, folder / "collapse")
     moving = setting("how far residuals move")
     continuity_figure(tables["continuity"], moving, folder / "continuity")
+    if "theorem" in tables:
+        stepping = setting("theorem 2.1 and the way of training")
+        theorem_figure(tables["theorem"], tables["theorem_path"], stepping, folder / "theorem")
     if len(tables["pairs"]):
         matched = setting("the same features in other chains")
         matched_features_figure(tables["pairs"], matched, folder / "matched_features")

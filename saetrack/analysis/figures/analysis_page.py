@@ -116,8 +116,13 @@ _PARTS = (
         "Continuity and collapse",
         "How far residuals move between checkpoints (theorem 2.1), what this costs warm starts, "
         "and where residuals point the same way (appendix L).",
-        ("continuity", "collapse"),
-        {"warm_starts": "Rank correlation of moves with the explained variance to regain"},
+        ("continuity", "theorem", "collapse"),
+        {
+            "warm_starts": "Rank correlation of moves with the explained variance to regain; "
+            "intervals resample blocks of neighbouring links",
+            "theorem_path": "What training made of some tokens, beside what theorem 2.1 and the "
+            "Lipschitz constant alone allow",
+        },
     ),
     _Part(
         "Matched features",

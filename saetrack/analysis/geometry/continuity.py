@@ -24,6 +24,7 @@ from scipy.stats import spearmanr
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from numpy import ndarray
     from torch import Tensor
 
     from saetrack.analysis.geometry.inputs import Residuals
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # What a warm start's cost is held against.
 MOVES = ["relative_displacement", "displacement_over_spread", "mean_shift_share", "cka_distance"]
 
+# Neighbouring links that are resampled together, and how often.
+BLOCK_LINKS, BLOCK_DRAWS = 4, 1000
 
 # Of the median displacement, over what.
 QUOTIENTS = {
@@ -162,21 +165,47 @@ def with_warm_starts(continuity: pd.DataFrame, links: pd.DataFrame) -> pd.DataFr
 def warm_start_correlations(joined: pd.DataFrame) -> pd.DataFrame:
     """Are warm starts worse where residuals moved further?
 
+    Neighbouring links are alike, so a p-value that takes them for independent would be far too
+    small. An interval comes from resampled blocks of neighbours instead. Both columns also change
+    steadily along a chain, which alone makes a correlation: that of their changes from link to link
+    stands beside it as a control.
+
     Returns:
-        One row per measure of the move: `measure`, `spearman` (with `warm_start_cost`), `p_value`
-        (links are few, and neighbours alike: take it lightly), `links`.
+        One row per measure of the move: `measure`, `spearman` (with `warm_start_cost`),
+        `spearman_low`, `spearman_high` (95 % of resampled chains; NaN with fewer than three
+        blocks), `spearman_of_changes`, `links`.
     """
     rows = []
     for measure in MOVES:
-        pairs = joined[[measure, "warm_start_cost"]].dropna()
-        enough = len(pairs) > 2 and (pairs.max() > pairs.min()).all()
-        found = spearmanr(pairs[measure], pairs["warm_start_cost"]) if enough else (np.nan, np.nan)
+        pairs = joined[[measure, "warm_start_cost"]].dropna().to_numpy()
+        low, high = _spearman_interval(pairs)
         rows.append(
             {
                 "measure": measure,
-                "spearman": float(found[0]),
-                "p_value": float(found[1]),
+                "spearman": _spearman(pairs),
+                "spearman_low": low,
+                "spearman_high": high,
+                "spearman_of_changes": _spearman(np.diff(pairs, axis=0)),
                 "links": len(pairs),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _spearman(pairs: Float[ndarray, "links 2"]) -> float:
+    """NaN for fewer than three links, or a column that does not vary."""
+    if len(pairs) < 3 or (np.ptp(pairs, axis=0) == 0).any():
+        return float("nan")
+    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+
+
+def _spearman_interval(pairs: Float[ndarray, "links 2"]) -> tuple[float, float]:
+    """Ends of the 95 % interval of a bootstrap of moving blocks."""
+    if len(pairs) < 3 * BLOCK_LINKS:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(0)
+    blocks = -(-len(pairs) // BLOCK_LINKS)
+    starts = generator.integers(len(pairs) - BLOCK_LINKS + 1, size=(BLOCK_DRAWS, blocks, 1))
+    drawn = (starts + np.arange(BLOCK_LINKS)).reshape(BLOCK_DRAWS, -1)[:, : len(pairs)]
+    low, high = np.nanquantile([_spearman(pairs[chosen]) for chosen in drawn], [0.025, 0.975])
+    return float(low), float(high)

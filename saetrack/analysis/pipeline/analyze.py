@@ -184,6 +184,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
         **geometry_tables(registered, results),
+        **reader.theorem.tables(results),
         **logit_tables(logits, results, meaning.labels, sampled, text),
         **effect_tables(effects, results, meaning.labels, seed),
         **moment_tables(results, formed, drift, bands, seed),

@@ -19,7 +19,7 @@ from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 14
+TABLES_VERSION = 15
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
@@ -55,6 +55,7 @@ class ChainAnalysis:
             [
                 TABLES_VERSION,
                 [self.config.choices(), self.config.match_tokens],
+                [self.config.theorem_rows, self.config.theorem_checkpoints],
                 probe_texts_version(self.config),
                 [link.identity for link in self.registered.links],
                 {

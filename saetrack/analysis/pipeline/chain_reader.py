@@ -34,6 +34,7 @@ from saetrack.analysis.pipeline.chain_probes import (
     probe_texts_version,
     save_probes,
 )
+from saetrack.analysis.pipeline.chain_theorem import ChainTheorem
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.chosen_datapoints import (
     ChosenDatapoints,
@@ -84,11 +85,14 @@ class ChainReader:
                 probe_texts_version(self.config),
             ]
         )
+        self.theorem = ChainTheorem(analysis, self._asked)
 
     def lacks(self, link: Link) -> bool:
         """Whether a checkpoint, or a matching at it, is still to be read."""
-        return not self._result_folder(link).exists() or any(
-            matching.is_missing for matching in self._matchings_at(link)
+        return (
+            not self._result_folder(link).exists()
+            or self.theorem.lacks(link)
+            or any(matching.is_missing for matching in self._matchings_at(link))
         )
 
     def read(self, link: Link) -> None:
@@ -96,6 +100,8 @@ class ChainReader:
         folder = self._result_folder(link)
         if not folder.exists():
             self._read(link, folder)
+        if self.theorem.lacks(link):
+            self.theorem.measure(link, self.loaded.load(link).lm, self.chosen.points)
         for matching in self._matchings_at(link):
             if matching.is_missing:
                 feature_pass = self.loaded.load(link)

@@ -174,6 +174,15 @@ class AnalyzeConfig(Frozen):
         description="on which the activations of two chains' features are correlated: 100 MB each "
         "at this many",
     )
+    theorem_rows: Annotated[int, Field(ge=0)] = Field(
+        default=16,
+        description="held-out rows whose mean loss theorem 2.1's steps go down, and tokens whose "
+        "move is bounded: passes backward for each, and gradients of all parameters in memory; an "
+        "LM of more than 2^30 parameters, or in bfloat16, is left out; 0 leaves all out",
+    )
+    theorem_checkpoints: Annotated[int, Field(gt=0)] = Field(
+        default=5, description="spread over the chain, at which it is measured"
+    )
     effect_tokens: Annotated[int, Field(ge=0)] = Field(
         default=65_536,
         description="held-out tokens on which features' effects are measured, forward and backward "
@@ -216,6 +225,7 @@ class AnalyzeConfig(Frozen):
     def choices(self) -> dict[str, Any]:
         """The fields that determine what is found at a checkpoint."""
         elsewhere = {"chain", "track", "versions", "beside", "controls", "match_tokens"}
+        elsewhere |= {"theorem_rows", "theorem_checkpoints"}
         elsewhere |= {"probe_texts"}  # whose content determines what is found
         return self.model_dump(mode="json", exclude=elsewhere)
 
