@@ -41,11 +41,13 @@ WITHOUT_BOS = Excluded((BOS,))
 @pytest.mark.parametrize(
     "excluded", [NOTHING, WITHOUT_BOS, Excluded((BOS, 3, 5)), Excluded((4,), first_positions=3)]
 )
-@pytest.mark.parametrize("window", [None, (2, 1), (0, 0)])
+@pytest.mark.parametrize(
+    ("window", "rows_count_once"), [(None, True), ((2, 1), True), ((0, 0), True), (None, False)]
+)
 def test_top_contexts_are_those_of_a_full_sort(
-    window, excluded: Excluded, monkeypatch: pytest.MonkeyPatch
+    window, rows_count_once: bool, excluded: Excluded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choices = {"window": window, "excluded": excluded}
+    choices = {"window": window, "rows_count_once": rows_count_once, "excluded": excluded}
     for batch_rows, buffer_pairs in ((3, 1), (5, 40), (ROWS, 10**6)):
         monkeypatch.setattr(top_contexts, "BUFFER_PAIRS", buffer_pairs)
         top = TopContexts(D_SAE, K, **choices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -61,6 +63,7 @@ def slow_top(
     *,
     window: tuple[int, int] | None,
     excluded: Excluded,
+    rows_count_once: bool = True,
 ) -> list[tuple[int, int, float]]:
     """Of one feature, by sorting everything: the definition, not the method."""
     found = [
@@ -70,9 +73,9 @@ def slow_top(
         and tokens[row, at] not in excluded.token_ids
         and at >= excluded.first_positions
     ]
-    best: dict[int, tuple] = {}
+    best: dict[Any, tuple] = {}
     for entry in sorted(found):
-        best.setdefault(entry[1], entry)
+        best.setdefault(entry[1] if rows_count_once else entry[1:], entry)
     chosen, texts = [], set()
     for act, row, at in sorted(best.values()):
         if window is not None:

@@ -4,7 +4,8 @@ Fed with the active (feature, token) pairs of one batch of rows after another, `
 of every feature the k datapoints with the largest activations. Its memory is that of the result
 and of one buffer of candidates, however many rows pass.
 
-Three things that the authors' search does not do, each by choice:
+Three things that the authors' search does not do, each by choice, and each to be had their way
+(`saetrack.analysis.contexts.context_rules`):
 
 - a row counts once: of the tokens of one row only the strongest is a datapoint;
 - a text counts once: of datapoints with the same tokens around them only the strongest is kept,
@@ -103,6 +104,7 @@ class TopContexts:
         k: int = 25,
         *,
         window: tuple[int, int] | None = (10, 5),
+        rows_count_once: bool = True,
         excluded: Excluded = NOTHING,
     ) -> None:
         """Begin with empty lists.
@@ -112,8 +114,10 @@ class TopContexts:
             k: datapoints per feature.
             window: tokens before and after a datapoint that make its text; of the rows' strongest
                 those of equal text (their own token included) count once. None: each counts.
+            rows_count_once: of the tokens of a row only the strongest is a datapoint.
             excluded: positions that are left out.
         """
+        self._rows_count_once = rows_count_once
         self.d_sae, self.k = d_sae, k
         self._window, self._excluded = window, excluded
         self._rows = np.full((d_sae, k), -1, np.int32)
@@ -146,9 +150,10 @@ class TopContexts:
             positions.astype(np.int32),
             self._text_keys(batch)[indices],
         )
-        of_row = found[0] * len(ids) + rows
-        order = _by_strength(of_row, *found[1:4])
-        found = _chosen(found, order[_first(of_row[order])])
+        if self._rows_count_once:
+            of_row = found[0] * len(ids) + rows
+            order = _by_strength(of_row, *found[1:4])
+            found = _chosen(found, order[_first(of_row[order])])
         self._buffer.append(found)
         self._buffered += len(found[0])
         if self._buffered >= BUFFER_PAIRS:

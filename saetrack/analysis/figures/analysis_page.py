@@ -44,7 +44,10 @@ _PARTS = (
         "Labels of features by their strongest contexts at each checkpoint, and how the first "
         "became the last (section 3).",
         ("labels", "patterns", "formed"),
-        {"labels_of_random_directions": "What the same criteria make of random directions"},
+        {
+            "labels_of_random_directions": "What the same criteria make of random directions",
+            "context_rules": "What the authors' rule for contexts would change",
+        },
     ),
     _Part(
         "How they form",

@@ -11,11 +11,11 @@ import numpy as np
 from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
-from saetrack.data.exclusion import Excluded
+from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.lm.token_texts import text_of, texts_alone
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Bool, Int
 
     from saetrack.analysis.pipeline.config import AnalyzeConfig
     from saetrack.analysis.pipeline.registered_chain import RegisteredChain
@@ -27,7 +27,7 @@ SHOWN_TOKENS = 5
 def left_out(registered: RegisteredChain, config: AnalyzeConfig) -> Excluded:
     """What an analysis leaves out: what training did, and BOS if asked."""
     chain = registered.chain
-    exclude_bos = config.exclude_bos or chain.config.corpus.exclude_bos
+    exclude_bos = config.leaves_bos_out or chain.config.corpus.exclude_bos
     return chain.corpus.left_out(exclude_bos=exclude_bos)
 
 
@@ -39,18 +39,30 @@ class AnalysisText:
         token_rows: of the analysis split, (rows, context_size).
         excluded: positions that are left out.
         tokenizer: of the LM.
+        not_trained_on: positions that are left out because no SAE was trained on them.
+        bos_token_id: of the LM.
     """
 
     token_rows: Int[np.ndarray, "rows context"]
     excluded: Excluded
     tokenizer: Any
+    not_trained_on: Excluded = NOTHING
+    bos_token_id: int | None = None
 
     @classmethod
     def of(cls, registered: RegisteredChain, config: AnalyzeConfig) -> AnalysisText:
         """The text of a chain's corpus, in its LM's tokens."""
         rows = registered.chain.corpus.rows("analysis")
         tokenizer, _ = registered.ready.source.tokenizer()
-        return cls(rows, left_out(registered, config), tokenizer)
+        corpus = registered.chain.corpus
+        not_trained_on = corpus.left_out(exclude_bos=registered.chain.config.corpus.exclude_bos)
+        excluded = left_out(registered, config)
+        return cls(rows, excluded, tokenizer, not_trained_on, corpus.bos_token_id)
+
+    @property
+    def is_bos(self) -> Bool[np.ndarray, "rows context"]:
+        """Where the rows have BOS."""
+        return np.asarray(self.token_rows == self.bos_token_id)
 
     def left_out_line(self) -> str:
         """Which positions of the rows take no part, a sentence behind a blank; or nothing."""

@@ -33,6 +33,7 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analy
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
+from saetrack.analysis.pipeline.context_rule_tables import context_rule_tables
 from saetrack.analysis.pipeline.drift_tables import (
     chain_drift,
     drift_tables,
@@ -183,6 +184,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         **meaning.tables,
         **polysemy_tables(results, meaning),
         **formation_tables(results, meaning),
+        **context_rule_tables(results, reader.chosen, text, seed),
         **geometry_tables(registered, results),
         **reader.theorem.tables(results),
         **logit_tables(logits, results, meaning.labels, sampled, text),

@@ -56,7 +56,7 @@ from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 9
+RESULTS_VERSION = 10
 
 # Below a checkpoint's results: what the life store keeps of it.
 LIFE = "life"
@@ -232,9 +232,10 @@ class ChainReader:
         return records | nearest_neighbours(feature_pass.sae.W_dec, contexts.fires > 0)
 
     def _of_final_only(self, link: Link, activations: PointActivations) -> dict[str, Any]:
-        """Feature regions (figure 3, left), and what random directions would be labelled."""
+        """Feature regions (figure 3, left), and labels of what stands beside the features."""
         if link is not self.links[-1]:
-            return {"regions": pd.DataFrame(), "labels_of_directions": pd.DataFrame()}
+            names = ("regions", "labels_of_directions", "labels_by_authors")
+            return {name: pd.DataFrame() for name in names}
         chosen, sets = self.chosen, self.chosen.points.sets
         regions = region_table(
             chosen.sampled,
@@ -244,9 +245,18 @@ class ChainReader:
             sets["baseline"],
             self.text.text_ids(chosen.regions),
         )
-        status = feature_status(chosen.of_directions, self.config.min_density)
-        labels = self._labeller.labels(chosen.of_directions, status)
-        return {"regions": regions, "labels_of_directions": labels}
+        return {
+            "regions": regions,
+            "labels_of_directions": self._labels(chosen.of_directions),
+            "labels_by_authors": self._labels(chosen.by_authors),
+        }
+
+    def _labels(self, contexts: Contexts | None) -> pd.DataFrame:
+        """Under the thresholds of the chain; none of no contexts."""
+        if contexts is None:
+            return pd.DataFrame()
+        status = feature_status(contexts, self.config.min_density)
+        return self._labeller.labels(contexts, status)
 
     def _kept_residuals(self, activations: PointActivations) -> dict[str, Any]:
         sets = self.chosen.points.sets

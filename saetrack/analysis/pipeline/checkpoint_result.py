@@ -45,6 +45,8 @@ class CheckpointResult:
             (`saetrack.analysis.formation.regions`); of the final checkpoint only, else empty.
         labels_of_directions: what random directions would be labelled, a control; of the final
             checkpoint only, else empty.
+        labels_by_authors: labels by contexts of the authors' rule, under the same thresholds; of
+            the final checkpoint where rules are compared, else empty.
         sample: residuals of the sampled tokens, (tokens, d_in).
         sampled_features_x: residuals at the final top contexts of the sampled features, (sampled,
             k, d_in); zero where a list is shorter.
@@ -66,6 +68,7 @@ class CheckpointResult:
     statistics: pd.DataFrame
     regions: pd.DataFrame
     labels_of_directions: pd.DataFrame
+    labels_by_authors: pd.DataFrame
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
     probes: pd.DataFrame
@@ -77,7 +80,7 @@ class CheckpointResult:
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
-        *("labels_of_directions", "ablations", "probes"),
+        *("labels_of_directions", "labels_by_authors", "ablations", "probes"),
     )
 
     @property

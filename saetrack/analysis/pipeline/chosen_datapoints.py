@@ -29,6 +29,7 @@ from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.checkpoint_result import load_contexts, readable, save_contexts
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
+from saetrack.data.exclusion import Excluded
 from saetrack.utils.errors import UserError
 from saetrack.utils.files import whole_folder
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
     # Rows and positions of sets of datapoints, by name.
     Points = dict[str, tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]]
+
+
+# Of what is chosen by the authors' rule beside that of the analysis.
+BY_AUTHORS = "by_authors"
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class ChosenDatapoints:
         final: top contexts of all features at the final checkpoint.
         first: the same at the first one.
         of_directions: top contexts of random directions at the final checkpoint.
+        by_authors: top contexts at the final checkpoint by the authors' rule, where both rules are
+            compared; else None.
     """
 
     points: Datapoints
@@ -63,22 +70,39 @@ class ChosenDatapoints:
     final: Contexts
     first: Contexts
     of_directions: Contexts
+    by_authors: Contexts | None = None
 
 
 def top_contexts(features: int, config: AnalyzeConfig, text: AnalysisText) -> TopContexts:
     """A collector of the contexts that an analysis looks at."""
+    if config.context_rule == "authors":
+        return _by_authors(features, config, text.excluded)
     return TopContexts(features, config.contexts, excluded=text.excluded)
+
+
+def _by_authors(features: int, config: AnalyzeConfig, excluded: Excluded) -> TopContexts:
+    return TopContexts(
+        features, config.contexts, window=None, rows_count_once=False, excluded=excluded
+    )
 
 
 def contexts_at_final(
     final: FeaturePass, config: AnalyzeConfig, text: AnalysisText
 ) -> dict[str, Contexts]:
-    """One pass: top contexts of features and of random directions at the final checkpoint."""
+    """One pass: top contexts of features and of random directions at the final checkpoint.
+
+    Where rules are compared, those of features by the authors' rule too.
+    """
     of_features = top_contexts(final.sae.d_sae, config, text)
     of_directions = top_contexts(config.random_directions, config, text)
     vectors = random_directions(config.random_directions, final.sae.d_in, config.seed)
-    final.top_contexts([of_features], (vectors, of_directions))
-    return {"features": of_features.result(), "random_directions": of_directions.result()}
+    collectors = {"features": of_features}
+    if config.context_rule == "both":
+        excluded = text.excluded if config.exclude_bos else text.not_trained_on
+        collectors[BY_AUTHORS] = _by_authors(final.sae.d_sae, config, excluded)
+    final.top_contexts(list(collectors.values()), (vectors, of_directions))
+    found = {name: collector.result() for name, collector in collectors.items()}
+    return found | {"random_directions": of_directions.result()}
 
 
 def contexts_at_first(
@@ -142,6 +166,8 @@ def choose_datapoints(
         "first": (first, fires_at_first),
         "sampled": (of_features, sampled),
     }
+    if BY_AUTHORS in final:
+        members[BY_AUTHORS] = final[BY_AUTHORS], followed
     points = unite(
         {name: (of.rows[chosen], of.positions[chosen]) for name, (of, chosen) in members.items()}
         | {"regions": (regions.rows, regions.positions)}
@@ -152,7 +178,8 @@ def choose_datapoints(
         points=points,
         followed={
             name: FollowedSets(members[name][1], points.sets[name])
-            for name in ("final", "random_directions", "first")
+            for name in members
+            if name != "sampled"
         },
         sampled=sampled,
         texts=purity(text.text_ids(of_features)[followed]).commonest,
@@ -160,6 +187,7 @@ def choose_datapoints(
         final=of_features,
         first=first,
         of_directions=of_directions,
+        by_authors=final.get(BY_AUTHORS),
     )
 
 

@@ -209,10 +209,16 @@ class AnalyzeConfig(Frozen):
     min_density: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=1e-4, description="a feature that fires on fewer of the tokens is ultra-low"
     )
-    exclude_bos: bool = Field(
-        default=True,
-        description="leave BOS positions out; positions that the chain was not trained on are left "
-        "out in any case",
+    context_rule: Literal["distinct", "authors", "both"] = Field(
+        default="distinct",
+        description="which datapoints count. distinct: each text and each row once; authors: "
+        "repeated texts, several tokens of a row, and BOS, as the authors' search has it; both: "
+        "distinct, and tables of what the other would change",
+    )
+    exclude_bos: bool | None = Field(
+        default=None,
+        description="leave BOS positions out; null: unless context_rule is authors; positions that "
+        "the chain was not trained on are left out in any case",
     )
     seed: Index = Field(default=0, description="of the samples")
 
@@ -221,6 +227,11 @@ class AnalyzeConfig(Frozen):
         if (self.chain is None) == (self.track is None):
             raise UserError(f"chain={self.chain!r}: give either chain or track, not both or none")
         return self
+
+    @property
+    def leaves_bos_out(self) -> bool:
+        """Whether BOS positions take no part, even if the chain was trained on them."""
+        return self.context_rule != "authors" if self.exclude_bos is None else self.exclude_bos
 
     def choices(self) -> dict[str, Any]:
         """The fields that determine what is found at a checkpoint."""

@@ -70,7 +70,7 @@ def control_matchings(analysis: ChainAnalysis) -> list[ControlMatching]:
     """One for each control that shares a checkpoint with the chain; measures nothing."""
     config, registered = analysis.config, analysis.registered
     corpus_hash = registered.chain.corpus.sha256
-    asked = [corpus_hash, config.match_tokens, config.exclude_bos, config.seed]
+    asked = [corpus_hash, config.match_tokens, config.leaves_bos_out, config.seed]
     matchings = []
     for name, control in analysis.controls.items():
         if links := shared_links(registered, control):

@@ -19,6 +19,7 @@ from saetrack.analysis.formation.progress_measure import (
 )
 from saetrack.analysis.formation.projection import project
 from saetrack.analysis.meaning.labels import ABSENT, CONCEPTS, MEANINGFUL
+from saetrack.analysis.pipeline.chosen_datapoints import BY_AUTHORS
 from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def formation_tables(
 ) -> dict[str, pd.DataFrame]:
     """The progress measure by class with baseline and controls, phases, formation points."""
     progress = pd.concat([result.progress for result in results], ignore_index=True)
+    progress = progress[progress["chosen"] != BY_AUTHORS]  # in tables of its own
     baseline = pd.concat([result.baseline for result in results], ignore_index=True)
     final = progress[progress["chosen"] == "final"]
     return {
