@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,9 @@ class CELoss:
         """CE with the SAE spliced in, and the shares recovered of the two ablations.
 
         ce_loss_recovered = (zero - SAE) / (zero - clean), and the same against the mean. A share is
-        left out where the ablation costs the LM less than a tenth of a nat.
+        left out where the ablation costs the LM less than a tenth of a nat. `nats_lost` (SAE -
+        clean) needs no ablation; `ce_loss_uniform` is what guessing every token alike costs: a
+        share of an ablation that is worse flatters.
         """
         spliced = _loss(
             self.lm,
@@ -64,6 +67,8 @@ class CELoss:
             "ce_loss_zero": self.ce_loss_zero,
             "ce_loss_mean": self.ce_loss_mean,
             "ce_loss_spliced": spliced,
+            "ce_loss_uniform": math.log(self.lm.vocabulary),
+            "nats_lost": spliced - self.ce_loss,
         }
         for name, ablated in (
             ("ce_loss_recovered", self.ce_loss_zero),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CURVES = ("explained_variance", "l0", "dead", "ce_loss_recovered")
+CURVES = ("explained_variance", "l0", "dead", "ce_loss_recovered", "nats_lost")
 FIGURES = "figures"  # folder of an analysis' run
 RUNS_AT_ONCE = 200  # in one condition of MLflow's
 # A chain that was deleted is on its page for so long, unless another one changes.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 TABLE_METRICS = (
     *("loss", "mse", "explained_variance", "explained_variance_per_token"),
     *("explained_variance_at_l0", "l0", "dead"),
-    *("ce_loss_recovered", "tokens_per_s", "train_s"),
+    *("ce_loss_recovered", "nats_lost", "ce_loss_zero", "ce_loss_mean", "ce_loss_uniform"),
+    *("tokens_per_s", "train_s"),
     *("start_loss", "start_explained_variance", "start_dead"),
 )
 COLUMNS = (

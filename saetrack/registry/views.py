@@ -39,6 +39,7 @@ COLUMNS = {
     "metrics.`l0`": 70,
     "metrics.`dead`": 80,
     "metrics.`ce_loss_recovered`": 140,
+    "metrics.`nats_lost`": 90,
     "metrics.`loss`": 80,
     "tags.`hook_name`": 170,
     "tags.`direction`": 95,
@@ -49,6 +50,7 @@ COLUMNS = {
 CHART_METRICS = {
     "explained_variance": "Explained variance",
     "ce_loss_recovered": "CE loss recovered",
+    "nats_lost": "Nats lost: CE loss with the SAE's output in place, less the LM's own",
     "l0": "L0: active features per token",
     "dead": "Dead features (share)",
     "loss": "Loss",

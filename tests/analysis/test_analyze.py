@@ -95,6 +95,7 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     without_umap(monkeypatch)
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
     asked = {**QUESTIONS, "track": STILL, "controls": {}, "effect_tokens": 0}
+    asked["context_rule"] = "authors"
     frozen = load_analyze_config(asked)
     (line,) = analyze_chains(frozen, module_settings)
     assert "analyze · nano.L1.frozen-step16" in line
@@ -113,6 +114,7 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     # Effects are left out, and without a control nothing says what converges.
     assert not {"effects", "calibration", "core_metrics"} & set(tables)
     assert set(tables["moments"]["moment"]) == {"forms", "predicts"}
+    assert not {"theorem", "context_rules"} & set(tables)
 
 
 def test_a_chain_whose_features_all_died_is_one_line(
@@ -250,7 +252,9 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     monkeypatch.setattr("saetrack.analysis.probes.pools.MIN_OF_CLASS", 2)  # so short is the text
     # Another seed than that of this file's other analyses, which may have run before.
     folder = texts_to_probe(tmp_path / "sets")
-    analyze_config = analyze_config.model_copy(update={"seed": 1, "probe_texts": str(folder)})
+    analyze_config = analyze_config.model_copy(
+        update={"seed": 1, "probe_texts": str(folder), "context_rule": "both"}
+    )
     lms, passes = count_loads(monkeypatch), count_passes(monkeypatch)
     fetched = count_fetched_ahead(monkeypatch)
     pulled = count_pulls(monkeypatch)
@@ -309,10 +313,18 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert figures >= {"logits", "effects", "moments"}
     assert set(tables["moments"]["moment"]) == {"forms", "converges", "predicts", "causes"}
     assert sorted(tables["effects"]["lm_step"].unique()) == [0, 1, 4, 16]
-    assert tables["core_metrics"]["kl_score"].notna().all()
+    core = tables["core_metrics"]
+    assert core["kl_score"].notna().all()
+    assert (core["nats_lost"] == core["ce_sae"] - core["ce"]).all()
+    # The nano LM has 512 tokens.
+    assert (core["zero_worse_than_guess"] == (core["ce_zero"] > np.log(512))).all()
     assert tables["calibration"]["rows"].between(4, 16).all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
+    rules = tables["context_rules"].set_index("quantity")
+    assert 0 < rules.loc["datapoints in both lists, mean", "authors"] < 1
+    medians = tables["context_rules_progress"]
+    assert set(medians["rule"]) == {"distinct", "authors"} and medians["lm_step"].nunique() == 4
     assert "theorem" in figures
     theorem, ways = tables["theorem"], tables["theorem_path"]
     assert ways["lm_step"].tolist() == [0, 4] and ways["to_step"].tolist() == [1, 16]

@@ -87,7 +87,7 @@ def curves(*quality: float) -> pd.DataFrame:
     at = [0, 100, 200, 400]
     nan = dict.fromkeys(("loss", "mse", "explained_variance", "l0", "dead"), np.nan)
     return pd.DataFrame({"tokens": at, "train_s": at, "explained_variance_at_l0": quality}).assign(
-        **nan, ce_loss_recovered=np.nan, seed=0, lm_step=5, checkpoint_index=5
+        **nan, ce_loss_recovered=np.nan, nats_lost=np.nan, seed=0, lm_step=5, checkpoint_index=5
     )
 
 
@@ -108,6 +108,7 @@ def test_tokens_to_equal_quality_go_both_ways() -> None:
 def test_links_without_a_parent_are_not_averaged() -> None:
     at = {"architecture": "a", "seed": 1}
     measured = ("explained_variance", "explained_variance_at_l0", "ce_loss_recovered", "dead", "l0")
+    measured += ("nats_lost",)
     links = pd.DataFrame(
         [{**at, "link": n, "lm_step": n} | dict.fromkeys(measured, n) for n in range(3)]
     )

@@ -52,7 +52,7 @@ def test_a_share_has_one_unit_everywhere(tab: Tab) -> None:
 
 
 FACTS = ["LM step", "Tokens that it was trained on", "Explained variance", "L0", "Dead features"]
-FACTS += ["CE loss recovered"]
+FACTS += ["CE loss recovered", "Nats lost"]
 
 
 def test_a_lasso_is_counted_in_the_legend_and_over_the_steps(tab: Tab) -> None:

@@ -60,7 +60,7 @@ def test_a_card_has_what_the_chain_has(card: ChainCard, chain: Chain, registry: 
     assert not card.is_training
     assert card.analysis is None
     assert card.links["lm_step"] == table["lm_step"].tolist()
-    for name in ("explained_variance", "l0", "dead", "ce_loss_recovered"):
+    for name in ("explained_variance", "l0", "dead", "ce_loss_recovered", "nats_lost"):
         there = [None if np.isnan(value) else value for value in table[name]]
         assert card.links[name] == there
 

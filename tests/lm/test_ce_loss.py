@@ -99,6 +99,8 @@ def test_losses_equal_those_of_a_hooked_model(
     assert found["ce_loss_spliced"] == pytest.approx(spliced, rel=1e-5)
     expected = (zero - spliced) / (zero - clean)
     assert found["ce_loss_recovered"] == pytest.approx(expected, abs=1e-4)
+    assert found["nats_lost"] == pytest.approx(spliced - clean, abs=1e-5)
+    assert found["ce_loss_uniform"] == pytest.approx(math.log(prepared_splicing.lm.vocabulary))
 
 
 def test_a_perfect_sae_recovers_all_and_a_silent_one_nothing(folder: Path, corpus: Corpus) -> None:

@@ -39,6 +39,7 @@ def card(name: str, lm_steps: list[int], **changes: Any) -> ChainCard:
         "l0": [10 + 22 * part for part in risen],
         "dead": [0.3 - 0.25 * part for part in risen],
         "ce_loss_recovered": [None, *(0.8 + 0.15 * part for part in risen[1:])],
+        "nats_lost": [0.02 + 0.1 * part for part in risen],
     }
     return replace(
         ChainCard(

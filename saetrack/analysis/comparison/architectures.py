@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOVED = ("angle_rad", "keeps_index", "keeps_meaning", "shuffled_keeps_meaning")
-METRICS = ("explained_variance", QUALITY, "ce_loss_recovered", "dead", "l0")
+METRICS = ("explained_variance", QUALITY, "ce_loss_recovered", "nats_lost", "dead", "l0")
 RATIO = "equal_quality_token_ratio"
 
 

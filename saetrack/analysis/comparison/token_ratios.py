@@ -33,7 +33,7 @@ PAPER_RATIO = 1 / 20
 QUALITY = "explained_variance_at_l0"
 METRICS = [
     *("loss", "mse", "explained_variance", QUALITY, "l0", "dead"),
-    "ce_loss_recovered",
+    *("ce_loss_recovered", "nats_lost"),
 ]
 WHICH_SAE = ["kind", "lm_step", "seed"]
 COLUMNS = [*WHICH_SAE, "checkpoint_index", "tokens", "train_s", *METRICS]

@@ -20,6 +20,7 @@ MEASURES = {
     "explained_variance": ("explained variance", "{:.3f}"),
     "explained_variance_at_l0": ("explained variance at equal L0", "{:.3f}"),
     "ce_loss_recovered": ("CE loss recovered", "{:.3f}"),
+    "nats_lost": ("nats lost", "{:.3f}"),
     "dead": ("dead features", "{:.1%}"),
     "l0": ("L0", "{:.1f}"),
     RATIO: ("tokens to equal quality, of the first kind's", "{:.2f}"),
@@ -38,6 +39,7 @@ MEASURES = {
 DRAWN = {
     "explained_variance": "explained variance",
     "ce_loss_recovered": "CE loss recovered",
+    "nats_lost": "nats lost",
     "dead": "share of dead features",
     RATIO: "tokens to equal quality\n(share of the first kind's)",
     "angle_rad": "decoder rows turn\nper link (rad)",

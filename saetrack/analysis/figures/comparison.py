@@ -41,6 +41,7 @@ ROWS = {
     "explained_variance_at_l0": "explained variance\nat equal L0",
     "l0": "L0",
     "ce_loss_recovered": "CE loss\nrecovered",
+    "nats_lost": "nats lost",
 }
 SHARES = ("explained_variance", "explained_variance_at_l0", "ce_loss_recovered")
 SHARE_TICKS = (0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
@@ -54,7 +55,7 @@ COMPARISONS = {
 
 
 def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
-    """Six held-out metrics over training tokens: one column per compared checkpoint.
+    """Seven held-out metrics over training tokens: one column per compared checkpoint.
 
     Thin lines are seeds, thick ones their mean. A log axis has no zero: zero tokens are
     drawn in a band at its left edge. Shares are drawn on a log scale of what they lack to 1, values
@@ -64,7 +65,7 @@ def curves_figure(curves: pd.DataFrame, title: str, path: Path) -> None:
     curves = curves[curves["lm_step"].isin(lm_steps)]
     before = curves.loc[curves["tokens"] > 0, "tokens"].min() / 4
     curves = curves.assign(at=curves["tokens"].replace(0, before))
-    with drawn(path, (max(9, 2.2 + 3.3 * len(lm_steps)), 13)) as figure:
+    with drawn(path, (max(9, 2.2 + 3.3 * len(lm_steps)), 15)) as figure:
         grid = figure.subplots(len(ROWS), len(lm_steps), sharex=True, sharey="row", squeeze=False)
         for panels, (metric, label) in zip(grid, ROWS.items(), strict=True):
             panels[0].set_ylabel(label)

@@ -19,7 +19,7 @@ from saetrack.utils.figures.text_tables import (
 FINALS = {
     **{name: LINK_COLUMNS[name] for name in ("tokens", "loss", "mse", "explained_variance")},
     "explained_variance_at_l0": ("at equal\nL0", "{:.3f}"),
-    **{name: LINK_COLUMNS[name] for name in ("l0", "dead", "ce_loss_recovered")},
+    **{name: LINK_COLUMNS[name] for name in ("l0", "dead", "ce_loss_recovered", "nats_lost")},
 }
 RATIOS = {
     "token_ratio": "link reaches\nconventional",

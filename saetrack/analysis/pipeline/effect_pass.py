@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -102,7 +103,8 @@ class EffectPass:
             f"mean_largest_{name}_cosine": float(largest_cosines(rows).mean())
             for name, rows in (("decoder", sae.W_dec), ("encoder", sae.W_enc.T))
         }
-        return FoundEffects(attribution.result(), sample.table(), core.result() | by_weights)
+        found = core.result() | by_weights | {"ce_uniform": math.log(lm.vocabulary)}
+        return FoundEffects(attribution.result(), sample.table(), found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows, and their positions that take part, as many as memory allows."""

@@ -95,7 +95,7 @@ def effect_tables(
             )
         )
         ablated.append(result.ablations.assign(**at))
-        core.append({**at, **result.core})
+        core.append({**at, **_beside_a_guess(result.core)})
         calibrated.append({**at, **calibration(result.ablations, seed)})
     return {
         "effects": quantile_table(measured, live, classes),
@@ -104,6 +104,14 @@ def effect_tables(
         "calibration": pd.DataFrame(calibrated),
         "core_metrics": pd.DataFrame(core),
     }
+
+
+def _beside_a_guess(core: dict[str, float]) -> dict[str, float | bool]:
+    """With the nats that the SAE loses, and whether zeros are worse than a uniform guess."""
+    if "ce" not in core:
+        return {**core}
+    is_worse = core["ce_zero"] > core["ce_uniform"]
+    return {**core, "nats_lost": core["ce_sae"] - core["ce"], "zero_worse_than_guess": is_worse}
 
 
 def effect_columns(measured: list[MeasuredLink], link: int, d_sae: int) -> dict[str, np.ndarray]:

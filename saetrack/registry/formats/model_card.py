@@ -19,6 +19,7 @@ COLUMNS = {
     "l0": ("L0", "{:.1f}"),
     "dead": ("dead", "{:.1%}"),
     "ce_loss_recovered": ("CE loss recovered", "{:.4f}"),
+    "nats_lost": ("nats lost", "{:.4f}"),
 }
 
 TEXT = """

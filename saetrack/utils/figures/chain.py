@@ -8,27 +8,31 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from saetrack.utils.figures.captions import frame
+from saetrack.utils.figures.ce_loss import worse_than_guess
 from saetrack.utils.figures.steps import Setting
-from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line
+from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line, panels
 
 # Of each panel: what is drawn at the end of a link, and at its start, its label and colour.
 PANELS = [
     ("explained_variance", "start_explained_variance", "explained variance", BLUE),
     ("explained_variance_at_l0", None, "explained variance at equal L0", BLUE),
     ("ce_loss_recovered", None, "CE loss recovered", BLUE),
+    ("nats_lost", None, "nats lost to the SAE", BLUE),
     ("mse", None, "MSE", GREEN),
     ("l0", None, "L0 (active features per token)", ORANGE),
     ("dead", "start_dead", "dead features (share)", RED),
 ]
+COLUMNS = 4
 SHARES = {"explained_variance", "explained_variance_at_l0", "ce_loss_recovered"}
 
 
 def chain_figure(table: pd.DataFrame, title: str, path: Path) -> None:
     """Held-out metrics of each link against the LM's step, where it matters also as it started."""
-    with drawn(path, (14, 7.5)) as figure:
-        for axes, panel in zip(figure.subplots(2, 3, sharex=True).flat, PANELS, strict=True):
+    with drawn(path, (18, 7.5)) as figure:
+        grid = panels(figure, len(PANELS), COLUMNS)
+        for axes, panel in zip(grid.flat, PANELS, strict=False):
             _draw(axes, table, *panel)
-        for axes in figure.axes[3:]:
+        for axes in figure.axes[len(PANELS) - COLUMNS :]:
             axes.set_xlabel("link" if _is_frozen(table) else "LM training step + 1")
         handles = [
             line("after training", BLUE, marker="o", markersize=4),
@@ -62,4 +66,4 @@ def _caption(table: pd.DataFrame) -> str:
     cut = f"; {below} warm starts below 0 are drawn at 0" if below else ""
     undefined = int(table["ce_loss_recovered"].isna().sum())
     unused = f"; CE loss recovered undefined at {undefined} of them" if undefined else ""
-    return f"{len(table)} links, held-out tokens{cut}{unused}"
+    return f"{len(table)} links, held-out tokens{cut}{unused}. {worse_than_guess(table)}".rstrip()

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from saetrack.utils.figures.ce_loss import worse_than_guess
+
 LINK_COLUMNS = {
     "lm_step": ("lm_step", "{:,.0f}"),
     "tokens": ("tokens", "{:,.0f}"),
@@ -19,6 +21,7 @@ LINK_COLUMNS = {
     "explained_variance": ("explained\nvariance", "{:.3f}"),
     "explained_variance_per_token": ("per\ntoken", "{:.3f}"),
     "ce_loss_recovered": ("CE\nrecovered", "{:.3f}"),
+    "nats_lost": ("nats\nlost", "{:.3f}"),
     "l0": ("L0", "{:.1f}"),
     "dead": ("dead", "{:.1%}"),
     "tokens_per_s": ("tokens/s", "{:,.0f}"),
@@ -40,8 +43,12 @@ IMPORTED = {name: (name, "{}") for name in ("name", "d_in", "d_sae", "residual",
 
 
 def report(table: pd.DataFrame, title: str) -> str:
-    """One line per link, as `Registry.table` gives them; metrics are held-out."""
-    return table_text(table, LINK_COLUMNS, title)
+    """One line per link, as `Registry.table` gives them; metrics are held-out.
+
+    Below them stands at how many links an ablation is worse than a guess.
+    """
+    told = worse_than_guess(table)
+    return table_text(table, LINK_COLUMNS, title) + (f"\n{told}" if told else "")
 
 
 def chains_report(chains: pd.DataFrame, title: str) -> str:

@@ -22,6 +22,12 @@ export const METRICS = [
     "Share of the LM's loss that is kept when the SAE's output takes the place of the activations.",
     short,
   ],
+  [
+    "nats_lost",
+    "Nats lost",
+    "What the LM's next-token loss rises by when the SAE's output takes the place of the activations.",
+    short,
+  ],
 ];
 
 /** Draw the chosen chains; `onChange` hears which remain chosen. */
