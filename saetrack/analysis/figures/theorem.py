@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from saetrack.utils.figures.captions import frame
@@ -21,11 +22,11 @@ from saetrack.utils.figures.style import (
     line,
 )
 
-# What bounds the way of training: column, its words, colour.
-QUOTIENTS = (
-    ("over_bound", "training, over K G and the summed learning rates", ORANGE),
-    ("over_displacement_bound", "training, over K and the parameters' displacement", BLUE),
-)
+# What bounds the way of training: column, words and colour.
+QUOTIENTS = {
+    "over_bound": ("right: training, over K G and the summed learning rates", ORANGE),
+    "over_displacement_bound": ("training, over K and the parameters' displacement", BLUE),
+}
 
 
 def theorem_figure(
@@ -45,7 +46,7 @@ def theorem_figure(
         frame(
             figure,
             setting,
-            [],
+            _handles(),
             f"Moves are the largest of {theorem['tokens'].iloc[0]} tokens; K is the largest of the "
             f"same tokens' Lipschitz constants (a lower estimate), G the norm of the gradient over "
             f"{theorem['rows'].iloc[0]} held-out rows. The bound {holds} {len(theorem)} steps of "
@@ -70,12 +71,8 @@ def _draw_steps(axes: Axes, theorem: pd.DataFrame) -> None:
     axes.set_ylabel("move of a token's residual")
     axes.legend(
         handles=[
-            *(
-                line(f"step {lm_step:,}", colour, marker="o", markersize=4)
-                for lm_step, colour in zip(lm_steps, colours, strict=True)
-            ),
-            line("bound", GREY, linestyle="--"),
-            line("random direction, as long", GREY, linestyle=":"),
+            line(f"from step {lm_step:,}", colour, marker="o", markersize=4)
+            for lm_step, colour in zip(lm_steps, colours, strict=True)
         ],
         frameon=False,
         fontsize=9,
@@ -85,17 +82,22 @@ def _draw_steps(axes: Axes, theorem: pd.DataFrame) -> None:
 def _draw_ways(axes: Axes, theorem: pd.DataFrame, paths: pd.DataFrame, setting: Setting) -> None:
     """How many times the bounds each way of training goes, beside steps of gradient descent."""
     lm_steps = paths["lm_step"].tolist()
-    descent = 1 / theorem.groupby("lm_step")["looseness"].agg(["max", "min"])
-    axes.vlines(descent.index, descent["max"], descent["min"], color=GREEN, linewidth=5, alpha=0.4)
-    handles = [line("steps of gradient descent, range", GREEN, linewidth=5, alpha=0.4)]
-    for column, words, colour in QUOTIENTS:
-        if paths[column].notna().any():
-            axes.plot(lm_steps, paths[column], "o-", color=colour, markersize=5)
-            handles.append(line(words, colour, marker="o", markersize=5))
+    closest = 1 / theorem.groupby("lm_step")["looseness"].min()
+    axes.plot(closest.index, closest, "s--", color=GREEN, markersize=5)
+    for column, (_, colour) in QUOTIENTS.items():
+        axes.plot(lm_steps, paths[column], "o-", color=colour, markersize=5)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator())
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylabel("move / bound")
     chain_axis(axes, lm_steps, setting)
-    axes.legend(handles=handles, frameon=False, fontsize=9)
+
+
+def _handles() -> list[Line2D]:
+    return [
+        line("left: bound", GREY, linestyle="--"),
+        line("random direction, as long", GREY, linestyle=":"),
+        *(line(words, colour, marker="o", markersize=5) for words, colour in QUOTIENTS.values()),
+        line("steps of gradient descent, the closest", GREEN, linestyle="--", marker="s"),
+    ]
