@@ -141,7 +141,7 @@ def _learnt(weights: Sequence[Tensor]) -> Iterator[None]:
         yield
     finally:
         for weight in weights:
-            weight.requires_grad_(requires_grad=False)
+            weight.requires_grad = False
 
 
 def _or_zeros(gradient: Tensor | None, weight: Tensor) -> Tensor:

@@ -91,9 +91,9 @@ def rules_side_by_side(
     ]
     labels = sorted({*of_features["label"], *of_features["label_authors"]})
     for label in labels:
-        counts = [float((of_features[by] == label).sum()) for by in ("label", "label_authors")]
-        found.append((f"features labelled {label}", *counts))
-    rows = [{"quantity": what, "distinct": ours, "authors": their} for what, ours, their in found]
+        ours, theirs = ((of_features[by] == label).sum() for by in ("label", "label_authors"))
+        found.append((f"features labelled {label}", ours, theirs))
+    rows = [{"quantity": what, "distinct": of, "authors": beside} for what, of, beside in found]
     for measure in measures:
         pairs = progress.pivot_table(index="feature", columns="rule", values=measure).dropna()
         difference = (pairs["authors"] - pairs["distinct"]).to_numpy()
