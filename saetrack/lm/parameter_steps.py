@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Rows whose graph is in memory at a time.
 GRADIENT_BATCH_ROWS = 4
 # Power iteration ends when an estimate grows by less than this share, or after so many rounds.
-SETTLED, MAX_ROUNDS = 0.002, 30
+SETTLED, MAX_ROUNDS = 0.005, 30
 # Length of the two steps, of parameters, between which a derivative is taken.
 PROBE_LENGTH = 1e-3
 

@@ -18,6 +18,7 @@ from saetrack.registry.connection import connect
 from saetrack.registry.facts import PLANNED, WARNINGS, current_names, from_params
 from saetrack.registry.imported import KIND
 from saetrack.registry.lives import LIVES
+from saetrack.registry.overview import with_nats_lost
 from saetrack.registry.versions import LinkVersions
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -214,7 +215,7 @@ class ChainCards:
                 experiments, f"attributes.run_id IN ({ids})", max_results=RUNS_AT_ONCE
             )
             for run in found:
-                metrics = run.data.metrics
+                metrics = with_nats_lost(run.data.metrics)
                 kept = {name: metrics[name] for name in CURVES if name in metrics}
                 self._metrics[str(run.info.run_id)] = kept
 

@@ -116,7 +116,7 @@ def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.Da
     """One row per link, in chain order, with its final metrics; NaN for one that it lacks."""
     rows = []
     for version in sorted(versions, key=lambda version: int(version.tags["link"])):
-        metrics = client.get_run(str(version.run_id)).data.metrics
+        metrics = with_nats_lost(client.get_run(str(version.run_id)).data.metrics)
         counts = ("link", "checkpoint_index", "lm_step", "tokens")
         rows.append(
             {
@@ -126,6 +126,13 @@ def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.Da
             }
         )
     return pd.DataFrame(rows)
+
+
+def with_nats_lost(metrics: dict[str, float]) -> dict[str, float]:
+    """A link's metrics with `nats_lost`, which earlier releases did not log."""
+    if "ce_loss_spliced" not in metrics:
+        return metrics
+    return {"nats_lost": metrics["ce_loss_spliced"] - metrics["ce_loss"], **metrics}
 
 
 def notes_of(versions: Iterable[ModelVersion]) -> list[str]:
@@ -149,4 +156,6 @@ def history(client: MlflowClient, chain_name: str, version: int) -> pd.DataFrame
     for name in client.get_run(str(found.run_id)).data.metrics:
         points = client.get_metric_history(str(found.run_id), name)
         series[name] = pd.Series({point.step: point.value for point in points})
+    if "ce_loss_spliced" in series and "nats_lost" not in series:
+        series["nats_lost"] = series["ce_loss_spliced"] - series["ce_loss"]
     return pd.DataFrame(series).rename_axis("tokens").reset_index()
