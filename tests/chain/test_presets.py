@@ -174,7 +174,7 @@ def test_a_file_of_ones_own_extends_a_preset_or_a_file_beside_it(tmp_path: Path)
     ("text", "line"),
     [
         ("extends: other.yaml", r"other.yaml'?: cannot be read \(No such file"),
-        ("extends: gpt-9", "track='gpt-9': no such preset; there are mini, mini-layers"),
+        ("extends: gpt-9", "track='gpt-9': no such preset; there are mini, mini-"),
         ("extends: mine.yaml", "extends: .*mine.yaml extends .*mine.yaml: goes round in a circle"),
         ("extends: [mini]", r"extends=\['mini'\]: must be the name of a preset, or a file"),
         ("- seed", "must hold names and values, such as `model: mini`"),

@@ -169,14 +169,14 @@ def test_an_analysis_with_controls_trains_them_first(
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["track", "pythia-9b"], "track='pythia-9b': no such preset; there are mini, mini-layers"),
+        (["track", "pythia-9b"], "track='pythia-9b': no such preset; there are mini, mini-"),
         (["track", "none.yaml"], r"track='none.yaml': cannot be read \(No such file"),
         (["track", "mini", "--set", "sead=1"], "sead=1: unknown name"),
         (["track", "mini", "--set", "seed=x"], "seed='x': input should be a valid integer"),
         (["track", "mini", "--set", "seed"], "--set 'seed': must be NAME=VALUE"),
         (["track", "mini", "--set", "layers=[9]"], r"layers=\[9\]: mini has layers 0 to 3"),
         (["compare", "mini", "--set", "seeds=[0]"], "seeds="),
-        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-layers, pythia"),
+        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-, pythia"),
         (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
         (["track"], "Missing argument 'NAME-OR-FILE'"),
         (["trak"], "No such command 'trak'"),

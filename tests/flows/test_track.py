@@ -76,7 +76,7 @@ def test_a_track_is_one_run_and_a_rerun_changes_nothing(
     [
         ({"layers": [9]}, "layers=[9]: nano has layers 0 to 1"),
         ({"model": "pythia-410m-deduped"}, "EleutherAI/pythia-410m-deduped at step0 and 4 more"),
-        ({"preset": "pythia-9b"}, "track='pythia-9b': no such preset; there are mini, mini-layers"),
+        ({"preset": "pythia-9b"}, "track='pythia-9b': no such preset; there are mini, mini-"),
     ],
 )
 def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str) -> None:

@@ -148,6 +148,7 @@ def _threads(
     """
     jobs: SimpleQueue[tuple[Future[Answered], Question] | None] = SimpleQueue()
     is_over = threading.Event()
+    failures: list[BaseException] = []
 
     def work() -> None:
         while (job := jobs.get()) is not None and not is_over.is_set():
@@ -155,6 +156,8 @@ def _threads(
             try:
                 future.set_result(ask(question))
             except BaseException as error:
+                failures.append(error)
+                model.give_up()  # whoever waits for an earlier question need not ask again
                 future.set_exception(error)
 
     def submit(question: Question) -> Future[Answered]:
@@ -179,6 +182,8 @@ def _threads(
         until_s = time.monotonic() + (GRACE_S if isinstance(error, Exception) else 0)
         for thread in threads:
             thread.join(max(until_s - time.monotonic(), 0))
+        if failures and isinstance(error, Exception):
+            raise failures[0] from None  # the others are told that the run has ended
         raise
     end()
 
