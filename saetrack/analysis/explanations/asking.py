@@ -176,16 +176,18 @@ def _threads(
 
     try:
         yield submit
-    except BaseException as error:
+    except Exception as error:
         model.give_up()
         end()
-        until_s = time.monotonic() + (GRACE_S if isinstance(error, Exception) else 0)
+        until_s = time.monotonic() + GRACE_S
         for thread in threads:
             thread.join(max(until_s - time.monotonic(), 0))
-        if failures and isinstance(error, Exception):
-            raise failures[0] from None  # the others are told that the run has ended
+        raise next(iter(failures), error) from None  # the others say that the run has ended
+    except BaseException:
+        model.give_up()
         raise
-    end()
+    finally:
+        end()
 
 
 def _read(question: Question, messages: Messages, reply: Reply) -> Answered:
