@@ -142,52 +142,67 @@ def _threads(
     """Threads that answer questions, as many as the model takes.
 
     If the block ends in an error, they have `GRACE_S` to keep what was paid for already, and ask
-    nothing more. They end
-    with the process, as those of `concurrent.futures` do not: Ctrl-C does not wait for an endpoint
-    that stalls.
+    nothing more. They end with the process, as those of `concurrent.futures` do not: Ctrl-C does
+    not wait for an endpoint that stalls.
     """
-    jobs: SimpleQueue[tuple[Future[Answered], Question] | None] = SimpleQueue()
-    is_over = threading.Event()
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        while (job := jobs.get()) is not None and not is_over.is_set():
-            future, question = job
-            try:
-                future.set_result(ask(question))
-            except BaseException as error:
-                failures.append(error)
-                model.give_up()  # whoever waits for an earlier question need not ask again
-                future.set_exception(error)
-
-    def submit(question: Question) -> Future[Answered]:
-        future: Future[Answered] = Future()
-        jobs.put((future, question))
-        return future
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(model.at_once)]
-    for thread in threads:
-        thread.start()
-
-    def end() -> None:
-        is_over.set()
-        for _ in threads:
-            jobs.put(None)
-
+    workers = _Workers(model, ask)
     try:
-        yield submit
+        yield workers.submit
     except Exception as error:
-        model.give_up()
-        end()
-        until_s = time.monotonic() + GRACE_S
-        for thread in threads:
-            thread.join(max(until_s - time.monotonic(), 0))
-        raise next(iter(failures), error) from None  # the others say that the run has ended
+        workers.give_up()
+        raise next(iter(workers.failures), error) from None  # the others say that the run ended
     except BaseException:
         model.give_up()
         raise
     finally:
-        end()
+        workers.end()
+
+
+class _Workers:
+    """See `_threads`.
+
+    Attributes:
+        failures: of questions, the first one first.
+    """
+
+    def __init__(self, model: Model, ask: Callable[[Question], Answered]) -> None:
+        self.failures: list[BaseException] = []
+        self._model, self._ask = model, ask
+        self._jobs: SimpleQueue[tuple[Future[Answered], Question] | None] = SimpleQueue()
+        self._is_over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, daemon=True) for _ in range(model.at_once)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, question: Question) -> Future[Answered]:
+        future: Future[Answered] = Future()
+        self._jobs.put((future, question))
+        return future
+
+    def give_up(self) -> None:
+        """Ask nothing more, and wait for what is being answered."""
+        self._model.give_up()
+        self.end()
+        until_s = time.monotonic() + GRACE_S
+        for thread in self._threads:
+            thread.join(max(until_s - time.monotonic(), 0))
+
+    def end(self) -> None:
+        self._is_over.set()
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._is_over.is_set():
+            future, question = job
+            try:
+                future.set_result(self._ask(question))
+            except BaseException as error:
+                self.failures.append(error)
+                self._model.give_up()  # whoever waits for an earlier question need not ask again
+                future.set_exception(error)
 
 
 def _read(question: Question, messages: Messages, reply: Reply) -> Answered:
