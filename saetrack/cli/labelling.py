@@ -23,8 +23,9 @@ def sheet(
 ) -> None:
     """Write a sheet of features with their strongest contexts, to be labelled by hand.
 
-    Fill in its column `label`: token, weak_concept, concept or noise; leave it empty where you
-    cannot tell. The automatic labels are not in it. Then: `saetrack agreement CHAIN SHEET`.
+    Fill in its column `label`: token, several_tokens, weak_concept, concept or contextual; leave it
+    empty where you cannot tell. The automatic labels are not in it. Then: `saetrack agreement CHAIN
+    SHEET`.
     """
     import pandas as pd
 

@@ -145,7 +145,7 @@ def test_positions_that_training_leaves_out_take_no_part(
     kept = ~np.isin(rows, [5, 9, chain.corpus.bos_token_id])
     kept[:, :3] = False
     chosen = reader.chosen
-    for contexts in (chosen.final, chosen.first, chosen.of_directions, chosen.regions):
+    for contexts in (chosen.final, chosen.first, chosen.regions):
         assert contexts.tokens == kept.sum()
     assert kept[chosen.points.rows, chosen.points.positions].all()
     share = 100 * (1 - kept.mean())
@@ -429,7 +429,7 @@ def test_labels_by_hand_are_held_against_the_automatic_ones(
     assert isinstance(refused.exception, UserError) and "exists already" in str(refused.exception)
     automatic = pd.read_parquet(folder / "tables" / "labels.parquet").set_index("feature")["label"]
     features = rows["feature"].astype(int)
-    rows["label"] = automatic[features].where(automatic.isin(HAND_LABELS), "noise").to_numpy()
+    rows["label"] = automatic[features].where(automatic.isin(HAND_LABELS), "contextual").to_numpy()
     agrees = (rows["label"] == automatic[features].to_numpy()).mean()
     rows.to_csv(sheet, index=False)
     read = command(app, ["agreement", chain, str(sheet)])

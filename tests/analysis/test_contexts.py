@@ -1,4 +1,4 @@
-"""Top contexts, datapoints, liveness, determinism and regions against the slow definition."""
+"""Top contexts, datapoints, liveness and regions against the slow definition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.top_contexts import TopContexts, text_keys
 from saetrack.analysis.formation.progress_measure import PointActivations
 from saetrack.analysis.formation.regions import RegionSample, region_table
-from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.data.exclusion import NOTHING, Excluded
 from tests.support.planted_semantics import (
     BOS,
@@ -138,38 +137,6 @@ def test_windows_are_read_with_their_token_marked() -> None:
     texts = read_windows(rows, np.array([0, 0, -1]), np.array([3, 5, -1]), decode, (2, 1))
     assert texts == ["the US ⟦firm⟧ is", "firm is⟦\\n⟧", ""]
     assert token_ids_at(rows, np.array([0, -1]), np.array([3, -1])).tolist() == [3, -1]
-
-
-@pytest.mark.parametrize("excluded", [WITHOUT_BOS, Excluded((BOS, 3), first_positions=2)])
-def test_determinism_is_that_of_the_definition(excluded: Excluded) -> None:
-    features = np.array([2, 4, 5])
-    acts = ACTS.copy()
-    acts[..., 4] = TOKENS * (TOKENS > 3) / 4  # decided by the token
-    acts[..., 5] = np.random.default_rng(0).random(TOKENS.shape)  # by nothing
-    statistics = TokenStatistics(features, VOCABULARY, excluded)
-    feed(statistics, TOKENS, acts, 5)
-    found = statistics.determinism()
-    learn = np.zeros_like(TOKENS, bool)
-    learn[::2] = True
-    eligible = ~np.isin(TOKENS, excluded.token_ids)
-    eligible[:, : excluded.first_positions] = False
-    for feature, eta in zip(found["feature"], found["determinism"], strict=True):
-        f = acts[..., feature]
-        overall = f[learn & eligible].mean()
-        m = np.full(VOCABULARY, overall)
-        for token in set(TOKENS[learn & eligible].tolist()):
-            m[token] = f[learn & eligible & (token == TOKENS)].mean()
-        judged, ids = f[~learn & eligible], TOKENS[~learn & eligible]
-        slow = 1 - ((judged - m[ids]) ** 2).mean() / judged.var()
-        assert eta == pytest.approx(slow)
-    assert found["determined"].tolist() == ["contextual", "token", "contextual"]
-    assert found["determinism"][1] == pytest.approx(1)
-    # A text of two tokens: 1 and 2.
-    text_ids = np.array([0, 1, 1, 2, 3, 4, 5, 6, 7])
-    recall = statistics.recall(np.array([1, 2, -1]), text_ids)
-    fires = acts[eligible & np.isin(TOKENS, [1, 2])][:, 2] > 0
-    assert recall[0] == pytest.approx(fires.mean()) and np.isnan(recall[2])
-    assert np.isnan(recall[1]) if 3 in excluded.token_ids else recall[1] == 0
 
 
 def test_regions_are_sampled_where_they_are() -> None:

@@ -1,4 +1,4 @@
-"""Meanings, patterns, coherence, sheets and projections on data whose answer is planted."""
+"""Forms of tokens, coherence, senses, sheets and contexts on data whose answer is planted."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.spatial.distance import jensenshannon
 
 from saetrack.analysis.contexts.datapoints import token_ids_at
-from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
+from saetrack.analysis.contexts.examples import CheckpointContexts, context_table
 from saetrack.analysis.contexts.token_purity import PREFIX_LETTERS, purity, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.meaning.coherence import coherence, matched_null, window_embedder
 from saetrack.analysis.meaning.labelling import agreement, read_sheet, write_sheet
-from saetrack.analysis.meaning.labels import (
-    LABELS,
-    Meanings,
-    classify,
-    label_counts,
-    sample_features,
-)
-from saetrack.analysis.meaning.patterns import (
-    PATTERNS,
-    pattern_counts,
-    text_overlap,
-    trace_patterns,
-)
 from saetrack.analysis.meaning.polysemy import polysemy_loss
 
 TOKENS = [
@@ -53,117 +39,6 @@ def test_purity_is_the_share_of_the_commonest() -> None:
     found = purity(ids)
     np.testing.assert_array_equal(found.share, [0.75, 0.5, 1, np.nan])
     assert found.commonest.tolist() == [3, 1, 5, -1] and found.distinct.tolist() == [2, 2, 1, 0]
-
-
-TOKEN, FORMS_OF_ONE, MANY = [6] * 6 + [7] * 3 + [13], [1, 2, 3, 4, 1, 2, 3, 5, 5, 13], [10, 12, 13]
-
-
-def labelled(lists: list[list[int]], z: list[float], status: list[str] | None = None):
-    ids = np.array([chosen + [-1] * (K - len(chosen)) for chosen in lists])
-    table = pd.DataFrame({"coherence": 0.0, "coherence_random": 0.0, "coherence_z": z})
-    states = pd.Series(status or ["live"] * len(ids))
-    return ids, classify(ids, FORMS, states, table, 8)
-
-
-def test_each_label_is_found() -> None:
-    many = (MANY * 4)[:K]
-    lists = [TOKEN, FORMS_OF_ONE, many, many, [10, 12] * 5, [6] * 7, [], TOKEN]
-    status = ["live"] * 6 + ["dead", "ultra_low"]
-    _, table = labelled(lists, [0, 0, 6, 4, 6, 9, np.nan, 0], status)
-    assert table["label"].tolist() == [
-        *("token", "weak_concept", "concept", "noise", "noise", "insufficient"),
-        *("dead", "ultra_low"),
-    ]
-    first = table.iloc[0]
-    assert (first["exact_purity"], first["token_purity"], first["top_text"]) == (0.6, 0.9, "firm")
-    assert table.loc[1, "stem_purity"] == 0.9 and table.loc[1, "token_purity"] == 0.3
-    counts = label_counts([Meanings(4, 2, table, np.empty((8, 0)))]).set_index("label")
-    assert list(counts.index) == list(LABELS) and counts["features"].sum() == 8
-    assert counts.loc["noise", "share"] == 0.4 and np.isnan(counts.loc["dead", "share"])
-
-
-def test_overlap_is_one_less_the_jensen_shannon_distance() -> None:
-    generator = np.random.default_rng(0)
-    left, right = (generator.integers(0, 6, (20, K)) for _ in range(2))
-    left[3, 4:] = -1
-    right[0] = left[0][::-1]
-    right[1], left[1] = 3, 4
-    left[2] = -1
-    shares = [
-        np.stack([np.bincount(row[row >= 0], minlength=6) for row in ids]) for ids in (left, right)
-    ]
-    slow = [
-        1 - jensenshannon(p, q, base=2) if p.sum() else np.nan for p, q in zip(*shares, strict=True)
-    ]
-    found = text_overlap(left, right)
-    np.testing.assert_allclose(found, slow, atol=1e-7)
-    assert found[0] == pytest.approx(1) and found[1] == pytest.approx(0) and np.isnan(found[2])
-
-
-# Per feature the contexts at four checkpoints, and coherence; with what must be found.
-MANY_TOKENS, OTHERS = (MANY * 4)[:K], [14, 15, 9] * 3 + [14]
-T, T2, W, C, N, A = (
-    *((TOKEN, 0.0), ([12] * K, 0.0), (FORMS_OF_ONE, 0.0)),
-    *((MANY_TOKENS, 9.0), (OTHERS, 0.0), ([], np.nan)),
-)
-C2 = (OTHERS, 9.0)
-CHANGES = {
-    "maintaining": ([T, T, T, T], 0),
-    "shifting": ([T, T, T2, T2], 2),
-    "grouping": ([N, N, N, C], 3),
-    "kept_concept": ([C, C, C, C], 0),
-    "moved_concept": ([C, C2, C2, C2], 1),
-    "narrowing": ([W, W, T, T], 2),
-    "dissolving": ([T, N, N, N], None),
-    "unformed": ([N, T, N, N], None),
-    "late_born": ([A, T, N, T], 3),
-    "dying": ([T, T, T, A], None),
-    "absent": ([A, T, T, A], None),
-}
-
-
-def planted_meanings(changes: list[list[tuple]]) -> list[Meanings]:
-    meanings = []
-    for index, step in enumerate([0, 8, 64, 512]):
-        lists, z = zip(*(change[index] for change in changes), strict=True)
-        ids, table = labelled(list(lists), list(z))
-        texts = np.where(ids >= 0, FORMS.text_ids[ids], -1)
-        meanings.append(Meanings(step, 10 * index, table, texts))
-    return meanings
-
-
-def test_each_pattern_is_found_with_its_formation_point() -> None:
-    assert list(CHANGES) == list(PATTERNS)
-    patterns = trace_patterns(planted_meanings([change for change, _ in CHANGES.values()]))
-    assert patterns["pattern"].tolist() == list(CHANGES)
-    formed = [np.nan if place is None else place for _, place in CHANGES.values()]
-    np.testing.assert_array_equal(patterns["formed_checkpoint_index"], np.array(formed) * 10)
-    steps = [np.nan if place is None else [0, 8, 64, 512][place] for _, place in CHANGES.values()]
-    np.testing.assert_array_equal(patterns["formed_lm_step"], steps)
-    assert patterns.loc[patterns["steady"], "pattern"].tolist() == ["maintaining", "kept_concept"]
-
-
-def test_a_maintaining_feature_is_formed_throughout_and_widening_is_seen() -> None:
-    widening = [([1] * K, 0.0), W, W, W]
-    patterns = trace_patterns(planted_meanings([[T, N, T, T], widening]))
-    assert patterns["pattern"].tolist() == ["maintaining", "shifting"]
-    assert patterns["formed_lm_step"].tolist() == [0, 8]
-    assert patterns["steady"].tolist() == [False, False]
-    assert patterns["same_stem"].tolist() == [True, True]
-
-
-def test_patterns_are_counted_over_all_and_over_a_sample() -> None:
-    changes = [CHANGES["maintaining"][0]] * 30 + [CHANGES["grouping"][0]] * 10
-    patterns = trace_patterns(planted_meanings(changes))
-    sample = sample_features(np.arange(40), 8, seed=1)
-    assert np.array_equal(sample, sample_features(np.arange(40), 8, seed=1)) and len(sample) == 8
-    assert len(sample_features(np.arange(5), 256, seed=0)) == 5
-    counts = pattern_counts(patterns, {"all live": np.arange(40), "sample": sample})
-    counts = counts.set_index(["sample", "pattern", "final_label"])
-    assert counts.loc[("all live", "maintaining", "token"), "share"] == 0.75
-    assert counts.loc["sample", "features"].sum() == 8
-    chosen = choose_examples(patterns, 3, seed=0)
-    assert (chosen[:3] < 30).all() and (chosen[3:] >= 30).all() and len(chosen) == 6
 
 
 # Ten topics of twenty words each; every row is of one topic; 200 to 209 stand everywhere.
@@ -240,12 +115,15 @@ def test_the_random_sets_are_those_of_a_slow_evaluation() -> None:
 
 
 def test_polysemy_is_lost_where_recall_falls_and_contexts_close_in() -> None:
-    patterns = pd.DataFrame({"feature": range(5), "pattern": ["maintaining"] * 4 + ["shifting"]})
+    kinds = ["maintaining"] * 4 + ["shifting"]
+    patterns = pd.DataFrame({"feature": range(5), "pattern": kinds, "final_label": "token"})
     recalls = np.array([0.9, 0.9, 0.9, 0.3, 0.9]), np.array([0.3, 0.8, 0.3, 0.1, 0.1])
     closeness = np.full(5, 0.1), np.array([0.4, 0.4, 0.1, 0.4, 0.4])
     table = polysemy_loss(patterns, recalls, closeness)
     assert table["feature"].tolist() == [0, 1, 2, 3]
     assert table["lost_senses"].tolist() == [True, False, False, False]
+    of_several = polysemy_loss(patterns.assign(final_label="several_tokens"), recalls, closeness)
+    assert of_several.empty
 
 
 def decode(ids: list[int]) -> str:
@@ -285,7 +163,14 @@ def test_a_sheet_goes_out_blind_and_comes_back_as_agreement(tmp_path: Path) -> N
     assert len(sheet) == 8 and sheet["feature"].tolist() != sorted(sheet["feature"])
     with pytest.raises(ValueError, match="no row has a label"):
         read_sheet(path)
-    hand = {0: "Token", 1: "weak concept", 2: "token", 3: "concept", 4: "noise", 5: "concept"}
+    hand = {
+        0: "Token",
+        1: "weak concept",
+        2: "token",
+        3: "concept",
+        4: "several-tokens",
+        5: "concept",
+    }
     sheet["label"] = sheet["feature"].astype(int).map(hand).fillna("")
     sheet.to_csv(path, index=False)
     automatic = pd.Series(["token", "concept"] * 4)
@@ -304,7 +189,7 @@ def test_a_sheet_goes_out_blind_and_comes_back_as_agreement(tmp_path: Path) -> N
     [
         ("feature,label\n1,token\n2,tokn\n3,?\n", r"found row 3 'tokn', row 4 '\?'$"),
         ("feature,meaning\n1,token\n", "no column label$"),
-        ("feature,label\n1,token\n1,noise\n", "feature 1 is there twice$"),
+        ("feature,label\n1,token\n1,contextual\n", "feature 1 is there twice$"),
         ("feature,label\nx,token\n", "every row's feature must be a number$"),
         ("", "not a sheet: No columns to parse from file$"),
     ],

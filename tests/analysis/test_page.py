@@ -19,7 +19,7 @@ from saetrack.analysis.figures.analysis_page import (
 )
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.life_store.columns import COLUMNS
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 
 PICTURE = b"\x89PNG of a figure"
 EVIL = "<script>alert(1)</script>"

@@ -17,10 +17,11 @@ from saetrack.analysis.formation.progress_measure import (
     PointActivations,
     measure_progress,
 )
+from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.analysis.meaning.labels import Meanings, classify
 from saetrack.analysis.meaning.patterns import trace_patterns
 from saetrack.data.exclusion import Excluded
-from tests.support.planted_semantics import CONTEXT, feed
+from tests.support.planted_semantics import CONTEXT, feed, pairs_of
 
 ROWS, VOCABULARY, K, D_IN = 300, 12, 10, 24
 STEPS = [0, 4, 16, 64, 256]
@@ -34,7 +35,7 @@ def fires_on(checkpoint: int) -> dict[int, list[int]]:
         APPEARS: NOISE if checkpoint < 2 else [1],
         MOVES: [2] if checkpoint < 3 else [6],
         STAYS: [3],
-        MERGES: [4] if checkpoint < 4 else [3],
+        MERGES: [4] if checkpoint < 4 else [3, 4],
         DEAD: [],
     }
 
@@ -48,6 +49,7 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
     forms = vocabulary_forms([f" w{'abcdefghijkl'[i]}" for i in range(VOCABULARY)])
     directions = np.linalg.qr(generator.normal(size=(D_IN, D_IN)))[0]
     strength = generator.random(tokens.shape) + 0.5
+    statistics = TokenStatistics(tokens, VOCABULARY, Excluded((0,)))
     meanings, kept, residuals = [], [], []
     for index, step in enumerate(STEPS):
         acts = np.zeros((*tokens.shape, 5))
@@ -62,7 +64,8 @@ def found() -> tuple[list[Meanings], pd.DataFrame]:
         ids = token_ids_at(tokens, contexts.rows, contexts.positions)
         status = feature_status(contexts)["status"]
         incoherent = pd.DataFrame({"coherence_z": np.zeros(5)})
-        labels = classify(ids, forms, status, incoherent, K)
+        determinism = statistics.of_pairs(pairs_of(tokens, acts, Excluded((0,))))
+        labels = classify(ids, forms, status, determinism, incoherent, K)
         meanings.append(Meanings(step, index, labels, mapped(ids, forms.text_ids)))
         kept.append(contexts)
         residuals.append(torch.from_numpy(x.reshape(-1, D_IN)).float())
@@ -85,20 +88,20 @@ def test_what_appears_moves_and_merges_is_found_with_its_checkpoint(found) -> No
         APPEARS: "grouping",
         MOVES: "shifting",
         STAYS: "maintaining",
-        MERGES: "shifting",
+        MERGES: "merging",
         DEAD: "absent",
     }
     formed = patterns["formed_lm_step"]
     assert formed.loc[[APPEARS, MOVES, STAYS, MERGES]].tolist() == [16, 64, 0, 256]
     assert np.isnan(formed[DEAD])
-    final = found[0][-1].labels.set_index("feature")["top_text"]
-    assert final[MERGES] == final[STAYS], "two features of one token"
-    assert found[0][-2].labels["top_text"][MERGES] != final[STAYS]
+    final = found[0][-1].labels
+    assert final["label"][MERGES] == "several_tokens", "two tokens on one direction"
+    assert final["paper_label"][MERGES] == "noise"
+    assert found[0][0].labels["label"][APPEARS] == "contextual"
 
 
 def test_datapoints_draw_together_when_their_feature_appears(found) -> None:
     formed = progress_formation(found[1], "activation_cosine_centred", 0.8, 0.1)
     formed = formed.set_index("feature")["formed_lm_step"]
     assert formed[APPEARS] == 16 and formed[STAYS] == 0
-    # The tokens that it takes over belonged to a feature before: alike throughout.
-    assert formed[MERGES] == 0
+    assert formed[MERGES] == 256, "its two tokens lie apart until they merge"

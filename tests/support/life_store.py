@@ -31,7 +31,7 @@ from saetrack.analysis.life_store.manifest import (
     MatchedChain,
     Window,
 )
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 
 LINES = (

@@ -15,7 +15,7 @@ from saetrack.analysis.drift.controls import ControlDrift, compare_with_controls
 from saetrack.analysis.drift.measure import Drift, measure_drift, quantile_table
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.phases import PHASED, find_phases
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 from saetrack.utils.figures.steps import Setting
 from tests.support.planted_chain import rotating

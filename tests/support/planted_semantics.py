@@ -9,6 +9,7 @@ import torch
 from scipy import sparse
 
 from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatch
+from saetrack.analysis.life_store.spool import Pairs
 from saetrack.data.exclusion import Excluded
 
 CONTEXT = 16
@@ -44,6 +45,15 @@ def feed(collector, tokens: np.ndarray, acts: np.ndarray, batch_rows: int) -> No
         numbers = np.arange(start, start + len(chunk))
         batch = TokenBatch(numbers, tokens[start : start + batch_rows])
         collector.add(Firings(features, places, flat[features, places]), batch)
+
+
+def pairs_of(tokens: np.ndarray, acts: np.ndarray, excluded: Excluded) -> Pairs:
+    """All active pairs of dense activations, feature by feature."""
+    kept = excluded.kept_in(tokens)[..., None]
+    of_feature = np.where(kept, acts, 0).reshape(-1, acts.shape[-1]).T
+    features, places = np.nonzero(of_feature > 0)
+    offsets = np.searchsorted(features, np.arange(len(of_feature) + 1))
+    return Pairs(offsets, places.astype(np.int32), of_feature[features, places].astype(np.float32))
 
 
 def lists_of(contexts: Contexts, feature: int) -> list[tuple[int, int, float]]:

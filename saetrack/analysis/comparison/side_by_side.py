@@ -10,7 +10,7 @@ import pandas as pd
 from saetrack.analysis.drift.measure import ALL
 from saetrack.analysis.formation.phases import PHASED
 from saetrack.analysis.formation.progress_measure import MEASURE
-from saetrack.analysis.meaning.labels import MEANINGFUL
+from saetrack.analysis.meaning.classes import JUDGED
 
 MOVE = "displacement_over_spread"
 
@@ -22,7 +22,7 @@ def summary_table(pages: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFra
         The columns
 
         - `chain`, `live_features` (at the last checkpoint);
-        - `X_first` and `X_final` with X of `token`, `weak_concept`, `concept`, `noise`: features;
+        - `X_first` and `X_final` with X a class with a meaning, or `contextual`: features;
         - `concept_rise`, `control_rise`: of the median progress (centred cosine) of concepts, and
           of random directions' contexts, from the first to the last checkpoint;
         - `emergent_lm_step`, `convergent_lm_step`: of the concepts' progress; NaN without;
@@ -42,14 +42,13 @@ def _summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
         index="lm_step", columns="label", values="features", aggfunc="sum"
     )
     first, final = counts.iloc[0], counts.iloc[-1]
-    shown = (*MEANINGFUL, "noise")
     phases = tables["phases"].set_index("curve").reindex([PHASED]).iloc[0]
     most_collapsed = tables["collapse"].sort_values("raw_mean").iloc[-1]
     continuity = tables["warm_starts"].set_index("measure")["spearman"]
     return {
         "live_features": int(final.drop(["dead", "ultra_low"], errors="ignore").sum()),
-        **{f"{label}_first": int(first[label]) for label in shown},
-        **{f"{label}_final": int(final[label]) for label in shown},
+        **{f"{label}_first": int(first[label]) for label in JUDGED},
+        **{f"{label}_final": int(final[label]) for label in JUDGED},
         "concept_rise": _rise(tables["curves"], "final", "concept"),
         "control_rise": _rise(tables["curves"], "random_directions", "random_directions"),
         "emergent_lm_step": float(phases["emergent_lm_step"]),

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from jaxtyping import Int
     from numpy import ndarray
 
-# The rows of the paper's table: pattern and final label.
+# Pattern and final label: the rows of the paper's table, and tokens that join.
 KINDS = (
     ("maintaining", "token"),
     ("grouping", "concept"),
     ("grouping", "weak_concept"),
+    ("grouping", "several_tokens"),
     ("grouping", "token"),
     ("shifting", "concept"),
     ("shifting", "weak_concept"),
     ("shifting", "token"),
+    ("merging", "several_tokens"),
 )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from saetrack.analysis.explanations.run import ExplanationRun
 
 # What stands for an explanation that is not there yet, and the tokens of one, and of a verdict.
-UNKNOWN = Explanation("x" * 200, "noise")
+UNKNOWN = Explanation("x" * 200, "contextual")
 TOKENS_OF_EXPLANATION, TOKENS_OF_VERDICT, TOKENS_AROUND = 60, 3, 10
 
 

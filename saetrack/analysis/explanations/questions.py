@@ -15,7 +15,7 @@ Kind = Literal["explain", "detection", "fuzzing"]
 Messages = list[dict[str, str]]
 
 # Raise when any message changes: the same question is then asked anew.
-MESSAGES_VERSION = 1
+MESSAGES_VERSION = 2
 
 OPEN, CLOSE = "«", "»"
 # In a text itself these would be read as marks.
@@ -25,8 +25,9 @@ MAX_CHARACTERS = 400  # of an explanation; a longer one is cut
 MAX_TOKENS = {"explain": 200, "detection": 150, "fuzzing": 150}
 
 _LABELS = (
-    "token (always one and the same token), weak_concept (forms of one word, or pieces that begin "
-    "alike), concept (different tokens with one meaning or one role), noise (nothing in common)"
+    "token (always one and the same token), several_tokens (some tokens, whatever the text around "
+    "them), weak_concept (forms of one word, or pieces that begin alike), concept (different "
+    "tokens in texts with one meaning), contextual (nothing in common that you see)"
 )
 SYSTEM: dict[Kind, str] = {
     "explain": (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 # Raise when a rule changes.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 NOTHING = "nothing in common"
 # Balanced accuracy on the tokens of the examples that a rule needs, and by how much a later rule
@@ -96,7 +96,7 @@ class Rules:
             found = _balanced(matches, marks)
             if found > accuracy + (0 if best == NOTHING else BETTER_BY):
                 best, accuracy = rule, found
-        return Explanation(best, self._label(texts, found_none=best == NOTHING))
+        return Explanation(best, self._label(texts, best))
 
     def matches(self, rule: str, text: Text) -> Bool[ndarray, " tokens"]:
         """Which tokens of a text a rule names; none if it is no rule."""
@@ -140,14 +140,16 @@ class Rules:
             if len(ordered) >= count:
                 yield kind + json.dumps(ordered[:count], ensure_ascii=False)[1:-1]
 
-    def _label(self, texts: Sequence[Text], *, found_none: bool) -> str:
+    def _label(self, texts: Sequence[Text], rule: str) -> str:
         marked = [token for text in texts for token in _marked_ids(text)]
         forms = self._forms
         if _purity(forms.text_ids[marked]) >= TOKEN_PURITY:
             return "token"
         if max(_purity(forms.stem_ids[marked]), _purity(forms.prefix_ids[marked])) >= STEM_PURITY:
             return "weak_concept"
-        return "noise" if found_none else "concept"
+        if rule.startswith(TOKENS):
+            return "several_tokens"
+        return "contextual" if rule == NOTHING else "concept"
 
     def _read(self, rule: str) -> _Rule | None:
         """A rule as it is written."""

@@ -19,6 +19,7 @@ from saetrack.analysis.figures.logits import logits_figure
 from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
 from saetrack.analysis.figures.moments import moments_figure
+from saetrack.analysis.figures.nulls import nulls_figure
 from saetrack.analysis.figures.own_index import own_index_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.probes import probes_figure
@@ -115,9 +116,13 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
 def _draw_meanings(inputs: FigureInputs, folder: Path) -> None:
     tables, setting = inputs.tables, inputs.setting
     counts, patterns = tables["label_counts"], tables["patterns"]
-    labels_figure(counts, setting("what features mean"), folder / "labels")
+    of_paper = tables["paper_label_counts"]
+    labels_figure(counts, of_paper, setting("what features mean"), folder / "labels")
+    beside = setting("concepts beside what chance makes")
+    nulls_figure(tables["concept_nulls"], beside, folder / "concept_nulls")
     came_to_mean = setting("how features came to mean it")
-    patterns_figure(tables["pattern_counts"], came_to_mean, folder / "patterns")
+    by_paper = tables["paper_pattern_counts"]
+    patterns_figure(tables["pattern_counts"], by_paper, came_to_mean, folder / "patterns")
     formed = setting("features formed by each checkpoint", to_the_end=True)
     formed_figure(patterns, counts["lm_step"].unique().tolist(), formed, folder / "formed")
     regions = setting("feature regions")

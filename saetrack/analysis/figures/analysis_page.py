@@ -43,9 +43,11 @@ _PARTS = (
         "What features mean",
         "Labels of features by their strongest contexts at each checkpoint, and how the first "
         "became the last (section 3).",
-        ("labels", "patterns", "formed"),
+        ("labels", "concept_nulls", "patterns", "formed"),
         {
-            "labels_of_random_directions": "What the same criteria make of random directions",
+            "labels_of_random_directions": "What the same criteria make of random directions, at "
+            "the last checkpoint",
+            "paper_pattern_counts": "The paper's patterns, by its own classes",
             "context_rules": "What the authors' rule for contexts would change",
         },
     ),

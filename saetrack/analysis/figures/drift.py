@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 
 from saetrack.analysis.drift.controls import ControlDrift, align
 from saetrack.analysis.drift.measure import ALL
-from saetrack.analysis.figures.classes import LABEL_COLOURS, LABEL_NAMES
-from saetrack.analysis.meaning.labels import ABSENT
+from saetrack.analysis.meaning.classes import ABSENT, LABEL_COLOURS, LABEL_NAMES
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis, span
 from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, line, panels

@@ -10,14 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from saetrack.analysis.figures.classes import (
-    CONTROL_COLOURS,
-    CONTROL_NAMES,
-    CONTROL_NOUNS,
-    JUDGED,
-    LABEL_COLOURS,
-    LABEL_NAMES,
-)
+from saetrack.analysis.figures.control_names import CONTROL_COLOURS, CONTROL_NAMES, CONTROL_NOUNS
+from saetrack.analysis.meaning.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis
 from saetrack.utils.figures.style import band, drawn, line, panels

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saetrack.analysis.figures.classes import LABEL_NAMES
 from saetrack.analysis.figures.quantiles import (
     draw_quantiles,
     judged_classes,
     quantile_handles,
 )
+from saetrack.analysis.meaning.classes import LABEL_NAMES
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis, span
 from saetrack.utils.figures.style import drawn, not_measured, panels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,44 +11,69 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
-from saetrack.analysis.meaning.labels import ABSENT, LABELS, MEANINGFUL
+from saetrack.analysis.meaning.classes import (
+    ABSENT,
+    JUDGED,
+    LABEL_COLOURS,
+    LABEL_NAMES,
+    LABELS,
+    MEANINGFUL,
+    PAPER_COLOURS,
+    PAPER_NAMES,
+)
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS, PATTERNS
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis, shade, step_axis
 from saetrack.utils.figures.style import drawn, line
 
 SHARES_LABEL = "share of features with a label"
+JUDGED_COLOURS = {label: LABEL_COLOURS[label] for label in JUDGED}
 
 
-def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
-    """Shares of meanings at each checkpoint, stacked; below, the features without one.
+def labels_figure(
+    counts: pd.DataFrame, of_paper: pd.DataFrame, setting: Setting, path: Path
+) -> None:
+    """Shares of meanings at each checkpoint, stacked; beside it by the paper's classes.
 
-    The counts are those of `saetrack.analysis.meaning.labels.label_counts`.
+    Below, the features without a meaning. The counts are those of
+    `saetrack.analysis.meaning.labels`: `label_counts` and `paper_counts`.
     """
     steps = sorted(counts["lm_step"].unique())
     wide = counts.pivot_table(index="lm_step", columns="label", values="features").loc[steps]
     judged = wide[list(JUDGED)]
-    with drawn(path, (9.5, 7)) as figure:
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        draw_shares(top, counts)
-        top.set_ylabel(SHARES_LABEL)
-        for label, style in zip(ABSENT, ("-", "--", ":"), strict=True):
-            bottom.plot(steps, wide[label], color="#404040", linestyle=style, marker=".")
-        bottom.set_ylabel("features\nwithout one")
-        bottom.set_ylim(bottom=0)
-        for axes in (top, bottom):
-            step_axis(axes, steps, label=axes is bottom)
+    styles = list(zip(ABSENT, ("-", "--", ":"), strict=True))
+    with drawn(path, (14, 7.5)) as figure:
+        shape = [["ours", "paper"], ["absent", "."]]
+        panels = figure.subplot_mosaic(shape, height_ratios=[3, 1])
+        draw_shares(panels["ours"], counts)
+        draw_shares(panels["paper"], of_paper, PAPER_COLOURS)
+        panels["ours"].set_ylabel(SHARES_LABEL)
+        pad = 20 if setting.phases else None
+        panels["paper"].set_title("the same features by the paper's classes", size=11, pad=pad)
+        for label, style in styles:
+            panels["absent"].plot(steps, wide[label], color="#404040", linestyle=style, marker=".")
+        panels["absent"].set_ylabel("features\nwithout one")
+        panels["absent"].set_ylim(bottom=0)
+        for name, axes in panels.items():
+            step_axis(axes, steps, label=name != "ours")
             axes.set_xlim(steps[0], steps[-1])
-            stacked = axes is top
+            stacked = name != "absent"
             shade(axes, steps, setting.phases, setting.collapsed, names=stacked, above=stacked)
         handles = [
             *share_handles(),
-            *(
-                line(LABEL_NAMES[label], "#404040", linestyle=style)
-                for label, style in zip(ABSENT, ("-", "--", ":"), strict=True)
-            ),
+            *(line(LABEL_NAMES[label], "#404040", linestyle=style) for label, style in styles),
         ]
+        of_the_paper = [
+            Patch(color=PAPER_COLOURS[name], label=PAPER_NAMES[name]) for name in PAPER_NAMES
+        ]
+        panels["paper"].legend(
+            handles=of_the_paper,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=4,
+            frameon=False,
+            fontsize=10,
+        )
         total = int(wide[list(LABELS)].sum(axis=1).max())
         fewest, most = int(judged.sum(axis=1).min()), int(judged.sum(axis=1).max())
         frame(
@@ -56,17 +81,30 @@ def labels_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             setting,
             handles,
             f"{total:,} features at {len(steps)} checkpoints; {fewest:,} to {most:,} of them have "
-            "enough contexts for a label.",
+            "enough contexts for a label. The paper's noise is what is left over, features that "
+            "fire on several tokens included; its concepts may be decided by the token.",
         )
 
 
-def draw_shares(axes: Axes, counts: pd.DataFrame) -> None:
-    """Of the features that have enough contexts for a label, the shares of labels, stacked."""
-    judged = counts.pivot_table(index="lm_step", columns="label", values="features")[list(JUDGED)]
+def draw_shares(
+    axes: Axes, counts: pd.DataFrame, colours: Mapping[str, str] = JUDGED_COLOURS
+) -> None:
+    """Of the features that have enough contexts for a label, the shares of labels, stacked.
+
+    Args:
+        axes: to draw on.
+        counts: `lm_step`, `label`, `features`.
+        colours: of the labels, from below.
+    """
+    wide = counts.pivot_table(index="lm_step", columns="label", values="features")
+    judged = wide[list(colours)]
     shares = judged.div(judged.sum(axis=1).clip(lower=1), axis=0)
-    colours = [LABEL_COLOURS[label] for label in JUDGED]
     axes.stackplot(
-        shares.index, shares.T.to_numpy(), colors=colours, linewidth=0.6, edgecolor="white"
+        shares.index,
+        shares.T.to_numpy(),
+        colors=list(colours.values()),
+        linewidth=0.6,
+        edgecolor="white",
     )
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -77,10 +115,13 @@ def share_handles() -> list[Patch]:
     return [Patch(color=LABEL_COLOURS[label], label=LABEL_NAMES[label]) for label in JUDGED]
 
 
-def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
+def patterns_figure(
+    counts: pd.DataFrame, of_paper: pd.DataFrame, setting: Setting, path: Path
+) -> None:
     """How many features follow which pattern, by final label; one panel per sample.
 
-    The counts are those of `saetrack.analysis.meaning.patterns.pattern_counts`.
+    The counts are those of `saetrack.analysis.meaning.patterns`: `pattern_counts` and
+    `paper_pattern_counts`.
     """
     samples = list(dict.fromkeys(counts["sample"]))
     with drawn(path, (5.2 * len(samples) + 1.6, 5.6)) as figure:
@@ -97,8 +138,14 @@ def patterns_figure(counts: pd.DataFrame, setting: Setting, path: Path) -> None:
             Setting(setting.title, setting.caption),
             handles,
             "Patterns by label and tokens at the first and the final checkpoint; above the line "
-            "those that the paper names.",
+            f"those that the paper names. By the paper's classes: {_by_paper(of_paper)}.",
         )
+
+
+def _by_paper(of_paper: pd.DataFrame) -> str:
+    """The patterns of the first sample by the paper's classes."""
+    first = of_paper[of_paper["sample"] == of_paper["sample"].iloc[0]]
+    return ", ".join(f"{row.pattern} {row.share:.1%}" for row in first.itertuples())
 
 
 def _draw_patterns(axes: Axes, counts: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saetrack.analysis.contexts.datapoints import MARKS
-from saetrack.analysis.figures.classes import LABEL_COLOURS, LABEL_NAMES
+from saetrack.analysis.meaning.classes import LABEL_COLOURS, LABEL_NAMES
 
 TEMPLATE = "page.html.j2"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
-from saetrack.analysis.meaning.determinism import MIXED_DETERMINISM, TOKEN_DETERMINISM
+from saetrack.analysis.meaning.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
+from saetrack.analysis.meaning.determinism import TOKEN_DETERMINISM
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis
 from saetrack.utils.figures.style import BLUE, GREEN, ORANGE, band, drawn, line
@@ -29,7 +29,7 @@ def polysemy_figure(
         polysemy.loc[polysemy[f"{how}_senses"], "feature"] for how in ("lost", "gained")
     )
     groups = {
-        f"maintaining features ({len(polysemy):,})": (polysemy["feature"], ALL_COLOUR),
+        f"features that maintain a token ({len(polysemy):,})": (polysemy["feature"], ALL_COLOUR),
         f"of them, those that lost senses ({len(lost):,})": (lost, LOST_COLOUR),
         f"control: the same with time reversed ({len(gained):,})": (gained, GAINED_COLOUR),
     }
@@ -65,8 +65,7 @@ def _draw_determinism(axes: Axes, final: pd.DataFrame) -> None:
     for label in _classes(final):
         of_class = final.loc[final["label"] == label, "determinism"]
         axes.ecdf(of_class, color=LABEL_COLOURS[label], linewidth=2.2, label=LABEL_NAMES[label])
-    for mark in (MIXED_DETERMINISM, TOKEN_DETERMINISM):
-        axes.axvline(mark, color="black", linestyle=":", linewidth=1)
+    axes.axvline(TOKEN_DETERMINISM, color="black", linestyle=":", linewidth=1)
     axes.set_xlim(min(0.0, max(LEAST_SHOWN, float(final["determinism"].min()))), 1)
     axes.set_xlabel("share of the activation's variance\nthat the token explains (η²)")
     axes.set_ylabel("share of features up to there")
@@ -85,6 +84,6 @@ def _caption(final: pd.DataFrame) -> str:
     beyond = f" {hidden:,} features lie below {LEAST_SHOWN}." if hidden else ""
     return (
         "Left and middle: medians and quartiles. Right, at the last checkpoint, features by their "
-        f"class there: {sizes}. Dotted: above {TOKEN_DETERMINISM:g} the token decides, below "
-        f"{MIXED_DETERMINISM:g} the context.{beyond}"
+        f"class there: {sizes}. Dotted: above {TOKEN_DETERMINISM:g} the token determines when it "
+        f"fires.{beyond}"
     )

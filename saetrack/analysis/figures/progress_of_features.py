@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.progress_measure import MEASURE
+from saetrack.analysis.meaning.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, chain_axis
 from saetrack.utils.figures.style import drawn, line

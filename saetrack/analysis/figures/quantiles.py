@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Patch
 
 from saetrack.analysis.controls.measured import ALL
-from saetrack.analysis.figures.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
+from saetrack.analysis.meaning.classes import JUDGED, LABEL_COLOURS, LABEL_NAMES
 from saetrack.utils.figures.style import GREY, band, line
 
 if TYPE_CHECKING:

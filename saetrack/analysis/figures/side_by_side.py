@@ -13,13 +13,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from saetrack.analysis.drift.measure import ALL
-from saetrack.analysis.figures.classes import JUDGED
 from saetrack.analysis.figures.collapse import COLLAPSE_LABEL, collapse_handles, draw_collapse
 from saetrack.analysis.figures.drift import NOISE_COLOURS, PANELS, draw_bands, draw_noise
 from saetrack.analysis.figures.formation import MEASURE_NAMES, draw_progress, progress_handles
 from saetrack.analysis.figures.meaning import SHARES_LABEL, draw_shares, share_handles
 from saetrack.analysis.formation.phases import phase_spans
 from saetrack.analysis.formation.progress_measure import MEASURE
+from saetrack.analysis.meaning.classes import JUDGED
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, shade, span, step_axis
 from saetrack.utils.figures.style import BLUE, drawn, line, panels

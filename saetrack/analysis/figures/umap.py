@@ -7,13 +7,20 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from saetrack.analysis.figures.classes import FEATURE_COLOURS, LABEL_NAMES
+from saetrack.analysis.figures.control_names import FEATURE_COLOURS
+from saetrack.analysis.meaning.classes import LABEL_NAMES
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting
 from saetrack.utils.figures.style import RED, drawn, line, panels
 
-# As in the paper: circles are token-level, diamonds (weak) concepts.
-MARKERS = {"token": "o", "weak_concept": "d", "concept": "D", "noise": "x"}
+# As in the paper: circles are single tokens, diamonds (weak) concepts.
+MARKERS = {
+    "token": "o",
+    "several_tokens": "s",
+    "weak_concept": "d",
+    "concept": "D",
+    "contextual": "x",
+}
 
 
 def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, path: Path) -> None:

@@ -83,8 +83,8 @@ COLUMNS: tuple[Column, ...] = (
         name="determined_by_token",
         title="Explained by the token alone",
         unit="share of variance",
-        description="Share of the activation's variance that the token alone explains, on text "
-        "other than that from which it was learned. Measured of followed features only.",
+        description="Share of the activation's variance that the token alone explains, each token "
+        "by its other occurrences.",
         dtype="f4",
         per_link=True,
         curve=True,

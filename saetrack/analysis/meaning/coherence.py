@@ -181,8 +181,8 @@ def coherence(
     """How alike each feature's contexts are, against matched random ones.
 
     Returns:
-        One row per feature: `coherence` (S), `coherence_random` (mean over the random sets),
-        `coherence_z`.
+        One row per feature: `coherence` (S), `coherence_random` and `coherence_spread` (mean and
+        standard deviation over the random sets), `coherence_z`.
     """
     found = likeness(embedder, rows, positions)
     parts = []
@@ -192,7 +192,8 @@ def coherence(
         mean, spread = random.mean(axis=1), random.std(axis=1, ddof=1)
         less = found[chunk] - mean
         z = np.divide(less, spread, out=np.full(len(less), np.nan), where=spread > 0)
-        parts.append(pd.DataFrame({"coherence_random": mean, "coherence_z": z}))
+        of_random = {"coherence_random": mean, "coherence_spread": spread}
+        parts.append(pd.DataFrame(of_random | {"coherence_z": z}))
     table = pd.concat(parts, ignore_index=True)
     table.insert(0, "coherence", found)
     return table

@@ -1,147 +1,157 @@
-"""How much of a feature's activation the token alone decides, over all tokens of the split.
+"""How much of a feature's activation the token alone explains, over all tokens of the split.
 
-    eta^2 = 1 - E[(f - m(token))^2] / Var(f)
+    eta^2 = 1 - sum (f - m)^2 / sum (f - o)^2
 
-with m the mean activation per token id, learned on the rows of even number and judged on the
-others. Unlike a top list's purity it depends on no k: it is a check of the labels. Also how many
-of a token's occurrences a feature fires on, from which the loss of polysemy is read (appendix G).
+where m is the mean activation on the token's *other* occurrences and o that on all other tokens: no
+token is predicted from itself, so that a feature of rare tokens does not look explained. A token
+that occurs once is predicted by o. The number is that of all active pairs, at every link, of every
+feature; it depends on no top list. Also on how many of a token's occurrences a feature fires, from
+which the loss of polysemy is read (appendix G).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
-from saetrack.analysis.geometry.similarity import row_sums
 from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy import ndarray
 
-    from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
+    from saetrack.analysis.life_store.spool import Pairs
 
-# Entries that are gathered before they are summed.
-BUFFER_PAIRS = 2**20
-# From these on a feature is decided by the token, or in part.
-TOKEN_DETERMINISM, MIXED_DETERMINISM = 0.8, 0.5
+# From this on a feature is determined by the token.
+TOKEN_DETERMINISM = 0.8
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What of some features' activations the shares need; each is one value per feature.
+
+    Attributes:
+        weighted: of squared activations, each times `TokenStatistics.weights` of its token.
+        of_tokens: over tokens of the squared sum of activations, times
+            `TokenStatistics.of_squares`.
+        total: of activations.
+        squares: of squared activations.
+        once: of activations on tokens that occur once.
+        once_squares: of squared ones there.
+    """
+
+    weighted: Float[ndarray, " features"]
+    of_tokens: Float[ndarray, " features"]
+    total: Float[ndarray, " features"]
+    squares: Float[ndarray, " features"]
+    once: Float[ndarray, " features"]
+    once_squares: Float[ndarray, " features"]
 
 
 class TokenStatistics:
-    """Sums of activations by feature and token id, in one pass.
-
-    Memory is that of the (feature, token id) pairs that ever occur, 40 bytes each: of a large
-    dictionary take a sample of features.
-    """
+    """What tokens explain of features, on one text."""
 
     def __init__(
-        self, features: Int[ndarray, " sampled"], vocabulary: int, excluded: Excluded = NOTHING
+        self,
+        token_rows: Int[ndarray, "rows context"],
+        vocabulary: int,
+        excluded: Excluded = NOTHING,
     ) -> None:
-        """Nothing is summed yet.
+        """For a text.
 
         Args:
-            features: whose activations are looked at, ascending.
+            token_rows: of the analysis split.
             vocabulary: tokens that there are.
-            excluded: positions that are left out.
+            excluded: positions that are left out, also by whoever gives pairs.
         """
-        self.features, self.vocabulary = np.asarray(features), vocabulary
-        self._excluded = excluded
-        shape = (len(features), vocabulary)
-        # Of the learning and the judging half: the activations' count, sum and sum of squares.
-        self._sums = [[sparse.csr_array(shape) for _ in range(3)] for _ in range(2)]
-        self._token_counts = np.zeros((2, vocabulary), np.int64)
-        self._buffer: list[list[ndarray]] = []
-        self._buffered = 0
+        self.flat = token_rows.reshape(-1).astype(np.int64)
+        self.vocabulary = vocabulary
+        kept = excluded.kept_in(token_rows).reshape(-1)
+        self.counts = np.bincount(self.flat[kept], minlength=vocabulary)
 
-    def add(self, firings: Firings, batch: TokenBatch) -> None:
-        """Take in what fires in one batch of rows."""
-        ids = batch.token_ids.astype(np.int64)
-        half = batch.row_numbers % 2
-        kept = self._excluded.kept_in(ids)
-        for number in range(2):
-            of_half = ids[half == number][kept[half == number]]
-            self._token_counts[number] += np.bincount(of_half, minlength=self.vocabulary)
-        of_pair, index_of_token = firings.features.cpu().numpy(), firings.tokens.cpu().numpy()
-        acts = firings.feature_acts.double().cpu().numpy()
-        index = np.searchsorted(self.features, of_pair).clip(0, len(self.features) - 1)
-        token_ids = ids.reshape(-1)[index_of_token]
-        wanted = (self.features[index] == of_pair) & (acts > 0)
-        wanted &= kept.reshape(-1)[index_of_token]
-        half_of_pair = half[index_of_token // ids.shape[1]]
-        columns = (half_of_pair, index, token_ids, acts)
-        self._buffer.append([column[wanted] for column in columns])
-        self._buffered += int(wanted.sum())
-        if self._buffered >= BUFFER_PAIRS:
-            self._merge()
+    @cached_property
+    def weights(self) -> Float[ndarray, " vocabulary"]:
+        """By token: what a squared distance to its mean weighs when the mean is of the others."""
+        often = self.counts > 1
+        found: Float[ndarray, " vocabulary"]
+        found = np.where(often, (self.counts / np.maximum(self.counts - 1, 1)) ** 2, 0.0)
+        return found
 
-    def _merge(self) -> None:
-        if not self._buffered:
-            return
-        halves, indices, ids, acts = (
-            np.concatenate(part) for part in zip(*self._buffer, strict=True)
-        )
-        for number, sums in enumerate(self._sums):
-            here = halves == number
-            where = (indices[here], ids[here])
-            for power, held in enumerate(sums):
-                new = sparse.coo_array((acts[here] ** power, where), shape=held.shape)
-                sums[power] = sparse.csr_array(held + new.tocsr())
-        self._buffer, self._buffered = [], 0
+    @cached_property
+    def of_squares(self) -> Float[ndarray, " vocabulary"]:
+        """By token: the same weight over the token's occurrences."""
+        found: Float[ndarray, " vocabulary"] = self.weights / np.maximum(self.counts, 1)
+        return found
 
-    def determinism(self) -> pd.DataFrame:
-        """Explained by the token, on the half that was not learned from.
-
-        Returns:
-            One row per feature: `feature`, `determinism` (eta^2, negative where the token's mean
-            misleads; NaN for a feature that is constant there), `determined`: `token`, `mixed`,
-            `contextual` or, where there is no number, None.
-        """
-        self._merge()
-        learn, judge = self._token_counts
-        (_, sums, _), (_, judged, squares) = self._sums
-        overall = row_sums(sums) / max(learn.sum(), 1)
-        # A token that was never learned is expected to have the feature's overall mean.
-        known = learn > 0
-        means = sparse.csr_array(sums @ sparse.diags_array(1 / np.maximum(learn, 1)))
-        squared, unknown = row_sums(squares), row_sums(judged[:, ~known])
-        error = squared - 2 * row_sums(means.multiply(judged))
-        error += means.multiply(means) @ judge - 2 * overall * unknown
-        error += overall**2 * judge[~known].sum()
-        variation = squared - row_sums(judged) ** 2 / max(judge.sum(), 1)
-        varies = variation > 1e-12 * np.maximum(squared, 1e-300)
-        eta = np.full(len(variation), np.nan)
+    def determinism(self, sums: Sums) -> Float[ndarray, " features"]:
+        """Eta squared; negative where tokens mislead, NaN for what does not vary."""
+        tokens, once = int(self.counts.sum()), int((self.counts == 1).sum())
+        mean, of_others = sums.total / max(tokens, 1), (tokens / max(tokens - 1, 1)) ** 2
+        error = sums.weighted - sums.of_tokens
+        error += of_others * (sums.once_squares - 2 * mean * sums.once + once * mean**2)
+        variation = of_others * (sums.squares - sums.total * mean)
+        varies = variation > 1e-12 * np.maximum(sums.squares, 1e-300)
+        eta = np.full(len(mean), np.nan)
         eta[varies] = 1 - error[varies] / variation[varies]
-        bounds = [eta >= TOKEN_DETERMINISM, eta >= MIXED_DETERMINISM, ~np.isnan(eta)]
-        determined = np.select(bounds, ["token", "mixed", "contextual"], "")
-        return pd.DataFrame(
-            {
-                "feature": self.features,
-                "determinism": eta,
-                "determined": np.where(determined == "", None, determined),  # type: ignore[call-overload]
-            }
+        return eta
+
+    def of_pairs(self, pairs: Pairs) -> Float[ndarray, " features"]:
+        """Eta squared of successive features by their active pairs; NaN for those without any."""
+        features = len(pairs.offsets) - 1
+        of_pair = np.repeat(np.arange(features), np.diff(pairs.offsets))
+        token_ids, acts = self.flat[pairs.tokens], pairs.acts.astype(np.float64)
+        squares, once = acts**2, (self.counts == 1)[token_ids]
+        where, shape = (of_pair, token_ids), (features, self.vocabulary)
+        sums = sparse.csr_array(sparse.coo_array((acts, where), shape=shape))
+
+        def summed(values: ndarray) -> Float[ndarray, " features"]:
+            return np.bincount(of_pair, values, minlength=features)
+
+        return self.determinism(
+            Sums(
+                weighted=summed(squares * self.weights[token_ids]),
+                of_tokens=sums.power(2) @ self.of_squares,
+                total=summed(acts),
+                squares=summed(squares),
+                once=summed(acts * once),
+                once_squares=summed(squares * once),
+            )
         )
 
     def recall(
-        self, texts: Int[ndarray, " sampled"], text_ids: Int[ndarray, " vocabulary"]
-    ) -> Float[ndarray, " sampled"]:
+        self,
+        pairs: Pairs,
+        texts: Int[ndarray, " features"],
+        text_ids: Int[ndarray, " vocabulary"],
+    ) -> Float[ndarray, " features"]:
         """Of the occurrences of each feature's text, the share on which the feature fires.
 
         Args:
+            pairs: of successive features.
             texts: per feature the number of a text; -1 for none, which gives NaN.
             text_ids: for each token the number of its normalised text.
         """
-        self._merge()
-        known = np.flatnonzero(texts >= 0)
-        # The tokens that are a feature's text, as ones.
-        to_text = sparse.csr_array(
-            (np.ones(self.vocabulary), (text_ids, np.arange(self.vocabulary)))
-        )
-        wanted = to_text[texts[known]]
-        fires = row_sums(wanted.multiply((self._sums[0][0] + self._sums[1][0])[known]))
-        occurs = wanted @ self._token_counts.sum(axis=0)
-        shares = np.full(len(texts), np.nan)
-        shares[known] = np.divide(fires, occurs, out=np.full(len(known), np.nan), where=occurs > 0)
-        return shares
+        of_pair = np.repeat(np.arange(len(texts)), np.diff(pairs.offsets))
+        is_text = text_ids[self.flat[pairs.tokens]] == texts[of_pair]
+        fires = np.bincount(of_pair[is_text], minlength=len(texts))
+        occurs = np.bincount(text_ids, self.counts)[texts]
+        known = (texts >= 0) & (occurs > 0)
+        return np.divide(fires, occurs, out=np.full(len(texts), np.nan), where=known)
+
+    def of_all(
+        self,
+        blocks: Iterable[tuple[slice, Pairs]],
+        texts: Int[ndarray, " features"],
+        text_ids: Int[ndarray, " vocabulary"],
+    ) -> tuple[Float[ndarray, " features"], Float[ndarray, " features"]]:
+        """Eta squared and recall of all features, block by block; in memory is one block."""
+        eta, recall = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
+        for features, pairs in blocks:
+            eta[features] = self.of_pairs(pairs)
+            recall[features] = self.recall(pairs, texts[features], text_ids)
+        return eta, recall

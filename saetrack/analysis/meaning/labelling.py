@@ -8,11 +8,11 @@ from typing import NamedTuple
 import pandas as pd
 from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
-from saetrack.analysis.meaning.labels import MEANINGFUL
+from saetrack.analysis.meaning.classes import JUDGED
 
 # What an analysis calls the sheet of its sampled features.
 SHEET_FILE = "sheet.csv"
-HAND_LABELS = (*MEANINGFUL, "noise")
+HAND_LABELS = JUDGED
 COLUMNS = ["feature", "lm_step", "label", "contexts"]
 
 

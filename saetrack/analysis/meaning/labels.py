@@ -1,16 +1,20 @@
-"""What a feature means: token-level, weak concept-level, concept-level, or noise (section 3).
+"""What a feature means at one checkpoint, by its top contexts and by what its token explains.
 
-The authors read contexts and decide by hand (definitions 3.1, 3.2, appendix F). Here a feature's
-top contexts decide, by thresholds that are tried in this order:
+The authors read contexts and decide by hand (definitions 3.1, 3.2, appendix F). Here thresholds
+decide, tried in this order:
 
 | label | when |
 |---|---|
 | `dead`, `ultra_low` | see `saetrack.analysis.contexts.liveness` |
-| `insufficient` | it has fewer contexts than a judgement needs |
+| `insufficient` | it has fewer contexts than a judgement needs, or its activation does not vary |
 | `token` | most contexts have one and the same token, blanks and case aside |
 | `weak_concept` | most have one stem, or begin alike: forms of one word |
-| `concept` | several stems, and the contexts are alike under a fixed embedder, far above chance |
-| `noise` | none of these |
+| `several_tokens` | the token alone explains most of its activation (`determinism`) |
+| `concept` | several stems, and contexts more alike than those of random directions (`nulls`) |
+| `contextual` | none of these |
+
+The paper's own classes stand beside them, as `paper_label`: `token` and `weak_concept` as above, a
+`concept` whether the token explains it or not, and `noise` for what is left.
 
 How well this agrees with a reader is measured by `saetrack.analysis.meaning.labelling`.
 """
@@ -18,24 +22,18 @@ How well this agrees with a reader is measured by `saetrack.analysis.meaning.lab
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, purity
+from saetrack.analysis.meaning.classes import ABSENT, LABELS, PAPER_CLASSES
+from saetrack.analysis.meaning.determinism import TOKEN_DETERMINISM
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Bool, Float, Int
     from numpy import ndarray
-
-Meaningful = Literal["token", "weak_concept", "concept"]
-Absent = Literal["insufficient", "ultra_low", "dead"]
-MEANINGFUL: tuple[str, ...] = get_args(Meaningful)
-CONCEPTS = ("weak_concept", "concept")
-ABSENT: tuple[str, ...] = get_args(Absent)
-LABELS: tuple[str, ...] = (*MEANINGFUL, "noise", *ABSENT)
-
 
 # Shares of contexts with the commonest normalised token, for `token`, and with the commonest stem
 # or common beginning, for `weak_concept`; the stems that a concept has at least, and its standard
@@ -63,6 +61,7 @@ def classify(
     token_ids: Int[ndarray, "features k"],
     forms: VocabularyForms,
     status: pd.Series[str],
+    determinism: Float[ndarray, " features"],
     coherence: pd.DataFrame,
     min_contexts: int,
     min_coherence_z: float = COHERENCE_Z,
@@ -72,11 +71,20 @@ def classify(
     Contexts must be without repeated texts, or else boilerplate looks coherent. A label takes at
     least `min_contexts`, a concept a coherence of at least `min_coherence_z`.
 
+    Args:
+        token_ids: of the top contexts.
+        forms: of the vocabulary.
+        status: of each feature (`saetrack.analysis.contexts.liveness`).
+        determinism: share of each feature's variance that the token explains; NaN if it has none.
+        coherence: of each feature's contexts (`saetrack.analysis.meaning.coherence`).
+        min_contexts: that a label takes.
+        min_coherence_z: that a concept takes (`saetrack.analysis.meaning.nulls`).
+
     Returns:
-        One row per feature: `feature`, `label`, `contexts`, `exact_purity` (of token ids),
-        `token_purity`, `stem_purity`, `distinct_tokens`, `distinct_stems`, `top_text` (the
-        commonest normalised token), `top_stem` (the number of the commonest stem) and the columns
-        of `coherence`.
+        One row per feature: `feature`, `label`, `paper_label`, `contexts`, `exact_purity` (of token
+        ids), `token_purity`, `stem_purity`, `distinct_tokens`, `distinct_stems`, `top_text` (the
+        commonest normalised token), `top_stem` (the number of the commonest stem), `determinism`
+        and the columns of `coherence`.
     """
     texts = purity(mapped(token_ids, forms.text_ids))
     stems = purity(mapped(token_ids, forms.stem_ids))
@@ -92,22 +100,40 @@ def classify(
             "distinct_stems": stems.distinct,
             "top_text": [forms.texts[text] if text >= 0 else "" for text in texts.commonest],
             "top_stem": stems.commonest,
+            "determinism": determinism,
         }
     )
     table = pd.concat([table, coherence.reset_index(drop=True)], axis=1)
     concept = table["distinct_stems"] >= DISTINCT_STEMS
-    # The first rule that holds.
+    concept &= table["coherence_z"] >= min_coherence_z
+    few = table["contexts"] < min_contexts
+    # Of either list the first rule that holds.
     rules = {
         "dead": status.to_numpy() == "dead",
         "ultra_low": status.to_numpy() == "ultra_low",
-        "insufficient": table["contexts"] < min_contexts,
+        "insufficient": few | table["determinism"].isna(),
         "token": table["token_purity"] >= TOKEN_PURITY,
         "weak_concept": table["stem_purity"] >= STEM_PURITY,
-        "concept": concept & (table["coherence_z"] >= min_coherence_z),
+        "several_tokens": table["determinism"] >= TOKEN_DETERMINISM,
+        "concept": concept,
     }
-    label = np.select([np.asarray(rule) for rule in rules.values()], list(rules), "noise")
-    table.insert(1, "label", label)
+    of_paper = {name: rule for name, rule in rules.items() if name != "several_tokens"}
+    of_paper["insufficient"] = few
+    table.insert(1, "label", _first_that_holds(rules, "contextual"))
+    table.insert(2, "paper_label", _first_that_holds(of_paper, "noise"))
     return table
+
+
+def _first_that_holds(rules: dict[str, Bool[ndarray, " features"]], otherwise: str) -> ndarray:
+    return np.select([np.asarray(rule) for rule in rules.values()], list(rules), otherwise)
+
+
+def may_be_concepts(labels: pd.DataFrame) -> Bool[ndarray, " features"]:
+    """Which features, or directions, likeness alone decides about: contextual, of several stems."""
+    is_contextual = labels["label"].isin(("concept", "contextual"))
+    found: Bool[ndarray, " features"]
+    found = (is_contextual & (labels["distinct_stems"] >= DISTINCT_STEMS)).to_numpy()
+    return found
 
 
 def label_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:
@@ -117,17 +143,26 @@ def label_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:
         One row per checkpoint and label: `checkpoint_index`, `lm_step`, `label`, `features`,
         `share` (of those with a label other than dead, ultra-low, insufficient; NaN for these).
     """
+    return _counts(meanings, "label", LABELS)
+
+
+def paper_counts(meanings: Sequence[Meanings]) -> pd.DataFrame:
+    """The same by the paper's classes (`paper_label`)."""
+    return _counts(meanings, "paper_label", (*PAPER_CLASSES, *ABSENT))
+
+
+def _counts(meanings: Sequence[Meanings], column: str, names: Sequence[str]) -> pd.DataFrame:
     rows = []
     for meaning in meanings:
-        counts = meaning.labels["label"].value_counts().reindex(list(LABELS), fill_value=0)
+        counts = meaning.labels[column].value_counts().reindex(list(names), fill_value=0)
         judged = counts.drop(list(ABSENT))
-        shares = (judged / max(judged.sum(), 1)).reindex(list(LABELS))
+        shares = (judged / max(judged.sum(), 1)).reindex(list(names))
         rows.append(
             pd.DataFrame(
                 {
                     "checkpoint_index": meaning.checkpoint_index,
                     "lm_step": meaning.lm_step,
-                    "label": list(LABELS),
+                    "label": list(names),
                     "features": counts.to_numpy(),
                     "share": shares.to_numpy(),
                 }

@@ -27,10 +27,10 @@ def polysemy_loss(
     recalls: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
     coherences: tuple[Float[ndarray, " features"], Float[ndarray, " features"]],
 ) -> pd.DataFrame:
-    """Which maintaining features lost senses of their token.
+    """Which features that maintain one token lost senses of it.
 
     Returns:
-        One row per maintaining feature: `feature`, `recall_first`, `recall_final`,
+        One row per such feature: `feature`, `recall_first`, `recall_final`,
         `coherence_first`, `coherence_final`, `lost_senses`, and as a control `gained_senses`: the
         same thresholds with time reversed, which chance alone would meet as often.
     """
@@ -42,7 +42,7 @@ def polysemy_loss(
             "coherence_first": coherences[0],
             "coherence_final": coherences[1],
         }
-    )[(patterns["pattern"] == "maintaining").to_numpy()]
+    )[((patterns["pattern"] == "maintaining") & (patterns["final_label"] == "token")).to_numpy()]
     table["lost_senses"] = _lost(table, "first", "final")
     table["gained_senses"] = _lost(table, "final", "first")
     return table.reset_index(drop=True)

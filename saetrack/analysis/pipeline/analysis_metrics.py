@@ -23,6 +23,7 @@ def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
             yield f"{row['label']}.{name}", float(row["features"])
     for _, row in tables["labels_of_random_directions"].iterrows():
         yield f"{row['label']}.share_of_random_directions", float(row["share"])
+    yield from _concepts(tables["concept_nulls"])
     for _, row in tables["phases"].iterrows():
         yield f"{row['curve']}.rise", row["final"] - row["first"]
     polysemy = tables["polysemy"]
@@ -36,3 +37,11 @@ def _numbers(tables: Mapping[str, pd.DataFrame]) -> Iterator[tuple[str, float]]:
     for _, row in tables.get("matching", pd.DataFrame()).iterrows():
         measure = "median_correlation" if row["by"] in CORRELATED else "median_cosine"
         yield f"matched.{row['other']}.{row['by']}.median", float(row[measure])
+
+
+def _concepts(nulls: pd.DataFrame) -> Iterator[tuple[str, float]]:
+    """What concepts there are at the last checkpoint beyond those that nulls expect."""
+    for _, row in nulls[nulls["lm_step"] == nulls["lm_step"].max()].iterrows():
+        for name in ("excess", "false_discovery_rate"):
+            if pd.notna(row[name]):
+                yield f"concept.{name}.{row['null']}", float(row[name])

@@ -11,6 +11,7 @@ import numpy as np
 from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.lm.token_texts import text_of, texts_alone
 
@@ -95,6 +96,11 @@ class AnalysisText:
     def forms(self) -> VocabularyForms:
         """Which of the LM's tokens count as the same text or stem."""
         return vocabulary_forms(self.texts)
+
+    @cached_property
+    def statistics(self) -> TokenStatistics:
+        """What tokens explain of features on this text."""
+        return TokenStatistics(self.token_rows, self.vocabulary, self.excluded)
 
     def token_ids(self, contexts: Contexts) -> Int[np.ndarray, "features k"]:
         """The token of each context; -1 fills up."""

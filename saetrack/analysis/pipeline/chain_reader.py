@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from saetrack.analysis.life_store.files import write_arrays
 from saetrack.analysis.life_store.neighbours import nearest_neighbours
 from saetrack.analysis.life_store.records import Text, link_records
 from saetrack.analysis.life_store.spool import PairSpool
-from saetrack.analysis.meaning.determinism import TokenStatistics
+from saetrack.analysis.meaning.directions import ReadDirections
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
 from saetrack.analysis.pipeline.chain_probes import (
@@ -41,12 +41,13 @@ from saetrack.analysis.pipeline.chosen_datapoints import (
     choose_datapoints,
     contexts_at_final,
     contexts_at_first,
+    direction_reader,
     load_choice,
     regions_at_final,
     save_choice,
     top_contexts,
 )
-from saetrack.analysis.pipeline.context_labeller import ContextLabeller
+from saetrack.analysis.pipeline.context_labeller import ContextLabeller, ReadMeanings
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
 from saetrack.analysis.pipeline.effect_pass import NO_ABLATIONS, effect_pass
 from saetrack.analysis.pipeline.feature_logits import logits_at
@@ -55,8 +56,11 @@ from saetrack.analysis.pipeline.loaded_checkpoints import LoadedCheckpoints
 from saetrack.chain.plan import Link
 from saetrack.utils.files import content_hash, whole_folder
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 10
+RESULTS_VERSION = 11
 
 # Below a checkpoint's results: what the life store keeps of it.
 LIFE = "life"
@@ -157,33 +161,29 @@ class ChainReader:
 
     @cached_property
     def _labeller(self) -> ContextLabeller:
-        chosen = self.chosen  # its passes load the final LM, whose embeddings are then there
+        _ = self.chosen  # its passes load the final LM, whose embeddings are then there
         embeddings = self.loaded.token_embeddings()
-        return ContextLabeller(self.config, self.text, embeddings, chosen.of_directions)
+        return ContextLabeller(self.config, self.text, embeddings)
 
     def _read(self, link: Link, folder: Path) -> None:
         """The one pass over a checkpoint."""
         chosen, points = self.chosen, self.chosen.points
         feature_pass = self.loaded.load(link)
-        followed = chosen.followed["final"].features
-        by_token = TokenStatistics(followed, self.text.vocabulary, self.text.excluded)
         spool = PairSpool(
             feature_pass.sae.d_sae, self._cache_dir / "analyses", excluded=self.text.excluded
         )
         mean_acts = MeanActs(feature_pass.sae.d_sae, self.text.excluded)
-        activations, contexts = self._pass(link, feature_pass, [by_token, spool, mean_acts])
+        activations, contexts, directions = self._pass(link, feature_pass, [spool, mean_acts])
         life = self._life(spool, contexts, feature_pass)
         status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
-        statistics = by_token.determinism().assign(
-            recall=by_token.recall(chosen.texts, self.text.forms.text_ids),
-            coherence_other=self._labeller.likeness_without_own_token(contexts, followed),
-        )
+        statistics, determinism = self._statistics(spool, contexts)
+        meanings = self._labeller.read(contexts, status, determinism, directions)
         result = CheckpointResult(
             link=link,
             contexts=contexts,
             status=status,
-            labels=self._labeller.labels(contexts, status),
+            **vars(meanings),
             progress=progress,
             baseline=baseline,
             statistics=statistics,
@@ -192,7 +192,7 @@ class ChainReader:
             ),
             **self._effects(feature_pass, contexts),
             probes=self.probes.read(feature_pass, activations, points.sets, status),
-            **self._of_final_only(link, activations),
+            **self._of_final_only(link, activations, determinism, meanings),
             **self._kept_residuals(activations),
             parameter_displacement=self.loaded.parameter_displacement(
                 self._before.get(link.identity), link
@@ -204,14 +204,38 @@ class ChainReader:
 
     def _pass(
         self, link: Link, feature_pass: FeaturePass, collectors: list[Collector]
-    ) -> tuple[PointActivations, Contexts]:
-        """Activations at the chosen datapoints, and contexts unless the choice has them already."""
+    ) -> tuple[PointActivations, Contexts, ReadDirections]:
+        """Activations at the chosen datapoints, contexts unless the choice has them, directions."""
         known = {self.links[0].identity: self.chosen.first}
         known |= {self.links[-1].identity: self.chosen.final}
-        if link.identity in known:
-            return feature_pass.at(self.chosen.points, collectors), known[link.identity]
+        directions = direction_reader(feature_pass.sae.d_in, self.config, self.text)
+        points = self.chosen.points
+        if (contexts := known.get(link.identity)) is not None:
+            activations = feature_pass.at(points, collectors, directions)
+            return activations, contexts, directions.result()
         top = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
-        return feature_pass.at(self.chosen.points, [top, *collectors]), top.result()
+        activations = feature_pass.at(points, [top, *collectors], directions)
+        return activations, top.result(), directions.result()
+
+    def _statistics(
+        self, spool: PairSpool, contexts: Contexts
+    ) -> tuple[pd.DataFrame, Float[np.ndarray, " d_sae"]]:
+        """What tokens and contexts say of the followed features; eta squared of all."""
+        followed = self.chosen.followed["final"].features
+        texts = np.full(spool.d_sae, -1)
+        texts[followed] = self.chosen.texts
+        determinism, recall = self.text.statistics.of_all(
+            spool.blocks(), texts, self.text.forms.text_ids
+        )
+        statistics = pd.DataFrame(
+            {
+                "feature": followed,
+                "determinism": determinism[followed],
+                "recall": recall[followed],
+                "coherence_other": self._labeller.likeness_without_own_token(contexts, followed),
+            }
+        )
+        return statistics, determinism
 
     def _effects(self, feature_pass: FeaturePass, contexts: Contexts) -> dict[str, Any]:
         """What features do, on held-out rows, unless it is left out."""
@@ -231,11 +255,16 @@ class ChainReader:
         records = link_records(spool, contexts, text, self.config.seed)
         return records | nearest_neighbours(feature_pass.sae.W_dec, contexts.fires > 0)
 
-    def _of_final_only(self, link: Link, activations: PointActivations) -> dict[str, Any]:
-        """Feature regions (figure 3, left), and labels of what stands beside the features."""
+    def _of_final_only(
+        self,
+        link: Link,
+        activations: PointActivations,
+        determinism: Float[np.ndarray, " d_sae"],
+        meanings: ReadMeanings,
+    ) -> dict[str, pd.DataFrame]:
+        """Feature regions (figure 3, left), and labels by the authors' rule if it is compared."""
         if link is not self.links[-1]:
-            names = ("regions", "labels_of_directions", "labels_by_authors")
-            return {name: pd.DataFrame() for name in names}
+            return {"regions": pd.DataFrame(), "labels_by_authors": pd.DataFrame()}
         chosen, sets = self.chosen, self.chosen.points.sets
         regions = region_table(
             chosen.sampled,
@@ -245,18 +274,12 @@ class ChainReader:
             sets["baseline"],
             self.text.text_ids(chosen.regions),
         )
-        return {
-            "regions": regions,
-            "labels_of_directions": self._labels(chosen.of_directions),
-            "labels_by_authors": self._labels(chosen.by_authors),
-        }
-
-    def _labels(self, contexts: Contexts | None) -> pd.DataFrame:
-        """Under the thresholds of the chain; none of no contexts."""
-        if contexts is None:
-            return pd.DataFrame()
-        status = feature_status(contexts, self.config.min_density)
-        return self._labeller.labels(contexts, status)
+        by_authors = pd.DataFrame()
+        if chosen.by_authors is not None:
+            status = feature_status(chosen.by_authors, self.config.min_density)
+            threshold = float(meanings.nulls["min_coherence_z"].iloc[0])
+            by_authors = self._labeller.labels(chosen.by_authors, status, determinism, threshold)
+        return {"regions": regions, "labels_by_authors": by_authors}
 
     def _kept_residuals(self, activations: PointActivations) -> dict[str, Any]:
         sets = self.chosen.points.sets

@@ -38,13 +38,13 @@ class CheckpointResult:
         labels: what they mean (`saetrack.analysis.meaning.labels`).
         progress: of the followed sets (`saetrack.analysis.formation.progress_measure`).
         baseline: of the random contexts.
-        statistics: of the followed features: `feature`, `determinism`, `determined`
+        statistics: of the followed features: `feature`, `determinism`
             (`saetrack.analysis.meaning.determinism`), `recall` of the token that they have at the
             end, `coherence_other`, the similarity of their contexts without their own token.
         regions: of the sampled features by activation strength
             (`saetrack.analysis.formation.regions`); of the final checkpoint only, else empty.
-        labels_of_directions: what random directions would be labelled, a control; of the final
-            checkpoint only, else empty.
+        labels_of_directions: what random directions would be labelled, a control.
+        nulls: concepts beside those that nulls expect (`saetrack.analysis.meaning.nulls`).
         labels_by_authors: labels by contexts of the authors' rule, under the same thresholds; of
             the final checkpoint where rules are compared, else empty.
         sample: residuals of the sampled tokens, (tokens, d_in).
@@ -68,6 +68,7 @@ class CheckpointResult:
     statistics: pd.DataFrame
     regions: pd.DataFrame
     labels_of_directions: pd.DataFrame
+    nulls: pd.DataFrame
     labels_by_authors: pd.DataFrame
     sample: Float[Tensor, "tokens d_in"]
     sampled_features_x: Float[Tensor, "sampled k d_in"]
@@ -80,7 +81,7 @@ class CheckpointResult:
 
     TABLES = (
         *("status", "labels", "progress", "baseline", "statistics", "regions"),
-        *("labels_of_directions", "labels_by_authors", "ablations", "probes"),
+        *("labels_of_directions", "nulls", "labels_by_authors", "ablations", "probes"),
     )
 
     @property

@@ -24,6 +24,7 @@ from saetrack.analysis.contexts.token_purity import purity
 from saetrack.analysis.contexts.top_contexts import Contexts, TopContexts
 from saetrack.analysis.formation.progress_measure import FollowedSets
 from saetrack.analysis.formation.regions import RegionSample
+from saetrack.analysis.meaning.directions import DirectionReader
 from saetrack.analysis.meaning.labels import sample_features
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.checkpoint_result import load_contexts, readable, save_contexts
@@ -57,7 +58,6 @@ class ChosenDatapoints:
         regions: datapoints of the sampled features by activation strength.
         final: top contexts of all features at the final checkpoint.
         first: the same at the first one.
-        of_directions: top contexts of random directions at the final checkpoint.
         by_authors: top contexts at the final checkpoint by the authors' rule, where both rules are
             compared; else None.
     """
@@ -69,7 +69,6 @@ class ChosenDatapoints:
     regions: Contexts
     final: Contexts
     first: Contexts
-    of_directions: Contexts
     by_authors: Contexts | None = None
 
 
@@ -94,15 +93,21 @@ def contexts_at_final(
     Where rules are compared, those of features by the authors' rule too.
     """
     of_features = top_contexts(final.sae.d_sae, config, text)
-    of_directions = top_contexts(config.random_directions, config, text)
-    vectors = random_directions(config.random_directions, final.sae.d_in, config.seed)
+    of_directions = direction_reader(final.sae.d_in, config, text)
     collectors = {"features": of_features}
     if config.context_rule == "both":
         excluded = text.excluded if config.exclude_bos else text.not_trained_on
         collectors[BY_AUTHORS] = _by_authors(final.sae.d_sae, config, excluded)
-    final.top_contexts(list(collectors.values()), (vectors, of_directions))
+    final.top_contexts(list(collectors.values()), of_directions)
     found = {name: collector.result() for name, collector in collectors.items()}
-    return found | {"random_directions": of_directions.result()}
+    return found | {"random_directions": of_directions.result().contexts}
+
+
+def direction_reader(d_in: int, config: AnalyzeConfig, text: AnalysisText) -> DirectionReader:
+    """A reader of random directions, the same at every checkpoint of a chain."""
+    vectors = random_directions(config.random_directions, d_in, config.seed)
+    of_directions = top_contexts(config.random_directions, config, text)
+    return DirectionReader(vectors, of_directions, text.statistics, text.excluded)
 
 
 def contexts_at_first(
@@ -186,7 +191,6 @@ def choose_datapoints(
         regions=regions,
         final=of_features,
         first=first,
-        of_directions=of_directions,
         by_authors=final.get(BY_AUTHORS),
     )
 

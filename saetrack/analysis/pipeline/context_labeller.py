@@ -1,4 +1,4 @@
-"""What contexts mean: labels under thresholds that are the same for all checkpoints of a chain."""
+"""What contexts mean: labels under a threshold that each checkpoint's own null sets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from saetrack.analysis.contexts.liveness import feature_status
 from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.meaning.coherence import (
     MatchedNull,
@@ -16,20 +18,36 @@ from saetrack.analysis.meaning.coherence import (
     matched_null,
     window_embedder,
 )
-from saetrack.analysis.meaning.labels import COHERENCE_Z, classify
+from saetrack.analysis.meaning.directions import ReadDirections
+from saetrack.analysis.meaning.labels import classify, may_be_concepts, sample_features
+from saetrack.analysis.meaning.nulls import against_nulls, calibrate
+from saetrack.analysis.meaning.same_tokens import Occurrences, share_that_passes
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 
 if TYPE_CHECKING:
-    import numpy as np
     from jaxtyping import Float, Int
     from torch import Tensor
 
     from saetrack.analysis.meaning.coherence import Embedder
 
-# A concept is more coherent than this share of random directions: their strongest contexts are
-# alike too, far beyond random contexts, and a fixed threshold would call most of them concepts.
-CONCEPT_QUANTILE = 0.95
+# Random occurrences of the same tokens: draws of each feature, and features at a checkpoint.
+SAME_TOKEN_DRAWS, SAME_TOKEN_FEATURES = 19, 4096
+
+
+@dataclass(frozen=True)
+class ReadMeanings:
+    """What features, and directions, mean at a checkpoint.
+
+    Attributes:
+        labels: of features (`saetrack.analysis.meaning.labels.classify`).
+        labels_of_directions: of directions, under the same thresholds.
+        nulls: concepts beside those that nulls expect (`saetrack.analysis.meaning.nulls`).
+    """
+
+    labels: pd.DataFrame
+    labels_of_directions: pd.DataFrame
+    nulls: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -41,31 +59,36 @@ class ContextLabeller:
         text: that the contexts lie in.
         token_embeddings: the final LM's input embedding, which measures coherence at every
             checkpoint, (vocabulary, width).
-        of_directions: top contexts of random directions at the final checkpoint.
     """
 
     config: AnalyzeConfig
     text: AnalysisText
     token_embeddings: Float[Tensor, "vocabulary width"]
-    of_directions: Contexts
 
-    @cached_property
-    def min_coherence_z(self) -> float:
-        """Of a concept, which must lie above what random directions reach."""
-        of_directions = self._coherence(self.of_directions)
-        reached = of_directions["coherence_z"].quantile(CONCEPT_QUANTILE)
-        return max(COHERENCE_Z, float(reached))
+    def read(
+        self,
+        contexts: Contexts,
+        status: pd.DataFrame,
+        determinism: Float[np.ndarray, " features"],
+        directions: ReadDirections,
+    ) -> ReadMeanings:
+        """What each feature means at a checkpoint, beside directions there."""
+        of_directions = self._coherence(directions.contexts)
+        their_status = feature_status(directions.contexts, self.config.min_density)
 
-    def labels(self, contexts: Contexts, status: pd.DataFrame) -> pd.DataFrame:
-        """What each feature means, as `saetrack.analysis.meaning.labels.classify` gives it."""
-        return classify(
-            self.text.token_ids(contexts),
-            self.text.forms,
-            status["status"],
-            self._coherence(contexts),
-            self.config.contexts,
-            self.min_coherence_z,
+        def labels_of_directions(min_coherence_z: float) -> pd.DataFrame:
+            read = directions.contexts, their_status, directions.determinism, of_directions
+            return self._labels(*read, min_coherence_z)
+
+        threshold = calibrate(labels_of_directions(np.inf))
+        min_coherence_z = threshold.min_coherence_z
+        labels = self._labels(
+            contexts, status, determinism, self._coherence(contexts), min_coherence_z
         )
+        their_labels = labels_of_directions(min_coherence_z)
+        by_tokens = self._by_tokens(contexts, labels, min_coherence_z)
+        nulls = against_nulls(labels, their_labels, threshold, by_tokens, self.config.seed)
+        return ReadMeanings(labels, their_labels, nulls)
 
     def likeness_without_own_token(
         self, contexts: Contexts, features: Int[np.ndarray, " chosen"]
@@ -73,6 +96,40 @@ class ContextLabeller:
         """How alike the contexts of some features are, their own tokens left out."""
         embedder = self._embedder(own_token=False)
         return likeness(embedder, contexts.rows[features], contexts.positions[features])
+
+    def _labels(
+        self,
+        contexts: Contexts,
+        status: pd.DataFrame,
+        determinism: Float[np.ndarray, " features"],
+        of_contexts: pd.DataFrame,
+        min_coherence_z: float,
+    ) -> pd.DataFrame:
+        return classify(
+            self.text.token_ids(contexts),
+            self.text.forms,
+            status["status"],
+            determinism,
+            of_contexts,
+            self.config.contexts,
+            min_coherence_z,
+        )
+
+    def _by_tokens(
+        self, contexts: Contexts, labels: pd.DataFrame, min_coherence_z: float
+    ) -> pd.Series[float]:
+        """How often features that may be concepts would be one by their tokens alone."""
+        chosen = sample_features(
+            np.flatnonzero(may_be_concepts(labels)), SAME_TOKEN_FEATURES, self.config.seed
+        )
+        token_ids = self.text.token_ids(contexts)[chosen]
+        generator = np.random.default_rng(self.config.seed)
+        found = np.empty((len(chosen), SAME_TOKEN_DRAWS))
+        for number in range(SAME_TOKEN_DRAWS):
+            drawn = self._occurrences.draw(token_ids, generator)
+            found[:, number] = likeness(self._own_embedder, *drawn)
+        random = labels.loc[chosen, ["coherence_random", "coherence_spread"]].to_numpy()
+        return pd.Series(share_that_passes(found, *random.T, min_coherence_z), chosen)
 
     def _coherence(self, contexts: Contexts) -> pd.DataFrame:
         token_ids = self.text.token_ids(contexts)
@@ -91,6 +148,12 @@ class ContextLabeller:
     @cached_property
     def _own_embedder(self) -> Embedder:
         return self._embedder(own_token=True)
+
+    @cached_property
+    def _occurrences(self) -> Occurrences:
+        return Occurrences(
+            self.text.token_rows, self.text.vocabulary, self.config.seed, self.text.excluded
+        )
 
     @cached_property
     def _null(self) -> MatchedNull:

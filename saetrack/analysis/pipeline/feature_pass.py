@@ -17,6 +17,7 @@ from scipy import sparse
 from saetrack.analysis.contexts.datapoints import Datapoints
 from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 from saetrack.analysis.formation.progress_measure import PointActivations
+from saetrack.analysis.meaning.directions import DirectionReader
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.kernels.sparse import ActivePairs
@@ -59,34 +60,29 @@ class FeaturePass:
         return self.pulled.sae
 
     def top_contexts(
-        self,
-        collectors: Sequence[Collector],
-        directions: tuple[Float[Tensor, "directions d_in"], Collector] | None = None,
+        self, collectors: Sequence[Collector], directions: DirectionReader | None = None
     ) -> None:
         """One pass that feeds collectors.
 
         Args:
             collectors: get the pairs of the SAE's features.
-            directions: unit vectors whose activations, relu of the product with x - b_dec, are
-                collected as if they were features: a control.
+            directions: gets residuals less b_dec: a control.
         """
         for batch, x, pairs in self._batches("contexts"):
-            for collector in collectors:
-                collector.add(_firings(pairs), batch)
-            if directions is not None:
-                vectors, collector = directions
-                acts = (x - self.sae.b_dec.detach()) @ vectors.to(x.device).T
-                tokens, numbers = acts.clamp_min(0).nonzero(as_tuple=True)
-                collector.add(Firings(numbers, tokens, acts[tokens, numbers]), batch)
+            self._feed(batch, x, pairs, collectors, directions)
 
-    def at(self, points: Datapoints, collectors: Sequence[Collector] = ()) -> PointActivations:
+    def at(
+        self,
+        points: Datapoints,
+        collectors: Sequence[Collector] = (),
+        directions: DirectionReader | None = None,
+    ) -> PointActivations:
         """One pass that reads residuals and features at datapoints, and feeds collectors."""
         # Points and batches both ascend by row.
         x: list[Tensor] = []
         parts: list[sparse.coo_array] = []
         for batch, resid, pairs in self._batches("datapoints"):
-            for collector in collectors:
-                collector.add(_firings(pairs), batch)
+            self._feed(batch, resid, pairs, collectors, directions)
             _, indices = points.in_rows(batch.row_numbers, self.token_rows.shape[1])
             x.append(resid[torch.from_numpy(indices).to(resid.device)].cpu())
             parts.append(_features_at(indices, pairs))
@@ -113,6 +109,19 @@ class FeaturePass:
             acts.append(_features_at(np.arange(len(batch)), self.sae.active_pairs(at)))
         back = np.argsort(order)
         return torch.cat(x)[torch.from_numpy(back)], sparse.vstack(acts, format="csr")[back]
+
+    def _feed(
+        self,
+        batch: TokenBatch,
+        x: Float[Tensor, "tokens d_in"],
+        pairs: ActivePairs,
+        collectors: Sequence[Collector],
+        directions: DirectionReader | None,
+    ) -> None:
+        for collector in collectors:
+            collector.add(_firings(pairs), batch)
+        if directions is not None:
+            directions.add(x - self.sae.b_dec.detach(), batch)
 
     def _batches(
         self, what: str

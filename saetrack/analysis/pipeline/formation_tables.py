@@ -18,7 +18,7 @@ from saetrack.analysis.formation.progress_measure import (
     class_curves,
 )
 from saetrack.analysis.formation.projection import project
-from saetrack.analysis.meaning.labels import ABSENT, CONCEPTS, MEANINGFUL
+from saetrack.analysis.meaning.classes import ABSENT, CONCEPTS, JUDGED, MEANINGFUL
 from saetrack.analysis.pipeline.chosen_datapoints import BY_AUTHORS
 from saetrack.analysis.pipeline.meaning_tables import Meaning, evenly_chosen
 
@@ -58,9 +58,7 @@ def _phased(
     )
     of_final = wide.loc["final"]
     labels = meaning.labels.reindex(of_final.index)
-    curves: dict[str, Any] = {
-        f"{label}: progress": of_final[labels == label] for label in (*MEANINGFUL, "noise")
-    }
+    curves: dict[str, Any] = {f"{label}: progress": of_final[labels == label] for label in JUDGED}
     for chosen in wide.index.unique("chosen").drop("final"):
         curves[f"{str(chosen).replace('_', ' ')}: progress"] = wide.loc[chosen]
     curves["share of concepts"] = pd.DataFrame(

@@ -11,7 +11,7 @@ from saetrack.analysis.contexts.token_purity import purity
 from saetrack.analysis.drift.controls import align, noise_control
 from saetrack.analysis.formation.progress_measure import MEASURE
 from saetrack.analysis.life_store.manifest import ControlBand
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def link_columns(
     d_sae = len(result.labels)
     of_followed = result.progress[result.progress["chosen"] == "final"]
     measured = {
-        "determined_by_token": (result.statistics["feature"], result.statistics["determinism"]),
+        "determined_by_token": (result.labels["feature"], result.labels["determinism"]),
         **{name: (of_followed["feature"], of_followed[by]) for name, by in PROGRESS.items()},
     }
     columns = {

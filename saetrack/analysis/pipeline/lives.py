@@ -30,7 +30,7 @@ from saetrack.analysis.life_store.manifest import (
     Manifest,
     Window,
 )
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 from saetrack.analysis.pipeline import effect_tables, logit_tables
 from saetrack.analysis.pipeline.effect_tables import effect_columns

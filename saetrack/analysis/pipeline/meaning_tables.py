@@ -11,8 +11,12 @@ import pandas as pd
 
 from saetrack.analysis.contexts.examples import CheckpointContexts, choose_examples, context_table
 from saetrack.analysis.contexts.liveness import live_features
-from saetrack.analysis.meaning.labels import Meanings, label_counts
-from saetrack.analysis.meaning.patterns import pattern_counts, trace_patterns
+from saetrack.analysis.meaning.labels import Meanings, label_counts, paper_counts
+from saetrack.analysis.meaning.patterns import (
+    paper_pattern_counts,
+    pattern_counts,
+    trace_patterns,
+)
 from saetrack.analysis.meaning.polysemy import polysemy_loss
 
 if TYPE_CHECKING:
@@ -31,8 +35,8 @@ class Meaning:
 
     Attributes:
         labels: of each feature at the final checkpoint, indexed by feature.
-        tables: `label_counts`, `patterns`, `pattern_counts`, `contexts`,
-            `labels_of_random_directions`.
+        tables: `label_counts`, `paper_label_counts`, `patterns`, `pattern_counts`,
+            `paper_pattern_counts`, `contexts`, `labels_of_random_directions`, `concept_nulls`.
     """
 
     labels: pd.Series[str]
@@ -62,17 +66,34 @@ def meaning_tables(
         text.token_rows,
         text.decode,
     )
-    of_directions = final.labels_of_directions["label"].value_counts(normalize=True)
+    samples = {"all live features": live, "random sample": sampled}
     tables = {
         "label_counts": label_counts(meanings),
+        "paper_label_counts": paper_counts(meanings),
         "patterns": patterns,
-        "pattern_counts": pattern_counts(
-            patterns, {"all live features": live, "random sample": sampled}
-        ),
+        "pattern_counts": pattern_counts(patterns, samples),
+        "paper_pattern_counts": paper_pattern_counts(patterns, samples),
         "contexts": contexts,
-        "labels_of_random_directions": of_directions.rename_axis("label").reset_index(name="share"),
+        "labels_of_random_directions": _shares(final.labels_of_directions["label"]),
+        "concept_nulls": _concept_nulls(results),
     }
     return Meaning(final.labels.set_index("feature")["label"], tables)
+
+
+def _shares(labels: pd.Series[str]) -> pd.DataFrame:
+    counts = labels.value_counts(normalize=True)
+    return counts.rename_axis("label").reset_index(name="share")
+
+
+def _concept_nulls(results: Sequence[CheckpointResult]) -> pd.DataFrame:
+    """Concepts beside those that nulls expect, a row per checkpoint and null."""
+    rows = []
+    for result in results:
+        table = result.nulls.copy()
+        table.insert(0, "checkpoint_index", result.checkpoint_index)
+        table.insert(1, "lm_step", result.lm_step)
+        rows.append(table)
+    return pd.concat(rows, ignore_index=True)
 
 
 def polysemy_tables(

@@ -24,7 +24,7 @@ from saetrack.utils.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
 # Raise when the page changes: the same chains are then laid side by side again.
-PAGE_VERSION = 4
+PAGE_VERSION = 5
 
 
 def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from saetrack.analysis.life_store.layout import GROUPS
 from saetrack.analysis.life_store.reader import LifeStore
-from saetrack.analysis.meaning.labels import LABELS
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.pipeline.analyze import (
     analyze_chains,
     checkpoints_to_read,
