@@ -249,10 +249,10 @@ def test_figures_of_drift(tmp_path: Path) -> None:
     assert "Hatched" in drawn_svg(lambda path: drift_figure(claim, controls, SETTING, path), path)
     plain = Setting("planted")
     svg = drawn_svg(lambda path: class_drift_figure(claim, controls, plain, path), path)
-    assert "concept-level: 15 features" in svg and "Hatched" not in svg
+    assert "concept: 15 features" in svg and "Hatched" not in svg
     single = feature_table(drift, [3, 8])
     assert len(single) == 2 * len(LM_STEPS)
-    labels = {3: "token", 8: "noise"}
+    labels = {3: "token", 8: "contextual"}
     drawn_svg(lambda path: feature_drift_figure(single, claim, [], plain, path, labels), path)
 
 

@@ -18,10 +18,12 @@ from saetrack.analysis.figures.drift_histograms import drift_histogram_figure
 from saetrack.analysis.figures.formation import progress_figure, regions_figure
 from saetrack.analysis.figures.matching import matched_features_figure
 from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patterns_figure
+from saetrack.analysis.figures.nulls import nulls_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import PHASED, find_phases, phase_borders, phase_spans
+from saetrack.analysis.meaning.classes import LABEL_NAMES, PAPER_NAMES
 from saetrack.utils.figures.steps import Setting, step_axis
 from tests.support.planted_figures import (
     CLASSES,
@@ -33,7 +35,10 @@ from tests.support.planted_figures import (
     planted_drift,
     planted_labels,
     planted_labels_of,
+    planted_nulls,
     planted_pairs,
+    planted_paper_labels,
+    planted_paper_patterns,
     planted_patterns,
     planted_polysemy,
     planted_progress,
@@ -86,23 +91,38 @@ def planted_regions() -> pd.DataFrame:
 
 
 def test_figure_of_the_regions(tmp_path: Path) -> None:
-    labels = pd.Series([("noise", "concept", "token")[i % 3] for i in range(90)])
+    labels = pd.Series([("contextual", "concept", "token")[i % 3] for i in range(90)])
     drawn_svg(
         lambda path: regions_figure(planted_regions(), labels, SETTING, path), tmp_path / "figure"
     )
 
 
 def test_figure_of_the_labels(tmp_path: Path) -> None:
-    drawn_svg(lambda path: labels_figure(planted_labels(), SETTING, path), tmp_path / "figure")
+    counts, of_paper = planted_labels(), planted_paper_labels()
+    svg = drawn_svg(lambda path: labels_figure(counts, of_paper, SETTING, path), tmp_path / "a")
+    for name in (*LABEL_NAMES.values(), *PAPER_NAMES.values()):
+        assert f"<!-- {name} -->" in svg
 
 
 def test_collapse_is_hatched_over_the_stack_of_labels(figures: list[Figure]) -> None:
-    labels_figure(planted_labels(), SETTING, Path("labels"))
+    labels_figure(planted_labels(), planted_paper_labels(), SETTING, Path("labels"))
     top = figures[0].axes[0]
     hatched = [patch for patch in top.patches if patch.get_hatch()]
     assert len(hatched) == len(SETTING.collapsed)
     stack = max(part.get_zorder() for part in top.collections)
     assert min(patch.get_zorder() for patch in hatched) > stack
+
+
+def test_concepts_stand_beside_what_nulls_expect(figures: list[Figure]) -> None:
+    nulls_figure(planted_nulls(), SETTING, Path("nulls"))
+    counts, excess = figures[0].axes
+    concepts, of_directions, of_tokens = counts.lines[:3]
+    assert concepts.get_ydata()[-1] == 89 and (of_tokens.get_ydata() == 40).all()
+    assert np.isnan(of_directions.get_ydata()[:7]).all(), "not drawn where it cannot be told"
+    assert excess.lines[1].get_ydata()[-1] == 81
+    told = caption(figures[0])
+    assert "At 7 of 14 checkpoints fewer than 20 qualify" in told
+    assert "still one in 78% of draws" in told
 
 
 def test_histograms_stand_at_as_many_links_before_the_end(figures: list[Figure]) -> None:
@@ -154,7 +174,7 @@ def test_polysemy_shows_who_lost_senses(figures: list[Figure]) -> None:
         all_of_them, losing = (part for part in axes.lines if len(part.get_xdata()) == len(STEPS))
         assert losing.get_ydata() == pytest.approx(lost[column].median().to_numpy())
         assert all_of_them.get_ydata()[-1] != pytest.approx(losing.get_ydata()[-1], abs=0.1)
-    assert [part.get_label() for part in determinism.lines][:2] == ["token-level", "concept-level"]
+    assert [part.get_label() for part in determinism.lines][:2] == ["one token", "concept"]
 
 
 def test_identity_shows_correlations_where_there_is_no_common_stream(
@@ -175,12 +195,14 @@ def test_identity_shows_correlations_where_there_is_no_common_stream(
 
 
 def test_figure_of_the_patterns(tmp_path: Path) -> None:
-    drawn_svg(lambda path: patterns_figure(planted_patterns(), SETTING, path), tmp_path / "figure")
+    counts, of_paper = planted_patterns(), planted_paper_patterns()
+    svg = drawn_svg(lambda path: patterns_figure(counts, of_paper, SETTING, path), tmp_path / "a")
+    assert "maintaining 30.0%" in svg and "none of them 52.0%" in svg
 
 
 def planted_formed() -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    labels = generator.choice(["token", "weak_concept", "concept", "noise"], 300)
+    labels = generator.choice(["token", "weak_concept", "concept", "contextual"], 300)
     formed = generator.choice(STEPS, 300).astype(float)
     return pd.DataFrame({"final_label": labels, "formed_lm_step": formed})
 

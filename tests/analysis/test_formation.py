@@ -91,7 +91,7 @@ def test_the_similarity_of_no_sets_is_nothing() -> None:
 
 K, STEPS = 25, [0, 1, 2, 4, 8, 16]
 APPEARS = {2: 0, 4: 3, 7: 5, 9: 99}  # feature: the checkpoint at which it appears; 99: never
-CLASSES = {"final": pd.Series({2: "token", 4: "concept", 7: "concept", 9: "noise"})}
+CLASSES = {"final": pd.Series({2: "token", 4: "concept", 7: "concept", 9: "contextual"})}
 
 
 @pytest.fixture(scope="module")

@@ -102,11 +102,11 @@ def test_contexts_are_laid_out_by_feature_and_checkpoint(page: str) -> None:
         "LM step 2,048",
     ]
     cells = [" ".join(text.split()) for text in found.texts["td"]][-4:]
-    assert cells[0] == "token-level it was while the rain"
+    assert cells[0] == "one token it was while the rain"
     assert cells[2] == "–", "a feature without contexts there"
-    assert cells[3] == "concept-level in Paris and"
+    assert cells[3] == "concept in Paris and"
     (born,) = (text for text in found.texts["th"] if text.startswith("3"))
-    assert "late born" in born and "concept-level" in born
+    assert "late born" in born and "concept" in born
 
 
 def test_addresses_of_figures_name_columns_that_the_explorer_has() -> None:

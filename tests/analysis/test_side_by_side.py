@@ -86,7 +86,14 @@ def test_the_summary_has_a_row_of_planted_numbers_for_each_chain(pages: dict) ->
     assert first["concept_final"] == counts[2048, "concept"]
     assert first["live_features"] == sum(
         counts[2048, label]
-        for label in ("token", "weak_concept", "concept", "noise", "insufficient")
+        for label in (
+            "token",
+            "several_tokens",
+            "weak_concept",
+            "concept",
+            "contextual",
+            "insufficient",
+        )
     )
     assert table["concept_rise"].iloc[1] == pytest.approx(table["concept_rise"].iloc[0] / 2)
     assert 0 < first["control_rise"] < first["concept_rise"]

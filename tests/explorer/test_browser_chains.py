@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 from tests.support.explorer_browser import DEAD, SHORT, Tab, served
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
@@ -320,7 +321,7 @@ def test_words_are_explained(tab: Tab) -> None:
     page = tab.show(CHAIN)
     page.get_by_role("button", name="Keys and words").click()
     page.get_by_text("Patterns: what becomes of it").click()
-    for meaning in ("A token becomes another token, or a concept.", "A meaning becomes noise."):
+    for meaning in (PATTERN_MEANINGS["shifting"], PATTERN_MEANINGS["merging"]):
         expect(page.get_by_text(meaning)).to_be_visible()
     page.keyboard.press("Escape")
     page = tab.show(f"{CHAIN}/3")

@@ -66,7 +66,7 @@ def test_a_lasso_is_counted_in_the_legend_and_over_the_steps(tab: Tab) -> None:
 
 def test_presets_stay_and_are_taken_away_by_a_second_click(tab: Tab) -> None:
     page = tab.show(CHAIN)
-    preset = page.get_by_role("button", name="noise that gained a meaning")
+    preset = page.get_by_role("button", name="what gained a meaning")
     preset.click()
     expect(page.locator(".count")).to_contain_text(" of 300")
     expect(preset).to_have_attribute("aria-pressed", "true")

@@ -132,7 +132,11 @@ def demo(folder: Path) -> DemoChains:
 
 def demo_explanations(links: int) -> list[dict[str, Any]]:
     """One that holds at some links, one that holds nowhere, one that is markup."""
-    said = (("names of rivers", "concept", 2), ("nothing", "noise", None), ("<b>x</b>", "token", 0))
+    said = (
+        ("names of rivers", "concept", 2),
+        ("nothing", "contextual", None),
+        ("<b>x</b>", "token", 0),
+    )
     return [
         {
             "feature": feature,

@@ -59,7 +59,8 @@ HOSTILE = [
     "</style>",
 ]
 NAME = "synthetic.L2.forward.s0.0123"
-MEANT = ("token", "weak_concept", "concept")
+KINDS = ("token", "weak_concept", "concept", "contextual", "dead")
+CODES = np.array([LABELS.index(kind) for kind in KINDS])
 
 
 def small_store(
@@ -169,7 +170,7 @@ class Lives:
         self.offsets = np.searchsorted(flat[self.by_token], np.arange(vocabulary + 1))
         self.counts = np.diff(self.offsets)
         present = np.flatnonzero(self.counts[:-1] > 2)
-        self.kinds = random.choice(5, d_sae, p=[0.4, 0.15, 0.2, 0.2, 0.05])  # 3 noise, 4 dead
+        self.kinds = random.choice(5, d_sae, p=[0.4, 0.15, 0.2, 0.2, 0.05])  # of `KINDS`
         # A token feature has one token, others several.
         self.homes = random.choice(present, (d_sae, 6))
         self.homes[self.kinds == 0] = self.homes[self.kinds == 0, :1]
@@ -184,7 +185,7 @@ class Lives:
         d_sae, count = self.d_sae, context_count(TOP)
         formed = (self.formed >= 0) & (link >= self.formed)
         dead = (self.kinds == 4) & (link >= self.links // 2)
-        label = np.where(formed, self.kinds, 3)
+        label = CODES[np.where(formed, self.kinds, 3)]
         label[dead] = LABELS.index("dead")
         groups = np.repeat(np.arange(6), [TOP, 2, 2, 2, 2, 2]).astype(np.uint8)
         ids = self.homes[np.arange(d_sae)[:, None], random.integers(0, 6, (d_sae, count))]
@@ -261,7 +262,7 @@ class Lives:
 
     def of_chain(self, random: Any) -> dict[str, np.ndarray]:
         """All arrays of the chain."""
-        label = np.where(self.kinds == 4, LABELS.index("dead"), self.kinds).astype(np.uint8)
+        label = CODES[self.kinds].astype(np.uint8)
         groups = random.normal(0, 6, (12, 2))[self.homes[:, 0] % 12]
         plane = groups + random.normal(0, 1, (self.d_sae, 2))
         plane[self.kinds == 4] = np.nan

@@ -16,7 +16,7 @@ from saetrack.analysis.drift.measure import Drift, measure_drift, quantile_table
 from saetrack.analysis.figures.formation import MEASURE_NAMES
 from saetrack.analysis.formation.phases import PHASED, find_phases
 from saetrack.analysis.meaning.classes import LABELS
-from saetrack.analysis.meaning.patterns import PATTERNS
+from saetrack.analysis.meaning.patterns import NO_PATTERN, PAPER_PATTERNS, PATTERNS
 from saetrack.utils.figures.steps import Setting
 from tests.support.planted_chain import rotating
 
@@ -24,9 +24,10 @@ STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512, 1024, 2048]
 TRAINED = 1 / (1 + np.exp(-(np.log2(np.array(STEPS) + 1) - 6)))
 ENDS = {
     "token": (0.9, 0.93),
+    "several_tokens": (0.75, 0.8),
     "weak_concept": (0.4, 0.7),
     "concept": (0.1, 0.55),
-    "noise": (0.05, 0.2),
+    "contextual": (0.05, 0.2),
 }
 SETTING = Setting(
     "mini-LM, layer 2, forward chain, seed 0",
@@ -34,7 +35,7 @@ SETTING = Setting(
     phases={"warm-up": (0, 24), "emergent": (24, 512), "convergent": (512, 2048)},
     collapsed=(32, 64),
 )
-CLASSES = ("token", "weak_concept", "concept", "noise")
+CLASSES = ("token", "weak_concept", "concept", "contextual")
 
 
 def kept_figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
@@ -168,7 +169,34 @@ def planted_curves() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def planted_labels() -> pd.DataFrame:
-    ends = {"token": (770, 620), "weak_concept": (10, 60), "concept": (5, 90), "noise": (200, 210)}
+    ends = {"token": (770, 620), "several_tokens": (180, 150), "weak_concept": (10, 60)}
+    ends |= {"concept": (5, 90), "contextual": (20, 60)}
+    return _counts(ends)
+
+
+def planted_paper_labels() -> pd.DataFrame:
+    """The same features by the paper's classes."""
+    return _counts(
+        {"token": (770, 620), "weak_concept": (10, 60), "concept": (45, 140), "noise": (160, 160)}
+    )
+
+
+def planted_nulls() -> pd.DataFrame:
+    """Concepts beyond both nulls from step 64 on; before, too few directions qualify."""
+    rows = []
+    for step, trained in zip(STEPS, TRAINED, strict=True):
+        concepts, told = round(5 + 85 * trained), step >= 64
+        for null, expected in (("random directions", 8.0 if told else np.nan), ("same tokens", 40)):
+            rows.append(
+                {"lm_step": step, "null": null, "concepts": concepts, "candidates": 150}
+                | {"measured": (60 if told else 7) if null == "random directions" else 150}
+                | {"expected": expected, "excess": concepts - expected, "surviving_share": 0.78}
+                | {"excess_low": concepts - expected - 12, "excess_high": concepts - expected + 9}
+            )
+    return pd.DataFrame(rows)
+
+
+def _counts(ends: dict[str, tuple[int, int]]) -> pd.DataFrame:
     ends |= {"insufficient": (15, 20), "ultra_low": (4, 8), "dead": (0, 12)}
     return pd.DataFrame(
         [
@@ -195,6 +223,12 @@ def planted_patterns() -> pd.DataFrame:
                 for label in LABELS[place % 3 : place % 3 + 2]
             ]
     return pd.DataFrame(rows, columns=["sample", "pattern", "final_label", "features", "share"])
+
+
+def planted_paper_patterns() -> pd.DataFrame:
+    names = [*PAPER_PATTERNS, NO_PATTERN]
+    table = pd.DataFrame({"pattern": names, "features": [300, 100, 80, 520]})
+    return table.assign(sample="all live", share=table["features"] / 1000)
 
 
 def planted_collapse() -> pd.DataFrame:

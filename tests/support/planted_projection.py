@@ -27,7 +27,7 @@ def planted_points() -> tuple[list[PointActivations], FollowedSets, pd.DataFrame
     features = pd.DataFrame(
         {
             "feature": np.arange(7) * 3,
-            "label": ["token", "token", *["concept"] * 3, "weak_concept", "noise"],
+            "label": ["token", "token", *["concept"] * 3, "weak_concept", "contextual"],
             "name": ["while", "up", "emotions", "sports", "places", "utilize-", "?"],
         }
     )

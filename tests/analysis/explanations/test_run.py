@@ -279,7 +279,7 @@ def test_without_an_endpoint_rules_explain_and_labels_by_hand_are_compared(
 ) -> None:
     sheet = tmp_path / "by_hand" / "labels_by_hand.csv"
     sheet.parent.mkdir()
-    sheet.write_text("feature,label\n0,token\n1,noise\n2,\n9,noise\n")
+    sheet.write_text("feature,label\n0,token\n1,contextual\n2,\n9,contextual\n")
     with analysed.reports.of_chain(CHAIN) as (run_id, _):
         analysed.reports.add(run_id, sheet.parent, {})
     done = explains(*FEATURES, "--at", "145")

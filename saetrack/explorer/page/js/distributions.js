@@ -1,6 +1,7 @@
 // What all features are like at the chosen step, beside the control; and what the chain is like.
 
 import { bars, curves, panel } from "./chart.js";
+import { MEANINGFUL } from "./classes.js";
 import { el, put, select, svg } from "./dom.js";
 import { METRICS } from "./compare.js";
 import { labelName, percent, short, whole } from "./words.js";
@@ -255,7 +256,7 @@ export class LabelsOverSteps {
     const counts = this.counts[link];
     const meant = this.population.manifest.labels
       .map((name, at) => [name, counts[at]])
-      .filter(([name]) => ["token", "weak_concept", "concept"].includes(name))
+      .filter(([name]) => MEANINGFUL.includes(name))
       .reduce((sum, [, n]) => sum + n, 0);
     const of = this.ofLasso ? ` of the ${whole(this.total)} in the lasso` : "";
     this.reading.textContent = `${percent(meant / this.total)}${of} have a meaning`;

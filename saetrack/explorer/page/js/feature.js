@@ -2,6 +2,7 @@
 
 import { address } from "./address.js";
 import { askForList } from "./ask_list.js";
+import { LABEL_MEANINGS, PATTERN_MEANINGS } from "./classes.js";
 import { contextsView, contextTools } from "./contexts.js";
 import { home, notAnalysed, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
@@ -20,7 +21,7 @@ import { bigRibbon } from "./ribbon.js";
 import { Slider } from "./slider.js";
 import { straysOf } from "./strays.js";
 import { Timeline } from "./timeline.js";
-import { LABEL_MEANINGS, labelName, PATTERN_MEANINGS, plain, tokenAlone, whole } from "./words.js";
+import { labelName, plain, tokenAlone, whole } from "./words.js";
 
 const CONTEXT_PARTS = ["window", "align", "breaks", "fold"];
 

@@ -1,7 +1,8 @@
 // Keys, and the window that lists them.
 
+import { LABEL_MEANINGS, PATTERN_MEANINGS } from "./classes.js";
 import { button, el } from "./dom.js";
-import { LABEL_MEANINGS, labelName, OTHER_MEANINGS, PATTERN_MEANINGS, plain } from "./words.js";
+import { labelName, OTHER_MEANINGS, plain } from "./words.js";
 
 const ALWAYS = [
   ["?", "this list"],

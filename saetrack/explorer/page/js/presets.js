@@ -4,8 +4,9 @@ import { button, el } from "./dom.js";
 
 /** What each sets; and what a chain must have for it. */
 const PRESETS = [
-  ["noise that gained a meaning", { pattern: "grouping" }],
+  ["what gained a meaning", { pattern: "grouping" }],
   ["tokens that became something else", { pattern: "shifting" }],
+  ["tokens that merged", { pattern: "merging" }],
   ["meanings that were lost", { pattern: "dissolving" }],
   ["concepts at this step", { label: "concept" }],
   ["those that moved furthest", { sort: "cosine_to_first", down: null }],

@@ -1,37 +1,7 @@
 // Numbers, tokens and names as a reader likes them.
 
-export const LABEL_NAMES = {
-  token: "token",
-  weak_concept: "weak concept",
-  concept: "concept",
-  noise: "noise",
-  insufficient: "too few contexts",
-  ultra_low: "ultra-low",
-  dead: "dead",
-};
-export const LABEL_MEANINGS = {
-  token: "Four of five of its strongest contexts have one and the same token.",
-  weak_concept: "Four of five of its strongest contexts have forms of one word.",
-  concept: "Its strongest contexts have several words, and are alike far above chance.",
-  noise:
-    "Its strongest contexts have neither one token, nor one word, nor a likeness far above chance in common. It may still fire on a few tokens only: see which.",
-  insufficient: "It has too few contexts to be judged.",
-  ultra_low: "It fires so rarely that it is left out of the analyses.",
-  dead: "It fires on no token of the text.",
-};
-export const PATTERN_MEANINGS = {
-  maintaining: "The same token at the first LM step and at the last.",
-  shifting: "A token becomes another token, or a concept.",
-  grouping: "Noise becomes a token or a concept.",
-  kept_concept: "A concept stays on the same tokens.",
-  moved_concept: "A concept moves to other tokens.",
-  narrowing: "A concept becomes a token.",
-  dissolving: "A meaning becomes noise.",
-  unformed: "Noise at the first LM step and at the last.",
-  late_born: "Dead or too rare at first, alive at the end.",
-  dying: "Alive at first, dead or too rare at the end.",
-  absent: "Dead or too rare at both ends.",
-};
+import { LABEL_NAMES } from "./classes.js";
+
 /** Words of the pages that need a sentence. */
 export const OTHER_MEANINGS = {
   "formed at": "The LM step from which on the feature's label and tokens are those of the last LM step.",
@@ -39,7 +9,7 @@ export const OTHER_MEANINGS = {
   progress:
     "How alike the feature's contexts of the last LM step are at this step, by the LM's residuals or by the SAE's activations, less what random contexts reach.",
   "explained by the token alone":
-    "The share of the activation's variance that one number for each token explains: 1 for a feature that only looks at the token itself.",
+    "The share of the activation's variance that one number for each token explains, found on the token's other occurrences: 1 for a feature that only looks at the token itself.",
   "quarters of contexts":
     "All places where the feature fires, ordered by activation and cut into four equal parts; two places of each are shown.",
   "collapsed checkpoint":
