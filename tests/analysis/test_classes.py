@@ -25,7 +25,9 @@ from saetrack.analysis.meaning.patterns import (
     text_overlap,
     trace_patterns,
 )
-from tests.analysis.test_meaning import FORMS, K
+from tests.support.planted_semantics import FORM_TOKENS
+
+FORMS, K = vocabulary_forms(FORM_TOKENS), 10
 
 TOKEN, FORMS_OF_ONE, MANY = [6] * 6 + [7] * 3 + [13], [1, 2, 3, 4, 1, 2, 3, 5, 5, 13], [10, 12, 13]
 TWO = [10] * 6 + [12] * 4

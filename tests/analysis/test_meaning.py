@@ -16,13 +16,10 @@ from saetrack.analysis.contexts.top_contexts import Contexts
 from saetrack.analysis.meaning.coherence import coherence, matched_null, window_embedder
 from saetrack.analysis.meaning.labelling import agreement, read_sheet, write_sheet
 from saetrack.analysis.meaning.polysemy import polysemy_loss
+from tests.support.planted_semantics import FORM_TOKENS as TOKENS
+from tests.support.planted_topics import LENGTH, ROWS, TOPICS, topical
 
-TOKENS = [
-    *("<s>", " utilize", "utilized", "Utilizing", " utiliz", "utiliz"),
-    *(" firm", "Firm", "\n", "\n\n", " cat", "cats", " dog", " fish", " Sea", "!!"),
-]
-FORMS = vocabulary_forms(TOKENS)
-K = 10
+FORMS, K = vocabulary_forms(TOKENS), 10
 
 
 def test_forms_of_a_word_are_one_stem_and_cases_one_text() -> None:
@@ -39,22 +36,6 @@ def test_purity_is_the_share_of_the_commonest() -> None:
     found = purity(ids)
     np.testing.assert_array_equal(found.share, [0.75, 0.5, 1, np.nan])
     assert found.commonest.tolist() == [3, 1, 5, -1] and found.distinct.tolist() == [2, 2, 1, 0]
-
-
-# Ten topics of twenty words each; every row is of one topic; 200 to 209 stand everywhere.
-TOPICS, WORDS, ROWS, LENGTH = 10, 20, 400, 24
-
-
-def topical() -> tuple[np.ndarray, torch.Tensor]:
-    generator = np.random.default_rng(0)
-    words = (
-        generator.integers(0, WORDS, (ROWS, LENGTH)) + WORDS * (np.arange(ROWS) % TOPICS)[:, None]
-    )
-    common = generator.random((ROWS, LENGTH)) < 0.4
-    rows = np.where(common, generator.integers(200, 210, (ROWS, LENGTH)), words)
-    centres = generator.normal(size=(TOPICS, 16))
-    embeddings = np.repeat(centres, WORDS, axis=0) + generator.normal(size=(200, 16))
-    return rows, torch.from_numpy(np.concatenate([embeddings, generator.normal(size=(10, 16))]))
 
 
 def test_an_embedder_is_the_weighted_mean_of_its_window() -> None:

@@ -12,6 +12,11 @@ from saetrack.analysis.contexts.top_contexts import Contexts, Firings, TokenBatc
 from saetrack.analysis.life_store.spool import Pairs
 from saetrack.data.exclusion import Excluded
 
+# A vocabulary with forms of one word, cases and pieces.
+FORM_TOKENS = [
+    *("<s>", " utilize", "utilized", "Utilizing", " utiliz", "utiliz"),
+    *(" firm", "Firm", "\n", "\n\n", " cat", "cats", " dog", " fish", " Sea", "!!"),
+]
 CONTEXT = 16
 BOS = 0
 

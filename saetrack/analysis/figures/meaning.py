@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +44,7 @@ def labels_figure(
     judged = wide[list(JUDGED)]
     styles = list(zip(ABSENT, ("-", "--", ":"), strict=True))
     with drawn(path, (14, 7.5)) as figure:
-        shape = [["ours", "paper"], ["absent", "."]]
+        shape: Any = [["ours", "paper"], ["absent", "."]]
         panels = figure.subplot_mosaic(shape, height_ratios=[3, 1])
         draw_shares(panels["ours"], counts)
         draw_shares(panels["paper"], of_paper, PAPER_COLOURS)
@@ -63,17 +64,7 @@ def labels_figure(
             *share_handles(),
             *(line(LABEL_NAMES[label], "#404040", linestyle=style) for label, style in styles),
         ]
-        of_the_paper = [
-            Patch(color=PAPER_COLOURS[name], label=PAPER_NAMES[name]) for name in PAPER_NAMES
-        ]
-        panels["paper"].legend(
-            handles=of_the_paper,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.14),
-            ncols=4,
-            frameon=False,
-            fontsize=10,
-        )
+        _name_papers(panels["paper"])
         total = int(wide[list(LABELS)].sum(axis=1).max())
         fewest, most = int(judged.sum(axis=1).min()), int(judged.sum(axis=1).max())
         frame(
@@ -84,6 +75,13 @@ def labels_figure(
             "enough contexts for a label. The paper's noise is what is left over, features that "
             "fire on several tokens included; its concepts may be decided by the token.",
         )
+
+
+def _name_papers(axes: Axes) -> None:
+    """The legend of the paper's classes, below their panel."""
+    handles = [Patch(color=PAPER_COLOURS[name], label=title) for name, title in PAPER_NAMES.items()]
+    look: dict[str, Any] = {"ncols": len(handles), "frameon": False, "fontsize": 10}
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.14), **look)
 
 
 def draw_shares(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,11 +54,12 @@ def nulls_figure(nulls: pd.DataFrame, setting: Setting, path: Path) -> None:
 
 
 def _draw_null(counts: Axes, excess: Axes, rows: pd.DataFrame, null: str) -> None:
-    style = {"color": NULL_COLOURS[null], "linewidth": 2, "marker": ".", "linestyle": "--"}
+    colour = NULL_COLOURS[null]
+    style: dict[str, Any] = {"color": colour, "linewidth": 2, "marker": ".", "linestyle": "--"}
     counts.plot(rows["lm_step"], rows["expected"], **style)
     excess.plot(rows["lm_step"], rows["excess"], **style)
     low, high = rows["excess_low"], rows["excess_high"]
-    band(excess, rows["lm_step"], low, high, NULL_COLOURS[null], 0.2)
+    band(excess, rows["lm_step"], low, high, colour, 0.2)
 
 
 def _caption(nulls: pd.DataFrame) -> str:

@@ -141,7 +141,9 @@ class TokenStatistics:
         fires = np.bincount(of_pair[is_text], minlength=len(texts))
         occurs = np.bincount(text_ids, self.counts)[texts]
         known = (texts >= 0) & (occurs > 0)
-        return np.divide(fires, occurs, out=np.full(len(texts), np.nan), where=known)
+        shares = np.full(len(texts), np.nan)
+        shares[known] = fires[known] / occurs[known]
+        return shares
 
     def of_all(
         self,

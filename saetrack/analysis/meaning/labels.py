@@ -86,23 +86,7 @@ def classify(
         commonest normalised token), `top_stem` (the number of the commonest stem), `determinism`
         and the columns of `coherence`.
     """
-    texts = purity(mapped(token_ids, forms.text_ids))
-    stems = purity(mapped(token_ids, forms.stem_ids))
-    beginnings = purity(mapped(token_ids, forms.prefix_ids))
-    table = pd.DataFrame(
-        {
-            "feature": np.arange(len(token_ids)),
-            "contexts": (token_ids >= 0).sum(axis=1),
-            "exact_purity": purity(token_ids).share,
-            "token_purity": texts.share,
-            "stem_purity": np.fmax(stems.share, beginnings.share),
-            "distinct_tokens": texts.distinct,
-            "distinct_stems": stems.distinct,
-            "top_text": [forms.texts[text] if text >= 0 else "" for text in texts.commonest],
-            "top_stem": stems.commonest,
-            "determinism": determinism,
-        }
-    )
+    table = _of_tokens(token_ids, forms).assign(determinism=determinism)
     table = pd.concat([table, coherence.reset_index(drop=True)], axis=1)
     concept = table["distinct_stems"] >= DISTINCT_STEMS
     concept &= table["coherence_z"] >= min_coherence_z
@@ -122,6 +106,26 @@ def classify(
     table.insert(1, "label", _first_that_holds(rules, "contextual"))
     table.insert(2, "paper_label", _first_that_holds(of_paper, "noise"))
     return table
+
+
+def _of_tokens(token_ids: Int[ndarray, "features k"], forms: VocabularyForms) -> pd.DataFrame:
+    """How pure each feature's tokens are, and which is the commonest."""
+    texts = purity(mapped(token_ids, forms.text_ids))
+    stems = purity(mapped(token_ids, forms.stem_ids))
+    beginnings = purity(mapped(token_ids, forms.prefix_ids))
+    return pd.DataFrame(
+        {
+            "feature": np.arange(len(token_ids)),
+            "contexts": (token_ids >= 0).sum(axis=1),
+            "exact_purity": purity(token_ids).share,
+            "token_purity": texts.share,
+            "stem_purity": np.fmax(stems.share, beginnings.share),
+            "distinct_tokens": texts.distinct,
+            "distinct_stems": stems.distinct,
+            "top_text": [forms.texts[text] if text >= 0 else "" for text in texts.commonest],
+            "top_stem": stems.commonest,
+        }
+    )
 
 
 def _first_that_holds(rules: dict[str, Bool[ndarray, " features"]], otherwise: str) -> ndarray:

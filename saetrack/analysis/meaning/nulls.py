@@ -86,9 +86,8 @@ def against_nulls(
     candidate = may_be_concepts(labels)
     is_concept = (labels["label"] == "concept").to_numpy()
     generator = np.random.default_rng(seed)
-    draws = _draws_of_directions(is_concept[candidate], of_directions, threshold, generator)
-    sampled = is_concept[by_tokens.index.to_numpy(np.int64)]
-    drawn = by_tokens.to_numpy(float)
+    by_directions = _draws_of_directions(is_concept[candidate], of_directions, threshold, generator)
+    sampled, drawn = is_concept[by_tokens.index.to_numpy(np.int64)], by_tokens.to_numpy(float)
     of_tokens = _draws_of_tokens(is_concept[candidate], sampled, drawn, generator)
     concepts = int(is_concept.sum())
     common = {
@@ -97,17 +96,15 @@ def against_nulls(
         "candidates": int(candidate.sum()),
         "concepts": concepts,
     }
-    own = drawn[sampled].mean() if sampled.any() else np.nan
-    return pd.DataFrame(
-        [
-            {"null": DIRECTIONS, **common, "measured": threshold.directions}
-            | {"surviving_share": np.nan}
-            | _beside(concepts, draws),
-            {"null": SAME_TOKENS, **common, "measured": len(drawn)}
-            | {"surviving_share": own}
-            | _beside(concepts, of_tokens),
-        ]
-    )
+    of_concepts = float(drawn[sampled].mean()) if sampled.any() else np.nan
+    surviving = {DIRECTIONS: np.nan, SAME_TOKENS: of_concepts}
+    measured = {DIRECTIONS: threshold.directions, SAME_TOKENS: len(drawn)}
+    rows = [
+        {"null": null, **common, "measured": measured[null], "surviving_share": surviving[null]}
+        | _beside(concepts, draws)
+        for null, draws in zip(NULLS, (by_directions, of_tokens), strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
 class _Draws(NamedTuple):

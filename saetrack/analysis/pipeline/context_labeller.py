@@ -128,8 +128,8 @@ class ContextLabeller:
         for number in range(SAME_TOKEN_DRAWS):
             drawn = self._occurrences.draw(token_ids, generator)
             found[:, number] = likeness(self._own_embedder, *drawn)
-        random = labels.loc[chosen, ["coherence_random", "coherence_spread"]].to_numpy()
-        return pd.Series(share_that_passes(found, *random.T, min_coherence_z), chosen)
+        mean, spread = labels.loc[chosen, ["coherence_random", "coherence_spread"]].to_numpy().T
+        return pd.Series(share_that_passes(found, mean, spread, min_coherence_z), chosen)
 
     def _coherence(self, contexts: Contexts) -> pd.DataFrame:
         token_ids = self.text.token_ids(contexts)
