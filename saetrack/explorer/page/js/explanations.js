@@ -1,8 +1,9 @@
 // What was explained of a feature in words, and at which steps that is true.
 
+import { LABEL_MEANINGS } from "./classes.js";
 import { curves } from "./chart.js";
 import { el } from "./dom.js";
-import { labelName, LABEL_MEANINGS, plain } from "./words.js";
+import { labelName, plain } from "./words.js";
 
 const SERIES = [
   ["detection", "s0", "detection: does it tell texts on which the feature fires from others?"],

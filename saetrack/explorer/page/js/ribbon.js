@@ -1,7 +1,8 @@
 // A feature's labels over the links as a ribbon: large with words, or small beside a name.
 
+import { LABEL_MEANINGS } from "./classes.js";
 import { el, style, svg } from "./dom.js";
-import { LABEL_MEANINGS, labelName, tokenAlone } from "./words.js";
+import { labelName, tokenAlone } from "./words.js";
 
 const at = (x) => `${(100 * x).toFixed(3)}%`;
 
