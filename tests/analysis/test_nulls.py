@@ -23,6 +23,9 @@ def judged(z: np.ndarray, threshold: float, others: int = 0) -> pd.DataFrame:
     table = pd.DataFrame({"coherence_z": z, "distinct_stems": 9})
     table["label"] = np.where(z >= threshold, "concept", "contextual")
     tokens = pd.DataFrame({"coherence_z": [99.0] * others, "distinct_stems": 9, "label": "token"})
+    # To the paper a list of tokens may be a concept too: here the first of the token features.
+    table["paper_label"], tokens["paper_label"] = table["label"], "token"
+    tokens.loc[:0, "paper_label"] = "concept"
     return pd.concat([table, tokens], ignore_index=True)
 
 
@@ -74,6 +77,11 @@ def test_concepts_beyond_a_null_are_counted() -> None:
     assert tokens["expected"] == pytest.approx(1000 * 0.03 + 300 * 0.5)
     concept = z >= tokens["min_coherence_z"]
     assert tokens["surviving_share"] == pytest.approx(passes[concept].mean())
+    with_list = np.append(passes, 1.0)
+    again = beside(z, draw[1000:], with_list).loc[SAME_TOKENS]
+    assert again["expected"] == tokens["expected"], "a list of tokens is no candidate"
+    of_paper = with_list[np.append(concept, True)].mean()
+    assert again["paper_surviving_share"] == pytest.approx(of_paper)
     assert tokens["excess_low"] < tokens["excess"] < tokens["excess_high"]
 
 

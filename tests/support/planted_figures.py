@@ -190,7 +190,8 @@ def planted_nulls() -> pd.DataFrame:
             rows.append(
                 {"lm_step": step, "null": null, "concepts": concepts, "candidates": 150}
                 | {"measured": (60 if told else 7) if null == "random directions" else 150}
-                | {"expected": expected, "excess": concepts - expected, "surviving_share": 0.78}
+                | {"expected": expected, "excess": concepts - expected, "surviving_share": 0.2}
+                | {"paper_surviving_share": 0.78}
                 | {"excess_low": concepts - expected - 12, "excess_high": concepts - expected + 9}
             )
     return pd.DataFrame(rows)

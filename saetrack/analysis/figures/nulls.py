@@ -73,9 +73,10 @@ def _caption(nulls: pd.DataFrame) -> str:
         else ""
     )
     surviving = float(last.loc[SAME_TOKENS, "surviving_share"])
+    of_paper = float(last.loc[SAME_TOKENS, "paper_surviving_share"])
     survives = (
         f" At the last checkpoint a concept is still one in {surviving:.0%} of draws of random "
-        "occurrences of its tokens."
+        f"occurrences of its tokens, one of the paper's classes in {of_paper:.0%}."
         if not np.isnan(surviving)
         else ""
     )

@@ -70,15 +70,16 @@ def against_nulls(
         labels: of features, with the threshold.
         of_directions: of directions, with the threshold.
         threshold: of the checkpoint.
-        by_tokens: of features that may be concepts, or a sample of them, the share of draws of the
-            same tokens that pass, indexed by feature.
+        by_tokens: of features that may be concepts, or are the paper's, or of a sample of them, the
+            share of draws of the same tokens that pass, indexed by feature.
         seed: of the bootstrap.
 
     Returns:
         One row per null: `null`, `min_coherence_z`, `judged` (features with a class), `candidates`
         (features that likeness alone decides about), `concepts`, `measured` (directions, or
         features whose tokens were drawn), `surviving_share` (of concepts, how often they still are
-        one on random occurrences of the same tokens; of `same tokens` only), `expected` (concepts),
+        one on random occurrences of the same tokens; of `same tokens` only),
+        `paper_surviving_share` (the same of the paper's concepts), `expected` (concepts),
         `excess`, `excess_low`, `excess_high`, `false_discovery_rate`, `rate_low`, `rate_high`
         (of concepts, at most 1), with 95 % intervals from candidates and directions drawn anew. NaN
         where it cannot be told.
@@ -87,7 +88,9 @@ def against_nulls(
     is_concept = (labels["label"] == "concept").to_numpy()
     generator = np.random.default_rng(seed)
     by_directions = _draws_of_directions(is_concept[candidate], of_directions, threshold, generator)
-    sampled, drawn = is_concept[by_tokens.index.to_numpy(np.int64)], by_tokens.to_numpy(float)
+    chosen, drawn = by_tokens.index.to_numpy(np.int64), by_tokens.to_numpy(float)
+    of_paper = drawn[(labels["paper_label"] == "concept").to_numpy()[chosen]]
+    sampled, drawn = is_concept[chosen[candidate[chosen]]], drawn[candidate[chosen]]
     of_tokens = _draws_of_tokens(is_concept[candidate], sampled, drawn, generator)
     concepts = int(is_concept.sum())
     common = {
@@ -96,15 +99,20 @@ def against_nulls(
         "candidates": int(candidate.sum()),
         "concepts": concepts,
     }
-    of_concepts = float(drawn[sampled].mean()) if sampled.any() else np.nan
-    surviving = {DIRECTIONS: np.nan, SAME_TOKENS: of_concepts}
+    surviving = {DIRECTIONS: (np.nan, np.nan)}
+    surviving[SAME_TOKENS] = (_mean(drawn[sampled]), _mean(of_paper))
     measured = {DIRECTIONS: threshold.directions, SAME_TOKENS: len(drawn)}
     rows = [
-        {"null": null, **common, "measured": measured[null], "surviving_share": surviving[null]}
+        {"null": null, **common, "measured": measured[null]}
+        | dict(zip(("surviving_share", "paper_surviving_share"), surviving[null], strict=True))
         | _beside(concepts, draws)
         for null, draws in zip(NULLS, (by_directions, of_tokens), strict=True)
     ]
     return pd.DataFrame(rows)
+
+
+def _mean(values: Float[ndarray, " values"]) -> float:
+    return float(values.mean()) if len(values) else np.nan
 
 
 class _Draws(NamedTuple):

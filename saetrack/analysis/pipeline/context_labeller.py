@@ -118,10 +118,9 @@ class ContextLabeller:
     def _by_tokens(
         self, contexts: Contexts, labels: pd.DataFrame, min_coherence_z: float
     ) -> pd.Series[float]:
-        """How often features that may be concepts would be one by their tokens alone."""
-        chosen = sample_features(
-            np.flatnonzero(may_be_concepts(labels)), SAME_TOKEN_FEATURES, self.config.seed
-        )
+        """How often features that may be concepts, or are the paper's, pass by tokens alone."""
+        asked = may_be_concepts(labels) | (labels["paper_label"] == "concept").to_numpy()
+        chosen = sample_features(np.flatnonzero(asked), SAME_TOKEN_FEATURES, self.config.seed)
         token_ids = self.text.token_ids(contexts)[chosen]
         generator = np.random.default_rng(self.config.seed)
         found = np.empty((len(chosen), SAME_TOKEN_DRAWS))
