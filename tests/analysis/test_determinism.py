@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -77,14 +79,15 @@ def test_rare_tokens_are_not_explained_by_themselves() -> None:
 
 
 @pytest.mark.parametrize("excluded", EXCLUDED)
-def test_directions_are_read_as_features_are(excluded: Excluded) -> None:
+@pytest.mark.parametrize("once", [True, False])
+def test_directions_are_read_as_features_are(excluded: Excluded, once: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(ROWS, CONTEXT, 6, generator=generator)
     x[[3, 7]] = x[1].clone()
     vectors = torch.nn.functional.normalize(torch.randn(4, 6, generator=generator), dim=1)
     statistics = TokenStatistics(TOKENS, VOCABULARY + 1, excluded)
-    window = (2, 1)
-    top = TopContexts(4, K, window=window, excluded=excluded)
+    rule: dict[str, Any] = {"window": (2, 1) if once else None, "excluded": excluded}
+    top = TopContexts(4, K, rows_count_once=once, **rule)
     reader = DirectionReader(vectors, top, statistics, excluded)
     for start in range(0, ROWS, 5):
         rows = np.arange(start, min(start + 5, ROWS))
@@ -92,7 +95,7 @@ def test_directions_are_read_as_features_are(excluded: Excluded) -> None:
     found = reader.result()
     acts, kept = (x @ vectors.T).clamp_min(0).numpy(), excluded.kept_in(TOKENS)
     for direction in range(4):
-        slow = slow_top(TOKENS, acts[..., direction], K, window=window, excluded=excluded)
+        slow = slow_top(TOKENS, acts[..., direction], K, rows_count_once=once, **rule)
         assert [at[:2] for at in lists_of(found.contexts, direction)] == [at[:2] for at in slow]
         of_kept = acts[kept][:, direction]
         assert found.contexts.fires[direction] == (of_kept > 0).sum()

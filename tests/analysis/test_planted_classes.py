@@ -55,7 +55,7 @@ def read_text(*, residuals_are_tokens: bool) -> ReadMeanings:
         forms=vocabulary_forms(names),
         token_ids=lambda at: token_ids_at(ROWS_OF_TOKENS, at.rows, at.positions),
     )
-    config: Any = SimpleNamespace(contexts=K, min_density=1e-4, seed=0)
+    config: Any = SimpleNamespace(contexts=K, min_density=1e-4, seed=0, context_rule="distinct")
     acts = planted()
     top = TopContexts(acts.shape[-1], K)
     feed(top, ROWS_OF_TOKENS, acts, 100)

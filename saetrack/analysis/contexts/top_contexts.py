@@ -117,7 +117,7 @@ class TopContexts:
             rows_count_once: of the tokens of a row only the strongest is a datapoint.
             excluded: positions that are left out.
         """
-        self._rows_count_once = rows_count_once
+        self.rows_count_once = rows_count_once
         self.d_sae, self.k = d_sae, k
         self._window, self._excluded = window, excluded
         self._rows = np.full((d_sae, k), -1, np.int32)
@@ -150,7 +150,7 @@ class TopContexts:
             positions.astype(np.int32),
             self._text_keys(batch)[indices],
         )
-        if self._rows_count_once:
+        if self.rows_count_once:
             of_row = found[0] * len(ids) + rows
             order = _by_strength(of_row, *found[1:4])
             found = _chosen(found, order[_first(of_row[order])])

@@ -1,8 +1,8 @@
 """Random directions read as if they were features: the control of every class.
 
-A direction v is active by relu(v . (x - b_dec)), which is most of the time, so its active pairs are
-never listed: of each row only its strongest position goes on to the top contexts, which keep no
-more than that.
+A direction v is active by relu(v . (x - b_dec)), half of the time. Where a row counts once, its active
+pairs are never listed: of each row only the strongest position goes on to the top contexts, which
+keep no more than that.
 """
 
 from __future__ import annotations
@@ -71,10 +71,15 @@ class DirectionReader:
         acts = (x @ self._vectors.to(x.device).T).clamp_min(0) * kept[:, None]
         self._fires += (acts > 0).sum(dim=0).cpu().numpy()
         of_rows = acts.view(*batch.token_ids.shape, -1)
-        strongest, position = of_rows.max(dim=1)
-        rows, directions = strongest.nonzero(as_tuple=True)
-        tokens = rows * batch.token_ids.shape[1] + position[rows, directions]
-        self._contexts.add(Firings(directions, tokens, strongest[rows, directions]), batch)
+        if self._contexts.rows_count_once:
+            strongest, position = of_rows.max(dim=1)
+            rows, directions = strongest.nonzero(as_tuple=True)
+            tokens = rows * batch.token_ids.shape[1] + position[rows, directions]
+            firings = Firings(directions, tokens, strongest[rows, directions])
+        else:
+            tokens, directions = acts.nonzero(as_tuple=True)
+            firings = Firings(directions, tokens, acts[tokens, directions])
+        self._contexts.add(firings, batch)
         self._add_sums(acts.double(), batch)
 
     def _add_sums(self, acts: Float[Tensor, "tokens directions"], batch: TokenBatch) -> None:

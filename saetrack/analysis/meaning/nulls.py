@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.meaning.classes import ABSENT
 from saetrack.analysis.meaning.labels import COHERENCE_Z, may_be_concepts
 
 if TYPE_CHECKING:
@@ -84,8 +85,7 @@ def against_nulls(
         (of concepts, at most 1), with 95 % intervals from candidates and directions drawn anew. NaN
         where it cannot be told.
     """
-    candidate = may_be_concepts(labels)
-    is_concept = (labels["label"] == "concept").to_numpy()
+    candidate, is_concept = may_be_concepts(labels), (labels["label"] == "concept").to_numpy()
     generator = np.random.default_rng(seed)
     by_directions = _draws_of_directions(is_concept[candidate], of_directions, threshold, generator)
     chosen, drawn = by_tokens.index.to_numpy(np.int64), by_tokens.to_numpy(float)
@@ -95,12 +95,11 @@ def against_nulls(
     concepts = int(is_concept.sum())
     common = {
         "min_coherence_z": threshold.min_coherence_z,
-        "judged": int((~labels["label"].isin(("dead", "ultra_low", "insufficient"))).sum()),
+        "judged": int((~labels["label"].isin(ABSENT)).sum()),
         "candidates": int(candidate.sum()),
         "concepts": concepts,
     }
-    surviving = {DIRECTIONS: (np.nan, np.nan)}
-    surviving[SAME_TOKENS] = (_mean(drawn[sampled]), _mean(of_paper))
+    surviving = {DIRECTIONS: (np.nan,) * 2, SAME_TOKENS: (_mean(drawn[sampled]), _mean(of_paper))}
     measured = {DIRECTIONS: threshold.directions, SAME_TOKENS: len(drawn)}
     rows = [
         {"null": null, **common, "measured": measured[null]}

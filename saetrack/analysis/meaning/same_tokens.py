@@ -2,8 +2,8 @@
 
 Contexts of related tokens are alike wherever these stand. So each context is replaced by a random
 occurrence of its own token, drawn without repetition from those that could be contexts: positions
-that take part, one of each row and of each text, as top contexts have it. A feature's own contexts
-are among them: where a token is rare, little can be told.
+that take part, one of each row and of each text where top contexts have it so. A feature's own
+contexts are among them: where a token is rare, little can be told.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Occurrences:
         vocabulary: int,
         seed: int,
         excluded: Excluded = NOTHING,
+        *,
+        distinct: bool = True,
     ) -> None:
         """For a text.
 
@@ -40,17 +42,19 @@ class Occurrences:
             vocabulary: tokens that there are.
             seed: of the order.
             excluded: positions that are left out.
+            distinct: whether of a row, and of a text, an occurrence of a token counts once.
         """
         self._context_size = token_rows.shape[1]
         at = np.flatnonzero(excluded.kept_in(token_rows).reshape(-1))
         generator = np.random.default_rng(seed)
         at = at[generator.permutation(len(at))]
         token_ids = token_rows.reshape(-1).astype(np.int64)[at]
-        keys = text_keys(token_rows, *WINDOW).reshape(-1)[at]
-        of_text = _first_of(token_ids, keys)
-        at, token_ids = at[of_text], token_ids[of_text]
-        of_row = _first_of(token_ids, (at // self._context_size).astype(np.uint64))
-        at, token_ids = at[of_row], token_ids[of_row]
+        if distinct:
+            keys = text_keys(token_rows, *WINDOW).reshape(-1)[at]
+            of_text = _first_of(token_ids, keys)
+            at, token_ids = at[of_text], token_ids[of_text]
+            of_row = _first_of(token_ids, (at // self._context_size).astype(np.uint64))
+            at, token_ids = at[of_row], token_ids[of_row]
         order = np.argsort(token_ids, kind="stable")
         self._at = at[order]
         self._begins = np.searchsorted(token_ids[order], np.arange(vocabulary + 1))

@@ -73,18 +73,15 @@ class ContextLabeller:
         directions: ReadDirections,
     ) -> ReadMeanings:
         """What each feature means at a checkpoint, beside directions there."""
-        of_directions = self._coherence(directions.contexts)
         their_status = feature_status(directions.contexts, self.config.min_density)
 
         def labels_of_directions(min_coherence_z: float) -> pd.DataFrame:
-            read = directions.contexts, their_status, directions.determinism, of_directions
-            return self._labels(*read, min_coherence_z)
+            read = directions.contexts, their_status, directions.determinism
+            return self.labels(*read, min_coherence_z)
 
         threshold = calibrate(labels_of_directions(np.inf))
         min_coherence_z = threshold.min_coherence_z
-        labels = self._labels(
-            contexts, status, determinism, self._coherence(contexts), min_coherence_z
-        )
+        labels = self.labels(contexts, status, determinism, min_coherence_z)
         their_labels = labels_of_directions(min_coherence_z)
         by_tokens = self._by_tokens(contexts, labels, min_coherence_z)
         nulls = against_nulls(labels, their_labels, threshold, by_tokens, self.config.seed)
@@ -97,20 +94,20 @@ class ContextLabeller:
         embedder = self._embedder(own_token=False)
         return likeness(embedder, contexts.rows[features], contexts.positions[features])
 
-    def _labels(
+    def labels(
         self,
         contexts: Contexts,
         status: pd.DataFrame,
         determinism: Float[np.ndarray, " features"],
-        of_contexts: pd.DataFrame,
         min_coherence_z: float,
     ) -> pd.DataFrame:
+        """What contexts mean under a threshold (`saetrack.analysis.meaning.labels.classify`)."""
         return classify(
             self.text.token_ids(contexts),
             self.text.forms,
             status["status"],
             determinism,
-            of_contexts,
+            self._coherence(contexts),
             self.config.contexts,
             min_coherence_z,
         )
@@ -150,8 +147,9 @@ class ContextLabeller:
 
     @cached_property
     def _occurrences(self) -> Occurrences:
+        text, distinct = self.text, self.config.context_rule != "authors"
         return Occurrences(
-            self.text.token_rows, self.text.vocabulary, self.config.seed, self.text.excluded
+            text.token_rows, text.vocabulary, self.config.seed, text.excluded, distinct=distinct
         )
 
     @cached_property
