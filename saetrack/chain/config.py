@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from saetrack.chain.budget import Plateau
-from saetrack.chain.schedule import Adaptive, Piece
+from saetrack.chain.schedule import (
+    Adaptive,
+    Direction,
+    Piece,
+    direction_of,
+    require_one_direction,
+)
 from saetrack.data.config import CorpusConfig
 from saetrack.lm.hook import Hook, HookField
 from saetrack.sae.config import (
@@ -57,8 +62,6 @@ ScheduleField = Annotated[
     | Annotated[Adaptive, Tag("<adaptive>")],
     Discriminator(_schedule_form),
 ]
-
-Direction = Literal["forward", "reverse", "conventional", "frozen"]
 
 
 class EvaluationConfig(Frozen):
@@ -207,7 +210,7 @@ class TrackConfig(Frozen):
         return [
             (position, piece.tokens)
             for piece in self.pieces
-            for position in piece.positions()
+            for position in piece.in_order(piece.positions())
             for _ in range(piece.repeat)
         ]
 
@@ -215,20 +218,11 @@ class TrackConfig(Frozen):
     def direction(self) -> Direction:
         """How the chain runs through the LM's training: `forward`, or `reverse` (appendix I.2).
 
-        One link from scratch is `conventional`; several links at one checkpoint, or one that starts
-        from an imported SAE, are a `frozen` chain, a control.
+        One link from scratch is `conventional`. Controls are `frozen`: several links at one
+        checkpoint, or one that starts from an imported SAE; `jump`: two checkpoints, the second
+        with several links; `permuted`: a piece in random order.
         """
-        if not self.pieces:
-            return "forward"
-        first, last = self.pieces[0].first, self.pieces[-1].last
-        if first == last:
-            is_one_link = len(self.pieces) == self.pieces[0].repeat == 1
-            return "conventional" if is_one_link and self.start is None else "frozen"
-        return "forward" if last is None or first < last else "reverse"
-
-    @property
-    def _unit(self) -> str:
-        return "checkpoint" if self.pieces[0].every is None else "LM step"
+        return direction_of(self.pieces, from_scratch=self.start is None)
 
     @model_validator(mode="before")
     @classmethod
@@ -275,25 +269,7 @@ class TrackConfig(Frozen):
 
     @model_validator(mode="after")
     def _is_in_one_direction(self) -> Self:
-        for piece in self.pieces[:-1]:
-            if piece.last is None:
-                raise UserError("schedule: only the last piece may go on without end (last=null)")
-        if len({piece.every is None for piece in self.pieces}) > 1:
-            raise UserError(
-                "schedule: every (LM steps) must stand in all pieces or in none: the others count "
-                "checkpoints by their index"
-            )
-        positions = (i for piece in self.pieces for i in piece.positions())
-        for earlier, later in pairwise(positions):
-            if self.direction == "frozen":
-                is_in_order = later == earlier
-            else:
-                is_in_order = later < earlier if self.direction == "reverse" else later > earlier
-            if not is_in_order:
-                raise UserError(
-                    f"schedule: {self._unit} {later} comes after {earlier}; must ascend "
-                    "throughout, or descend throughout"
-                )
+        require_one_direction(self.pieces)
         return self
 
     @model_validator(mode="after")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from saetrack.chain.budget import Budget
+from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen
 
 # A registered schedule, which anyone may have written, must not fill the memory.
 MAX_LINKS = 1_000_000
+Direction = Literal["forward", "reverse", "conventional", "frozen", "jump", "permuted"]
 Position = Annotated[int, Field(ge=0, le=10**12)]
 
 
@@ -48,6 +52,19 @@ class Piece(Frozen):
         description="links at each checkpoint: a chain over one checkpoint shows how far training "
         "alone moves its features",
     )
+    order_seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="visit the checkpoints of this piece in the random order of this seed: a "
+        "control that shows what does not depend on their order; null: from first to last",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent_order(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A piece in order says nothing of it: names of chains, which hash it, stay the same."""
+        values: dict[str, Any] = serialise(self)
+        if values.get("order_seed") is None:
+            values.pop("order_seed", None)
+        return values
 
     @property
     def distance(self) -> int:
@@ -60,6 +77,15 @@ class Piece(Frozen):
             raise ValueError(
                 f"stride={self.stride}: must be left out beside every={self.every}, which counts "
                 "LM steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _permuted_has_an_end(self) -> Self:
+        if self.order_seed is not None and self.last is None:
+            raise ValueError(
+                f"order_seed={self.order_seed}: must be left out beside last=null: checkpoints "
+                "that are still to come have no random order"
             )
         return self
 
@@ -86,17 +112,25 @@ class Piece(Frozen):
         return range(self.first, last + onward, onward * self.distance)
 
     def checkpoint_indices(self, lm_steps: Sequence[int]) -> list[int]:
-        """The checkpoints of this piece that there are, in order.
+        """The checkpoints of this piece that there are, in the order in which they are visited.
 
         Args:
             lm_steps: of all checkpoints that the LM has, ascending.
         """
         if self.every is None:
             n_checkpoints = len(lm_steps)
-            return [i for i in self.positions(n_checkpoints - 1) if i < n_checkpoints]
+            there = [i for i in self.positions(n_checkpoints - 1) if i < n_checkpoints]
+            return self.in_order(there)
         index_of = {lm_step: index for index, lm_step in enumerate(lm_steps)}
         wanted = self.positions(lm_steps[-1] if lm_steps else 0)
-        return [index_of[lm_step] for lm_step in wanted if lm_step in index_of]
+        return self.in_order([index_of[lm_step] for lm_step in wanted if lm_step in index_of])
+
+    def in_order(self, checkpoints: Sequence[int]) -> list[int]:
+        """Checkpoints from first to last, as this piece visits them."""
+        if self.order_seed is None:
+            return list(checkpoints)
+        order = np.random.default_rng(self.order_seed).permutation(len(checkpoints))
+        return [checkpoints[number] for number in order]
 
     def absent(self, lm_steps: Sequence[int]) -> list[int]:
         """Positions of this piece at which the LM has no checkpoint; of no end, none."""
@@ -104,6 +138,60 @@ class Piece(Frozen):
             return []
         there = range(len(lm_steps)) if self.every is None else set(lm_steps)
         return [position for position in self.positions() if position not in there]
+
+
+def direction_of(pieces: Sequence[Piece], *, from_scratch: bool) -> Direction:
+    """How a chain over these pieces runs through its LM's training; without pieces, forward.
+
+    Args:
+        pieces: of a schedule.
+        from_scratch: whether its first link starts from no other SAE.
+    """
+    if not pieces:
+        return "forward"
+    if any(piece.order_seed is not None for piece in pieces):
+        return "permuted"
+    if pieces[0].first == pieces[-1].last:
+        is_one_link = len(pieces) == pieces[0].repeat == 1
+        return "conventional" if is_one_link and from_scratch else "frozen"
+    if sum(len(piece.positions()) for piece in pieces) == 2 and pieces[-1].repeat > 1:
+        return "jump"
+    return "reverse" if _is_backward(pieces) else "forward"
+
+
+def require_one_direction(pieces: Sequence[Piece]) -> None:
+    """Check that pieces follow each other; a piece may permute the checkpoints within it.
+
+    Raises:
+        UserError: one goes on without end before the last, they count in different units, or
+            checkpoints go forth and back.
+    """
+    for piece in pieces[:-1]:
+        if piece.last is None:
+            raise UserError("schedule: only the last piece may go on without end (last=null)")
+    if len({piece.every is None for piece in pieces}) > 1:
+        raise UserError(
+            "schedule: every (LM steps) must stand in all pieces or in none: the others count "
+            "checkpoints by their index"
+        )
+    positions = (i for piece in pieces for i in piece.positions())
+    is_frozen = bool(pieces) and pieces[0].first == pieces[-1].last
+    for earlier, later in pairwise(positions):
+        if is_frozen:
+            is_in_order = later == earlier
+        else:
+            is_in_order = later < earlier if _is_backward(pieces) else later > earlier
+        if not is_in_order:
+            unit = "checkpoint" if pieces[0].every is None else "LM step"
+            raise UserError(
+                f"schedule: {unit} {later} comes after {earlier}; must ascend throughout, or "
+                "descend throughout (order_seed permutes the checkpoints of a piece)"
+            )
+
+
+def _is_backward(pieces: Sequence[Piece]) -> bool:
+    last = pieces[-1].last
+    return last is not None and last < pieces[0].first
 
 
 class Adaptive(Frozen):

@@ -71,6 +71,22 @@ def test_reverse_presets_visit_the_same_checkpoints_backward(preset: str) -> Non
     assert back[0][1] == ahead[0][1]
 
 
+@pytest.mark.parametrize("preset", ["mini", "pythia-410m"])
+def test_controls_of_order_have_as_many_links_over_the_same_ends(preset: str) -> None:
+    forward, jump, permuted = (
+        load_config(load_preset("track", name))
+        for name in (preset, f"{preset}-jump", f"{preset}-permuted")
+    )
+    assert (jump.direction, permuted.direction) == ("jump", "permuted")
+    ahead, jumped, mixed = (
+        [index for index, _ in config.budgets(range(1_000))] for config in (forward, jump, permuted)
+    )
+    assert jumped == [ahead[0]] + [ahead[-1]] * (len(ahead) - 1)
+    assert sorted(mixed) == ahead
+    assert (mixed[0], mixed[-1]) == (ahead[0], ahead[-1])
+    assert mixed[1:-1] != ahead[1:-1]
+
+
 def every_preset() -> list[tuple[Kind, str]]:
     return [(kind, name) for kind in KINDS for name in preset_names(kind)]
 

@@ -36,6 +36,26 @@ def test_a_piece_names_checkpoints_by_index_or_by_lm_step(
     assert Piece(**piece, tokens=1).checkpoint_indices(LM_STEPS) == indices
 
 
+def test_a_piece_may_visit_its_checkpoints_in_a_random_order() -> None:
+    permuted = Piece(first=0, last=5, tokens=1, order_seed=3)
+    order = permuted.checkpoint_indices(LM_STEPS)
+    assert sorted(order) == list(range(6)) != order
+    assert Piece(first=0, last=5, tokens=1, order_seed=3).checkpoint_indices(LM_STEPS) == order
+    assert Piece(first=0, last=5, tokens=1, order_seed=4).checkpoint_indices(LM_STEPS) != order
+    values = {**NANO_TRACK, "schedule": [permuted.model_dump()]}
+    config = load_config(values)
+    assert config.direction == "permuted"
+    assert [index for index, _ in config.planned or []] == order, "a comparison reads its end there"
+    with pytest.raises(UserError, match="order_seed=1: must be left out beside last=null"):
+        schedule = [{"first": 0, "last": None, "tokens": 1, "order_seed": 1}]
+        load_config({**NANO_TRACK, "schedule": schedule})
+
+
+def test_a_piece_in_order_says_nothing_of_it_so_that_names_of_chains_stay() -> None:
+    piece = Piece(first=0, last=5, tokens=1)
+    assert list(piece.model_dump()) == ["first", "last", "stride", "every", "tokens", "repeat"]
+
+
 def test_what_an_lm_lacks_is_known_before_anything_is_done() -> None:
     assert Piece(first=20, last=140, every=40, tokens=1).absent(LM_STEPS) == []
     assert Piece(first=20, last=140, every=20, tokens=1).absent(LM_STEPS) == [80, 120]

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from saetrack.analysis.contexts.examples import context_table
-from saetrack.analysis.drift.controls import ControlDrift
+from saetrack.analysis.drift.controls import ControlDrift, Role
 from saetrack.analysis.drift.measure import Drift
 from saetrack.analysis.drift.residual_turns import ResidualTurns
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
@@ -222,10 +222,10 @@ def _drift(
     analysis: ChainAnalysis, meaning: Meaning, turns: ResidualTurns
 ) -> tuple[Drift, dict[str, pd.DataFrame], list[ControlDrift]]:
     """How far directions travel: of the chain, as tables, and of its controls."""
-    controls = {
-        name: (analysis.config.controls[name].role, chain_drift(control))
-        for name, control in analysis.controls.items()
-    }
+    controls: dict[str, tuple[Role, Drift]] = {}
+    for name, control in analysis.controls.items():
+        if (role := analysis.config.controls[name].role) != "order":
+            controls[name] = role, chain_drift(control)
     drift = chain_drift(analysis.registered)
     of_drift = drift_tables(
         analysis.registered, drift, controls, meaning, turns, analysis.config.seed

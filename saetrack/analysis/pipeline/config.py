@@ -116,13 +116,14 @@ class CompareConfig(Frozen):
 
 
 class ControlChain(Frozen):
-    """A chain with whose drift that of the analysed chain is compared.
+    """A chain with which the analysed chain is compared: its patterns, its features, its drift.
 
     `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
-    random); a `replicate` should show the same (another seed, the reverse chain).
+    random); a `replicate` should show the same (another seed, the reverse chain); `order` reads
+    the same LM's checkpoints otherwise (a jump, a random order): its drift is not compared.
     """
 
-    role: Literal["noise", "replicate"]
+    role: Literal["noise", "replicate", "order"]
     track: TrackConfig = Field(description="a track's fields, as above")
 
 
