@@ -32,15 +32,15 @@ def analyze(**parameters: Any) -> State:
 def run_analysis(config: AnalyzeConfig) -> str:
     """As `saetrack.analysis.pipeline.analyze.analyze_chains`, each checkpoint a task."""
     from saetrack.analysis.pipeline.analyze import (
-        PendingCheckpoint,
         checkpoints_to_read,
         finish_analysis,
+        read_pending,
     )
     from saetrack.analysis.pipeline.chain_analysis import chain_analyses
     from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 
     analyses = chain_analyses(config, load_settings())
-    read_task = task(name="read", cache_policy=NO_CACHE)(PendingCheckpoint.read)
+    read_task = task(name="read", cache_policy=NO_CACHE)(read_pending)
     lines = []
     for analysis in analyses:
         for pending in checkpoints_to_read(analysis):

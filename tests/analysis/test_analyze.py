@@ -272,9 +272,11 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
         labels.append(pending.label)
     # Checkpoints that were read are not read again; of the last of them the weights are loaded, to
     # which the next one's are compared, and of the final one the token embeddings.
-    assert labels == [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
+    of_links = [f"read · blocks.1.hook_resid_pre · step {step}" for step in (4, 16)]
+    assert labels == [*of_links, "read · ends of stands still"]
     assert passes == [0, 1, 3, 5]
-    assert sorted(lms[3:]) == [1, 3, 5, 5]
+    # The last two are the ends of the control, which stands still: numbers of links.
+    assert sorted(lms[3:-2]) == [1, 3, 5, 5] and lms[-2:] == [3, 0]
     assert fetched[0] == 1  # while the one before was read
     line = finish_analysis(again)
     assert registered.chain.name in line
@@ -282,7 +284,8 @@ def test_the_analysis_is_a_run_with_tables_and_figures(
     # The final one to choose datapoints, and when it is read; again after the interruption.
     assert sorted(own) == [1, 2, 3, 4, 4]
     still = [version for name, version in pulled if name != registered.chain.name]
-    assert still == [4]  # to be matched; of the others only the decoder rows are read
+    # To be matched, and its ends; of the others only the decoder rows are read.
+    assert still == [4, 4, 1]
     the_run_holds_what_was_found(again, module_settings, tmp_path)
     (repeated,) = analyze_chains(analyze_config, module_settings)
     assert "was analysed before" in repeated
@@ -319,6 +322,13 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     # The nano LM has 512 tokens.
     assert (core["zero_worse_than_guess"] == (core["ce_zero"] > np.log(512))).all()
     assert tables["calibration"]["rows"].between(4, 16).all()
+    shares = tables["pattern_shares"]
+    assert set(shares["chain"]) == {"chain", "stands still"}
+    of_chain = shares[shares["chain"] == "chain"].set_index("pattern")["features"]
+    live = tables["patterns"][tables["status"]["status"].to_numpy() == "live"]
+    assert of_chain[of_chain > 0].to_dict() == live["pattern"].value_counts().to_dict()
+    assert set(tables["pattern_agreement"]["role"]) == {"noise"}, "no replicate was trained"
+    assert tables["patterns"]["pattern_kappa"].isna().all()
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
     rules = tables["context_rules"].set_index("quantity")

@@ -46,9 +46,9 @@ def test_a_piece_may_visit_its_checkpoints_in_a_random_order() -> None:
     config = load_config(values)
     assert config.direction == "permuted"
     assert [index for index, _ in config.planned or []] == order, "a comparison reads its end there"
+    endless = [{"first": 0, "last": None, "tokens": 1, "order_seed": 1}]
     with pytest.raises(UserError, match="order_seed=1: must be left out beside last=null"):
-        schedule = [{"first": 0, "last": None, "tokens": 1, "order_seed": 1}]
-        load_config({**NANO_TRACK, "schedule": schedule})
+        load_config({**NANO_TRACK, "schedule": endless})
 
 
 def test_a_piece_in_order_says_nothing_of_it_so_that_names_of_chains_stay() -> None:

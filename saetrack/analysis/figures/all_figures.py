@@ -21,6 +21,7 @@ from saetrack.analysis.figures.meaning import formed_figure, labels_figure, patt
 from saetrack.analysis.figures.moments import moments_figure
 from saetrack.analysis.figures.nulls import nulls_figure
 from saetrack.analysis.figures.own_index import own_index_figure
+from saetrack.analysis.figures.pattern_shares import kappa_line, pattern_shares_figure
 from saetrack.analysis.figures.polysemy import polysemy_figure
 from saetrack.analysis.figures.probes import probes_figure
 from saetrack.analysis.figures.progress_of_features import progress_of_features_figure
@@ -66,14 +67,21 @@ class FigureInputs:
     phases: Mapping[str, tuple[float, float]]
     replaced_before: int
 
-    def setting(self, what: str, *, to_the_end: bool = False) -> Setting:
-        """Title, caption, shading of one figure; `to_the_end`: it follows indices to the end."""
+    def setting(self, what: str, *, to_the_end: bool = False, of_single: bool = False) -> Setting:
+        """Title, caption, shading of one figure.
+
+        Args:
+            what: is drawn.
+            to_the_end: it follows indices to the end.
+            of_single: it shows single features, of which the caption says how far to trust them.
+        """
         table = self.tables["collapse"]
         collapsed = table.loc[table["collapsed"], "lm_step"].tolist()
         borders = phase_borders(self.tables["phases"])
         title = f"{what} · {self.title}"
         replaced = self.replaced_before if to_the_end else None
-        return Setting(title, self.caption, self.phases or None, collapsed, replaced, borders)
+        caption = self.caption + (kappa_line(self.tables["pattern_agreement"]) if of_single else "")
+        return Setting(title, caption, self.phases or None, collapsed, replaced, borders)
 
 
 def draw(inputs: FigureInputs, folder: Path) -> None:
@@ -90,7 +98,7 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
         tables["progress"],
         labels,
         inputs.sampled,
-        setting("progress of single features", to_the_end=True),
+        setting("progress of single features", to_the_end=True, of_single=True),
         folder / "progress_of_features",
     )
     _draw_drift(inputs, folder)
@@ -123,6 +131,10 @@ def _draw_meanings(inputs: FigureInputs, folder: Path) -> None:
     came_to_mean = setting("how features came to mean it")
     by_paper = tables["paper_pattern_counts"]
     patterns_figure(tables["pattern_counts"], by_paper, came_to_mean, folder / "patterns")
+    beside = setting("patterns beside chains that show what is no doing of training")
+    pattern_shares_figure(
+        tables["pattern_shares"], tables["pattern_agreement"], beside, folder / "pattern_shares"
+    )
     formed = setting("features formed by each checkpoint", to_the_end=True)
     formed_figure(patterns, counts["lm_step"].unique().tolist(), formed, folder / "formed")
     regions = setting("feature regions")
@@ -160,11 +172,11 @@ def _draw_drift(inputs: FigureInputs, folder: Path) -> None:
         tables["drift_of_features"],
         drift,
         controls,
-        setting("drift of single features", to_the_end=True),
+        setting("drift of single features", to_the_end=True, of_single=True),
         folder / "drift_of_features",
         {int(str(feature)): label for feature, label in inputs.labels.items()},
     )
     index = setting("the same index, the same feature", to_the_end=True)
     own_index_figure(tables["own_index"], index, folder / "own_index")
-    paths = setting("trajectories", to_the_end=True)
+    paths = setting("trajectories", to_the_end=True, of_single=True)
     trajectory_figure(tables["trajectories"], paths, folder / "trajectories")

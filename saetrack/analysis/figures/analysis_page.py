@@ -43,12 +43,15 @@ _PARTS = (
         "What features mean",
         "Labels of features by their strongest contexts at each checkpoint, and how the first "
         "became the last (section 3).",
-        ("labels", "concept_nulls", "patterns", "formed"),
+        ("labels", "concept_nulls", "patterns", "pattern_shares", "formed"),
         {
             "labels_of_random_directions": "What the same criteria make of random directions, at "
             "the last checkpoint",
             "paper_pattern_counts": "The paper's patterns, by its own classes",
             "context_rules": "What the authors' rule for contexts would change",
+            "pattern_agreement": "Whether the same feature of another chain follows the same "
+            "pattern: kappa 0 is chance, and what the page shows of a single feature is worth no "
+            "more than that",
         },
     ),
     _Part(

@@ -34,6 +34,7 @@ from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.context_rule_tables import context_rule_tables
+from saetrack.analysis.pipeline.control_ends import ControlEnds, control_ends
 from saetrack.analysis.pipeline.drift_tables import (
     chain_drift,
     drift_tables,
@@ -59,6 +60,7 @@ from saetrack.analysis.pipeline.meaning_tables import (
     meaning_tables,
     polysemy_tables,
 )
+from saetrack.analysis.pipeline.pattern_tables import pattern_tables
 from saetrack.analysis.pipeline.probe_tables import probe_tables
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
@@ -116,11 +118,12 @@ class PendingCheckpoint:
         self.reader.read(self.link)
 
 
-def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
+def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint | ControlEnds]:
     """The checkpoints that an analysis still has to read; read each before asking for the next.
 
     While one is read, the next one is fetched. Of a finished analysis there are none. The first one
-    takes longest: before it, the datapoints that are followed are chosen.
+    takes longest: before it, the datapoints that are followed are chosen. At the end come the two
+    ends of each control.
     """
     if analysis.is_finished():
         return
@@ -136,6 +139,12 @@ def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint]:
                     log.info("step %s: read, %d of %d", lm_step, number, n_links)
         finally:
             reader.loaded.drop()
+        yield from (ends for ends in control_ends(analysis) if ends.is_missing)
+
+
+def read_pending(pending: PendingCheckpoint | ControlEnds) -> None:
+    """Read what `checkpoints_to_read` yields: a checkpoint, or the ends of a control."""
+    pending.read()
 
 
 def finish_analysis(analysis: ChainAnalysis) -> str:
@@ -202,6 +211,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         sampled, [checkpoint_contexts(final)], text.token_rows, text.decode, SHEET_CONTEXTS
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
+    tables |= pattern_tables(analysis, tables, control_ends(analysis), reader.matchings)
     phases = concept_phases(tables)
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
     write_lives(found, folder / LIVES)

@@ -123,6 +123,11 @@ class ChainReader:
         """Where arrays for the life store are (`saetrack.analysis.life_store.layout`)."""
         return self._result_folder(link) / LIFE
 
+    @property
+    def ends_folder(self) -> Path:
+        """Where the patterns of a control are (`saetrack.analysis.pipeline.control_ends`)."""
+        return self._folder("ends", self.links[-1])
+
     @cached_property
     def chosen(self) -> ChosenDatapoints:
         """What is followed, from the cache or from at most three passes.
@@ -130,22 +135,49 @@ class ChainReader:
         Raises:
             UserError: no feature is live at the final checkpoint; texts of probes cannot be read.
         """
-        first, final = self.links[0], self.links[-1]
-        config, text, of_probes = self.config, self.text, self.probes.points
-        folder = self._folder("chosen", final)
-        if not folder.exists():
-            save_choice(folder, contexts_at_final(self.loaded.load(final), config, text))
-        at_final = load_choice(folder)
+        final, config, text = self.links[-1], self.config, self.text
+        of_probes, at_final = self.probes.points, self.at_final
         folder = self._folder("chosen_regions", final)
         if not folder.exists():
             feature_pass, of_features = self.loaded.load(final), at_final["features"]
             save_choice(folder, regions_at_final(feature_pass, of_features, config, text))
         regions = load_choice(folder)["regions"]
-        folder = self._folder("chosen_first", first)
+        return choose_datapoints(at_final, self.at_first, regions, config, text, of_probes)
+
+    @cached_property
+    def at_final(self) -> dict[str, Contexts]:
+        """Top contexts of features and of random directions at the final link, in one pass."""
+        folder = self._folder("chosen", self.links[-1])
         if not folder.exists():
-            save_choice(folder, contexts_at_first(self.loaded.load(first), config, text))
-        at_first = load_choice(folder)["features"]
-        return choose_datapoints(at_final, at_first, regions, config, text, of_probes)
+            found = contexts_at_final(self.loaded.load(self.links[-1]), self.config, self.text)
+            save_choice(folder, found)
+        return load_choice(folder)
+
+    @cached_property
+    def at_first(self) -> Contexts:
+        """Top contexts of features at the first link, in one pass."""
+        folder = self._folder("chosen_first", self.links[0])
+        if not folder.exists():
+            found = contexts_at_first(self.loaded.load(self.links[0]), self.config, self.text)
+            save_choice(folder, found)
+        return load_choice(folder)["features"]
+
+    def meanings(self, link: Link) -> tuple[Meanings, pd.DataFrame]:
+        """What features mean at a link, in one pass that reads nothing else; and their status."""
+        feature_pass = self.loaded.load(link)
+        spool = self._spool(feature_pass)
+        contexts = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
+        directions = direction_reader(feature_pass.sae.d_in, self.config, self.text)
+        feature_pass.top_contexts([contexts, spool], directions)
+        found = contexts.result()
+        status = feature_status(found, self.config.min_density)
+        no_texts = np.full(spool.d_sae, -1)
+        determinism, _ = self.text.statistics.of_all(
+            spool.blocks(), no_texts, self.text.forms.text_ids
+        )
+        labels = self._labeller.read(found, status, determinism, directions.result()).labels
+        at, texts = link.checkpoint, self.text.text_ids(found)
+        return Meanings(at.lm_step, at.checkpoint_index, labels, texts), status
 
     @cached_property
     def probes(self) -> ChainProbes:
@@ -161,7 +193,6 @@ class ChainReader:
 
     @cached_property
     def _labeller(self) -> ContextLabeller:
-        _ = self.chosen  # its passes load the final LM, whose embeddings are then there
         embeddings = self.loaded.token_embeddings()
         return ContextLabeller(self.config, self.text, embeddings)
 
@@ -169,9 +200,7 @@ class ChainReader:
         """The one pass over a checkpoint."""
         chosen, points = self.chosen, self.chosen.points
         feature_pass = self.loaded.load(link)
-        spool = PairSpool(
-            feature_pass.sae.d_sae, self._cache_dir / "analyses", excluded=self.text.excluded
-        )
+        spool = self._spool(feature_pass)
         mean_acts = MeanActs(feature_pass.sae.d_sae, self.text.excluded)
         activations, contexts, directions = self._pass(link, feature_pass, [spool, mean_acts])
         life = self._life(spool, contexts, feature_pass)
@@ -201,6 +230,10 @@ class ChainReader:
         with whole_folder(folder) as draft:
             result.save(draft)
             write_arrays(draft / LIFE, life)
+
+    def _spool(self, feature_pass: FeaturePass) -> PairSpool:
+        folder, excluded = self._cache_dir / "analyses", self.text.excluded
+        return PairSpool(feature_pass.sae.d_sae, folder, excluded=excluded)
 
     def _pass(
         self, link: Link, feature_pass: FeaturePass, collectors: list[Collector]

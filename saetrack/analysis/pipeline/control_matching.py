@@ -44,6 +44,12 @@ class ControlMatching:
         """Whether it is still to be measured."""
         return not self.folder.exists()
 
+    @property
+    def is_at_both_ends(self) -> bool:
+        """Whether both links are the last of their chains, at which patterns end."""
+        ends = (chain.links[-1].identity for chain in self.chains)
+        return all(link.identity == end for link, end in zip(self.links, ends, strict=True))
+
     def measure(self, lm: HookedLM, pulled: PulledLink) -> None:
         """Match, and keep the tables."""
         both = pulled, self.chains[1].pull(self.links[1])

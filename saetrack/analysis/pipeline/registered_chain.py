@@ -144,6 +144,12 @@ def chains_of(named: TrackConfig | str, settings: Settings) -> list[RegisteredCh
     return found
 
 
+def by_links(whole: RegisteredChain) -> RegisteredChain:
+    """A chain whose LM stands still by its links, not by LM steps; another one as it is."""
+    is_still = len({link.checkpoint for link in whole.links}) == 1
+    return _standing(whole, whole.links) if is_still and whole.standing is None else whole
+
+
 def _wanted(whole: RegisteredChain, versions: tuple[int, ...] | None) -> RegisteredChain:
     """The links that are analysed: registered, wanted, and the last one at each checkpoint."""
     links = [

@@ -1,0 +1,1 @@
+"""What an analysis comes to: patterns beside nulls, headline numbers, replicates, claims."""
