@@ -34,18 +34,18 @@ def run_analysis(config: AnalyzeConfig) -> str:
     from saetrack.analysis.pipeline.analyze import (
         checkpoints_to_read,
         finish_analysis,
+        lines_of_several,
         read_pending,
     )
-    from saetrack.analysis.pipeline.chain_analysis import chain_analyses
-    from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+    from saetrack.analysis.pipeline.chain_analysis import chain_analyses, replicate_analyses
 
-    analyses = chain_analyses(config, load_settings())
+    settings = load_settings()
+    analyses = chain_analyses(config, settings)
+    replicates = replicate_analyses(config, settings)
     read_task = task(name="read", cache_policy=NO_CACHE)(read_pending)
     lines = []
-    for analysis in analyses:
+    for analysis in [*analyses, *replicates]:
         for pending in checkpoints_to_read(analysis):
             read_task.with_options(task_run_name=pending.label)(pending)
         lines.append(finish_analysis(analysis))
-    if len(analyses) > 1:
-        lines.append(lay_side_by_side(analyses))
-    return "; ".join(lines)
+    return "; ".join(lines + lines_of_several(analyses, replicates))

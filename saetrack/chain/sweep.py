@@ -47,13 +47,15 @@ class SweepConfig(Frozen):
         return self._tracks
 
     def titled_tracks(self) -> dict[str, TrackConfig]:
-        """The tracks by what sets each apart; of a schedule its direction says enough."""
+        """The tracks by what sets each apart; of a schedule its direction, and where it stands."""
         return {self._title(track): track for track in self.tracks()}
 
     def _title(self, track: TrackConfig) -> str:
         values = {name: getattr(track, name) for name in self.over}
         if "schedule" in values:
-            values["schedule"] = track.direction
+            still = track.direction in ("conventional", "frozen") and track.pieces
+            at = f"-at-{track.pieces[0].first}" if still else ""
+            values["schedule"] = f"{track.direction}{at}"
         return " ".join(f"{name}={value}" for name, value in values.items())
 
     def require_lms(self) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saetrack.chain.presets import is_path, load_preset, parse_changes
-from saetrack.cli.options import AnalyzeName, AsJson, Changes, Quiet, Verbose
+from saetrack.chain.presets import is_path, load_preset, parse_changes, preset_names
+from saetrack.cli.options import AnalyzeName, AsJson, Changes, Quiet, Replicates, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
 from saetrack.cli.track import train_here
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def analyze(
     name: AnalyzeName,
+    replicates: Replicates = None,
     with_controls: Annotated[
         bool,
         typer.Option(
@@ -33,16 +34,20 @@ def analyze(
     """Find out what the features of a registered chain mean, how they form and drift.
 
     Tables, figures and a page of all go to a run in MLflow. Controls that are not registered are
-    left out, and a log line says so.
+    left out, and a log line says so. Further names, of tracks or chains, are replicates: analysed
+    alike, with headline numbers as mean and interval over all.
 
     ```sh
     saetrack analyze mini --with-controls
     saetrack analyze mini.L2.forward                       # any registered chain
+    saetrack analyze mini mini-second-seed mini.L3.forward # with two replicates
     saetrack analyze mini --set chain=mini.L2.forward      # the same with the preset's controls
     ```
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     values = values_of(name, parse_changes(changes or []))
+    if replicates:
+        values["replicates"] = [replicate_of(one) for one in replicates]
     from saetrack.analysis.pipeline.config import load_analyze_config
     from saetrack.utils.settings import load_settings
 
@@ -59,17 +64,28 @@ def analyze(
     say({"done": done}, "\n".join(done), as_json=as_json)
 
 
-def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a preset or of a file, or of a chain's name and nothing else.
+def replicate_of(name: str) -> str | dict[str, Any]:
+    """A registered chain by its name, or the parameters of a track's preset or file."""
+    return name if is_chain(name) else load_preset("track", name)
 
-    Names of chains have dots, such as `mini.L2.forward.s0.1a2b3c4d`; names of presets have none.
-    """
-    if "." in name and not is_path(name):
+
+def is_chain(name: str) -> bool:
+    """Whether it names a chain (mini.L2.forward.s0.1a2b3c4d): names of presets have no dots."""
+    return "." in name and not is_path(name) and name not in preset_names("track")
+
+
+def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a preset or of a file, or of a chain's name and nothing else."""
+    if is_chain(name):
         return load_preset("analyze", None, {"chain": name, **changes})
     return load_preset("analyze", name, changes)
 
 
 def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:
-    """The tracks whose chains an analysis reads: of itself, of those beside, of controls."""
-    named = [config.track, *config.beside, *(one.track for one in config.controls.values())]
-    return [one for one in named if one is not None and not isinstance(one, str)]
+    """The tracks whose chains an analysis reads: of itself, beside, of replicates, of controls."""
+    named = [config.track, *config.beside, *config.replicates]
+    tracks = [one for one in named if one is not None and not isinstance(one, str)]
+    models = dict.fromkeys(one.model for one in tracks if one not in config.beside)
+    for model in models:
+        tracks += [control.track for control in config.controls_over(model).values()]
+    return list({one.model_dump_json(): one for one in tracks}.values())

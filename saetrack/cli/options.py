@@ -53,6 +53,18 @@ AnalyzeName = Annotated[
         ],
     ),
 ]
+Replicates = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[REPLICATE]...",
+        help="Further chains, analysed alike: names of registered ones, or tracks (a preset or a "
+        "YAML file).",
+        autocompletion=lambda incomplete: [
+            *_complete_preset("track")(incomplete),
+            *_complete_chain(incomplete),
+        ],
+    ),
+]
 SweepName = Annotated[str, _preset("sweep")]
 ChainName = Annotated[
     str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,23 @@ from saetrack.registry.lives import LIVES, lives_in_place
 from saetrack.utils.errors import UserError
 
 ANALYSING = "tags.kind = 'analysis' and attributes.status = 'RUNNING'"
+
+
+@dataclass(frozen=True)
+class LoggedReport:
+    """A finished run of an analysis, a comparison or replicates.
+
+    Attributes:
+        run_id: in MLflow.
+        title: of the run.
+        tags: its facts, as text.
+        metrics: its numbers.
+    """
+
+    run_id: str
+    title: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
 
 
 class Reports:
@@ -113,6 +131,51 @@ class Reports:
         run_id = self._newest_run(chain_name)
         with self._downloaded(run_id) as folder:
             yield run_id, folder
+
+    def newest(self, kind: str) -> list[LoggedReport]:
+        """The finished runs of a kind, the newest first; of those of one title the newest alone.
+
+        Args:
+            kind: `analysis`, `comparison`, `replicates`.
+        """
+        experiments = [found.experiment_id for found in self._client.search_experiments()]
+        found: dict[str, LoggedReport] = {}
+        condition = f"tags.kind = '{kind}' and attributes.status = 'FINISHED'"
+        token = None
+        while True:
+            runs = self._client.search_runs(
+                experiments,
+                condition,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
+            )
+            for run in runs:
+                title = str(run.info.run_name)
+                logged = LoggedReport(run.info.run_id, title, run.data.tags, run.data.metrics)
+                found.setdefault(title, logged)
+            if not (token := runs.token):
+                return list(found.values())
+
+    def run_of(self, lm_name: str, identity: str) -> LoggedReport:
+        """The run of an analysis of that identity, which there must be."""
+        run_id = self._find(lm_name, identity)
+        assert run_id is not None, "there is no such analysis"
+        run = self._client.get_run(run_id)
+        return LoggedReport(run_id, str(run.info.run_name), run.data.tags, run.data.metrics)
+
+    @contextmanager
+    def part(self, run_id: str, name: str) -> Iterator[Path]:
+        """A folder or a file of a run, for as long as the block lasts.
+
+        Raises:
+            UserError: the run has none.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                found = self._client.download_artifacts(run_id, name, dst_path=folder)
+            except (MlflowException, OSError):
+                raise UserError(f"run={run_id}: has no {name}; it is of another release") from None
+            yield Path(found)
 
     def lives_folder(self, chain_name: str) -> Path:
         """The life store of the newest analysis of a chain, in place where it lies here.

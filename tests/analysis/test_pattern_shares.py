@@ -11,6 +11,7 @@ import pytest
 from saetrack.analysis.figures.pattern_shares import kappa_line, pattern_shares_figure
 from saetrack.analysis.results.pattern_shares import (
     PatternsOf,
+    end_labels,
     kappa_of_features,
     pattern_agreement,
     pattern_shares,
@@ -43,6 +44,18 @@ def test_a_share_is_of_live_features_and_exceeds_a_control_or_does_not() -> None
     assert shifting["excess_low"] == pytest.approx(0.096 - both, abs=0.004) and both < 0.096
     assert grouping["excess_low"] < 0 < grouping["excess_high"], "14.4 % exceed 13.0 % by chance"
     pd.testing.assert_frame_equal(pattern_shares(chains, 0), pattern_shares(chains, 0))
+
+
+def test_labels_of_both_ends_are_shares_of_live_features() -> None:
+    labels = {
+        "first_label": ["noise", "noise", "token", "dead"],
+        "final_label": ["token", "noise", "token", "dead"],
+        "pattern": "any",
+    }
+    found = PatternsOf("chain", pd.DataFrame(labels), np.arange(3))
+    table = end_labels({"chain": found}).set_index("label")[["first", "final"]]
+    assert table.loc["token"].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert table.sum().tolist() == pytest.approx([1, 1]) and "dead" not in table.index
 
 
 def test_a_chain_without_live_features_has_no_shares() -> None:

@@ -29,7 +29,11 @@ from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analy
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
 from saetrack.analysis.pipeline.analysis_metrics import analysis_metrics
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
-from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis, chain_analyses
+from saetrack.analysis.pipeline.chain_analysis import (
+    ChainAnalysis,
+    chain_analyses,
+    replicate_analyses,
+)
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
@@ -63,6 +67,7 @@ from saetrack.analysis.pipeline.meaning_tables import (
 from saetrack.analysis.pipeline.pattern_tables import pattern_tables
 from saetrack.analysis.pipeline.probe_tables import probe_tables
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
+from saetrack.analysis.pipeline.replicates import headline_of, join_replicates
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
@@ -76,7 +81,9 @@ SHEET_CONTEXTS = 10
 
 
 def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
-    """Analyse every chain that a config names, here and now; several are laid side by side.
+    """Analyse every chain that a config names, here and now.
+
+    Several are laid side by side; of replicates, headline numbers are averaged.
 
     Returns:
         What was done, a line for each chain and one for all.
@@ -85,14 +92,23 @@ def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
         UserError: nothing, or too little, is registered.
     """
     analyses = chain_analyses(config, settings)
+    replicates = replicate_analyses(config, settings)
     lines = []
-    for analysis in analyses:
+    for analysis in [*analyses, *replicates]:
         for pending in checkpoints_to_read(analysis):
             pending.read()
         lines.append(finish_analysis(analysis))
-    if len(analyses) > 1:
-        lines.append(lay_side_by_side(analyses))
-    return lines
+    return lines + lines_of_several(analyses, replicates)
+
+
+def lines_of_several(analyses: list[ChainAnalysis], replicates: list[ChainAnalysis]) -> list[str]:
+    """Lay finished analyses side by side, and average replicates, if there are several.
+
+    Returns:
+        What was done, a line for either.
+    """
+    lines = [lay_side_by_side(analyses)] if len(analyses) > 1 else []
+    return [*lines, join_replicates([*analyses, *replicates])] if replicates else lines
 
 
 @dataclass(frozen=True)
@@ -212,6 +228,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
     tables |= pattern_tables(analysis, tables, control_ends(analysis), reader.matchings)
+    tables["headline"] = headline_of(registered.chain, tables)
     phases = concept_phases(tables)
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
     write_lives(found, folder / LIVES)

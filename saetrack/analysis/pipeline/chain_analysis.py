@@ -6,12 +6,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from saetrack import __version__
 from saetrack.analysis.pipeline.chain_probes import probe_texts_version, require_probe_texts
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.registered_chain import (
     RegisteredChain,
     controls_of,
     registered_chains,
+    replicates_of,
 )
 from saetrack.utils.extras import require_extra
 from saetrack.utils.files import content_hash
@@ -75,6 +77,7 @@ class ChainAnalysis:
             "layer": chain.layer,
             "versions": [versions[link.identity] for link in self.registered.links],
             "controls": {name: control.chain.name for name, control in self.controls.items()},
+            "release": f"{__version__}, tables {TABLES_VERSION}",
             "mlflow.note.content": NOTE.format(name=chain.name),
         }
 
@@ -103,3 +106,18 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
         ChainAnalysis(config, settings, registered, controls_of(config, settings, registered.chain))
         for registered in registered_chains(config, settings)
     ]
+
+
+def replicate_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnalysis]:
+    """One analysis for each replicate that a config names, beside the controls over its own LM.
+
+    Raises:
+        UserError: nothing, or too little, is registered of one.
+    """
+    found = []
+    for registered in replicates_of(config, settings):
+        chain = registered.chain
+        alike = config.model_copy(update={"controls": config.controls_over(chain.config.model)})
+        controls = controls_of(alike, settings, chain)
+        found.append(ChainAnalysis(alike, settings, registered, controls))
+    return found

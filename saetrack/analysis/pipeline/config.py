@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from saetrack.chain.budget import Plateau
 from saetrack.chain.config import SAEField, TrackConfig
-from saetrack.utils.errors import UserError
+from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
 
@@ -144,6 +144,12 @@ class AnalyzeConfig(Frozen):
         description="other registered chains, by name or by track, analysed alike and laid side by "
         "side: other layers, other LMs (paper, appendix K)",
     )
+    replicates: tuple[TrackConfig | str, ...] = Field(
+        default=(),
+        description="other registered chains, by name or by track, analysed alike as replicates: "
+        "other seeds of the LM or of the SAEs, other layers. Headline numbers are then given as "
+        "mean and interval over all. Their controls are the same tracks over their own LM",
+    )
     controls: dict[str, ControlChain] = Field(
         default={}, description="by name; those that are not registered are left out, and said so"
     )
@@ -229,6 +235,24 @@ class AnalyzeConfig(Frozen):
             raise UserError(f"chain={self.chain!r}: give either chain or track, not both or none")
         return self
 
+    @model_validator(mode="after")
+    def _stands_beside_or_replicates(self) -> Self:
+        if self.beside and self.replicates:
+            raise UserError(
+                f"replicates: must be left out beside beside={shown(list(self.beside))}: chains "
+                "are laid side by side, or averaged, in an analysis of their own each"
+            )
+        return self
+
+    def controls_over(self, model: str) -> dict[str, ControlChain]:
+        """The controls over the LM of a replicate: the same tracks, of another seed of the LM."""
+        return {
+            name: ControlChain(
+                role=control.role, track=control.track.model_copy(update={"model": model})
+            )
+            for name, control in self.controls.items()
+        }
+
     @property
     def leaves_bos_out(self) -> bool:
         """Whether BOS positions take no part, even if the chain was trained on them."""
@@ -236,9 +260,9 @@ class AnalyzeConfig(Frozen):
 
     def choices(self) -> dict[str, Any]:
         """The fields that determine what is found at a checkpoint."""
-        elsewhere = {"chain", "track", "versions", "beside", "controls", "match_tokens"}
+        elsewhere = {"chain", "track", "versions", "beside", "replicates", "controls"}
         elsewhere |= {"theorem_rows", "theorem_checkpoints"}
-        elsewhere |= {"probe_texts"}  # whose content determines what is found
+        elsewhere |= {"match_tokens", "probe_texts"}  # the content of the latter counts
         return self.model_dump(mode="json", exclude=elsewhere)
 
 

@@ -12,6 +12,7 @@ from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.results.pattern_shares import (
     CHAIN,
     PatternsOf,
+    end_labels,
     kappa_of_features,
     pattern_agreement,
     pattern_shares,
@@ -40,9 +41,9 @@ def pattern_tables(
         matchings: of the chain with its controls.
 
     Returns:
-        `pattern_shares` and `pattern_agreement` (see `saetrack.analysis.results.pattern_shares`),
-        and `patterns` and `contexts` with a column `pattern_kappa`: of each feature's pattern in a
-        replicate.
+        `pattern_shares`, `end_labels` and `pattern_agreement`
+        (`saetrack.analysis.results.pattern_shares`), and `patterns` and `contexts` with a column
+        `pattern_kappa`: of each feature's pattern in a replicate.
     """
     patterns, seed = tables["patterns"], analysis.config.seed
     chains = {CHAIN: PatternsOf(CHAIN, patterns, live_features(tables["status"]))}
@@ -60,6 +61,7 @@ def pattern_tables(
     )
     return {
         "pattern_shares": pattern_shares(chains, seed),
+        "end_labels": end_labels(chains),
         "pattern_agreement": agreement,
         "patterns": patterns.assign(**{KAPPA: kappa.to_numpy()}),
         "contexts": tables["contexts"].assign(

@@ -94,6 +94,19 @@ def registered_chains(config: AnalyzeConfig, settings: Settings) -> list[Registe
     return found
 
 
+def replicates_of(config: AnalyzeConfig, settings: Settings) -> list[RegisteredChain]:
+    """The chains that are analysed as replicates.
+
+    Raises:
+        UserError: nothing, or too little, is registered of one.
+    """
+    return [
+        _wanted(whole, None)
+        for replicate in config.replicates
+        for whole in chains_of(replicate, settings)
+    ]
+
+
 def open_registered_chain(registry: Registry, name: str, settings: Settings) -> RegisteredChain:
     """A chain by its name or a beginning of it, with all links that are registered.
 
@@ -124,7 +137,8 @@ def controls_of(
         if len(whole.links) < len(whole.chain.links):
             log.info("control %s is left out: its chain is not registered whole", name)
             continue
-        found[name] = whole
+        if whole.chain.name != chain.name:  # a replicate may be another one's control
+            found[name] = whole
     return found
 
 

@@ -86,6 +86,29 @@ def pattern_shares(chains: Mapping[str, PatternsOf], seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def end_labels(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
+    """What the live features of a chain and of its controls are at the first and the last link.
+
+    Args:
+        chains: by name, with `final_label` among the columns of their patterns.
+
+    Returns:
+        One row per chain and label that any of them has: `chain`, `role`, `label`, `first` and
+        `final` (shares of the features that are live at the last link).
+    """
+    ends = {"first": "first_label", "final": "final_label"}
+    live = {name: found.patterns.iloc[found.live] for name, found in chains.items()}
+    labels = sorted({label for of in live.values() for end in ends.values() for label in of[end]})
+    tables = []
+    for name, found in chains.items():
+        table = pd.DataFrame({"chain": name, "role": found.role, "label": labels})
+        for end, column in ends.items():
+            counts = live[name][column].value_counts().reindex(labels, fill_value=0)
+            table[end] = counts.to_numpy() / max(1, len(live[name]))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
 def _drawn_shares(
     counts: Int[ndarray, " patterns"], generator: np.random.Generator
 ) -> Float[ndarray, "draws patterns"]:

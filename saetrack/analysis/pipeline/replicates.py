@@ -1,0 +1,105 @@
+"""Several analysed chains as replicates: their headline numbers as mean and interval."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, TABLES
+from saetrack.analysis.figures.page import Section, write_page
+from saetrack.analysis.figures.replicates import replicates_figure
+from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
+from saetrack.analysis.pipeline.table_files import save_tables
+from saetrack.analysis.results.headline import headline_table
+from saetrack.analysis.results.replicates import AXES, over_replicates
+from saetrack.chain.plan import Chain
+from saetrack.registry.analyses import LoggedReport, Reports
+from saetrack.utils.errors import UserError
+from saetrack.utils.figures.steps import Setting
+from saetrack.utils.files import content_hash
+
+# Raise when the page changes: the same chains are then joined again.
+PAGE_VERSION = 1
+HEADLINE, REPLICATES = "headline", "replicates"
+SHOWN = ["name", "control", "unit", "n", "mean", "low", "high", "interval", "least", "most"]
+
+
+def headline_of(chain: Chain, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """The headline numbers of a chain's analysis, with what may differ between replicates.
+
+    Returns:
+        The columns of `saetrack.analysis.results.headline`, and `chain`, `lm`, `sae_seed`, `hook`.
+    """
+    return headline_table(tables).assign(
+        chain=chain.name, lm=chain.lm_name, sae_seed=chain.config.seed, hook=chain.hook.short
+    )
+
+
+def read_headline(reports: Reports, run: LoggedReport) -> pd.DataFrame:
+    """The headline numbers of an analysis that is registered, with `run` and `release` beside.
+
+    Raises:
+        UserError: it is of a release that kept none.
+    """
+    with reports.part(run.run_id, f"{TABLES}/{HEADLINE}.parquet") as path:
+        table = pd.read_parquet(path)
+    return table.assign(run=run.run_id, release=run.tags.get("release", ""))
+
+
+def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
+    """Log mean and interval of all headline numbers over some chains, as a run of the first's LM.
+
+    All of them must be finished.
+
+    Returns:
+        What was done, in a line.
+
+    Raises:
+        UserError: the same chain is named twice.
+    """
+    chains = [analysis.registered.chain for analysis in analyses]
+    names = [chain.name for chain in chains]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"replicates: {twice[0]} is named twice; a chain is no replicate of itself")
+    identity = content_hash([PAGE_VERSION, sorted(one.content_hash for one in analyses)])
+    reports, lm_name = analyses[0].registered.ready.registry.reports, chains[0].lm_name
+    title = f"replicates · {names[0]} and {len(names) - 1} more"
+    if reports.has(lm_name, identity):
+        return f"{title}: was made before, in MLflow's experiment {lm_name}"
+    runs = [
+        reports.run_of(chain.lm_name, analysis.content_hash)
+        for chain, analysis in zip(chains, analyses, strict=True)
+    ]
+    headline = pd.concat([read_headline(reports, run) for run in runs], ignore_index=True)
+    tables = {HEADLINE: headline, REPLICATES: over_replicates(headline)}
+    with tempfile.TemporaryDirectory() as draft:
+        _write(tables, Setting(title, "; ".join(names)), Path(draft))
+        facts = {
+            "kind": REPLICATES,
+            "identity": identity,
+            "chains": {name: run.run_id for name, run in zip(names, runs, strict=True)},
+        }
+        reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
+    return f"{title}: in MLflow's experiment {lm_name}"
+
+
+def _write(tables: dict[str, pd.DataFrame], setting: Setting, folder: Path) -> None:
+    """Figure, tables, and a page of both."""
+    (folder / FIGURES).mkdir()
+    over = tables[REPLICATES]
+    replicates_figure(tables[HEADLINE], over, setting, folder / FIGURES / REPLICATES)
+    save_tables(tables, folder / TABLES)
+    counts = ", ".join(f"{tables[HEADLINE][axis].nunique()} {axis}" for axis in AXES)
+    section = Section(
+        "Replicates",
+        f"Headline numbers over {tables[HEADLINE]['chain'].nunique()} chains ({counts}). Beside a "
+        "control they are the chain's less the control's, on the same tokens: their mean is that "
+        "of paired differences. Intervals are Student's 95 % of three values and more, else the "
+        "range.",
+        [folder / FIGURES / f"{REPLICATES}.png"],
+        {f"over {axis}": rows[SHOWN] for axis, rows in over.groupby("over", sort=False)},
+    )
+    write_page(setting.title, setting.caption, [section], folder / PAGE_FILE)

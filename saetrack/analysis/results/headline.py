@@ -1,0 +1,168 @@
+"""The numbers by which an analysis is told: one table that chains, replicates and claims share.
+
+| column | meaning |
+|---|---|
+| `name` | what is measured, such as `pattern.grouping` |
+| `control` | beside which chain or other null; "" for the number of the chain alone |
+| `value` | of the chain; beside a control, the chain's less the control's |
+| `low`, `high` | 95 % over features of these SAEs where it was drawn; NaN elsewhere |
+| `unit` | of the value |
+
+A number beside a control is a difference within one chain: both were read on the same rows of
+tokens. So its mean over replicates is that of paired differences. Some numbers are of two chains
+by nature (kappa, matched cosines, shares of noise, whether a claim about drift stands): their
+`control` is the other chain, and nothing is taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ["name", "control", "value", "low", "high", "unit"]
+SHARE = "share of features"
+COSINE = "cosine"
+RANDOM_DIRECTIONS = "random directions"
+CHAIN = "chain"
+
+Tables = Mapping[str, pd.DataFrame]
+Row = dict[str, Any]
+
+
+def headline_table(tables: Tables) -> pd.DataFrame:
+    """The headline numbers of one analysis, of those of its tables that there are.
+
+    Args:
+        tables: of an analysis, by name (`saetrack.analysis.pipeline.analyze`).
+
+    Returns:
+        See the top of this file.
+    """
+    parts = (_labels, _patterns, _agreement, _progress, _phases, _drift, _index, _matching, _rest)
+    rows = [row for part in parts for row in part(tables)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _row(
+    name: str, value: float, unit: str, control: str = "", ends: tuple[float, float] | None = None
+) -> Row:
+    low, high = ends or (np.nan, np.nan)
+    found = {"name": name, "control": control, "value": float(value), "unit": unit}
+    return {**found, "low": float(low), "high": float(high)}
+
+
+def _labels(tables: Tables) -> Iterator[Row]:
+    """Shares of labels at both ends, and their rise less that of controls."""
+    ends = tables.get("end_labels", pd.DataFrame(columns=["chain"]))
+    own = ends[ends["chain"] == CHAIN].set_index("label") if len(ends) else ends
+    of_directions = tables["labels_of_random_directions"].set_index("label")["share"]
+    for label, row in own.iterrows():
+        yield _row(f"label.{label}.first", row["first"], SHARE)
+        yield _row(f"label.{label}.final", row["final"], SHARE)
+        yield _row(f"label.{label}.rise", row["final"] - row["first"], SHARE)
+        less = float(of_directions.get(label, 0.0))
+        yield _row(f"label.{label}.first", row["first"] - less, SHARE, RANDOM_DIRECTIONS)
+        yield _row(f"label.{label}.final", row["final"] - less, SHARE, RANDOM_DIRECTIONS)
+    for _, row in ends[ends["chain"] != CHAIN].iterrows():
+        rise = own.loc[row["label"], "final"] - own.loc[row["label"], "first"]
+        more = rise - (row["final"] - row["first"])
+        yield _row(f"label.{row['label']}.rise", more, SHARE, row["chain"])
+
+
+def _patterns(tables: Tables) -> Iterator[Row]:
+    for _, row in tables.get("pattern_shares", pd.DataFrame()).iterrows():
+        name = f"pattern.{row['pattern']}"
+        if row["chain"] == CHAIN:
+            yield _row(name, row["share"], SHARE, ends=(row["low"], row["high"]))
+        else:
+            ends = row["excess_low"], row["excess_high"]
+            yield _row(name, row["excess"], SHARE, row["chain"], ends)
+
+
+def _agreement(tables: Tables) -> Iterator[Row]:
+    for _, row in tables.get("pattern_agreement", pd.DataFrame()).iterrows():
+        ends = row["kappa_low"], row["kappa_high"]
+        name = f"pattern_kappa.{row['first_label']}"
+        yield _row(name, row["kappa"], "Cohen's kappa", row["other"], ends)
+
+
+def _progress(tables: Tables) -> Iterator[Row]:
+    """Of the mean curves of the progress measure: first value, rise, and rise less a control's."""
+    phases = tables["phases"].set_index("curve")
+    curves = phases[phases.index.str.endswith(": progress")]
+    rises = {
+        str(curve).removesuffix(": progress"): (row["first"], row["final"] - row["first"])
+        for curve, row in curves.iterrows()
+    }
+    for curve, (first, rise) in rises.items():
+        yield _row(f"progress.{curve}.first", first, COSINE)
+        yield _row(f"progress.{curve}.rise", rise, COSINE)
+        if RANDOM_DIRECTIONS in rises and curve != RANDOM_DIRECTIONS:
+            more = rise - rises[RANDOM_DIRECTIONS][1]
+            yield _row(f"progress.{curve}.rise", more, COSINE, RANDOM_DIRECTIONS)
+
+
+def _phases(tables: Tables) -> Iterator[Row]:
+    for _, row in tables["phases"].iterrows():
+        yield _row(f"segments.{row['curve']}", row["segments"], "segments")
+        for border in ("emergent", "convergent"):
+            if not np.isnan(at := row[f"{border}_lm_step"]):
+                yield _row(f"{border}_from.{row['curve']}", at, "LM steps")
+
+
+def _drift(tables: Tables) -> Iterator[Row]:
+    drift = tables["drift"]
+    of_all = drift[(drift["feature_class"] == "all") & (drift["quantity"] == "cosine_to_final")]
+    first = of_all.sort_values("link").iloc[0]
+    yield _row("cosine_to_final_at_first", first["q50"], COSINE)
+    held = tables.get("drift_beside_controls")
+    if held is not None:
+        at_first = held[(held["quantity"] == "cosine_to_final") & (held["link"] == 0)]
+        for _, row in at_first.iterrows():
+            yield _row("cosine_to_final_at_first", row["difference"], COSINE, row["control"])
+            if row["role"] == "noise":
+                share = row["noise_share"]
+                yield _row("noise_share_of_drift", share, "share of log cosine", row["control"])
+    for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
+        yield _row(f"drift_claim.{row['claim']}", row["stands"], "1 stands, 0 not", row["control"])
+
+
+def _index(tables: Tables) -> Iterator[Row]:
+    """Of the first link: how many features are nearest to their own index of the last one."""
+    index = tables.get("own_index", pd.DataFrame(columns=["chain", "link"]))
+    for _, row in index[index["link"] == 0].iterrows():
+        if row["chain"] == CHAIN:
+            yield _row("own_index_at_first", row["in_last"], SHARE)
+            yield _row("best_cosine_at_first", row["best_cosine"], COSINE)
+            more = row["best_cosine"] - row["chance"]
+            yield _row("best_cosine_at_first", more, COSINE, RANDOM_DIRECTIONS)
+
+
+def _matching(tables: Tables) -> Iterator[Row]:
+    """How alike the features of other chains are, beyond random directions."""
+    matching = tables.get("matching", pd.DataFrame())
+    if not len(matching):
+        return
+    wide = matching[matching["by"].isin(["decoder", RANDOM_DIRECTIONS])].pivot_table(
+        index="other", columns="by", values="median_cosine"
+    )
+    for other, row in wide.dropna().iterrows():
+        yield _row("matched_cosine", row["decoder"], COSINE, str(other))
+        more = row["decoder"] - row[RANDOM_DIRECTIONS]
+        yield _row("matched_cosine_beyond_random_directions", more, COSINE, str(other))
+
+
+def _rest(tables: Tables) -> Iterator[Row]:
+    polysemy = tables["polysemy"]
+    if len(polysemy):
+        unit = "share of maintaining features"
+        lost, gained = (float(polysemy[name].mean()) for name in ("lost_senses", "gained_senses"))
+        yield _row("lost_senses", lost, unit)
+        yield _row("lost_senses", lost - gained, unit, "time reversed")
+    for _, row in tables["warm_starts"].iterrows():
+        yield _row(f"cost_of_warm_start_by.{row['measure']}", row["spearman"], "rank correlation")
+    collapse = tables["collapse"]
+    yield _row("most_collapsed", collapse["raw_mean"].max(), COSINE)

@@ -1,0 +1,61 @@
+"""Headline numbers over chains that differ in the LM's seed, the SAE's seed or the layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+# What may differ between replicates; each is a column of the headline numbers.
+AXES = ("lm", "sae_seed", "hook")
+ALL = "all chains"
+KEY = ["name", "control"]
+CONFIDENCE = 0.95
+# A t-interval of fewer values is so wide that the range says more.
+MIN_FOR_T = 3
+
+
+def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval of each headline number over chains, and over each axis that they span.
+
+    Over an axis (LM seeds, say), values that share a seed are averaged first: chains over one LM
+    are no independent witnesses of what LMs do. Of three values and more the interval is Student's
+    95 %; of two it is their range; of one it is the 95 % over features that its analysis drew.
+
+    Args:
+        headline: of all chains (`saetrack.analysis.results.headline`), with `chain`, `lm`,
+            `sae_seed`, `hook` beside.
+
+    Returns:
+        One row per axis (`over`: `all chains`, then axes with two values or more), name and
+        control: `over`, `name`, `control`, `unit`, `n`, `mean`, `low`, `high`, `interval` (how the
+        latter two were made: `t`, `range`, `features`), `least`, `most` (of the n values), `sd`.
+        Numbers without a value do not count.
+    """
+    known = headline.dropna(subset="value")
+    rows: list[dict[str, Any]] = []
+    axes = [axis for axis in AXES if len(headline[axis].unique()) > 1]
+    for over in (ALL, *axes):
+        for (name, control), group in known.groupby(KEY, sort=False):
+            values = group if over == ALL else group.groupby(over, as_index=False)["value"].mean()
+            if over != ALL and len(values) < 2:
+                continue
+            key = {"over": over, "name": name, "control": control, "unit": group["unit"].iloc[0]}
+            rows.append(key | _interval(values["value"].to_numpy(float), group))
+    return pd.DataFrame(rows)
+
+
+def _interval(values: np.ndarray, group: pd.DataFrame) -> dict[str, Any]:
+    """The columns of `over_replicates` from `n` on."""
+    n, mean = len(values), float(values.mean())
+    found: dict[str, Any] = {"n": n, "mean": mean, "least": values.min(), "most": values.max()}
+    found["sd"] = float(values.std(ddof=1)) if n > 1 else np.nan
+    if n >= MIN_FOR_T:
+        half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * found["sd"] / np.sqrt(n)
+        return found | {"low": mean - half, "high": mean + half, "interval": "t"}
+    if n == 2:
+        return found | {"low": found["least"], "high": found["most"], "interval": "range"}
+    low, high = group["low"].iloc[0], group["high"].iloc[0]
+    return found | {"low": low, "high": high, "interval": "features"}
