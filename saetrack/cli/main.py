@@ -19,6 +19,7 @@ from saetrack.cli.families import families
 from saetrack.cli.init import init
 from saetrack.cli.labelling import agreement, sheet
 from saetrack.cli.plan import plan
+from saetrack.cli.results import results
 from saetrack.cli.show import show
 from saetrack.cli.sweep import sweep
 from saetrack.cli.terminal import Stopped
@@ -39,7 +40,7 @@ DISK_FULL = (
 )
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and analyse": (init, plan, track, analyze, explain, compare, sweep),
-    "Look and take out": (chains, show, explore, families, export, sheet, agreement),
+    "Look and take out": (chains, show, results, explore, families, export, sheet, agreement),
 }
 for panel, commands in PANELS.items():
     for command in commands:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
 from saetrack.registry.chain_run import ChainRuns
@@ -39,6 +39,11 @@ class LoggedReport:
     title: str
     tags: dict[str, str]
     metrics: dict[str, float]
+
+
+def _logged(run: Run) -> LoggedReport:
+    name = str(run.info.run_name)
+    return LoggedReport(run.info.run_id, name, run.data.tags, run.data.metrics)
 
 
 class Reports:
@@ -133,7 +138,7 @@ class Reports:
             yield run_id, folder
 
     def newest(self, kind: str) -> list[LoggedReport]:
-        """The finished runs of a kind, the newest first; of those of one title the newest alone.
+        """The finished runs of a kind, the newest first; of those of one chain the newest alone.
 
         Args:
             kind: `analysis`, `comparison`, `replicates`.
@@ -150,9 +155,8 @@ class Reports:
                 page_token=token,
             )
             for run in runs:
-                title = str(run.info.run_name)
-                logged = LoggedReport(run.info.run_id, title, run.data.tags, run.data.metrics)
-                found.setdefault(title, logged)
+                key = run.data.tags.get("chain") or run.info.run_id
+                found.setdefault(key, _logged(run))
             if not (token := runs.token):
                 return list(found.values())
 
@@ -160,8 +164,7 @@ class Reports:
         """The run of an analysis of that identity, which there must be."""
         run_id = self._find(lm_name, identity)
         assert run_id is not None, "there is no such analysis"
-        run = self._client.get_run(run_id)
-        return LoggedReport(run_id, str(run.info.run_name), run.data.tags, run.data.metrics)
+        return _logged(self._client.get_run(run_id))
 
     @contextmanager
     def part(self, run_id: str, name: str) -> Iterator[Path]:

@@ -26,6 +26,9 @@ from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.effect_pass import effect_pass
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
+from saetrack.analysis.pipeline.results import newest_groups
+from saetrack.analysis.results.pages import write_results
+from saetrack.analysis.results.paper_claims import CLAIMS
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.cli.main import app
 from saetrack.data.corpus import Corpus
@@ -329,6 +332,7 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert of_chain[of_chain > 0].to_dict() == live["pattern"].value_counts().to_dict()
     assert set(tables["pattern_agreement"]["role"]) == {"noise"}, "no replicate was trained"
     assert tables["patterns"]["pattern_kappa"].isna().all()
+    results_name_the_run(logged.info.run_id, settings, place)
     moved = pd.read_parquet(folder / "tables" / "continuity.parquet")["parameter_displacement"]
     assert (moved > 0).all()
     rules = tables["context_rules"].set_index("quantity")
@@ -342,6 +346,19 @@ def the_run_holds_what_was_found(analysis: ChainAnalysis, settings: Settings, pl
     assert ways["parameter_displacement"].tolist() == [moved[0], moved[2]]
     assert set(theorem["tokens"]) == set(theorem["rows"]) == {4}
     probes_are_of_each_link(folder, figures)
+
+
+def results_name_the_run(run_id: str, settings: Settings, place: Path) -> None:
+    (group,) = newest_groups(Registry(settings))
+    assert set(group.headline["run"]) == {run_id} and group.title == "nano, L1, seed 0"
+    asked = group.headline[group.headline["name"] == "control"].set_index("control")["role"]
+    assert asked.to_dict() == {"stands still": "noise", "never trained": "replicate"}
+    index, *pages = write_results([group], place / "results")
+    text = index.read_text()
+    assert run_id in text and "0.2.0, tables" in text
+    assert all(f"claims/{claim.key}.md" in text for claim in CLAIMS) and len(pages) > len(CLAIMS)
+    single = (place / "results" / "claims" / "single-features.md").read_text()
+    assert "## nano, L1, seed 0: cannot be told" in single and "in never trained" in single
 
 
 def probes_are_of_each_link(folder: Path, figures: set[str]) -> None:

@@ -176,7 +176,7 @@ def test_an_analysis_with_controls_trains_them_first(
         (["track", "mini", "--set", "seed"], "--set 'seed': must be NAME=VALUE"),
         (["track", "mini", "--set", "layers=[9]"], r"layers=\[9\]: mini has layers 0 to 3"),
         (["compare", "mini", "--set", "seeds=[0]"], "seeds="),
-        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-, pythia"),
+        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-"),
         (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
         (["track"], "Missing argument 'NAME-OR-FILE'"),
         (["trak"], "No such command 'trak'"),

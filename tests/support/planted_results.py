@@ -18,11 +18,11 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
     )
     shares = pd.DataFrame(
         [
-            ("chain", "chain", "grouping", 0.144, 0.12, 0.17, None, None, None),
-            ("still", "noise", "grouping", 0.130, 0.11, 0.15, 0.014, -0.02, 0.04),
+            ("chain", "chain", "grouping", 144, 0.144, 0.12, 0.17, None, None, None),
+            ("still", "noise", "grouping", 130, 0.130, 0.11, 0.15, 0.014, -0.02, 0.04),
         ],
         columns=[
-            *("chain", "role", "pattern", "share", "low", "high"),
+            *("chain", "role", "pattern", "features", "share", "low", "high"),
             *("excess", "excess_low", "excess_high"),
         ],
     )

@@ -228,7 +228,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
     tables |= pattern_tables(analysis, tables, control_ends(analysis), reader.matchings)
-    tables["headline"] = headline_of(registered.chain, tables)
+    tables["headline"] = headline_of(analysis, tables)
     phases = concept_phases(tables)
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
     write_lives(found, folder / LIVES)

@@ -15,7 +15,6 @@ from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.analysis.results.headline import headline_table
 from saetrack.analysis.results.replicates import AXES, over_replicates
-from saetrack.chain.plan import Chain
 from saetrack.registry.analyses import LoggedReport, Reports
 from saetrack.utils.errors import UserError
 from saetrack.utils.figures.steps import Setting
@@ -24,17 +23,29 @@ from saetrack.utils.files import content_hash
 # Raise when the page changes: the same chains are then joined again.
 PAGE_VERSION = 1
 HEADLINE, REPLICATES = "headline", "replicates"
+# The name of rows that say which controls were asked for.
+ASKED = "control"
 SHOWN = ["name", "control", "unit", "n", "mean", "low", "high", "interval", "least", "most"]
 
 
-def headline_of(chain: Chain, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def headline_of(analysis: ChainAnalysis, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The headline numbers of a chain's analysis, with what may differ between replicates.
 
     Returns:
-        The columns of `saetrack.analysis.results.headline`, and `chain`, `lm`, `sae_seed`, `hook`.
+        The columns of `saetrack.analysis.results.headline`; `role` of the control, and a row
+        without value for each control that was asked for, there or not; `chain`, `lm`, `sae_seed`,
+        `hook`.
     """
-    return headline_table(tables).assign(
-        chain=chain.name, lm=chain.lm_name, sae_seed=chain.config.seed, hook=chain.hook.short
+    chain = analysis.registered.chain
+    roles = {name: control.role for name, control in analysis.config.controls.items()}
+    asked = pd.DataFrame({"name": ASKED, "control": list(roles), "unit": ""})
+    headline = pd.concat([headline_table(tables), asked], ignore_index=True)
+    return headline.assign(
+        role=headline["control"].map(roles).fillna(""),
+        chain=chain.name,
+        lm=chain.lm_name,
+        sae_seed=chain.config.seed,
+        hook=chain.hook.short,
     )
 
 
@@ -50,9 +61,9 @@ def read_headline(reports: Reports, run: LoggedReport) -> pd.DataFrame:
 
 
 def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
-    """Log mean and interval of all headline numbers over some chains, as a run of the first's LM.
+    """Log mean and interval of all headline numbers over some chains, as a run in MLflow.
 
-    All of them must be finished.
+    All of them must be finished. The run is one of the LM of the first by name.
 
     Returns:
         What was done, in a line.
@@ -60,11 +71,12 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
     Raises:
         UserError: the same chain is named twice.
     """
+    analyses = sorted(analyses, key=lambda analysis: analysis.registered.chain.name)
     chains = [analysis.registered.chain for analysis in analyses]
     names = [chain.name for chain in chains]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"replicates: {twice[0]} is named twice; a chain is no replicate of itself")
-    identity = content_hash([PAGE_VERSION, sorted(one.content_hash for one in analyses)])
+    identity = content_hash([PAGE_VERSION, *(one.content_hash for one in analyses)])
     reports, lm_name = analyses[0].registered.ready.registry.reports, chains[0].lm_name
     title = f"replicates · {names[0]} and {len(names) - 1} more"
     if reports.has(lm_name, identity):

@@ -27,6 +27,7 @@ SHARE = "share of features"
 COSINE = "cosine"
 RANDOM_DIRECTIONS = "random directions"
 CHAIN = "chain"
+PAPER_PATTERNS = ["maintaining", "shifting", "grouping"]
 
 Tables = Mapping[str, pd.DataFrame]
 Row = dict[str, Any]
@@ -73,7 +74,13 @@ def _labels(tables: Tables) -> Iterator[Row]:
 
 
 def _patterns(tables: Tables) -> Iterator[Row]:
-    for _, row in tables.get("pattern_shares", pd.DataFrame()).iterrows():
+    shares = tables.get("pattern_shares", pd.DataFrame())
+    if len(shares):
+        own = shares[shares["chain"] == CHAIN].set_index("pattern")
+        share = float(own["share"].reindex(PAPER_PATTERNS, fill_value=0).sum())
+        half = 1.96 * np.sqrt(share * (1 - share) / max(1, own["features"].sum()))
+        yield _row("patterns_of_the_paper", share, SHARE, ends=(share - half, share + half))
+    for _, row in shares.iterrows():
         name = f"pattern.{row['pattern']}"
         if row["chain"] == CHAIN:
             yield _row(name, row["share"], SHARE, ends=(row["low"], row["high"]))

@@ -1,0 +1,161 @@
+"""The paper's claims, each held against its nulls by a rule that was written before the numbers.
+
+A claim asks for some numbers of the headline table. What counts is the interval over replicates:
+
+- **holds**: the interval lies above 0 and the mean reaches the smallest effect that matters;
+- **fails**: the interval lies below the smallest effect that matters;
+- **open**: neither.
+
+A claim *stands* if all of its tests hold over three chains or more, *stands in part* if some do
+(or all, over fewer chains), *does not stand* if none holds and some fail, and else *cannot be
+told*. A test whose number is missing (a control was not trained) is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+Verdict = Literal["stands", "stands in part", "does not stand", "cannot be told"]
+Outcome = Literal["holds", "fails", "open"]
+# So many chains before a claim about LMs can stand without reserve.
+MIN_CHAINS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A headline number over replicates, as `over_replicates` gives it; see there.
+
+    Attributes:
+        name: of the number.
+        control: beside which null; "" for the chain alone.
+        mean: over chains.
+        low: of its interval; NaN where there is none.
+        high: likewise.
+        n: chains.
+        interval: how it was made.
+        unit: of all three.
+    """
+
+    name: str
+    control: str
+    mean: float
+    low: float
+    high: float
+    n: int
+    interval: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One thing that must be so for a claim to stand.
+
+    Attributes:
+        says: what must be so, in words.
+        estimate: of a number that is positive if it is; None if it was not measured.
+        least: the smallest effect that matters.
+        bound: what is taken from the number before it is held against `least`.
+    """
+
+    says: str
+    estimate: Estimate | None
+    least: float = 0.0
+    bound: float = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """By the rule at the top of this file."""
+        found = self.estimate
+        if found is None or np.isnan(found.mean):
+            return "open"
+        # Without an interval a number stands for itself: one chain, nothing drawn.
+        low = found.mean if np.isnan(found.low) else found.low
+        high = found.mean if np.isnan(found.high) else found.high
+        if low - self.bound > 0 and found.mean - self.bound >= self.least:
+            return "holds"
+        return "fails" if high - self.bound < max(self.least, 1e-9) else "open"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim on some chains.
+
+    Attributes:
+        verdict: by the rule at the top of this file.
+        tests: that decided.
+    """
+
+    verdict: Verdict
+    tests: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The headline numbers of a group of replicates.
+
+    Attributes:
+        over: as `saetrack.analysis.results.replicates.over_replicates` gives it, over all chains.
+        roles: of the controls, by name: `noise`, `replicate`, `order`.
+    """
+
+    over: pd.DataFrame
+    roles: Mapping[str, str]
+
+    def get(self, name: str, control: str = "") -> Estimate | None:
+        """One number; None where it was not measured."""
+        rows = self.over[(self.over["name"] == name) & (self.over["control"] == control)]
+        return None if rows.empty else _estimate(rows.iloc[0])
+
+    def beside(self, name: str) -> dict[str, Estimate]:
+        """A number beside each control of which it is known."""
+        rows = self.over[(self.over["name"] == name) & (self.over["control"] != "")]
+        return {str(row["control"]): _estimate(row) for _, row in rows.iterrows()}
+
+    def beside_role(self, name: str, role: str) -> dict[str, Estimate | None]:
+        """The same beside each control of a role; None beside those of which it is not known."""
+        known = self.beside(name)
+        return {control: known.get(control) for control, of in self.roles.items() if of == role}
+
+
+def _estimate(row: pd.Series[float]) -> Estimate:
+    fields = ("name", "control", "mean", "low", "high", "n", "interval", "unit")
+    return Estimate(**{name: row[name] for name in fields})
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        key: names its page.
+        says: the claim, in a sentence.
+        place: where the paper has it.
+        null: what it is held against, in a sentence.
+        tests: asks for its numbers.
+    """
+
+    key: str
+    says: str
+    place: str
+    null: str
+    tests: Callable[[Numbers], Iterator[Requirement]]
+
+    def judge(self, numbers: Numbers) -> Finding:
+        """Hold the claim against the numbers of some chains."""
+        tests = tuple(self.tests(numbers))
+        chains = min((test.estimate.n for test in tests if test.estimate), default=0)
+        return Finding(verdict_of([test.outcome for test in tests], chains), tests)
+
+
+def verdict_of(outcomes: list[Outcome], chains: int) -> Verdict:
+    """By the rule at the top of this file; without tests nothing can be told."""
+    if outcomes and all(outcome == "holds" for outcome in outcomes):
+        return "stands" if chains >= MIN_CHAINS else "stands in part"
+    if "holds" in outcomes:
+        return "stands in part"
+    return "does not stand" if "fails" in outcomes else "cannot be told"

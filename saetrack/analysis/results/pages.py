@@ -1,0 +1,186 @@
+"""The paper's claims and what became of them, as Markdown: a table of all, a page for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from saetrack.analysis.results.claims import (
+    MIN_CHAINS,
+    Claim,
+    Estimate,
+    Finding,
+    Numbers,
+    Requirement,
+)
+from saetrack.analysis.results.paper_claims import CLAIMS
+from saetrack.analysis.results.replicates import ALL, over_replicates
+
+RULE = f"""\
+What counts is the interval of each number over chains: Student's 95 % of three chains and more,
+the range of two, the 95 % over features of one. A test *holds* if the interval lies above the bound
+and the mean reaches the smallest effect that matters; it *fails* if the interval lies below that
+effect; else it is *open*. A claim **stands** if all of its tests hold over {MIN_CHAINS} chains or
+more, **stands in part** if some hold, or all over fewer chains, **does not stand** if none holds
+and some fail, and else **cannot be told** on these chains.
+"""
+MADE = "Written by `saetrack results` from the newest analyses of a registry; do not edit.\n"
+INDEX_FILE, CLAIMS_FOLDER, NUMBERS_FOLDER = "index.md", "claims", "numbers"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Chains that are judged together: replicates, or one chain alone.
+
+    Attributes:
+        title: names them.
+        headline: their headline numbers (`saetrack.analysis.results.headline`) with `role`,
+            `chain`, `lm`, `sae_seed`, `hook`, `run` and `release`.
+        more: numbers from elsewhere, as rows of `over_replicates`.
+    """
+
+    title: str
+    headline: pd.DataFrame
+    more: pd.DataFrame
+
+    def numbers(self) -> Numbers:
+        """Over all of its chains."""
+        over = over_replicates(self.headline)
+        with_control = self.headline[self.headline["role"] != ""]
+        roles = dict(zip(with_control["control"], with_control["role"], strict=True))
+        return Numbers(pd.concat([over[over["over"] == ALL], self.more], ignore_index=True), roles)
+
+    @property
+    def key(self) -> str:
+        """Names its file of numbers."""
+        return "".join(char if char.isalnum() else "-" for char in self.title).strip("-")
+
+
+def write_results(groups: Sequence[Group], folder: Path) -> list[Path]:
+    """Judge all claims on all groups, and write the pages.
+
+    Args:
+        groups: of chains.
+        folder: that is made, or in which pages of the same names are replaced.
+
+    Returns:
+        The files, the table of all claims first.
+    """
+    for name in (CLAIMS_FOLDER, NUMBERS_FOLDER):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    numbers = {group.title: group.numbers() for group in groups}
+    findings = {
+        claim.key: {title: claim.judge(of) for title, of in numbers.items()} for claim in CLAIMS
+    }
+    written = [folder / INDEX_FILE]
+    written[0].write_text(_index(groups, findings))
+    for claim in CLAIMS:
+        path = folder / CLAIMS_FOLDER / f"{claim.key}.md"
+        path.write_text(_page(claim, groups, findings[claim.key]))
+        written.append(path)
+    for group in groups:
+        path = folder / NUMBERS_FOLDER / f"{group.key}.csv"
+        numbers[group.title].over.to_csv(path, index=False)
+        written.append(path)
+    return written
+
+
+def verdicts(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per claim and group: `claim`, `group`, `verdict`, for a terminal or a script."""
+    numbers = {group.title: group.numbers() for group in groups}
+    return pd.DataFrame(
+        [
+            {"claim": claim.key, "group": title, "verdict": claim.judge(of).verdict}
+            for claim in CLAIMS
+            for title, of in numbers.items()
+        ]
+    )
+
+
+def _index(groups: Sequence[Group], findings: Mapping[str, Mapping[str, Finding]]) -> str:
+    rows = [
+        [
+            f"[{claim.says}]({CLAIMS_FOLDER}/{claim.key}.md)",
+            claim.place,
+            *(_with_number(findings[claim.key][group.title]) for group in groups),
+        ]
+        for claim in CLAIMS
+    ]
+    heads = ["Claim of the paper", "Where", *(group.title for group in groups)]
+    parts = ["# Claims of the paper", MADE, _table(heads, rows), "## The rule", RULE]
+    return "\n\n".join([*parts, "## What was judged", *(_chains(group) for group in groups)])
+
+
+def _with_number(finding: Finding) -> str:
+    """The verdict, with the number of its first test that decided it."""
+    decided = [test for test in finding.tests if test.estimate is not None]
+    if not decided:
+        return f"**{finding.verdict}**"
+    order = {"fails": 0, "open": 1, "holds": 2}
+    weakest = min(decided, key=lambda test: order[test.outcome])
+    assert weakest.estimate is not None
+    return f"**{finding.verdict}**; {weakest.says}: {_estimate(weakest.estimate)}"
+
+
+def _page(claim: Claim, groups: Sequence[Group], findings: Mapping[str, Finding]) -> str:
+    lines = [
+        f"# {claim.says}",
+        "",
+        MADE,
+        f"In the paper: {claim.place}. Held against: {claim.null}.",
+    ]
+    for group in groups:
+        finding = findings[group.title]
+        lines += ["", f"## {group.title}: {finding.verdict}", ""]
+        heads = ["What must be so", "Number", "Mean", "Interval", "Chains", "Bound", "Test"]
+        lines += [_table(heads, [_test(test) for test in finding.tests])]
+        lines += ["", _chains(group)]
+    return "\n".join([*lines, "", "## The rule", "", RULE])
+
+
+def _test(test: Requirement) -> list[str]:
+    found = test.estimate
+    bound = f"{test.bound:g}" + (f" + {test.least:g}" if test.least else "")
+    if found is None:
+        return [test.says, "", "not measured", "", "", bound, test.outcome]
+    name = f"`{found.name}`" + (f" beside {found.control}" if found.control else "")
+    interval = f"{_number(found.low)} to {_number(found.high)} ({found.interval})"
+    if np.isnan(found.low):
+        interval = "none"
+    return [test.says, name, _number(found.mean), interval, str(found.n), bound, test.outcome]
+
+
+def _estimate(found: Estimate) -> str:
+    if np.isnan(found.low):
+        return f"{_number(found.mean)}, n = {found.n}"
+    return f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}], n = {found.n}"
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def _chains(group: Group) -> str:
+    """Which chains, runs and releases stand behind the numbers."""
+    chains = group.headline.drop_duplicates("chain")
+    counts = ", ".join(
+        f"{len(chains[axis].unique())} {what}"
+        for axis, what in (("lm", "LMs"), ("sae_seed", "seeds of SAEs"), ("hook", "hooks"))
+    )
+    rows = [
+        [f"`{row['chain']}`", f"`{row['run']}`", str(row["release"])]
+        for _, row in chains.iterrows()
+    ]
+    table = _table(["Chain", "Run in MLflow", "Release"], rows)
+    return f"{group.title}: {len(chains)} chains, {counts}.\n\n{table}\n"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

@@ -1,0 +1,188 @@
+"""Claims and their verdicts, the pages that say them, and replicates of a registry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from saetrack.analysis.pipeline.replicates import ASKED, join_replicates
+from saetrack.analysis.pipeline.results import newest_groups
+from saetrack.analysis.pipeline.table_files import save_tables
+from saetrack.analysis.results.claims import Estimate, Numbers, Requirement, Verdict, verdict_of
+from saetrack.analysis.results.pages import Group, write_results
+from saetrack.analysis.results.paper_claims import CLAIMS
+from saetrack.cli.main import app
+from saetrack.registry import Registry
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
+from tests.support.planted_results import headline_of_chain
+
+OF = {claim.key: claim for claim in CLAIMS}
+ROLES = {"still": "noise", "second seed": "replicate", "jump": "order"}
+
+
+def estimate(mean: float, low: float, high: float, n: int = 3) -> Estimate:
+    return Estimate("x", "", mean, low, high, n, "t", "share")
+
+
+@pytest.mark.parametrize(
+    ("found", "least", "bound", "outcome"),
+    [
+        (estimate(0.05, 0.01, 0.09), 0.02, 0, "holds"),
+        (estimate(0.05, -0.01, 0.11), 0.02, 0, "open"),
+        (estimate(0.005, 0.001, 0.009), 0.02, 0, "fails"),  # sure, and too small to matter
+        (estimate(0.001, -0.03, 0.03), 0.02, 0, "open"),
+        (estimate(-0.05, -0.08, -0.02), 0.02, 0, "fails"),
+        (estimate(0.0, 0.0, 0.0), 0, 0, "fails"),
+        (estimate(0.96, 0.955, 0.965), 0, 0.95, "holds"),
+        (estimate(0.50, 0.48, 0.52), 0, 0.95, "fails"),
+        (estimate(1.0, float("nan"), float("nan"), 1), 1, 0, "holds"),
+        (estimate(0.0, float("nan"), float("nan"), 1), 1, 0, "fails"),
+        (None, 0, 0, "open"),
+    ],
+)
+def test_a_test_holds_fails_or_is_open(
+    found: Estimate | None, least: float, bound: float, outcome: str
+) -> None:
+    assert Requirement("so", found, least, bound).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "chains", "verdict"),
+    [
+        (["holds", "holds"], 3, "stands"),
+        (["holds", "holds"], 2, "stands in part"),
+        (["holds", "open"], 3, "stands in part"),
+        (["holds", "fails"], 3, "stands in part"),
+        (["fails", "open"], 3, "does not stand"),
+        (["open"], 3, "cannot be told"),
+        ([], 0, "cannot be told"),
+    ],
+)
+def test_the_verdict_follows_from_the_tests(
+    outcomes: list[Any], chains: int, verdict: Verdict
+) -> None:
+    assert verdict_of(outcomes, chains) == verdict
+
+
+def numbers_of(values: dict[tuple[str, str], tuple[float, float, float]]) -> Numbers:
+    rows = [
+        {"name": name, "control": control, "mean": mean, "low": low, "high": high}
+        | {"n": 3, "interval": "t", "unit": "share"}
+        for (name, control), (mean, low, high) in values.items()
+    ]
+    return Numbers(pd.DataFrame(rows), ROLES)
+
+
+def test_grouping_that_a_still_lm_has_too_is_no_finding() -> None:
+    still = {("pattern.grouping", "still"): (0.014, 0.008, 0.019)}
+    assert OF["grouping"].judge(numbers_of(still)).verdict == "does not stand"
+    real = {("pattern.grouping", "still"): (0.08, 0.05, 0.11)}
+    assert OF["grouping"].judge(numbers_of(real)).verdict == "stands"
+
+
+def test_maintaining_is_held_against_a_jump_not_against_an_lm_that_stands_still() -> None:
+    found = {
+        ("pattern.maintaining", "jump"): (0.22, 0.18, 0.26),
+        ("pattern.maintaining", "still"): (-0.10, -0.14, -0.06),
+    }
+    assert OF["maintaining"].judge(numbers_of(found)).verdict == "stands"
+
+
+def test_a_control_that_was_asked_for_and_never_trained_leaves_a_claim_open() -> None:
+    finding = OF["shifting"].judge(numbers_of({("pattern.shifting", "jump"): (0.1, 0.05, 0.2)}))
+    assert finding.verdict == "cannot be told"
+    assert [test.says for test in finding.tests] == ["more features shift than still"]
+
+
+def test_phases_need_three_segments_and_a_control_with_fewer() -> None:
+    of_concepts = {("segments.concept: progress", ""): (3.0, 3.0, 3.0)}
+    control = ("segments.random directions: progress", "")
+    one, three = ({control: (n, n, n)} for n in (1.0, 3.0))
+    assert OF["three-phases"].judge(numbers_of(of_concepts | one)).verdict == "stands"
+    assert OF["three-phases"].judge(numbers_of(of_concepts | three)).verdict == "stands in part"
+
+
+def test_a_link_that_takes_more_than_a_twentieth_fails() -> None:
+    name = ("tokens_of_a_link_over_conventional", "")
+    dear, cheap = ({name: values} for values in ((0.18, 0.17, 0.19), (0.03, 0.02, 0.04)))
+    assert OF["tokens-saved"].judge(numbers_of(dear)).verdict == "does not stand"
+    assert OF["tokens-saved"].judge(numbers_of(cheap)).verdict == "stands"
+
+
+def of_chain(chain: str, lm: str, shifting: float) -> pd.DataFrame:
+    """The headline numbers of an analysis with one control that was asked for."""
+    numbers = {"pattern.shifting": shifting, "drift_claim.widespread drift": 1.0}
+    table = headline_of_chain(numbers, lm=lm, chain=chain, control="still")
+    asked = headline_of_chain({ASKED: float("nan")}, lm=lm, chain=chain, control="still")
+    return pd.concat([table, asked], ignore_index=True).assign(role="noise")
+
+
+def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
+    headline = pd.concat(
+        [of_chain(f"m{n}.L2.forward.s0.ab", f"m{n}", 0.09 + n / 100) for n in range(3)]
+    ).assign(run="run-7", release="0.2.0, tables 15")
+    index, *others = write_results([Group("three LMs", headline, pd.DataFrame())], tmp_path)
+    assert "| [Features shift from one token" in (text := index.read_text())
+    assert "**stands**; more features shift than still: 0.100 [0.075, 0.125], n = 3" in text
+    assert "`run-7`" in text and "0.2.0, tables 15" in text and "3 chains, 3 LMs" in text
+    page = (tmp_path / "claims" / "shifting.md").read_text()
+    assert (
+        "## three LMs: stands" in page and "| 0.100 | 0.075 to 0.125 (t) | 3 | 0 + 0.02 |" in page
+    )
+    assert "the mean reaches the smallest effect that matters" in page
+    (numbers,) = (path for path in others if path.suffix == ".csv")
+    assert pd.read_csv(numbers).set_index("name").loc["pattern.shifting", "n"] == 3
+
+
+def analysed(registry: Registry, chain: str, lm: str, shifting: float, place: Path) -> Any:
+    """As an analysis of a chain leaves it in a registry."""
+    (place / chain).mkdir()
+    save_tables({"headline": of_chain(chain, lm, shifting)}, place / chain / "tables")
+    facts = {"kind": "analysis", "identity": chain, "chain": chain, "release": "0.2.0, tables 15"}
+    registry.reports.log(lm, f"analyze · {chain}", place / chain, metrics={}, facts=facts)
+    registered = SimpleNamespace(
+        chain=SimpleNamespace(name=chain, lm_name=lm), ready=SimpleNamespace(registry=registry)
+    )
+    return SimpleNamespace(registered=registered, content_hash=chain)
+
+
+def test_replicates_of_a_registry_are_judged_together(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(settings)
+    with pytest.raises(UserError, match="nothing was analysed yet") as caught:
+        newest_groups(registry)
+    assert "\n" not in str(caught.value)
+    names = [f"m{n}.L2.forward.s0.ab" for n in range(3)]
+    chains = pd.DataFrame({"name": [*names, "m0.L2.jump.s0.cd"], "direction": "forward"})
+    chains.loc[3, "direction"] = "jump"
+    monkeypatch.setattr(Registry, "chains", lambda self: chains)
+    analyses = [
+        analysed(registry, name, f"m{n}", 0.09 + n / 100, tmp_path) for n, name in enumerate(names)
+    ]
+    analysed(registry, "m0.L2.jump.s0.cd", "m0", 0.5, tmp_path)
+    assert len(newest_groups(registry)) == 3, "a control that was analysed itself is not judged"
+    with pytest.raises(UserError, match="is named twice"):
+        join_replicates([analyses[0], analyses[0]])
+    line = join_replicates(analyses)
+    assert line == f"replicates · {names[0]} and 2 more: in MLflow's experiment m0"
+    assert "was made before" in join_replicates(analyses[::-1])
+    (group,) = newest_groups(registry)
+    assert group.title == "3 LMs (m0 ...), L2, seed 0"
+    assert len(set(group.headline["run"])) == 3
+    shifting = group.numbers().get("pattern.shifting", "still")
+    assert shifting is not None and shifting.mean == pytest.approx(0.1) and shifting.n == 3
+
+    monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)
+    told = CliRunner().invoke(app, ["results", "--to", str(tmp_path / "out"), "--json"])
+    assert told.exit_code == 0, told.output
+    verdicts = {row["claim"]: row["verdict"] for row in json.loads(told.output)["verdicts"]}
+    assert (verdicts["shifting"], verdicts["grouping"]) == ("stands", "cannot be told")
+    assert (tmp_path / "out" / "index.md").exists()
