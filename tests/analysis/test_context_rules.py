@@ -58,8 +58,8 @@ def test_what_the_rule_changes_is_paired_by_feature() -> None:
             "overlap": [1.0, 0.6, 0.2, 0.6],
             "same_row": [0.0, 0.4, 0.0, 0.0],
             "bos": 0.0,
-            "label": ["token", "token", "concept", "noise"],
-            "label_authors": ["token", "concept", "concept", "noise"],
+            "label": ["token", "token", "concept", "contextual"],
+            "label_authors": ["token", "concept", "concept", "contextual"],
         }
     )
     ours = pd.DataFrame({"feature": range(4), "m": [0.1, 0.2, 0.9, 0.4], "rule": "distinct"})

@@ -1,8 +1,8 @@
 """Random directions read as if they were features: the control of every class.
 
-A direction v is active by relu(v . (x - b_dec)), half of the time. Where a row counts once, its active
-pairs are never listed: of each row only the strongest position goes on to the top contexts, which
-keep no more than that.
+A direction v is active by relu(v . (x - b_dec)), half of the time. Where a row counts once, its
+active pairs are never listed: of each row only the strongest position goes on to the top contexts,
+which keep no more than that.
 """
 
 from __future__ import annotations
