@@ -25,6 +25,7 @@ from saetrack.analysis.life_store.neighbours import nearest_neighbours
 from saetrack.analysis.life_store.records import Text, link_records
 from saetrack.analysis.life_store.spool import PairSpool
 from saetrack.analysis.meaning.directions import ReadDirections
+from saetrack.analysis.meaning.labels import Meanings
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
 from saetrack.analysis.pipeline.chain_probes import (
@@ -294,7 +295,7 @@ class ChainReader:
         activations: PointActivations,
         determinism: Float[np.ndarray, " d_sae"],
         meanings: ReadMeanings,
-    ) -> dict[str, pd.DataFrame]:
+    ) -> dict[str, Any]:
         """Feature regions (figure 3, left), and labels by the authors' rule if it is compared."""
         if link is not self.links[-1]:
             return {"regions": pd.DataFrame(), "labels_by_authors": pd.DataFrame()}

@@ -14,8 +14,8 @@ told*. A test whose number is missing (a control was not trained) is open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -122,9 +122,8 @@ class Numbers:
         return {control: known.get(control) for control, of in self.roles.items() if of == role}
 
 
-def _estimate(row: pd.Series[float]) -> Estimate:
-    fields = ("name", "control", "mean", "low", "high", "n", "interval", "unit")
-    return Estimate(**{name: row[name] for name in fields})
+def _estimate(row: pd.Series[Any]) -> Estimate:
+    return Estimate(**{field.name: row[field.name] for field in fields(Estimate)})
 
 
 @dataclass(frozen=True)
