@@ -105,7 +105,8 @@ def shade(
             axes.axvline(start, color=colour, linewidth=width, linestyle=":", zorder=order)
     if names:
         _name(axes, phases or {})
-    steps = sorted({float(step) for step in lm_steps})
+    # A figure may be of some of the chain's steps.
+    steps = sorted({float(step) for step in (*lm_steps, *collapsed)})
     for step in collapsed:
         at = steps.index(float(step))
         start = _middle(steps[max(at - 1, 0)], steps[at])
