@@ -55,13 +55,15 @@ class CELoss:
         clean) needs no ablation; `ce_loss_uniform` is what guessing every token alike costs: a
         share of an ablation that is worse flatters.
         """
-        spliced = _loss(
-            self.lm,
-            self.rows,
-            self.hook,
-            self.untouched,
-            lambda x: sae.decode(sae.encode(x.flatten(0, -2))).view_as(x),
-        )
+        return self._recovered(lambda x: sae.decode(sae.encode(x.flatten(0, -2))).view_as(x))
+
+    def metrics_of(self, sae_out: Float[Tensor, "rows context d_in"]) -> dict[str, float]:
+        """The same with activations in place that are known beforehand, of all `rows`."""
+        batches = iter(sae_out.split(SPLICE_BATCH_ROWS))
+        return self._recovered(lambda _: next(batches))
+
+    def _recovered(self, replace: Replace) -> dict[str, float]:
+        spliced = _loss(self.lm, self.rows, self.hook, self.untouched, replace)
         found = {
             "ce_loss": self.ce_loss,
             "ce_loss_zero": self.ce_loss_zero,

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
 from saetrack.data.corpus import Corpus
 from saetrack.data.splits import Split
-from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
+from saetrack.lm.hook import Hook
+from saetrack.lm.hooked import LM_BATCH_ROWS
 from saetrack.sae.tensor_parallel import ALONE, Ranks
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
+
+
+class GivesActivations(Protocol):
+    """What a store asks of an LM (`saetrack.lm.hooked.HookedLM`), or of several in its place."""
+
+    @property
+    def hooks(self) -> tuple[Hook, ...]:
+        """At which activations are read."""
+
+    @property
+    def device(self) -> torch.device:
+        """On which they are."""
+
+    @property
+    def d_in(self) -> int:
+        """Their width."""
+
+    def activations(
+        self, tokens: Int[Tensor, "rows context"]
+    ) -> Float[Tensor, "hooks rows context d_in"]:
+        """Of some rows at every hook."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +58,7 @@ class ActivationsStore:
         ranks: each computes a share of every chunk's rows and ends with all residuals.
     """
 
-    lm: HookedLM
+    lm: GivesActivations
     corpus: Corpus
     exclude_bos: bool
     seed: int
