@@ -1,4 +1,4 @@
-"""Chains beside conventional SAEs, or kinds of SAE side by side."""
+"""Chains beside conventional SAEs or a crosscoder, or kinds of SAE side by side."""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ def compare(**parameters: Any) -> State:
 
 def run_comparison(config: CompareConfig) -> str:
     """One comparison per hook, each a run in MLflow; what came of it."""
-    tracks = [train_missing(one)[1].track for one in config.all_tracks()]
+    prepared = [train_missing(one)[1] for one in config.all_tracks()]
+    if config.crosscoder is not None:
+        from saetrack.training.crosscoder import train_crosscoders
+
+        train_task = task(name="train crosscoders", cache_policy=NO_CACHE)(train_crosscoders)
+        train_task(prepared[-len(config.seeds) :], config.crosscoder)
     from saetrack.analysis.pipeline.compare import compare_trained
 
     compare_task = task(name="compare", cache_policy=NO_CACHE)(compare_trained)
-    return "; ".join(compare_task(config, tracks, load_settings()))
+    return "; ".join(compare_task(config, [one.track for one in prepared], load_settings()))

@@ -1,4 +1,4 @@
-"""The rival of a chain: one crosscoder over the same checkpoints, and what determines its weights."""
+"""The rival of a chain, a crosscoder over the same checkpoints: what determines its weights."""
 
 from __future__ import annotations
 

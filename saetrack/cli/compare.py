@@ -1,4 +1,4 @@
-"""`saetrack compare NAME-OR-FILE`: a chain beside conventional SAEs, or kinds of SAE."""
+"""`saetrack compare NAME-OR-FILE`: a chain beside other SAEs, kinds of SAE, or a crosscoder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def compare(
 ) -> None:
     """Train what is missing of several chains, and compare them.
 
-    A chain stands beside conventional SAEs (appendix I.1), or chains of several kinds of SAE stand
-    side by side, each with a frozen control.
+    A chain stands beside conventional SAEs (appendix I.1), or beside a crosscoder over some of its
+    checkpoints; or chains of several kinds of SAE stand side by side, each with a frozen control.
 
     ```sh
     saetrack compare mini
     saetrack compare mini-architectures
+    saetrack compare mini-crosscoder
     saetrack compare mini --set track=mini-reverse --set seeds=[0,1]
     ```
     """
@@ -34,6 +35,11 @@ def compare(
     trained = [train_here(one)[1] for one in config.all_tracks()]
     if not leads():
         return
+    if config.crosscoder is not None:
+        from saetrack.training.crosscoder import train_crosscoders
+
+        with resumable("crosscoders that were trained are registered, one in training begins anew"):
+            train_crosscoders(trained[-len(config.seeds) :], config.crosscoder)
     with resumable("all SAEs that were trained are registered"):
         from saetrack.analysis.pipeline.compare import compare_trained
         from saetrack.utils.settings import load_settings

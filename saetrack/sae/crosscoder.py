@@ -8,8 +8,8 @@ The residuals x_k of a token at K checkpoints, each divided by its spread s_k, a
                    feature_acts_f  sum over k of ||W_dec_k,f||
 
 (Lindsey et al. 2024, "Sparse crosscoders for cross-layer features and model diffing"; over
-snapshots of one LM: Ge et al. 2025.) The sum of norms, not the norm of all decoders together, lets a
-feature do without the checkpoints at which it says nothing.
+snapshots of one LM: Ge et al. 2025.) The sum of norms, not the norm of all decoders together, lets
+a feature do without the checkpoints at which it says nothing.
 
 Side by side, the K residuals are the input of an ordinary SAE; only the penalty differs. So a
 crosscoder is one, with its kernels and its step. With one checkpoint of spread 1 it is the ReLU SAE
@@ -71,7 +71,7 @@ class Crosscoder(SAE):
         return self.d_in // self.n_checkpoints
 
     def joined(self, x: Float[Tensor, "checkpoints batch d_resid"]) -> Float[Tensor, "batch d_in"]:
-        """Residuals of the same tokens at all checkpoints, divided by their spread, side by side."""
+        """Residuals of the same tokens at all checkpoints, each in its spreads, side by side."""
         return (x / self.spread[:, None, None]).movedim(0, 1).flatten(1)
 
     def parted(

@@ -24,8 +24,6 @@ from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import Registry
 from saetrack.sae.crosscoder import (
-    WEIGHTS_FILE,
-    Crosscoder,
     CrosscoderStep,
     new_crosscoder,
     save_crosscoder,
@@ -36,7 +34,6 @@ from saetrack.training.activations_store import ActivationsStore
 from saetrack.training.mixing_buffer import MixingBuffer
 from saetrack.training.prepare import PreparedTrack
 from saetrack.utils.errors import UserError
-from saetrack.utils.files import file_sha256
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -119,7 +116,6 @@ def train_crosscoder(
             "hook_name": chain.hook_name,
             "seed": chain.config.seed,
             "lm_steps": [checkpoint.lm_step for checkpoint in planned.checkpoints],
-            "sha256": file_sha256(folder / WEIGHTS_FILE),
         }
         metrics = training.metrics()
         registry.reports.log(chain.lm_name, planned.title, folder, metrics=metrics, facts=facts)

@@ -1,8 +1,8 @@
 """When a crosscoder's features emerge, and whether a chain says the same of them.
 
-A feature's *share* at a checkpoint is the norm of its decoder row there over the largest that it has
-at any checkpoint. It *emerges* at the first checkpoint from which on its share is above a half to
-the end. A feature whose share is a half or less at the last checkpoint is *lost* and does not
+A feature's *share* at a checkpoint is the norm of its decoder row there over the largest that it
+has at any checkpoint. It *emerges* at the first checkpoint from which on its share is above a half
+to the end. A feature whose share is a half or less at the last checkpoint is *lost* and does not
 emerge: it belongs to an earlier LM.
 
 Agreement is Spearman's rank correlation over features that are matched one to one. Both sides have
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy import ndarray
 
+# What is compared.
+CHAIN, BESIDE, CROSSCODER = "chain", "chain of these checkpoints", "crosscoder"
 HALF = 0.5
 DRAWS = 1000
 INTERVAL = (0.025, 0.975)

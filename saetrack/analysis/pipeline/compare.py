@@ -23,6 +23,7 @@ from saetrack.analysis.matching.decoder_matching import (
 )
 from saetrack.analysis.matching.matching import Matching
 from saetrack.analysis.pipeline.compare_architectures import compare_architectures
+from saetrack.analysis.pipeline.compare_crosscoder import compare_crosscoders
 from saetrack.analysis.pipeline.compared_saes import (
     ComparedSAE,
     comparison_facts,
@@ -120,6 +121,8 @@ def compare_trained(
     """
     if config.architectures is not None:
         return compare_architectures(config, settings)
+    if config.crosscoder is not None:
+        return compare_crosscoders(config, settings)
     registry, count = Registry(settings), len(config.seeds)
     return [
         compare_chains(registry, chains, beside)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from saetrack.chain.budget import Plateau
 from saetrack.chain.config import SAEField, TrackConfig
+from saetrack.chain.crosscoder import CrosscoderConfig
 from saetrack.utils.errors import UserError, shown
 from saetrack.utils.validation import Frozen, Index, Tokens, validated
 
@@ -18,7 +19,8 @@ class CompareConfig(Frozen):
 
     Without `architectures` the track's chain stands beside SAEs from scratch (appendix I.1). With
     them there is a chain of each kind, and beside it a control: as long a chain whose LM stands
-    still at the last checkpoint.
+    still at the last checkpoint. With `crosscoder` the rival is one dictionary over some of the
+    chain's checkpoints, and beside both stands a chain over these checkpoints alone.
     """
 
     track: TrackConfig = Field(description="a track's fields, as above")
@@ -27,13 +29,18 @@ class CompareConfig(Frozen):
         description="kinds of SAE by a name of your own, each with the fields of `sae`, the "
         "reference first; null: the chain is compared with conventional SAEs",
     )
+    crosscoder: CrosscoderConfig | None = Field(
+        default=None,
+        description="how a crosscoder is trained over `checkpoints`, in place of conventional SAEs",
+    )
     match_tokens: Tokens = Field(
         default=131_072,
         description="on which the activations of neighbouring links are correlated",
     )
     checkpoints: Annotated[tuple[Index, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="where conventional SAEs are trained; null: first, middle, last of the chain",
+        description="where conventional SAEs are trained, or those of a crosscoder; null: first, "
+        "middle, last of the chain",
     )
     conventional_tokens: Tokens | None = Field(
         default=None, description="their budget; null: that of the chain's first link"
@@ -53,6 +60,8 @@ class CompareConfig(Frozen):
             if len(self.track.planned) < 2:
                 raise UserError("track.schedule: must have two links at least, to follow features")
             self.all_tracks()  # each kind suits the track
+        if self.crosscoder is not None:
+            self._require_rivals()
         if absent := [index for index in self.checkpoints or () if index not in offered]:
             raise UserError(
                 f"checkpoints={list(self.checkpoints or ())}: {absent[0]} is not in the track's "
@@ -74,8 +83,22 @@ class CompareConfig(Frozen):
             for seed in self.seeds
         ]
 
+    def beside_crosscoders(self) -> list[TrackConfig]:
+        """The track over the crosscoder's checkpoints alone, with each seed: a crosscoder's rival.
+
+        Its budgets are those that the track has there.
+        """
+        budgets, every = self._budgets(), self.track.pieces[0].every
+        pieces = [
+            {"first": at, "last": at, "every": every, "tokens": budgets[at]}
+            for at in self._chosen()
+        ]
+        return [self._variant(seed=seed, schedule=pieces) for seed in self.seeds]
+
     def all_tracks(self) -> list[TrackConfig]:
-        """Everything that is trained, in order."""
+        """Everything that is trained, in order; crosscoders are trained after them."""
+        if self.crosscoder is not None:
+            return [self.track, *self.beside_crosscoders()]
         if self.architectures is None:
             return [*self.chains(), *self.conventional()]
         pairs = [pair for name in self.architectures for pair in self.of_architecture(name)]
@@ -84,9 +107,7 @@ class CompareConfig(Frozen):
     def conventional(self) -> list[TrackConfig]:
         """An SAE from scratch at each checkpoint with each seed."""
         budgets = self._budgets()
-        order = list(budgets)
-        tokens = self.conventional_tokens or budgets[order[0]]
-        chosen = self.checkpoints or (order[0], order[len(order) // 2], order[-1])
+        tokens = self.conventional_tokens or next(iter(budgets.values()))
         every = self.track.pieces[0].every
         return [
             self._variant(
@@ -94,9 +115,24 @@ class CompareConfig(Frozen):
                 start=None,
                 schedule=[{"first": index, "last": index, "every": every, "tokens": tokens}],
             )
-            for index in sorted(set(chosen))
+            for index in self._chosen()
             for seed in self.seeds
         ]
+
+    def _chosen(self) -> list[int]:
+        order = list(self._budgets())
+        return sorted(set(self.checkpoints or (order[0], order[len(order) // 2], order[-1])))
+
+    def _require_rivals(self) -> None:
+        """What a crosscoder needs of a comparison."""
+        if self.architectures is not None:
+            raise UserError("crosscoder: give either architectures or crosscoder, not both")
+        if self.track.direction != "forward":
+            raise UserError(
+                f"track.schedule: runs {self.track.direction}; a crosscoder's rival runs forward"
+            )
+        if len(chosen := self._chosen()) < 2:
+            raise UserError(f"checkpoints={chosen}: a crosscoder needs two at least")
 
     def _frozen_schedule(self) -> list[dict[str, Any]]:
         """The chain's budgets, all at its last checkpoint."""
