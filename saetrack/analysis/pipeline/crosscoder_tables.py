@@ -181,8 +181,8 @@ def _steps_of(moments: pd.DataFrame | None) -> dict[str, pd.Series[float]]:
 
 def _decoder(whole: RegisteredChain, lm_step: int) -> Decoder:
     link = next(link for link in whole.links if link.checkpoint.lm_step == lm_step)
-    found = whole.decoder(link)
-    return Decoder(found.W_dec.cpu(), found.density)
+    version = whole.versions[link.identity]
+    return whole.ready.registry.decoder(whole.chain.name, version)
 
 
 def _matched(
