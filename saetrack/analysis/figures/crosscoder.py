@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from saetrack.analysis.comparison.crosscoder import BESIDE, CHAIN, CROSSCODER
 from saetrack.analysis.figures.page import Section, write_page
@@ -116,7 +117,9 @@ def _draw_cost(axes: Axes, tables: Mapping[str, pd.DataFrame]) -> None:
     costs = tables["costs"].set_index(["rival", "seed"])["lm_tokens"]
     for rival in (CHAIN, BESIDE):
         axes.plot(costs[rival], means[rival].loc[costs[rival].index], "D", color=COLOURS[rival])
-    axes.set_xscale("log")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("tokens through LMs")
     axes.set_title("mean explained variance at equal L0", fontsize=11)
 
