@@ -72,7 +72,8 @@ class Crosscoder(SAE):
 
     def joined(self, x: Float[Tensor, "checkpoints batch d_resid"]) -> Float[Tensor, "batch d_in"]:
         """Residuals of the same tokens at all checkpoints, each in its spreads, side by side."""
-        return (x / self.spread[:, None, None]).movedim(0, 1).flatten(1)
+        side_by_side: Tensor = (x / self.spread[:, None, None]).movedim(0, 1).flatten(1)
+        return side_by_side
 
     def parted(
         self, joined: Float[Tensor, "batch d_in"]
@@ -90,7 +91,8 @@ class Crosscoder(SAE):
     def decoder_norms(self) -> Float[Tensor, "checkpoints d_sae"]:
         """Norm of each feature's decoder row at each checkpoint, in spreads of its residuals."""
         rows = self.W_dec.unflatten(1, (self.n_checkpoints, self.d_resid))
-        return rows.norm(dim=2).T
+        norms: Tensor = rows.norm(dim=2).T
+        return norms
 
     @torch.no_grad()
     def decoder_at(self, checkpoint: int) -> SAE:

@@ -14,7 +14,7 @@ from saetrack.analysis.comparison.crosscoder import BESIDE, CHAIN, CROSSCODER
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.utils.figures.captions import frame
 from saetrack.utils.figures.steps import Setting, short_step, step_axis
-from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, drawn, line, not_measured
+from saetrack.utils.figures.style import BLUE, GREEN, ORANGE, RED, drawn, line, not_measured
 from saetrack.utils.figures.text_tables import as_text, empty_table, number
 
 COLOURS = {CHAIN: BLUE, BESIDE: GREEN, CROSSCODER: ORANGE}
@@ -158,10 +158,14 @@ def _draw_pairs(
     places = {float(step): number for number, step in enumerate(steps)}
     x = [places[float(emerges)] for emerges, _ in met.index]
     y = [float(at) for _, at in met.index]
-    axes.scatter(x, y, s=8 * met.to_numpy(), color=MOMENT_COLOURS[moment], alpha=0.6)
+    sizes = 500 * met.to_numpy() / max(met.max(), 1)
+    axes.scatter(x, y, s=sizes, color=MOMENT_COLOURS[moment], alpha=0.6, clip_on=False)
     axes.set_xticks(range(len(steps)), [short_step(step) for step in steps])
     axes.set_xlabel("emerges (LM step)")
     axes.set_ylabel(f"{moment} (LM step)")
-    axes.set_yscale("symlog", linthresh=max(min((s for s in steps if s > 0), default=1), 1))
+    lowest = min((step for step in steps if step > 0), default=1)
+    axes.set_yscale("symlog", linthresh=lowest, linscale=0.5)
+    axes.set_ylim(-lowest / 2, 1.5 * max(steps))
     said = [f"ρ = {row.spearman:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in of.itertuples()]
-    axes.text(0.02, 0.98, "\n".join(said), transform=axes.transAxes, va="top", color=GREY)
+    look = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none"}
+    axes.text(0.98, 0.02, "\n".join(said), transform=axes.transAxes, ha="right", bbox=look)
