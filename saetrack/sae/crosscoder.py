@@ -79,7 +79,7 @@ class Crosscoder(SAE):
         self, joined: Float[Tensor, "batch d_in"]
     ) -> Float[Tensor, "checkpoints batch d_resid"]:
         """What `joined` joined, in the residuals' own units."""
-        parts = joined.unflatten(1, (self.n_checkpoints, self.d_resid)).movedim(1, 0)
+        parts: Tensor = joined.unflatten(1, (self.n_checkpoints, self.d_resid)).movedim(1, 0)
         return parts * self.spread[:, None, None]
 
     def reconstruct(
