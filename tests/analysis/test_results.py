@@ -81,22 +81,22 @@ def numbers_of(values: dict[tuple[str, str], tuple[float, float, float]]) -> Num
 
 
 def test_grouping_that_a_still_lm_has_too_is_no_finding() -> None:
-    still = {("pattern.grouping", "still"): (0.014, 0.008, 0.019)}
+    still = {("paper_pattern.grouping", "still"): (0.014, 0.008, 0.019)}
     assert OF["grouping"].judge(numbers_of(still)).verdict == "does not stand"
-    real = {("pattern.grouping", "still"): (0.08, 0.05, 0.11)}
+    real = {("paper_pattern.grouping", "still"): (0.08, 0.05, 0.11)}
     assert OF["grouping"].judge(numbers_of(real)).verdict == "stands"
 
 
 def test_maintaining_is_held_against_a_jump_not_against_an_lm_that_stands_still() -> None:
     found = {
-        ("pattern.maintaining", "jump"): (0.22, 0.18, 0.26),
-        ("pattern.maintaining", "still"): (-0.10, -0.14, -0.06),
+        ("paper_pattern.maintaining", "jump"): (0.22, 0.18, 0.26),
+        ("paper_pattern.maintaining", "still"): (-0.10, -0.14, -0.06),
     }
     assert OF["maintaining"].judge(numbers_of(found)).verdict == "stands"
 
 
 def test_a_control_that_was_asked_for_and_never_trained_leaves_a_claim_open() -> None:
-    finding = OF["shifting"].judge(numbers_of({("pattern.shifting", "jump"): (0.1, 0.05, 0.2)}))
+    finding = OF["shifting"].judge(numbers_of({("paper_pattern.shifting", "jump"): (0.1, 0.05, 0.2)}))
     assert finding.verdict == "cannot be told"
     assert [test.says for test in finding.tests] == ["more features shift than still"]
 
@@ -118,7 +118,7 @@ def test_a_link_that_takes_more_than_a_twentieth_fails() -> None:
 
 def of_chain(chain: str, lm: str, shifting: float) -> pd.DataFrame:
     """The headline numbers of an analysis with one control that was asked for."""
-    numbers = {"pattern.shifting": shifting, "drift_claim.widespread drift": 1.0}
+    numbers = {"paper_pattern.shifting": shifting, "drift_claim.widespread drift": 1.0}
     table = headline_of_chain(numbers, lm=lm, chain=chain, control="still")
     asked = headline_of_chain({ASKED: float("nan")}, lm=lm, chain=chain, control="still")
     return pd.concat([table, asked], ignore_index=True).assign(role="noise")
@@ -138,7 +138,7 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     )
     assert "the mean reaches the smallest effect that matters" in page
     (numbers,) = (path for path in others if path.suffix == ".csv")
-    assert pd.read_csv(numbers).set_index("name").loc["pattern.shifting", "n"] == 3
+    assert pd.read_csv(numbers).set_index("name").loc["paper_pattern.shifting", "n"] == 3
 
 
 def analysed(registry: Registry, chain: str, lm: str, shifting: float, place: Path) -> Any:
@@ -177,7 +177,7 @@ def test_replicates_of_a_registry_are_judged_together(
     (group,) = newest_groups(registry)
     assert group.title == "3 LMs (m0 ...), L2, seed 0"
     assert len(set(group.headline["run"])) == 3
-    shifting = group.numbers().get("pattern.shifting", "still")
+    shifting = group.numbers().get("paper_pattern.shifting", "still")
     assert shifting is not None and shifting.mean == pytest.approx(0.1) and shifting.n == 3
 
     monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)

@@ -53,6 +53,7 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
         "end_labels": ends,
         "labels_of_random_directions": pd.DataFrame({"label": ["token"], "share": [0.1]}),
         "pattern_shares": shares,
+        "paper_pattern_shares": shares,
         "pattern_agreement": agreement,
         "phases": phases,
         "drift": drift,

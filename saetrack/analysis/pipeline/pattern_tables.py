@@ -11,6 +11,7 @@ import pandas as pd
 from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.results.pattern_shares import (
     CHAIN,
+    NONE_OF_THE_PAPERS,
     PatternsOf,
     end_labels,
     kappa_of_features,
@@ -41,7 +42,7 @@ def pattern_tables(
         matchings: of the chain with its controls.
 
     Returns:
-        `pattern_shares`, `end_labels` and `pattern_agreement`
+        `pattern_shares`, the same by the paper's classes, `end_labels` and `pattern_agreement`
         (`saetrack.analysis.results.pattern_shares`), and `patterns` and `contexts` with a column
         `pattern_kappa`: of each feature's pattern in a replicate.
     """
@@ -61,10 +62,23 @@ def pattern_tables(
     )
     return {
         "pattern_shares": pattern_shares(chains, seed),
+        "paper_pattern_shares": pattern_shares(_by_the_paper(chains), seed),
         "end_labels": end_labels(chains),
         "pattern_agreement": agreement,
         "patterns": patterns.assign(**{KAPPA: kappa.to_numpy()}),
         "contexts": tables["contexts"].assign(
             **{KAPPA: tables["contexts"]["feature"].map(kappa).astype(float)}
         ),
+    }
+
+
+def _by_the_paper(chains: dict[str, PatternsOf]) -> dict[str, PatternsOf]:
+    """The patterns by the paper's classes."""
+    return {
+        name: of._replace(
+            patterns=of.patterns.assign(
+                pattern=of.patterns["paper_pattern"].fillna(NONE_OF_THE_PAPERS)
+            )
+        )
+        for name, of in chains.items()
     }

@@ -74,14 +74,19 @@ def _labels(tables: Tables) -> Iterator[Row]:
 
 
 def _patterns(tables: Tables) -> Iterator[Row]:
-    shares = tables.get("pattern_shares", pd.DataFrame())
-    if len(shares):
-        own = shares[shares["chain"] == CHAIN].set_index("pattern")
+    of_paper = tables.get("paper_pattern_shares", pd.DataFrame())
+    if len(of_paper):
+        own = of_paper[of_paper["chain"] == CHAIN].set_index("pattern")
         share = float(own["share"].reindex(PAPER_PATTERNS, fill_value=0).sum())
         half = 1.96 * np.sqrt(share * (1 - share) / max(1, own["features"].sum()))
         yield _row("patterns_of_the_paper", share, SHARE, ends=(share - half, share + half))
+    yield from _shares("paper_pattern", of_paper)
+    yield from _shares("pattern", tables.get("pattern_shares", pd.DataFrame()))
+
+
+def _shares(kind: str, shares: pd.DataFrame) -> Iterator[Row]:
     for _, row in shares.iterrows():
-        name = f"pattern.{row['pattern']}"
+        name = f"{kind}.{row['pattern']}"
         if row["chain"] == CHAIN:
             yield _row(name, row["share"], SHARE, ends=(row["low"], row["high"]))
         else:

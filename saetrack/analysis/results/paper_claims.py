@@ -44,17 +44,17 @@ def _concepts_emerge(numbers: Numbers) -> Iterator[Requirement]:
 
 
 def _maintaining(numbers: Numbers) -> Iterator[Requirement]:
-    found = numbers.beside_role("pattern.maintaining", "order")
+    found = numbers.beside_role("paper_pattern.maintaining", "order")
     yield from _beyond("more features maintain their token", found, SHARE)
 
 
 def _shifting(numbers: Numbers) -> Iterator[Requirement]:
-    found = numbers.beside_role("pattern.shifting", "noise")
+    found = numbers.beside_role("paper_pattern.shifting", "noise")
     yield from _beyond("more features shift", found, SHARE)
 
 
 def _grouping(numbers: Numbers) -> Iterator[Requirement]:
-    found = numbers.beside_role("pattern.grouping", "noise")
+    found = numbers.beside_role("paper_pattern.grouping", "noise")
     yield from _beyond("more features group", found, SHARE)
 
 
@@ -80,8 +80,8 @@ def _less_than(found: Estimate, bound: float) -> Estimate:
 
 
 def _single_features(numbers: Numbers) -> Iterator[Requirement]:
-    for label in ("all", "noise"):
-        what = "a feature" if label == "all" else "a feature that begins as noise"
+    for label in ("all", "several_tokens"):
+        what = "a feature" if label == "all" else "a feature that begins on several tokens"
         name = f"pattern_kappa.{label}"
         found = numbers.beside_role(name, "replicate")
         for control, estimate in found.items():
