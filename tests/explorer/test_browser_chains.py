@@ -28,7 +28,7 @@ def test_home_lays_ticked_chains_over_one_another(tab: Tab) -> None:
     expect(page.get_by_role("heading", level=2)).to_have_text(["demo 4", "other 1"])
     for name in (FORWARD, PLAIN):
         page.get_by_label(f"Lay the curves of {name} over others").check()
-    expect(page.locator(".compare .panel")).to_have_count(4)
+    expect(page.locator(".compare .panel")).to_have_count(5)
     expect(page.locator(".compare .panel").first.locator(".series")).to_have_count(2)
     assert f"with={FORWARD},{PLAIN}" in tab.at
     page.reload()

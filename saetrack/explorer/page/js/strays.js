@@ -4,7 +4,7 @@ import { listNamed } from "./lists.js";
 import { PICKED_HERE } from "./population.js";
 import { plain } from "./words.js";
 
-const FEW = 12; // names that a line has room for
+const FEW = 16; // names that a line has room for
 const SWITCHES = ["down", "align", "breaks", "fold", "absent", "embed"];
 const CHOICES = {
   scale: ["log", "link"],
