@@ -14,7 +14,14 @@ from typer.testing import CliRunner
 from saetrack.analysis.pipeline.replicates import ASKED, join_replicates
 from saetrack.analysis.pipeline.results import newest_groups
 from saetrack.analysis.pipeline.table_files import save_tables
-from saetrack.analysis.results.claims import Estimate, Numbers, Requirement, Verdict, verdict_of
+from saetrack.analysis.results.claims import (
+    OF_VERDICTS,
+    Estimate,
+    Numbers,
+    Requirement,
+    Verdict,
+    verdict_of,
+)
 from saetrack.analysis.results.pages import Group, write_results
 from saetrack.analysis.results.paper_claims import CLAIMS
 from saetrack.cli.main import app
@@ -27,8 +34,11 @@ OF = {claim.key: claim for claim in CLAIMS}
 ROLES = {"still": "noise", "second seed": "replicate", "jump": "order"}
 
 
-def estimate(mean: float, low: float, high: float, n: int = 3) -> Estimate:
-    return Estimate("x", "", mean, low, high, n, "t", "share")
+NAN = float("nan")
+
+
+def estimate(mean: float, low: float, high: float, n: int = 3, unit: str = "share") -> Estimate:
+    return Estimate("x", "", mean, low, high, n, "t", unit)
 
 
 @pytest.mark.parametrize(
@@ -42,8 +52,9 @@ def estimate(mean: float, low: float, high: float, n: int = 3) -> Estimate:
         (estimate(0.0, 0.0, 0.0), 0, 0, "fails"),
         (estimate(0.96, 0.955, 0.965), 0, 0.95, "holds"),
         (estimate(0.50, 0.48, 0.52), 0, 0.95, "fails"),
-        (estimate(1.0, float("nan"), float("nan"), 1), 1, 0, "holds"),
-        (estimate(0.0, float("nan"), float("nan"), 1), 1, 0, "fails"),
+        (estimate(1.0, NAN, NAN, 1), 0, 0.5, "open"),  # one chain, and nothing drawn
+        (estimate(1.0, NAN, NAN, 1, OF_VERDICTS), 1, 0, "holds"),
+        (estimate(0.0, NAN, NAN, 1, OF_VERDICTS), 1, 0, "fails"),
         (None, 0, 0, "open"),
     ],
 )
@@ -51,6 +62,13 @@ def test_a_test_holds_fails_or_is_open(
     found: Estimate | None, least: float, bound: float, outcome: str
 ) -> None:
     assert Requirement("so", found, least, bound).outcome == outcome
+
+
+def test_a_number_that_must_be_small_is_shown_as_it_is() -> None:
+    test = Requirement("so", estimate(1.0, 0.8, 1.2), bound=2.5, below=True)
+    assert test.outcome == "holds" and test.estimate == estimate(1.0, 0.8, 1.2)
+    assert Requirement("so", estimate(3.0, 2.8, 3.2), bound=2.5, below=True).outcome == "fails"
+    assert Requirement("so", estimate(2.4, 2.0, 2.8), bound=2.5, below=True).outcome == "open"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +80,7 @@ def test_a_test_holds_fails_or_is_open(
         (["holds", "fails"], 3, "stands in part"),
         (["fails", "open"], 3, "does not stand"),
         (["open"], 3, "cannot be told"),
+        (["open", "holds"], 3, "cannot be told"),  # the first one is the claim itself
         ([], 0, "cannot be told"),
     ],
 )
@@ -96,7 +115,8 @@ def test_maintaining_is_held_against_a_jump_not_against_an_lm_that_stands_still(
 
 
 def test_a_control_that_was_asked_for_and_never_trained_leaves_a_claim_open() -> None:
-    finding = OF["shifting"].judge(numbers_of({("paper_pattern.shifting", "jump"): (0.1, 0.05, 0.2)}))
+    shifting = {("paper_pattern.shifting", "jump"): (0.1, 0.05, 0.2)}
+    finding = OF["shifting"].judge(numbers_of(shifting))
     assert finding.verdict == "cannot be told"
     assert [test.says for test in finding.tests] == ["more features shift than still"]
 
@@ -134,7 +154,8 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     assert "`run-7`" in text and "0.2.0, tables 15" in text and "3 chains, 3 LMs" in text
     page = (tmp_path / "claims" / "shifting.md").read_text()
     assert (
-        "## three LMs: stands" in page and "| 0.100 | 0.075 to 0.125 (t) | 3 | 0 + 0.02 |" in page
+        "## three LMs: stands" in page
+        and "| 0.100 | 0.075 to 0.125 (t) | 3 | above 0, mean 0.02 or more |" in page
     )
     assert "the mean reaches the smallest effect that matters" in page
     (numbers,) = (path for path in others if path.suffix == ".csv")

@@ -72,7 +72,14 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
         "polysemy": pd.DataFrame(
             {"lost_senses": [True, True, False, False], "gained_senses": [True] + [False] * 3}
         ),
-        "warm_starts": pd.DataFrame({"measure": ["cka_distance"], "spearman": [0.99]}),
+        "warm_starts": pd.DataFrame(
+            {
+                "measure": ["cka_distance"],
+                "spearman": [0.99],
+                "spearman_low": [0.9],
+                "spearman_high": [1.0],
+            }
+        ),
         "collapse": pd.DataFrame({"raw_mean": [0.2, 0.5, 0.07]}),
     }
 

@@ -4,11 +4,12 @@ A claim asks for some numbers of the headline table. What counts is the interval
 
 - **holds**: the interval lies above 0 and the mean reaches the smallest effect that matters;
 - **fails**: the interval lies below the smallest effect that matters;
-- **open**: neither.
+- **open**: neither, or there is no interval: one chain, and its analysis drew none.
 
 A claim *stands* if all of its tests hold over three chains or more, *stands in part* if some do
 (or all, over fewer chains), *does not stand* if none holds and some fail, and else *cannot be
-told*. A test whose number is missing (a control was not trained) is open.
+told*. A test whose number is missing (a control was not trained) is open. The first test is the
+claim itself: where it is open, the others do not make the claim stand in part.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Verdict = Literal["stands", "stands in part", "does not stand", "cannot be told"
 Outcome = Literal["holds", "fails", "open"]
 # So many chains before a claim about LMs can stand without reserve.
 MIN_CHAINS = 3
+# Of numbers that are verdicts themselves, by intervals of their own.
+OF_VERDICTS = "1 stands, 0 not"
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,14 @@ class Requirement:
         estimate: of a number that is positive if it is; None if it was not measured.
         least: the smallest effect that matters.
         bound: what is taken from the number before it is held against `least`.
+        below: the number must lie below the bound, not above.
     """
 
     says: str
     estimate: Estimate | None
     least: float = 0.0
     bound: float = 0.0
+    below: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -73,12 +78,15 @@ class Requirement:
         found = self.estimate
         if found is None or np.isnan(found.mean):
             return "open"
-        # Without an interval a number stands for itself: one chain, nothing drawn.
-        low = found.mean if np.isnan(found.low) else found.low
-        high = found.mean if np.isnan(found.high) else found.high
-        if low - self.bound > 0 and found.mean - self.bound >= self.least:
+        ends = np.array([found.low, found.mean, found.high])
+        if found.unit == OF_VERDICTS:
+            ends = np.where(np.isnan(ends), found.mean, ends)
+        if np.isnan(ends).any():
+            return "open"
+        low, mean, high = (self.bound - ends[::-1]) if self.below else (ends - self.bound)
+        if low > 0 and mean >= self.least:
             return "holds"
-        return "fails" if high - self.bound < max(self.least, 1e-9) else "open"
+        return "fails" if high < max(self.least, 1e-9) else "open"
 
 
 @dataclass(frozen=True)
@@ -156,5 +164,5 @@ def verdict_of(outcomes: list[Outcome], chains: int) -> Verdict:
     if outcomes and all(outcome == "holds" for outcome in outcomes):
         return "stands" if chains >= MIN_CHAINS else "stands in part"
     if "holds" in outcomes:
-        return "stands in part"
+        return "cannot be told" if outcomes[0] == "open" else "stands in part"
     return "does not stand" if "fails" in outcomes else "cannot be told"

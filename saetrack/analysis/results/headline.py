@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.results.claims import OF_VERDICTS
+
 COLUMNS = ["name", "control", "value", "low", "high", "unit"]
 SHARE = "share of features"
 COSINE = "cosine"
@@ -60,10 +62,16 @@ def _labels(tables: Tables) -> Iterator[Row]:
     ends = tables.get("end_labels", pd.DataFrame(columns=["chain"]))
     own = ends[ends["chain"] == CHAIN].set_index("label") if len(ends) else ends
     of_directions = tables["labels_of_random_directions"].set_index("label")["share"]
+    shares = tables.get("pattern_shares", pd.DataFrame(columns=["chain", "features"]))
+    live = int(shares.loc[shares["chain"] == CHAIN, "features"].sum())
     for label, row in own.iterrows():
-        yield _row(f"label.{label}.first", row["first"], SHARE)
-        yield _row(f"label.{label}.final", row["final"], SHARE)
-        yield _row(f"label.{label}.rise", row["final"] - row["first"], SHARE)
+        first, final = float(row["first"]), float(row["final"])
+        yield _row(f"label.{label}.first", first, SHARE, ends=_binomial(first, live))
+        yield _row(f"label.{label}.final", final, SHARE, ends=_binomial(final, live))
+        # Wider than it is: that the same features stand at both ends is not made use of.
+        half = float(np.hypot(_half_width(first, live), _half_width(final, live)))
+        rise = final - first
+        yield _row(f"label.{label}.rise", rise, SHARE, ends=(rise - half, rise + half))
         less = float(of_directions.get(label, 0.0))
         yield _row(f"label.{label}.first", row["first"] - less, SHARE, RANDOM_DIRECTIONS)
         yield _row(f"label.{label}.final", row["final"] - less, SHARE, RANDOM_DIRECTIONS)
@@ -73,13 +81,23 @@ def _labels(tables: Tables) -> Iterator[Row]:
         yield _row(f"label.{row['label']}.rise", more, SHARE, row["chain"])
 
 
+def _half_width(share: float, features: int) -> float:
+    return float(1.96 * np.sqrt(share * (1 - share) / max(1, features)))
+
+
+def _binomial(share: float, features: int) -> tuple[float, float]:
+    """95 % of a share of some features."""
+    half = _half_width(share, features)
+    return share - half, share + half
+
+
 def _patterns(tables: Tables) -> Iterator[Row]:
     of_paper = tables.get("paper_pattern_shares", pd.DataFrame())
     if len(of_paper):
         own = of_paper[of_paper["chain"] == CHAIN].set_index("pattern")
         share = float(own["share"].reindex(PAPER_PATTERNS, fill_value=0).sum())
-        half = 1.96 * np.sqrt(share * (1 - share) / max(1, own["features"].sum()))
-        yield _row("patterns_of_the_paper", share, SHARE, ends=(share - half, share + half))
+        ends = _binomial(share, int(own["features"].sum()))
+        yield _row("patterns_of_the_paper", share, SHARE, ends=ends)
     yield from _shares("paper_pattern", of_paper)
     yield from _shares("pattern", tables.get("pattern_shares", pd.DataFrame()))
 
@@ -139,7 +157,7 @@ def _drift(tables: Tables) -> Iterator[Row]:
                 share = row["noise_share"]
                 yield _row("noise_share_of_drift", share, "share of log cosine", row["control"])
     for _, row in tables.get("drift_verdicts", pd.DataFrame()).iterrows():
-        yield _row(f"drift_claim.{row['claim']}", row["stands"], "1 stands, 0 not", row["control"])
+        yield _row(f"drift_claim.{row['claim']}", row["stands"], OF_VERDICTS, row["control"])
 
 
 def _index(tables: Tables) -> Iterator[Row]:
@@ -171,10 +189,16 @@ def _rest(tables: Tables) -> Iterator[Row]:
     polysemy = tables["polysemy"]
     if len(polysemy):
         unit = "share of maintaining features"
-        lost, gained = (float(polysemy[name].mean()) for name in ("lost_senses", "gained_senses"))
-        yield _row("lost_senses", lost, unit)
-        yield _row("lost_senses", lost - gained, unit, "time reversed")
+        lost, gained = (polysemy[name].astype(float) for name in ("lost_senses", "gained_senses"))
+        yield _row("lost_senses", lost.mean(), unit)
+        more = lost - gained
+        # Of few features that are all alike, the rule of three says how little that tells.
+        half = max(1.96 * more.std(ddof=0), 3 / np.sqrt(len(more))) / np.sqrt(len(more))
+        ends = more.mean() - half, more.mean() + half
+        yield _row("lost_senses", more.mean(), unit, "time reversed", ends)
     for _, row in tables["warm_starts"].iterrows():
-        yield _row(f"cost_of_warm_start_by.{row['measure']}", row["spearman"], "rank correlation")
+        ends = (row["spearman_low"], row["spearman_high"])
+        name = f"cost_of_warm_start_by.{row['measure']}"
+        yield _row(name, row["spearman"], "rank correlation", ends=ends)
     collapse = tables["collapse"]
     yield _row("most_collapsed", collapse["raw_mean"].max(), COSINE)

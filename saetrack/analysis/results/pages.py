@@ -24,9 +24,10 @@ RULE = f"""\
 What counts is the interval of each number over chains: Student's 95 % of three chains and more,
 the range of two, the 95 % over features of one. A test *holds* if the interval lies above the bound
 and the mean reaches the smallest effect that matters; it *fails* if the interval lies below that
-effect; else it is *open*. A claim **stands** if all of its tests hold over {MIN_CHAINS} chains or
-more, **stands in part** if some hold, or all over fewer chains, **does not stand** if none holds
-and some fail, and else **cannot be told** on these chains.
+effect; else, and without an interval, it is *open*. A claim **stands** if all of its tests hold
+over {MIN_CHAINS} chains or more, **stands in part** if some hold, or all over fewer chains, **does
+not stand** if none holds and some fail, and else **cannot be told** on these chains. The first test
+is the claim itself: while it is open, the others do not make the claim stand in part.
 """
 MADE = "Written by `saetrack results` from the newest analyses of a registry; do not edit.\n"
 INDEX_FILE, CLAIMS_FOLDER, NUMBERS_FOLDER = "index.md", "claims", "numbers"
@@ -144,7 +145,8 @@ def _page(claim: Claim, groups: Sequence[Group], findings: Mapping[str, Finding]
 
 def _test(test: Requirement) -> list[str]:
     found = test.estimate
-    bound = f"{test.bound:g}" + (f" + {test.least:g}" if test.least else "")
+    bound = f"{'below' if test.below else 'above'} {test.bound:g}"
+    bound += f", mean {test.bound + test.least:g} or more" if test.least else ""
     if found is None:
         return [test.says, "", "not measured", "", "", bound, test.outcome]
     name = f"`{found.name}`" + (f" beside {found.control}" if found.control else "")

@@ -30,12 +30,10 @@ def _beyond(
 
 
 def _tokens_first(numbers: Numbers) -> Iterator[Requirement]:
-    beside = numbers.get("label.token.first", "random directions")
-    yield Requirement(
-        "more token-level features at the first link than random directions", beside, SHARE
-    )
     first = numbers.get("label.token.first")
-    yield Requirement("a tenth of the features at least", first, 0, bound=0.1)
+    yield Requirement("a tenth of the features at least, at the first link", first, 0, bound=0.1)
+    beside = numbers.get("label.token.first", "random directions")
+    yield Requirement("more than of random directions", beside, SHARE)
 
 
 def _concepts_emerge(numbers: Numbers) -> Iterator[Requirement]:
@@ -65,20 +63,6 @@ def _exhaustive(numbers: Numbers) -> Iterator[Requirement]:
     )
 
 
-def _less_than(found: Estimate, bound: float) -> Estimate:
-    """By how much a number stays below a bound."""
-    return Estimate(
-        found.name,
-        found.control,
-        bound - found.mean,
-        bound - found.high,
-        bound - found.low,
-        found.n,
-        found.interval,
-        found.unit,
-    )
-
-
 def _single_features(numbers: Numbers) -> Iterator[Requirement]:
     for label in ("all", "several_tokens"):
         what = "a feature" if label == "all" else "a feature that begins on several tokens"
@@ -101,8 +85,7 @@ def _phases(numbers: Numbers) -> Iterator[Requirement]:
     of_concepts = numbers.get("segments.concept: progress")
     yield Requirement("the curve of concepts has three segments", of_concepts, 0, bound=2.5)
     control = numbers.get("segments.random directions: progress")
-    fewer = None if control is None else _less_than(control, 2.5)
-    yield Requirement("that of random directions has fewer", fewer, 0)
+    yield Requirement("that of random directions has fewer", control, bound=2.5, below=True)
 
 
 def _drift_claim(claim: str) -> Callable[[Numbers], Iterator[Requirement]]:
@@ -128,9 +111,11 @@ def _continuity(numbers: Numbers) -> Iterator[Requirement]:
 
 def _tokens_saved(numbers: Numbers) -> Iterator[Requirement]:
     ratio = numbers.get("tokens_of_a_link_over_conventional")
-    less = None if ratio is None else _less_than(ratio, TOKEN_RATIO)
     yield Requirement(
-        "a link takes a twentieth of the tokens at most, at equal L0 and quality", less, 0
+        "a link takes a twentieth of the tokens at most, at equal L0 and quality",
+        ratio,
+        bound=TOKEN_RATIO,
+        below=True,
     )
 
 
