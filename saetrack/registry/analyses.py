@@ -199,7 +199,9 @@ class Reports:
         )
         found = [run for run in runs if run.data.tags["chain"] == chain_name]
         if not found:
-            raise UserError(f"chain={chain_name!r}: was not analysed yet (make analyze)")
+            raise UserError(
+                f"chain={chain_name!r}: was not analysed yet (saetrack analyze {chain_name})"
+            )
         return str(found[0].info.run_id)
 
     @contextmanager

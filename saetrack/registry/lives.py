@@ -47,7 +47,7 @@ def lives_in_place(client: MlflowClient, run_id: str, chain_name: str, cache_dir
     if not folder.is_dir():
         raise UserError(
             f"chain={chain_name!r}: its analysis was made by an earlier release, without a life "
-            "store; analyse it again (make analyze)"
+            "store; analyse it again (saetrack analyze)"
         )
     return folder
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 # Raise when scores, tables or the figure change: the same is then explained again.
 EXPLANATIONS_VERSION = 1
+SAID = 8  # explanations that are told when a run ends
 ANSWERS_FILE, SYSTEM_FILE = "answers.jsonl.gz", "system.json"
 BY_HAND = "labels_by_hand.csv"  # of the analysis, once a sheet was read back
 
@@ -126,6 +128,8 @@ class Explaining:
                 metrics=self._metrics(tables),
                 facts=self._facts(),
             )
+        for line in _some(tables["explanations"]):
+            log.info("%s", line)
         return f"{self.title}: {said_of(tables)}; {where}"
 
     def _tables(self, explained: list[Explained], scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -228,6 +232,10 @@ def _model(config: ExplainConfig, settings: Settings, lives: LifeStore, meter: M
         from saetrack.utils.device import choose_device
 
         return FolderModel(ChatLM(config.model_folder, choose_device(settings)), meter)
+    if settings.explainer_url is None and settings.explainer_model is not None and not config.rules:
+        raise UserError(
+            "SAETRACK_EXPLAINER_URL: missing beside SAETRACK_EXPLAINER_MODEL; --rules asks nobody"
+        )
     if config.rules or settings.explainer_url is None:
         from saetrack.analysis.explanations.rules import Rules
 
@@ -265,6 +273,17 @@ def _agreement(table: pd.DataFrame, by_hand: pd.Series[str] | None) -> pd.DataFr
                 found = agreement(said.loc[both], labels)
                 rows.append((place, beside, found.kappa, found.agreement, found.features))
     return pd.DataFrame(rows, columns=["place", "beside", "kappa", "agreement", "features"])
+
+
+def _some(explanations: pd.DataFrame) -> Iterator[str]:
+    """The first explanations, a line each, and since when each holds."""
+    for row in explanations.head(SAID).to_dict("records"):
+        held = "holds at no step"
+        if not pd.isna(row["since"]):
+            held = f"holds from step {row['since']:,.0f} to {row['until']:,.0f}"
+        yield f"feature {row['feature']}: {row['explanation']} ({held})"
+    if len(explanations) > SAID:
+        yield f"and {len(explanations) - SAID:,} more, in its run and the explorer"
 
 
 def said_of(tables: dict[str, pd.DataFrame]) -> str:

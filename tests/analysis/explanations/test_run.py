@@ -299,3 +299,12 @@ def test_an_endpoint_without_a_model_is_refused(
     monkeypatch.delenv("SAETRACK_EXPLAINER_MODEL")
     refused = explains()
     assert str(refused.exception).startswith("SAETRACK_EXPLAINER_MODEL: missing")
+
+
+def test_a_model_without_an_endpoint_is_refused(
+    explains: Explains, asked: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SAETRACK_EXPLAINER_URL")
+    refused = explains()
+    assert str(refused.exception).startswith("SAETRACK_EXPLAINER_URL: missing")
+    assert not asked.asked
