@@ -122,6 +122,8 @@ def config_fields() -> str:
             pieces = definitions["Piece"]["properties"]
             groups = schema["properties"] | {"tokens": pieces["tokens"]}
             parts += [_group(group, field, definitions) for group, field in groups.items()]
+        if kind is CompareConfig:
+            parts.append(_group("crosscoder", schema["properties"]["crosscoder"], definitions))
     return "\n\n".join(filter(None, parts))
 
 
@@ -165,7 +167,8 @@ def _kind(field: dict[str, Any]) -> str:
 
 def _type(name: str, field: dict[str, Any]) -> str:
     if _kind(field):
-        shared = {"beside": "track", "controls": "track", "first_tokens": "tokens"}
+        shared = {"beside": "track", "controls": "track", "replicates": "track"}
+        shared |= {"first_tokens": "tokens"}
         group = shared.get(name, name)
         return (
             f"[list of pieces](#{group})" if field.get("type") == "array" else f"[group](#{group})"
