@@ -208,6 +208,11 @@ class Endpoint:
             raise UserError(
                 f"{self._url}: answers {status}: it wants another SAETRACK_EXPLAINER_API_KEY"
             )
+        if 300 <= status < 400:
+            raise UserError(
+                f"{self._url}: answers {status}: it leads elsewhere, where the key does not follow; "
+                "set SAETRACK_EXPLAINER_URL to that address"
+            )
         said = self._masked(_message_in(content))  # before it is cut
         raise UserError(
             f"{self._url}: answers {status} for SAETRACK_EXPLAINER_MODEL={self._model!r}"
