@@ -210,7 +210,7 @@ class Endpoint:
             )
         if 300 <= status < 400:
             raise UserError(
-                f"{self._url}: answers {status}: it leads elsewhere, where the key does not follow; "
+                f"{self._url}: answers {status}: it leads elsewhere, and the key does not follow; "
                 "set SAETRACK_EXPLAINER_URL to that address"
             )
         said = self._masked(_message_in(content))  # before it is cut

@@ -112,7 +112,7 @@ def test_a_busy_server_is_waited_for_as_long_as_it_says(
     ("fault", "said"),
     [
         ("401", "answers 401: it wants another SAETRACK_EXPLAINER_API_KEY"),
-        ("302", "answers 302: it leads elsewhere, where the key does not follow"),
+        ("302", "answers 302: it leads elsewhere, and the key does not follow"),
         ("404", r"answers 404 for SAETRACK_EXPLAINER_MODEL='a-model': 'no: Bearer \*\*\*'"),
         ("301", "answers 301"),
     ],
