@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # Candidates that are gathered before they are merged into the lists: 28 bytes each.
 BUFFER_PAIRS = 2**20
+# Tokens before and after a datapoint that make its text.
+WINDOW = (10, 5)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class TopContexts:
         d_sae: int,
         k: int = 25,
         *,
-        window: tuple[int, int] | None = (10, 5),
+        window: tuple[int, int] | None = WINDOW,
         rows_count_once: bool = True,
         excluded: Excluded = NOTHING,
     ) -> None:

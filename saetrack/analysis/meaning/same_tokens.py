@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saetrack.analysis.contexts.top_contexts import text_keys
+from saetrack.analysis.contexts.top_contexts import WINDOW, text_keys
 from saetrack.data.exclusion import NOTHING, Excluded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from numpy import ndarray
-
-# Tokens before and after that make a context's text, as those of top contexts.
-WINDOW = (10, 5)
 
 
 class Occurrences:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.contexts.liveness import live_features
+from saetrack.analysis.meaning.patterns import NO_PATTERN
 from saetrack.analysis.results.pattern_shares import (
     CHAIN,
-    NONE_OF_THE_PAPERS,
     PatternsOf,
     end_labels,
     kappa_of_features,
@@ -76,9 +76,7 @@ def _by_the_paper(chains: dict[str, PatternsOf]) -> dict[str, PatternsOf]:
     """The patterns by the paper's classes."""
     return {
         name: of._replace(
-            patterns=of.patterns.assign(
-                pattern=of.patterns["paper_pattern"].fillna(NONE_OF_THE_PAPERS)
-            )
+            patterns=of.patterns.assign(pattern=of.patterns["paper_pattern"].fillna(NO_PATTERN))
         )
         for name, of in chains.items()
     }

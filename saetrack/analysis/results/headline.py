@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from saetrack.analysis.meaning.patterns import PAPER_PATTERNS
 from saetrack.analysis.results.claims import OF_VERDICTS
 
 COLUMNS = ["name", "control", "value", "low", "high", "unit"]
@@ -29,7 +30,6 @@ SHARE = "share of features"
 COSINE = "cosine"
 RANDOM_DIRECTIONS = "random directions"
 CHAIN = "chain"
-PAPER_PATTERNS = ["maintaining", "shifting", "grouping"]
 
 Tables = Mapping[str, pd.DataFrame]
 Row = dict[str, Any]
@@ -95,7 +95,7 @@ def _patterns(tables: Tables) -> Iterator[Row]:
     of_paper = tables.get("paper_pattern_shares", pd.DataFrame())
     if len(of_paper):
         own = of_paper[of_paper["chain"] == CHAIN].set_index("pattern")
-        share = float(own["share"].reindex(PAPER_PATTERNS, fill_value=0).sum())
+        share = float(own["share"].reindex(list(PAPER_PATTERNS), fill_value=0).sum())
         ends = _binomial(share, int(own["features"].sum()))
         yield _row("patterns_of_the_paper", share, SHARE, ends=ends)
     yield from _shares("paper_pattern", of_paper)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 CHAIN = "chain"
 ALL = "all"
-NONE_OF_THE_PAPERS = "none of the three"
 DRAWS = 2_000
 INTERVAL = (0.025, 0.975)
 # Below so many pairs a kappa says nothing.

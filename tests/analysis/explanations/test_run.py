@@ -293,18 +293,11 @@ def test_without_an_endpoint_rules_explain_and_labels_by_hand_are_compared(
     assert rows.loc["automatic", "features"] == 2
 
 
-def test_an_endpoint_without_a_model_is_refused(
-    explains: Explains, asked: ChatServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("missing", ["SAETRACK_EXPLAINER_MODEL", "SAETRACK_EXPLAINER_URL"])
+def test_an_endpoint_and_its_model_go_together(
+    explains: Explains, asked: ChatServer, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.delenv("SAETRACK_EXPLAINER_MODEL")
+    monkeypatch.delenv(missing)
     refused = explains()
-    assert str(refused.exception).startswith("SAETRACK_EXPLAINER_MODEL: missing")
-
-
-def test_a_model_without_an_endpoint_is_refused(
-    explains: Explains, asked: ChatServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SAETRACK_EXPLAINER_URL")
-    refused = explains()
-    assert str(refused.exception).startswith("SAETRACK_EXPLAINER_URL: missing")
+    assert str(refused.exception).startswith(f"{missing}: missing")
     assert not asked.asked
