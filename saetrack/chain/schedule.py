@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from saetrack.chain.budget import Budget
 from saetrack.utils.errors import UserError
@@ -56,15 +56,9 @@ class Piece(Frozen):
         default=None,
         description="visit the checkpoints of this piece in the random order of this seed: a "
         "control that shows what does not depend on their order; null: from first to last",
+        # A piece in order says nothing of it: names of chains, which hash it, stay the same.
+        exclude_if=lambda value: value is None,
     )
-
-    @model_serializer(mode="wrap")
-    def _without_absent_order(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A piece in order says nothing of it: names of chains, which hash it, stay the same."""
-        values: dict[str, Any] = serialise(self)
-        if values.get("order_seed") is None:
-            values.pop("order_seed", None)
-        return values
 
     @property
     def distance(self) -> int:

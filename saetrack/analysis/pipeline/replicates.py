@@ -55,9 +55,14 @@ def read_headline(reports: Reports, run: LoggedReport) -> pd.DataFrame:
     Raises:
         UserError: it is of a release that kept none.
     """
-    with reports.part(run.run_id, f"{TABLES}/{HEADLINE}.parquet") as path:
-        table = pd.read_parquet(path)
+    table = read_joined(reports, run)
     return table.assign(run=run.run_id, release=run.tags.get("release", ""))
+
+
+def read_joined(reports: Reports, run: LoggedReport) -> pd.DataFrame:
+    """The table of headline numbers of a run, as it was written; see `read_headline`."""
+    with reports.part(run.run_id, f"{TABLES}/{HEADLINE}.parquet") as path:
+        return pd.read_parquet(path)
 
 
 def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from saetrack.analysis.figures.analysis_page import TABLES
-from saetrack.analysis.pipeline.replicates import HEADLINE, REPLICATES, read_headline
+from saetrack.analysis.pipeline.replicates import REPLICATES, read_headline, read_joined
 from saetrack.analysis.results.pages import Group
 from saetrack.analysis.results.replicates import ALL
 from saetrack.registry import Registry
@@ -35,7 +34,7 @@ def newest_groups(registry: Registry) -> list[Group]:
     chains = registry.chains()
     judged = set(chains.loc[chains["direction"].isin(JUDGED), "name"]) if len(chains) else set()
     headlines = [
-        *(_of_replicates(reports, run) for run in reports.newest(REPLICATES)),
+        *(read_joined(reports, run) for run in reports.newest(REPLICATES)),
         *_of_single_chains(reports, judged),
     ]
     comparisons = reports.newest("comparison")
@@ -52,11 +51,6 @@ def newest_groups(registry: Registry) -> list[Group]:
             "saetrack analyze mini --with-controls makes an analysis"
         )
     return groups
-
-
-def _of_replicates(reports: Reports, run: LoggedReport) -> pd.DataFrame:
-    with reports.part(run.run_id, f"{TABLES}/{HEADLINE}.parquet") as path:
-        return pd.read_parquet(path)
 
 
 def _of_single_chains(reports: Reports, judged: set[str]) -> Iterator[pd.DataFrame]:
