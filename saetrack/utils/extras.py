@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from saetrack.utils.errors import UserError
 
 # What each extra of pyproject.toml brings that the library imports.
-MODULES = {"analysis": ("scipy", "sklearn", "snowballstemmer", "umap")}
+MODULES = {"analysis": ("scipy", "sklearn", "snowballstemmer", "threadpoolctl", "umap")}
 
 
 def require_extra(name: str) -> None:

@@ -9,6 +9,7 @@ from saetrack.lm.catalog.architectures import has_resid_mid
 from saetrack.lm.catalog.models import EMBEDDED, find_model
 from saetrack.lm.embedded.model import new_model
 from saetrack.lm.embedded.recipe import RECIPES, learning_rate, recipe_key
+from saetrack.lm.embedded.training import next_token_loss
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -39,3 +40,15 @@ def test_seeds_are_other_lms_of_one_recipe() -> None:
     assert torch.equal(firsts[0], firsts[3])
     assert not torch.equal(firsts[0], firsts[1]) and not torch.equal(firsts[1], firsts[2])
     assert len({recipe_key(find_model(name)) for name in names}) == 3
+
+
+def test_the_loss_of_next_tokens_is_that_of_shifted_rows_to_the_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 5, 7, generator=generator, requires_grad=True)
+    tokens = torch.randint(0, 7, (3, 5), generator=generator)
+    shifted = logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+    losses = [next_token_loss(logits, tokens), torch.nn.functional.cross_entropy(*shifted)]
+    assert losses[0].item() == losses[1].item()
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    assert torch.equal(*gradients)
+    assert not gradients[0][:, -1].any()

@@ -26,7 +26,7 @@ PathFinder.find_spec = staticmethod(
 """
 EXTRAS = {*MODULES["analysis"], "prefect", "supervisor", "psycopg", "boto3", "sphinx", "jaxtyping"}
 # MLflow and TransformerLens bring these themselves.
-BROUGHT = {"scipy", "sklearn", "jaxtyping"}
+BROUGHT = {"scipy", "sklearn", "threadpoolctl", "jaxtyping"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "umap": "umap-learn"}
 
 

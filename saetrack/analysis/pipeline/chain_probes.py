@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from threadpoolctl import threadpool_limits
 
 from saetrack.analysis.contexts.liveness import live_features
 from saetrack.analysis.pipeline.checkpoint_result import readable
@@ -95,8 +96,10 @@ class ChainProbes:
                 x, acts = activations.x[torch.from_numpy(index)], of_all[index]
             else:
                 x, acts = feature_pass.at_ends(task.texts)
-            examples = Examples(x.numpy(), acts)
-            tables.append(probe_table(task.pool, examples, live, self.seeds, activations.lm_step))
+            of_task = task.pool, Examples(x.numpy(), acts), live, self.seeds, activations.lm_step
+            # Probes are small: two threads of OpenBLAS take four to nine times as long as one.
+            with threadpool_limits(1, user_api="blas"):
+                tables.append(probe_table(*of_task))
         nothing = pd.DataFrame(columns=list(COLUMNS))
         return pd.concat(tables, ignore_index=True) if tables else nothing
 

@@ -19,6 +19,7 @@ from saetrack.data.splits import split_of
 from saetrack.data.tokenising import bos_of
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.embedded.allocation import keep_large_blocks
 from saetrack.lm.embedded.model import new_model
 from saetrack.lm.embedded.recipe import RECIPES, Recipe, learning_rate
 from saetrack.utils.errors import UserError
@@ -26,7 +27,7 @@ from saetrack.utils.files import write_atomically
 from saetrack.utils.progress import Progress
 
 if TYPE_CHECKING:
-    from jaxtyping import Int
+    from jaxtyping import Float, Int
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 END_OF_TEXT = "<|endoftext|>"
+NO_TOKEN = -100
 
 
 def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
@@ -60,6 +62,7 @@ def train(spec: ModelSpec, state_path: Path) -> Iterator[Trained]:
         training.load(state_path)
     else:
         training.save(state_path)  # before any checkpoint: those beside a state are its own
+    keep_large_blocks()
     progress = Progress(f"training {spec.name}", spec.lm_steps[-1] - training.lm_step, "steps")
     for lm_step in spec.lm_steps:
         if lm_step < training.lm_step:
@@ -120,8 +123,7 @@ class _LMTraining:
         for group in self._optimiser.param_groups:
             group["lr"] = self._learning_rate.at(self.lm_step)
         batch = self._rows[self._batch_rows()]
-        logits = self._model(batch).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
+        loss = next_token_loss(self._model(batch).logits, batch)
         self._optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
@@ -135,6 +137,16 @@ class _LMTraining:
         shuffler = torch.Generator().manual_seed(self._recipe.seed + n_passes)
         order = torch.randperm(len(self._rows), generator=shuffler)
         return order[index * self._recipe.batch_rows :][: self._recipe.batch_rows]
+
+
+def next_token_loss(
+    logits: Float[Tensor, "rows context vocabulary"], tokens: Int[Tensor, "rows context"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy of each row's next tokens, of which its last token has none."""
+    # To cut off the last token's logits would copy all the others.
+    following = tokens.roll(-1, dims=1)
+    following[:, -1] = NO_TOKEN
+    return cross_entropy(logits.flatten(0, 1), following.flatten(), ignore_index=NO_TOKEN)
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
