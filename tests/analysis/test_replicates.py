@@ -45,6 +45,10 @@ def test_headline_numbers_are_those_of_the_tables() -> None:
     assert value["own_index_at_first", ""] == 0.07
     assert value["matched_cosine_beyond_random_directions", "second seed"] == pytest.approx(0.53)
     assert value["lost_senses", "time reversed"] == pytest.approx(0.5 - 0.25)
+    features = table.set_index(["name", "control"])["features"]
+    assert features["progress.concept.rise", "random directions"] == 17
+    assert features["pattern_kappa.all", "second seed"] == 900
+    assert features["lost_senses", "time reversed"] == 4
 
 
 def test_an_analysis_without_controls_has_the_numbers_that_need_none() -> None:

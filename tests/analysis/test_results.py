@@ -90,13 +90,15 @@ def test_the_verdict_follows_from_the_tests(
     assert verdict_of(outcomes, chains) == verdict
 
 
-def numbers_of(values: dict[tuple[str, str], tuple[float, float, float]]) -> Numbers:
+def numbers_of(
+    values: dict[tuple[str, str], tuple[float, float, float]], lms: int = 3, features: float = NAN
+) -> Numbers:
     rows = [
         {"name": name, "control": control, "mean": mean, "low": low, "high": high}
-        | {"n": 3, "interval": "t", "unit": "share"}
+        | {"n": 3, "interval": "t", "unit": "share", "features": features}
         for (name, control), (mean, low, high) in values.items()
     ]
-    return Numbers(pd.DataFrame(rows), ROLES)
+    return Numbers(pd.DataFrame(rows), ROLES, lms)
 
 
 def test_grouping_that_a_still_lm_has_too_is_no_finding() -> None:
@@ -104,6 +106,16 @@ def test_grouping_that_a_still_lm_has_too_is_no_finding() -> None:
     assert OF["grouping"].judge(numbers_of(still)).verdict == "does not stand"
     real = {("paper_pattern.grouping", "still"): (0.08, 0.05, 0.11)}
     assert OF["grouping"].judge(numbers_of(real)).verdict == "stands"
+    # Three chains over one LM are one witness of what LMs do.
+    assert OF["grouping"].judge(numbers_of(real, lms=1)).verdict == "stands in part"
+
+
+@pytest.mark.parametrize(("features", "verdict"), [(19, "cannot be told"), (20, "stands")])
+def test_numbers_over_few_features_decide_nothing(features: float, verdict: Verdict) -> None:
+    rises = {
+        ("progress.concept.rise", control): (0.3, 0.2, 0.4) for control in ("", "random directions")
+    }
+    assert OF["progress-measure"].judge(numbers_of(rises, features=features)).verdict == verdict
 
 
 def test_maintaining_is_held_against_a_jump_not_against_an_lm_that_stands_still() -> None:
@@ -155,9 +167,9 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     page = (tmp_path / "claims" / "shifting.md").read_text()
     assert (
         "## three LMs: stands" in page
-        and "| 0.100 | 0.075 to 0.125 (t) | 3 | above 0, mean 0.02 or more |" in page
+        and "| 0.100 | 0.075 to 0.125 (t) | 3 | 400 | above 0, mean 0.02 or more |" in page
     )
-    assert "the mean reaches the smallest effect that matters" in page
+    assert "mean reaches the smallest effect that matters" in page
     (numbers,) = (path for path in others if path.suffix == ".csv")
     assert pd.read_csv(numbers).set_index("name").loc["paper_pattern.shifting", "n"] == 3
 

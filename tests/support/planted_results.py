@@ -27,15 +27,18 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
         ],
     )
     agreement = pd.DataFrame(
-        [("second seed", "replicate", "all", 0.46, 0.4, 0.5)],
-        columns=["other", "role", "first_label", "kappa", "kappa_low", "kappa_high"],
+        [("second seed", "replicate", "all", 900, 0.46, 0.4, 0.5)],
+        columns=["other", "role", "first_label", "pairs", "kappa", "kappa_low", "kappa_high"],
     )
     phases = pd.DataFrame(
         [
-            ("concept: progress", 0.31, 0.61, 3, 48.0, 384.0),
-            ("random directions: progress", 0.21, 0.39, 1, None, None),
+            ("concept: progress", 17, 0.31, 0.61, 3, 48.0, 384.0),
+            ("random directions: progress", 256, 0.21, 0.39, 1, None, None),
         ],
-        columns=["curve", "first", "final", "segments", "emergent_lm_step", "convergent_lm_step"],
+        columns=[
+            *("curve", "features", "first", "final", "segments"),
+            *("emergent_lm_step", "convergent_lm_step"),
+        ],
     ).astype({"emergent_lm_step": float, "convergent_lm_step": float})
     drift = pd.DataFrame(
         {
@@ -90,4 +93,5 @@ def headline_of_chain(
     """Headline numbers by name, each with an interval of .01 to either side."""
     table = pd.DataFrame({"name": list(numbers), "value": list(numbers.values())})
     table = table.assign(control=control, low=table["value"] - 0.01, high=table["value"] + 0.01)
-    return table.assign(unit="share", chain=chain, lm=lm, sae_seed=sae_seed, hook="L2")
+    of = {"chain": chain, "lm": lm, "sae_seed": sae_seed, "hook": "L2"}
+    return table.assign(unit="share", features=400.0, **of)

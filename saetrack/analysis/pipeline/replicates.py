@@ -62,7 +62,8 @@ def read_headline(reports: Reports, run: LoggedReport) -> pd.DataFrame:
 def read_joined(reports: Reports, run: LoggedReport) -> pd.DataFrame:
     """The table of headline numbers of a run, as it was written; see `read_headline`."""
     with reports.part(run.run_id, f"{TABLES}/{HEADLINE}.parquet") as path:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
+    return table if "features" in table else table.assign(features=float("nan"))
 
 
 def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:

@@ -4,12 +4,14 @@ A claim asks for some numbers of the headline table. What counts is the interval
 
 - **holds**: the interval lies above 0 and the mean reaches the smallest effect that matters;
 - **fails**: the interval lies below the smallest effect that matters;
-- **open**: neither, or there is no interval: one chain, and its analysis drew none.
+- **open**: neither; or there is no interval: one chain, and its analysis drew none; or the number
+  is over fewer than 20 features.
 
-A claim *stands* if all of its tests hold over three chains or more, *stands in part* if some do
-(or all, over fewer chains), *does not stand* if none holds and some fail, and else *cannot be
-told*. A test whose number is missing (a control was not trained) is open. The first test is the
-claim itself: where it is open, the others do not make the claim stand in part.
+A claim *stands* if all of its tests hold over three LMs or more, *stands in part* if some do (or
+all, over fewer LMs), *does not stand* if none holds and some fail, and else *cannot be told*.
+Chains over one LM are one witness of what LMs do: where there are several LMs, the values of each
+are averaged first. A test whose number is missing (a control was not trained) is open. The first
+test is the claim itself: where it is open, the others do not make the claim stand in part.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ import pandas as pd
 
 Verdict = Literal["stands", "stands in part", "does not stand", "cannot be told"]
 Outcome = Literal["holds", "fails", "open"]
-# So many chains before a claim about LMs can stand without reserve.
-MIN_CHAINS = 3
+# So many LMs before a claim about LMs can stand without reserve, and features behind a number.
+MIN_LMS, MIN_FEATURES = 3, 20
 # Of numbers that are verdicts themselves, by intervals of their own.
 OF_VERDICTS = "1 stands, 0 not"
 
@@ -36,12 +38,14 @@ class Estimate:
     Attributes:
         name: of the number.
         control: beside which null; "" for the chain alone.
-        mean: over chains.
+        mean: over these.
         low: of its interval; NaN where there is none.
         high: likewise.
-        n: chains.
+        n: values of which it is the mean: of LMs, where there are several, or of chains.
         interval: how it was made.
         unit: of all three.
+        features: over how many each value was made, of several values the smallest; NaN where a
+            number is of all.
     """
 
     name: str
@@ -52,6 +56,12 @@ class Estimate:
     n: int
     interval: str
     unit: str
+    features: float = np.nan
+
+    @property
+    def is_of_few(self) -> bool:
+        """Whether it is over too few features to decide anything."""
+        return self.features < MIN_FEATURES
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class Requirement:
     def outcome(self) -> Outcome:
         """By the rule at the top of this file."""
         found = self.estimate
-        if found is None or np.isnan(found.mean):
+        if found is None or np.isnan(found.mean) or found.is_of_few:
             return "open"
         ends = np.array([found.low, found.mean, found.high])
         if found.unit == OF_VERDICTS:
@@ -107,12 +117,14 @@ class Numbers:
     """The headline numbers of a group of replicates.
 
     Attributes:
-        over: as `saetrack.analysis.results.replicates.over_replicates` gives it, over all chains.
+        over: rows of `saetrack.analysis.results.replicates.over_replicates`, over LMs or chains.
         roles: of the controls, by name: `noise`, `replicate`, `order`.
+        lms: how many LMs there are.
     """
 
     over: pd.DataFrame
     roles: Mapping[str, str]
+    lms: int
 
     def get(self, name: str, control: str = "") -> Estimate | None:
         """One number; None where it was not measured."""
@@ -155,14 +167,15 @@ class Claim:
     def judge(self, numbers: Numbers) -> Finding:
         """Hold the claim against the numbers of some chains."""
         tests = tuple(self.tests(numbers))
-        chains = min((test.estimate.n for test in tests if test.estimate), default=0)
-        return Finding(verdict_of([test.outcome for test in tests], chains), tests)
+        measured = [test.estimate.n for test in tests if test.estimate]
+        lms = min(measured, default=0) if numbers.lms > 1 else 1
+        return Finding(verdict_of([test.outcome for test in tests], lms), tests)
 
 
-def verdict_of(outcomes: list[Outcome], chains: int) -> Verdict:
+def verdict_of(outcomes: list[Outcome], lms: int) -> Verdict:
     """By the rule at the top of this file; without tests nothing can be told."""
     if outcomes and all(outcome == "holds" for outcome in outcomes):
-        return "stands" if chains >= MIN_CHAINS else "stands in part"
+        return "stands" if lms >= MIN_LMS else "stands in part"
     if "holds" in outcomes:
         return "cannot be told" if outcomes[0] == "open" else "stands in part"
     return "does not stand" if "fails" in outcomes else "cannot be told"

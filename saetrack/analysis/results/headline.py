@@ -7,6 +7,7 @@
 | `value` | of the chain; beside a control, the chain's less the control's |
 | `low`, `high` | 95 % over features of these SAEs where it was drawn; NaN elsewhere |
 | `unit` | of the value |
+| `features` | over how many it was made, of two groups the smaller one; NaN where it is of all |
 
 A number beside a control is a difference within one chain: both were read on the same rows of
 tokens. So its mean over replicates is that of paired differences. Some numbers are of two chains
@@ -25,7 +26,7 @@ import pandas as pd
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS
 from saetrack.analysis.results.claims import OF_VERDICTS
 
-COLUMNS = ["name", "control", "value", "low", "high", "unit"]
+COLUMNS = ["name", "control", "value", "low", "high", "unit", "features"]
 SHARE = "share of features"
 COSINE = "cosine"
 RANDOM_DIRECTIONS = "random directions"
@@ -50,11 +51,16 @@ def headline_table(tables: Tables) -> pd.DataFrame:
 
 
 def _row(
-    name: str, value: float, unit: str, control: str = "", ends: tuple[float, float] | None = None
+    name: str,
+    value: float,
+    unit: str,
+    control: str = "",
+    ends: tuple[float, float] | None = None,
+    features: float = np.nan,
 ) -> Row:
     low, high = ends or (np.nan, np.nan)
     found = {"name": name, "control": control, "value": float(value), "unit": unit}
-    return {**found, "low": float(low), "high": float(high)}
+    return {**found, "low": float(low), "high": float(high), "features": float(features)}
 
 
 def _labels(tables: Tables) -> Iterator[Row]:
@@ -116,31 +122,37 @@ def _agreement(tables: Tables) -> Iterator[Row]:
     for _, row in tables.get("pattern_agreement", pd.DataFrame()).iterrows():
         ends = row["kappa_low"], row["kappa_high"]
         name = f"pattern_kappa.{row['first_label']}"
-        yield _row(name, row["kappa"], "Cohen's kappa", row["other"], ends)
+        yield _row(name, row["kappa"], "Cohen's kappa", row["other"], ends, row["pairs"])
 
 
 def _progress(tables: Tables) -> Iterator[Row]:
     """Of the mean curves of the progress measure: first value, rise, and rise less a control's."""
     phases = tables["phases"].set_index("curve")
     curves = phases[phases.index.str.endswith(": progress")]
-    rises = {
-        str(curve).removesuffix(": progress"): (row["first"], row["final"] - row["first"])
+    found = {
+        str(curve).removesuffix(": progress"): (
+            row["first"],
+            row["final"] - row["first"],
+            row["features"],
+        )
         for curve, row in curves.iterrows()
     }
-    for curve, (first, rise) in rises.items():
-        yield _row(f"progress.{curve}.first", first, COSINE)
-        yield _row(f"progress.{curve}.rise", rise, COSINE)
-        if RANDOM_DIRECTIONS in rises and curve != RANDOM_DIRECTIONS:
-            more = rise - rises[RANDOM_DIRECTIONS][1]
-            yield _row(f"progress.{curve}.rise", more, COSINE, RANDOM_DIRECTIONS)
+    for curve, (first, rise, features) in found.items():
+        yield _row(f"progress.{curve}.first", first, COSINE, features=features)
+        yield _row(f"progress.{curve}.rise", rise, COSINE, features=features)
+        if RANDOM_DIRECTIONS in found and curve != RANDOM_DIRECTIONS:
+            _, of_directions, directions = found[RANDOM_DIRECTIONS]
+            name, fewer = f"progress.{curve}.rise", min(features, directions)
+            yield _row(name, rise - of_directions, COSINE, RANDOM_DIRECTIONS, features=fewer)
 
 
 def _phases(tables: Tables) -> Iterator[Row]:
     for _, row in tables["phases"].iterrows():
-        yield _row(f"segments.{row['curve']}", row["segments"], "segments")
+        curve, features = row["curve"], row["features"]
+        yield _row(f"segments.{curve}", row["segments"], "segments", features=features)
         for border in ("emergent", "convergent"):
             if not np.isnan(at := row[f"{border}_lm_step"]):
-                yield _row(f"{border}_from.{row['curve']}", at, "LM steps")
+                yield _row(f"{border}_from.{curve}", at, "LM steps", features=features)
 
 
 def _drift(tables: Tables) -> Iterator[Row]:
@@ -190,12 +202,12 @@ def _rest(tables: Tables) -> Iterator[Row]:
     if len(polysemy):
         unit = "share of maintaining features"
         lost, gained = (polysemy[name].astype(float) for name in ("lost_senses", "gained_senses"))
-        yield _row("lost_senses", lost.mean(), unit)
+        yield _row("lost_senses", lost.mean(), unit, features=len(lost))
         more = lost - gained
         # Of few features that are all alike, the rule of three says how little that tells.
         half = max(1.96 * more.std(ddof=0), 3 / np.sqrt(len(more))) / np.sqrt(len(more))
         ends = more.mean() - half, more.mean() + half
-        yield _row("lost_senses", more.mean(), unit, "time reversed", ends)
+        yield _row("lost_senses", more.mean(), unit, "time reversed", ends, len(more))
     for _, row in tables["warm_starts"].iterrows():
         ends = (row["spearman_low"], row["spearman_high"])
         name = f"cost_of_warm_start_by.{row['measure']}"

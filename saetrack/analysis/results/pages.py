@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.results.claims import (
-    MIN_CHAINS,
+    MIN_FEATURES,
+    MIN_LMS,
     Claim,
     Estimate,
     Finding,
@@ -21,13 +22,15 @@ from saetrack.analysis.results.paper_claims import CLAIMS
 from saetrack.analysis.results.replicates import ALL, over_replicates
 
 RULE = f"""\
-What counts is the interval of each number over chains: Student's 95 % of three chains and more,
-the range of two, the 95 % over features of one. A test *holds* if the interval lies above the bound
-and the mean reaches the smallest effect that matters; it *fails* if the interval lies below that
-effect; else, and without an interval, it is *open*. A claim **stands** if all of its tests hold
-over {MIN_CHAINS} chains or more, **stands in part** if some hold, or all over fewer chains, **does
-not stand** if none holds and some fail, and else **cannot be told** on these chains. The first test
-is the claim itself: while it is open, the others do not make the claim stand in part.
+What counts is the interval of each number over LMs, or over chains where there is one LM:
+Student's 95 % of three values and more, the range of two, the 95 % over features of one. Chains
+over the same LM are averaged first. A test *holds* if the interval lies above the bound and the
+mean reaches the smallest effect that matters; it *fails* if the interval lies below that effect;
+else, without an interval, and over fewer than {MIN_FEATURES} features, it is *open*. A claim
+**stands** if all of its tests hold over {MIN_LMS} LMs or more, **stands in part** if some hold, or
+all over fewer LMs, **does not stand** if none holds and some fail, and else **cannot be told** on
+these chains. The first test is the claim itself: while it is open, the others do not make the claim
+stand in part.
 """
 MADE = "Written by `saetrack results` from the newest analyses of a registry; do not edit.\n"
 INDEX_FILE, CLAIMS_FOLDER, NUMBERS_FOLDER = "index.md", "claims", "numbers"
@@ -48,12 +51,23 @@ class Group:
     headline: pd.DataFrame
     more: pd.DataFrame
 
+    @property
+    def lms(self) -> int:
+        """How many LMs its chains are over."""
+        return len(self.headline["lm"].unique())
+
     def numbers(self) -> Numbers:
-        """Over all of its chains."""
+        """Over its LMs where there are several, else over all of its chains."""
         over = over_replicates(self.headline)
         with_control = self.headline[self.headline["role"] != ""]
         roles = dict(zip(with_control["control"], with_control["role"], strict=True))
-        return Numbers(pd.concat([over[over["over"] == ALL], self.more], ignore_index=True), roles)
+        # A number of one LM only is not among those over LMs.
+        chosen = over[over["over"] == ("lm" if self.lms > 1 else ALL)]
+        known = set(zip(chosen["name"], chosen["control"], strict=True))
+        rest = [key not in known for key in zip(over["name"], over["control"], strict=True)]
+        of_one = over[np.array(rest) & (over["over"] == ALL)]
+        more = self.more.assign(features=np.nan) if len(self.more) else self.more
+        return Numbers(pd.concat([chosen, of_one, more], ignore_index=True), roles, self.lms)
 
     @property
     def key(self) -> str:
@@ -137,7 +151,8 @@ def _page(claim: Claim, groups: Sequence[Group], findings: Mapping[str, Finding]
     for group in groups:
         finding = findings[group.title]
         lines += ["", f"## {group.title}: {finding.verdict}", ""]
-        heads = ["What must be so", "Number", "Mean", "Interval", "Chains", "Bound", "Test"]
+        n = "LMs" if group.lms > 1 else "Chains"
+        heads = ["What must be so", "Number", "Mean", "Interval", n, "Features", "Bound", "Test"]
         lines += [_table(heads, [_test(test) for test in finding.tests])]
         lines += ["", _chains(group)]
     return "\n".join([*lines, "", "## The rule", "", RULE])
@@ -148,12 +163,15 @@ def _test(test: Requirement) -> list[str]:
     bound = f"{'below' if test.below else 'above'} {test.bound:g}"
     bound += f", mean {test.bound + test.least:g} or more" if test.least else ""
     if found is None:
-        return [test.says, "", "not measured", "", "", bound, test.outcome]
+        return [test.says, "", "not measured", "", "", "", bound, test.outcome]
     name = f"`{found.name}`" + (f" beside {found.control}" if found.control else "")
     interval = f"{_number(found.low)} to {_number(found.high)} ({found.interval})"
     if np.isnan(found.low):
         interval = "none"
-    return [test.says, name, _number(found.mean), interval, str(found.n), bound, test.outcome]
+    features = "" if np.isnan(found.features) else f"{found.features:.0f}"
+    outcome = f"{test.outcome}: too few features" if found.is_of_few else test.outcome
+    mean = _number(found.mean)
+    return [test.says, name, mean, interval, str(found.n), features, bound, outcome]
 
 
 def _estimate(found: Estimate) -> str:

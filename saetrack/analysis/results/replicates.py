@@ -31,7 +31,8 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per axis (`over`: `all chains`, then axes with two values or more), name and
         control: `over`, `name`, `control`, `unit`, `n`, `mean`, `low`, `high`, `interval` (how the
-        latter two were made: `t`, `range`, `features`), `least`, `most` (of the n values), `sd`.
+        latter two were made: `t`, `range`, `features`), `least`, `most` (of the n values), `sd`,
+        `features` (over how many each value was made, of several values the smallest).
         Numbers without a value do not count.
     """
     known = headline.dropna(subset="value")
@@ -43,7 +44,8 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
             if over != ALL and len(values) < 2:
                 continue
             key = {"over": over, "name": name, "control": control, "unit": group["unit"].iloc[0]}
-            rows.append(key | _interval(values["value"].to_numpy(float), group))
+            features = {"features": group["features"].min()}
+            rows.append(key | _interval(values["value"].to_numpy(float), group) | features)
     return pd.DataFrame(rows)
 
 
