@@ -18,7 +18,7 @@ from saetrack.registry.claims import heartbeat, is_alive, owner_tags, runs_of
 from saetrack.registry.connection import now_ms
 from saetrack.registry.explanations import ExplanationRuns
 from saetrack.registry.facts import as_tags
-from saetrack.registry.lives import LIVES, lives_in_place
+from saetrack.registry.lives import DIRECTION_LIVES, LIVES, lives_in_place
 from saetrack.utils.errors import UserError
 
 ANALYSING = "tags.kind = 'analysis' and attributes.status = 'RUNNING'"
@@ -186,9 +186,23 @@ class Reports:
         Raises:
             UserError: it was never analysed, or by a release that kept no life store.
         """
-        return lives_in_place(
-            self._client, self._newest_run(chain_name), chain_name, self._cache_dir
-        )
+        run_id = self._newest_run(chain_name)
+        folder = lives_in_place(self._client, run_id, chain_name, self._cache_dir)
+        if folder is None:
+            raise UserError(
+                f"chain={chain_name!r}: its analysis was made by an earlier release, without a "
+                "life store; analyse it again (saetrack analyze)"
+            )
+        return folder
+
+    def direction_lives_folder(self, chain_name: str) -> Path | None:
+        """The life store of random directions of the same analysis; None if it kept none.
+
+        Raises:
+            UserError: the chain was never analysed.
+        """
+        run_id = self._newest_run(chain_name)
+        return lives_in_place(self._client, run_id, chain_name, self._cache_dir, DIRECTION_LIVES)
 
     def _newest_run(self, chain_name: str) -> str:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
@@ -206,10 +220,10 @@ class Reports:
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
-        """All files but the life store, which may have gigabytes."""
+        """All files but the life stores, which may have gigabytes."""
         with tempfile.TemporaryDirectory() as folder:
             for found in self._client.list_artifacts(run_id):
-                if found.path != LIVES:
+                if found.path not in (LIVES, DIRECTION_LIVES):
                     self._client.download_artifacts(run_id, found.path, dst_path=folder)
             yield Path(folder)
 

@@ -13,12 +13,15 @@ from mlflow.exceptions import MlflowException
 from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, whole_folder
 
-# The folder of an analysis' artifacts that is its life store.
-LIVES = "lives"
+# Folders of an analysis' artifacts: its life store, and that of random directions, a control, which
+# is no chain and has none of its own.
+LIVES, DIRECTION_LIVES = "lives", "direction_lives"
 
 
-def lives_in_place(client: MlflowClient, run_id: str, chain_name: str, cache_dir: Path) -> Path:
-    """The life store of an analysis.
+def lives_in_place(
+    client: MlflowClient, run_id: str, chain_name: str, cache_dir: Path, store: str = LIVES
+) -> Path | None:
+    """A life store of an analysis; None if it has none.
 
     Of a chain the store that was downloaded last is kept, earlier ones go.
 
@@ -27,41 +30,39 @@ def lives_in_place(client: MlflowClient, run_id: str, chain_name: str, cache_dir
         run_id: of the analysis.
         chain_name: that was analysed.
         cache_dir: where downloads are kept.
+        store: `LIVES` or `DIRECTION_LIVES`.
 
     Raises:
-        UserError: it has none, or its files cannot be had.
+        UserError: its files cannot be had.
     """
     if not re.fullmatch("[0-9a-f]{32}", run_id):  # it names a folder
         raise UserError(f"chain={chain_name!r}: run_id={run_id[:80]!r} of its analysis is no id")
     try:
         uri = str(client.get_run(run_id).info.artifact_uri)
         if uri.startswith(("/", "file:")):
-            folder = Path(unquote(urlparse(uri).path)) / LIVES
+            folder = Path(unquote(urlparse(uri).path)) / store
         else:
-            folder = _downloaded(client, run_id, cache_dir / LIVES / content_hash(chain_name)[:32])
+            folder = _downloaded(
+                client, run_id, cache_dir / store / content_hash(chain_name)[:32], store
+            )
     except (MlflowException, OSError) as error:
         raise UserError(
             f"chain={chain_name!r}: the life store of its analysis cannot be had: "
             f"{first_line(error)}"
         ) from None
-    if not folder.is_dir():
-        raise UserError(
-            f"chain={chain_name!r}: its analysis was made by an earlier release, without a life "
-            "store; analyse it again (saetrack analyze)"
-        )
-    return folder
+    return folder if folder.is_dir() else None
 
 
-def _downloaded(client: MlflowClient, run_id: str, of_chain: Path) -> Path:
+def _downloaded(client: MlflowClient, run_id: str, of_chain: Path, store: str) -> Path:
     kept = of_chain / run_id
     if not kept.exists():
         listed = {file.path for file in client.list_artifacts(run_id)}
-        if LIVES not in listed:
-            return kept / LIVES
+        if store not in listed:
+            return kept / store
         with whole_folder(kept) as draft:
-            client.download_artifacts(run_id, LIVES, dst_path=str(draft))
+            client.download_artifacts(run_id, store, dst_path=str(draft))
         for earlier in of_chain.iterdir():
             # Drafts of other processes stay.
             if earlier != kept and not earlier.name.startswith("."):
                 shutil.rmtree(earlier, ignore_errors=True)
-    return kept / LIVES
+    return kept / store

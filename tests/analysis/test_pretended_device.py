@@ -88,6 +88,8 @@ def test_every_pass_finds_what_it_finds_on_the_cpu(on_cpu: Settings, tmp_path: P
         np.testing.assert_equal(there.parameter_displacement, here.parameter_displacement)
     lives = sorted((tmp_path / "cpu").glob("analyses/*/life/*.npy"))
     assert len(lives) == 3 * 10
+    lives += sorted((tmp_path / "cpu").glob("analyses/*/life_directions/*.npy"))
+    assert len(lives) == 3 * (10 + 14)
     for path in lives:
         of_gpu = tmp_path / "gpu" / path.relative_to(tmp_path / "cpu")
         np.testing.assert_array_equal(np.load(of_gpu), np.load(path), err_msg=path.name)

@@ -59,7 +59,8 @@ def test_half_a_store_is_not_kept(tmp_path: Path) -> None:
         lives_in_place(server, FIRST, "chain", tmp_path)
     assert "\n" not in str(caught.value)
     server.fails = False
-    assert lives_in_place(server, FIRST, "chain", tmp_path).is_dir()
+    again = lives_in_place(server, FIRST, "chain", tmp_path)
+    assert again is not None and again.is_dir()
     assert server.sent == [FIRST, FIRST]
 
 
@@ -76,8 +77,7 @@ def test_what_lies_here_is_not_copied(tmp_path: Path, prefix: str) -> None:
 @pytest.mark.parametrize("uri", ["mlflow-artifacts:/1", "/nowhere"])
 def test_an_analysis_of_an_earlier_release_has_none(tmp_path: Path, uri: str) -> None:
     server: Any = Server(uri, has_lives=False)
-    with pytest.raises(UserError, match="made by an earlier release, without a life store"):
-        lives_in_place(server, FIRST, "chain", tmp_path)
+    assert lives_in_place(server, FIRST, "chain", tmp_path) is None
     assert not server.sent
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from saetrack.analysis.contexts.datapoints import token_ids_at
 from saetrack.analysis.contexts.token_purity import VocabularyForms, mapped, vocabulary_forms
 from saetrack.analysis.contexts.top_contexts import Contexts
+from saetrack.analysis.life_store.records import Text
 from saetrack.analysis.meaning.determinism import TokenStatistics
 from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.lm.token_texts import text_of, texts_alone
@@ -96,6 +97,11 @@ class AnalysisText:
     def forms(self) -> VocabularyForms:
         """Which of the LM's tokens count as the same text or stem."""
         return vocabulary_forms(self.texts)
+
+    @cached_property
+    def of_store(self) -> Text:
+        """What life stores are made from."""
+        return Text(self.token_rows, self.excluded, self.vocabulary)
 
     @cached_property
     def statistics(self) -> TokenStatistics:

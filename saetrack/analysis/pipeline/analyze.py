@@ -39,6 +39,7 @@ from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.context_rule_tables import context_rule_tables
 from saetrack.analysis.pipeline.control_ends import ControlEnds, control_ends
+from saetrack.analysis.pipeline.direction_lives import write_direction_lives
 from saetrack.analysis.pipeline.drift_tables import (
     chain_drift,
     drift_tables,
@@ -71,7 +72,7 @@ from saetrack.analysis.pipeline.replicates import headline_of, join_replicates
 from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
-from saetrack.registry.lives import LIVES
+from saetrack.registry.lives import DIRECTION_LIVES, LIVES
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -231,7 +232,8 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     tables["headline"] = headline_of(analysis, tables)
     phases = concept_phases(tables)
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
-    write_lives(found, folder / LIVES)
+    manifest = write_lives(found, folder / LIVES)
+    write_direction_lives(reader, manifest, folder / LIVES, folder / DIRECTION_LIVES)
     return FigureInputs(
         chain=registered.chain.name,
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",

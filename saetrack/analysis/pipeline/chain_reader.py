@@ -22,7 +22,7 @@ from saetrack.analysis.formation.progress_measure import PointActivations, measu
 from saetrack.analysis.formation.regions import region_table
 from saetrack.analysis.life_store.files import write_arrays
 from saetrack.analysis.life_store.neighbours import nearest_neighbours
-from saetrack.analysis.life_store.records import Text, link_records
+from saetrack.analysis.life_store.records import link_records
 from saetrack.analysis.life_store.spool import PairSpool
 from saetrack.analysis.meaning.directions import ReadDirections
 from saetrack.analysis.meaning.labels import Meanings
@@ -50,6 +50,7 @@ from saetrack.analysis.pipeline.chosen_datapoints import (
 )
 from saetrack.analysis.pipeline.context_labeller import ContextLabeller, ReadMeanings
 from saetrack.analysis.pipeline.control_matching import ControlMatching, control_matchings
+from saetrack.analysis.pipeline.direction_lives import DirectionLives
 from saetrack.analysis.pipeline.effect_pass import NO_ABLATIONS, effect_pass
 from saetrack.analysis.pipeline.feature_logits import logits_at
 from saetrack.analysis.pipeline.feature_pass import Collector, FeaturePass
@@ -61,10 +62,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 # Raise when what is read at a checkpoint changes, so that old results are not taken for new ones.
-RESULTS_VERSION = 11
+RESULTS_VERSION = 12
 
-# Below a checkpoint's results: what the life store keeps of it.
-LIFE = "life"
+# Below a checkpoint's results: what the life store keeps of it, and that of directions.
+LIFE, LIFE_OF_DIRECTIONS = "life", "life_directions"
 
 
 class ChainReader:
@@ -124,6 +125,10 @@ class ChainReader:
         """Where arrays for the life store are (`saetrack.analysis.life_store.layout`)."""
         return self._result_folder(link) / LIFE
 
+    def direction_folder(self, link: Link) -> Path:
+        """The same of random directions (`saetrack.analysis.pipeline.direction_lives`)."""
+        return self._result_folder(link) / LIFE_OF_DIRECTIONS
+
     @property
     def ends_folder(self) -> Path:
         """Where the patterns of a control are (`saetrack.analysis.pipeline.control_ends`)."""
@@ -169,7 +174,7 @@ class ChainReader:
         spool = self._spool(feature_pass)
         contexts = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
         directions = direction_reader(feature_pass.sae.d_in, self.config, self.text)
-        feature_pass.top_contexts([contexts, spool], directions)
+        feature_pass.top_contexts([contexts, spool], [directions])
         found = contexts.result()
         status = feature_status(found, self.config.min_density)
         no_texts = np.full(spool.d_sae, -1)
@@ -202,13 +207,16 @@ class ChainReader:
         chosen, points = self.chosen, self.chosen.points
         feature_pass = self.loaded.load(link)
         spool = self._spool(feature_pass)
+        d_in, pairs_folder = feature_pass.sae.d_in, self._cache_dir / "analyses"
+        rare = DirectionLives(d_in, chosen.final, self.config, self.text, pairs_folder)
         mean_acts = MeanActs(feature_pass.sae.d_sae, self.text.excluded)
-        activations, contexts, directions = self._pass(link, feature_pass, [spool, mean_acts])
+        activations, contexts, directions = self._pass(link, feature_pass, [spool, mean_acts], rare)
         life = self._life(spool, contexts, feature_pass)
         status = feature_status(contexts, self.config.min_density)
         progress, baseline = measure_progress(activations, chosen.followed, points.sets["baseline"])
         statistics, determinism = self._statistics(spool, contexts)
         meanings = self._labeller.read(contexts, status, determinism, directions)
+        of_directions = rare.arrays(directions.contexts, meanings.labels_of_directions)
         result = CheckpointResult(
             link=link,
             contexts=contexts,
@@ -231,13 +239,18 @@ class ChainReader:
         with whole_folder(folder) as draft:
             result.save(draft)
             write_arrays(draft / LIFE, life)
+            write_arrays(draft / LIFE_OF_DIRECTIONS, of_directions)
 
     def _spool(self, feature_pass: FeaturePass) -> PairSpool:
         folder, excluded = self._cache_dir / "analyses", self.text.excluded
         return PairSpool(feature_pass.sae.d_sae, folder, excluded=excluded)
 
     def _pass(
-        self, link: Link, feature_pass: FeaturePass, collectors: list[Collector]
+        self,
+        link: Link,
+        feature_pass: FeaturePass,
+        collectors: list[Collector],
+        rare: DirectionLives,
     ) -> tuple[PointActivations, Contexts, ReadDirections]:
         """Activations at the chosen datapoints, contexts unless the choice has them, directions."""
         known = {self.links[0].identity: self.chosen.first}
@@ -245,10 +258,10 @@ class ChainReader:
         directions = direction_reader(feature_pass.sae.d_in, self.config, self.text)
         points = self.chosen.points
         if (contexts := known.get(link.identity)) is not None:
-            activations = feature_pass.at(points, collectors, directions)
+            activations = feature_pass.at(points, collectors, [directions, rare])
             return activations, contexts, directions.result()
         top = top_contexts(feature_pass.sae.d_sae, self.config, self.text)
-        activations = feature_pass.at(points, [top, *collectors], directions)
+        activations = feature_pass.at(points, [top, *collectors], [directions, rare])
         return activations, top.result(), directions.result()
 
     def _statistics(
@@ -285,8 +298,7 @@ class ChainReader:
         self, spool: PairSpool, contexts: Contexts, feature_pass: FeaturePass
     ) -> dict[str, np.ndarray]:
         """What the life store keeps of each feature, but for what the results have already."""
-        text = Text(self.text.token_rows, self.text.excluded, self.text.vocabulary)
-        records = link_records(spool, contexts, text, self.config.seed)
+        records = link_records(spool, contexts, self.text.of_store, self.config.seed)
         return records | nearest_neighbours(feature_pass.sae.W_dec, contexts.fires > 0)
 
     def _of_final_only(

@@ -98,7 +98,7 @@ def contexts_at_final(
     if config.context_rule == "both":
         excluded = text.excluded if config.exclude_bos else text.not_trained_on
         collectors[BY_AUTHORS] = _by_authors(final.sae.d_sae, config, excluded)
-    final.top_contexts(list(collectors.values()), of_directions)
+    final.top_contexts(list(collectors.values()), [of_directions])
     found = {name: collector.result() for name, collector in collectors.items()}
     return found | {"random_directions": of_directions.result().contexts}
 

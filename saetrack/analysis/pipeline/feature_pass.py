@@ -17,7 +17,6 @@ from scipy import sparse
 from saetrack.analysis.contexts.datapoints import Datapoints
 from saetrack.analysis.contexts.top_contexts import Firings, TokenBatch
 from saetrack.analysis.formation.progress_measure import PointActivations
-from saetrack.analysis.meaning.directions import DirectionReader
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.hooked import LM_BATCH_ROWS, HookedLM
 from saetrack.sae.kernels.sparse import ActivePairs
@@ -36,6 +35,13 @@ class Collector(Protocol):
 
     def add(self, firings: Firings, batch: TokenBatch) -> None:
         """Take in what fires in one batch of rows."""
+
+
+class ResidualReader(Protocol):
+    """Keeps of a stream of residuals what it needs."""
+
+    def add(self, x: Float[Tensor, "tokens d_in"], batch: TokenBatch) -> None:
+        """Take in one batch of rows: residuals less b_dec."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,13 @@ class FeaturePass:
         return self.pulled.sae
 
     def top_contexts(
-        self, collectors: Sequence[Collector], directions: DirectionReader | None = None
+        self, collectors: Sequence[Collector], directions: Sequence[ResidualReader] = ()
     ) -> None:
         """One pass that feeds collectors.
 
         Args:
             collectors: get the pairs of the SAE's features.
-            directions: gets residuals less b_dec: a control.
+            directions: get residuals less b_dec: controls.
         """
         for batch, x, pairs in self._batches("contexts"):
             self._feed(batch, x, pairs, collectors, directions)
@@ -75,7 +81,7 @@ class FeaturePass:
         self,
         points: Datapoints,
         collectors: Sequence[Collector] = (),
-        directions: DirectionReader | None = None,
+        directions: Sequence[ResidualReader] = (),
     ) -> PointActivations:
         """One pass that reads residuals and features at datapoints, and feeds collectors."""
         # Points and batches both ascend by row.
@@ -116,12 +122,14 @@ class FeaturePass:
         x: Float[Tensor, "tokens d_in"],
         pairs: ActivePairs,
         collectors: Sequence[Collector],
-        directions: DirectionReader | None,
+        directions: Sequence[ResidualReader],
     ) -> None:
         for collector in collectors:
             collector.add(_firings(pairs), batch)
-        if directions is not None:
-            directions.add(x - self.sae.b_dec.detach(), batch)
+        if directions:
+            centred = x - self.sae.b_dec.detach()
+            for reader in directions:
+                reader.add(centred, batch)
 
     def _batches(
         self, what: str

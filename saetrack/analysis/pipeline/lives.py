@@ -33,6 +33,7 @@ from saetrack.analysis.life_store.manifest import (
 from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 from saetrack.analysis.pipeline import effect_tables, logit_tables
+from saetrack.analysis.pipeline.direction_lives import linked_arrays
 from saetrack.analysis.pipeline.effect_tables import effect_columns
 from saetrack.analysis.pipeline.life_curves import band_of, control_bands, link_columns
 from saetrack.analysis.pipeline.life_matches import match_columns, matched_chains
@@ -74,8 +75,12 @@ class Found:
     phases: Mapping[str, tuple[float, float]]
 
 
-def write_lives(found: Found, folder: Path) -> None:
-    """Write a life store; arrays of links are symbolic links to the cache, and logged as files."""
+def write_lives(found: Found, folder: Path) -> Manifest:
+    """Write a life store; arrays of links are symbolic links to the cache, and logged as files.
+
+    Returns:
+        Its manifest.
+    """
     folder.mkdir()
     text = found.reader.text
     tokens = write_text(folder, text.token_rows, text.texts)
@@ -87,15 +92,15 @@ def write_lives(found: Found, folder: Path) -> None:
         columns |= effect_columns(found.effects, number, len(result.labels))
         write_arrays(to, columns)
         of_links = {name: facts_of(values) for name, values in columns.items()}
-        for path in sorted(found.reader.life_folder(result.link).glob("*.npy")):
-            (to / path.name).symlink_to(path.resolve())
-            of_links[path.stem] = facts_of(np.load(path, mmap_mode="r", allow_pickle=False))
+        of_links |= linked_arrays(found.reader.life_folder(result.link), to)
     of_chain = _of_chain(found)
     write_arrays(folder / OF_CHAIN, of_chain)
     arrays = Arrays(
         links=of_links, of_chain={name: facts_of(values) for name, values in of_chain.items()}
     )
-    write_manifest(folder, _manifest(found, tokens, arrays, text.vocabulary))
+    manifest = _manifest(found, tokens, arrays, text.vocabulary)
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def _of_chain(found: Found) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from saetrack.analysis.pipeline.analyze import (
 from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import load_analyze_config
+from saetrack.analysis.pipeline.direction_lives import NOTE
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.data.corpus import Corpus
@@ -73,6 +74,35 @@ def analysed(registered: RegisteredChain, module_settings: Settings) -> LifeStor
         finish_analysis(analysis)
     folder = Registry(module_settings).reports.lives_folder(registered.chain.name)
     return LifeStore(folder)
+
+
+def test_random_directions_have_a_store_of_their_own(
+    analysed: LifeStore, registered: RegisteredChain, module_settings: Settings
+) -> None:
+    """And no chain: it is found by its own name alone."""
+    reports = Registry(module_settings).reports
+    folder = reports.direction_lives_folder(registered.chain.name)
+    assert folder is not None and folder != analysed.folder
+    store = LifeStore(folder)
+    manifest, links = store.manifest, range(len(analysed.manifest.links))
+    assert manifest.links == analysed.manifest.links and manifest.notes[-1] == NOTE
+    directions = manifest.d_sae
+    assert directions == load_analyze_config(ASKED).random_directions
+    assert np.array_equal(store.tokens, analysed.tokens)
+    assert store.vocabulary == analysed.vocabulary
+    densities = np.stack([store.column(link, "feature_density") for link in links])
+    live = analysed.column(links[-1], "feature_density")
+    live = live[live >= load_analyze_config(ASKED).min_density]
+    # The same at every link, though the LM is another one: between those of features, log-spaced.
+    expected = np.geomspace(live.min(), min(live.max(), 0.25), directions)
+    np.testing.assert_allclose(densities, np.tile(expected, (len(links), 1)), atol=0.02)
+    for link in links:
+        assert (store.column(link, "max_act") > 0).all()
+        found = store.contexts(directions - 1, link)
+        assert found[0]["act"] == max(context["act"] for context in found) > 0
+    assert len(store.life(0)["links"]) == len(links)
+    with reports.of_chain(registered.chain.name) as (_, files):
+        assert not list(files.glob("*lives*"))
 
 
 def test_it_says_what_was_analysed(analysed: LifeStore, registered: RegisteredChain) -> None:
