@@ -14,10 +14,14 @@ from saetrack.cli.terminal import log_to_stderr, resumable, say
 Count = Annotated[
     int, typer.Option(min=1, help="How many: those that fire most often at the last link.")
 ]
-Chosen = Annotated[
+Feature = Annotated[
     list[int] | None,
+    typer.Option(min=0, help="One by its number, in place of many; may be given several times."),
+]
+Directions = Annotated[
+    int,
     typer.Option(
-        "--feature", min=0, help="One by its number, in place of many; may be given several times."
+        min=0, max=64, help="Random directions beside them at each place, a control; 0: none."
     ),
 ]
 At = Annotated[
@@ -43,7 +47,8 @@ Plan = Annotated[bool, typer.Option("--plan", help="Say what it would cost, and 
 def explain(
     chain: ChainName,
     features: Count = 32,
-    chosen: Chosen = None,
+    feature: Feature = None,
+    directions: Directions = 16,
     at: At = None,
     rules: Rules = False,
     model_folder: Folder = None,
@@ -62,8 +67,9 @@ def explain(
 
     Does an explanation tell texts on which the feature fires from others (detection), and right
     marks from wrong ones (fuzzing)? Since when is it true, until when? Explanations of other
-    features stand beside. SAETRACK_EXPLAINER_URL, _MODEL and _API_KEY name a model that is asked;
-    without, rules explain. What it costs is said before anything is sent.
+    features, and of random directions that fire as often, stand beside. SAETRACK_EXPLAINER_URL,
+    _MODEL and _API_KEY name a model that is asked; without, rules explain. What it costs is said
+    before anything is sent.
 
     ```sh
     saetrack explain mini.L2.forward.s0 --features 64 --at formed --at last

@@ -22,8 +22,8 @@ def word_of(feature: int) -> str:
     return f" {NAMES[feature]}"
 
 
-def planted_store(folder: Path, seed: int = 0) -> LifeStore:
-    """A store of 24 features over 8 links."""
+def planted_store(folder: Path, seed: int = 0, true: range = range(SINCE, UNTIL + 1)) -> LifeStore:
+    """A store of 24 features over 8 links; at those of `true` each fires on its word alone."""
     small_store(folder, d_sae=D_SAE, links=LINKS)
     store = LifeStore(folder)
     words = [f" {word}" for word in WORDS]
@@ -36,12 +36,12 @@ def planted_store(folder: Path, seed: int = 0) -> LifeStore:
     ).reshape(store.tokens.shape)
     write_text(folder, tokens, vocabulary)
     for link in range(LINKS):
-        write_arrays(link_folder(folder, link), _contexts(tokens, vocabulary, link, random))
+        write_arrays(link_folder(folder, link), _contexts(tokens, vocabulary, link in true, random))
     return LifeStore(folder)
 
 
 def _contexts(
-    tokens: np.ndarray, vocabulary: list[str], link: int, random: np.random.Generator
+    tokens: np.ndarray, vocabulary: list[str], is_true: bool, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
     groups = np.repeat(np.arange(len(GROUPS)), [10, 2, 2, 2, 2, 2]).astype(np.uint8)
     shape = D_SAE, len(groups)
@@ -54,7 +54,7 @@ def _contexts(
         "feature_density": np.linspace(0.02, 0.01, D_SAE).astype(np.float32),
     }
     for feature in range(D_SAE):
-        if SINCE <= link <= UNTIL:
+        if is_true:
             fires = tokens == vocabulary.index(word_of(feature))
         else:
             fires = random.random(tokens.shape) < 1 / len(set(WORDS))

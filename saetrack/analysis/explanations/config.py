@@ -9,11 +9,14 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from saetrack.analysis.explanations.model import Budget, Prices
+from saetrack.analysis.life_store.rare_directions import RARE
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen, Index, validated
 
 LAST, FORMED = "last", "formed"
 AtLeastOne = Annotated[int, Field(gt=0)]
+# What of a config decides the result.
+DECIDING = {"features", "feature", "directions", "at", "seed"}
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -24,8 +27,13 @@ class ExplainConfig(Frozen):
     features: AtLeastOne = Field(
         default=32, description="how many: those that fire most often at the last link"
     )
-    chosen: tuple[Index, ...] | None = Field(
+    feature: tuple[Index, ...] | None = Field(
         default=None, description="features by their numbers, in place of `features`"
+    )
+    directions: Annotated[int, Field(ge=0, le=RARE)] = Field(
+        default=16,
+        description="random directions at each place beside them, a control, at most as many as "
+        "features; 0: none",
     )
     at: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default=(LAST,),
@@ -86,7 +94,7 @@ class ExplainConfig(Frozen):
 
     def choices(self) -> dict[str, Any]:
         """What of it decides the result."""
-        return self.model_dump(mode="json", include={"features", "chosen", "at", "seed"})
+        return self.model_dump(mode="json", include=DECIDING)
 
 
 def explain_config(given: Mapping[str, Any]) -> ExplainConfig:

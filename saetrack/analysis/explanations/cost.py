@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from saetrack.analysis.explanations.model import Budget, Prices, estimated_tokens
@@ -38,6 +38,10 @@ class Cost:
     tokens_in: int
     tokens_out: int
 
+    def __add__(self, other: Cost) -> Cost:
+        """Of two parts of a run."""
+        return Cost(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
     @property
     def requests(self) -> int:
         """That are sent if none has to be repeated."""
@@ -58,7 +62,7 @@ class Cost:
         """As a person reads it."""
         parts = f"{self.explanations:,} to explain, {self.judgements:,} to judge at every link"
         found = [
-            f"requests: {self.requests:,} ({parts}, control included)",
+            f"requests: {self.requests:,} ({parts}, controls included)",
             f"answered before: {self.kept:,}",
             f"tokens: about {self.tokens_in:,} in and {self.tokens_out:,} out",
         ]

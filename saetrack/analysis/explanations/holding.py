@@ -19,20 +19,23 @@ QUANTILE = 0.95
 # With fewer shuffled explanations at a link their quantile says little: the score that is needed.
 MIN_SHUFFLED, OTHERWISE = 20, 0.75
 MEASURES = ("detection", "fuzzing", "score")
+KEYS = ["feature", "explained_at"]  # of an explanation at a place
 
 
-def with_held(scores: pd.DataFrame) -> pd.DataFrame:
+def with_held(scores: pd.DataFrame, by: pd.DataFrame | None = None) -> pd.DataFrame:
     """The scores with `threshold`, and where the explanation and the shuffled one hold.
 
     Args:
         scores: a row per explanation and link: `place`, `lm_step`, `score`, `shuffled_score`.
+        by: scores whose shuffled ones set the thresholds; None: these.
 
     Returns:
         The same with `threshold`, and `holds` and `shuffled_holds`: 1, 0, or NaN where not judged.
     """
-    shuffled = scores.groupby(["place", "lm_step"])["shuffled_score"]
-    threshold = shuffled.transform(lambda group: group.quantile(QUANTILE))
-    threshold = threshold.where(shuffled.transform("count") >= MIN_SHUFFLED, OTHERWISE)
+    at = ["place", "lm_step"]
+    shuffled = (scores if by is None else by).groupby(at)["shuffled_score"]
+    of_place = shuffled.quantile(QUANTILE).where(shuffled.count() >= MIN_SHUFFLED, OTHERWISE)
+    threshold = scores[at].join(of_place.rename("threshold"), on=at)["threshold"]
     return scores.assign(
         threshold=threshold,
         **{
@@ -94,29 +97,37 @@ def spans(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curves(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Means over features at each link, beside those of shuffled explanations.
+def curves(scores: pd.DataFrame, seed: int, directions: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Means over features at each link, beside those of shuffled explanations and of directions.
 
     Args:
         scores: as `with_held` gives it.
         seed: of the bootstrap.
+        directions: the same of random directions; None if there are none.
 
     Returns:
         One row per place, measure (`detection`, `fuzzing`, `score`, `holds`) and link: `lm_step`,
-        `mean`, `low`, `high`, `features` (judged), and `shuffled_mean`, `_low`, `_high`.
+        `mean`, `low`, `high`, `features` (judged), `shuffled_mean`, `_low`, `_high`; and of
+        directions `direction_mean`, `_low`, `_high` (NaN where there are none), `directions`
+        (judged).
     """
     parts = []
     for place, of_place in scores.groupby("place"):
-        by_link = of_place.set_index(["feature", "explained_at", "lm_step"])
+        lm_steps = np.sort(of_place["lm_step"].unique())
+        theirs = scores[:0] if directions is None else directions[directions["place"] == place]
         for measure in (*MEASURES, "holds"):
-            part: dict[str, object] = {"place": place, "measure": measure}
-            for prefix in ("", "shuffled_"):
-                wide = by_link[f"{prefix}{measure}"].unstack("lm_step")  # noqa: PD010  (each once)
-                values = wide.to_numpy(float)
-                part["lm_step"] = wide.columns.to_numpy()
-                if not prefix:
-                    part["features"] = np.isfinite(values).sum(axis=0)
-                mean, low, high = mean_of_features(values, seed)
-                part |= {f"{prefix}mean": mean, f"{prefix}low": low, f"{prefix}high": high}
+            part: dict[str, object] = {"place": place, "measure": measure, "lm_step": lm_steps}
+            for prefix, rows, column, judged in (
+                ("", of_place, measure, "features"),
+                ("shuffled_", of_place, f"shuffled_{measure}", None),
+                ("direction_", theirs, measure, "directions"),
+            ):
+                by_link = rows.set_index([*KEYS, "lm_step"])[column]
+                wide = by_link.unstack("lm_step")  # noqa: PD010  (each once)
+                values = wide.reindex(columns=lm_steps).to_numpy(float)
+                names = (f"{prefix}{of}" for of in ("mean", "low", "high"))
+                part |= dict(zip(names, mean_of_features(values, seed), strict=True))
+                if judged:
+                    part[judged] = np.isfinite(values).sum(axis=0)
             parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)

@@ -17,6 +17,10 @@ Messages = list[dict[str, str]]
 # Raise when any message changes: the same question is then asked anew.
 MESSAGES_VERSION = 2
 
+# What stands in place of a class where rules find nothing: they see tokens and no meaning, so that
+# this says nothing of the class.
+NOTHING_FOUND = "nothing_found"
+
 OPEN, CLOSE = "«", "»"
 # In a text itself these would be read as marks.
 PLAIN = str.maketrans({OPEN: "<", CLOSE: ">"})
@@ -67,7 +71,7 @@ class Explanation:
 
     Attributes:
         text: in words; of the rules in a form that they read back.
-        label: one of `HAND_LABELS`.
+        label: one of `HAND_LABELS`, or `NOTHING_FOUND`.
     """
 
     text: str
@@ -142,7 +146,7 @@ def read_explanation(answer: str) -> Explanation:
     if not isinstance(text, str) or not text.strip():
         raise BadAnswer('has no text "explanation"')
     label = str(label).strip().lower().replace(" ", "_").replace("-", "_")
-    if label not in HAND_LABELS:
+    if label not in (*HAND_LABELS, NOTHING_FOUND):
         raise BadAnswer(f"label={shown(label, 40)}: must be one of {', '.join(HAND_LABELS)}")
     return Explanation(" ".join(text.split())[:MAX_CHARACTERS], label)
 

@@ -19,15 +19,14 @@ import numpy as np
 from saetrack.analysis.contexts.token_purity import PREFIX_LETTERS, vocabulary_forms
 from saetrack.analysis.explanations.examples import Text
 from saetrack.analysis.explanations.model import Reply
-from saetrack.analysis.explanations.questions import Explanation, Messages, Question
-from saetrack.analysis.meaning.labels import STEM_PURITY, TOKEN_PURITY
+from saetrack.analysis.explanations.questions import NOTHING_FOUND, Explanation, Messages, Question
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from numpy import ndarray
 
 # Raise when a rule changes.
-RULES_VERSION = 2
+RULES_VERSION = 3
 
 NOTHING = "nothing in common"
 # Balanced accuracy on the tokens of the examples that a rule needs, and by how much a later rule
@@ -48,6 +47,16 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "punctuation": lambda text: bool(re.fullmatch(r"[^\w\s]+", text.strip())),
     "insides of words": lambda text: text.isalpha(),
     "beginnings of words": lambda text: text[:1] == " " and text[1:].isalpha(),
+}
+
+
+# The class that a rule says by its beginning; one that lists tokens says it by what it lists. Rules
+# see no meaning, so none says that there is a concept.
+LABEL_OF = {
+    NOTHING: NOTHING_FOUND,
+    **dict.fromkeys(KINDS, "several_tokens"),  # the token alone says whether it is of the kind
+    **dict.fromkeys((STEM, BEGINNING), "weak_concept"),
+    **dict.fromkeys((AFTER, ROW), "contextual"),  # not the token, but where it stands
 }
 
 
@@ -96,7 +105,7 @@ class Rules:
             found = _balanced(matches, marks)
             if found > accuracy + (0 if best == NOTHING else BETTER_BY):
                 best, accuracy = rule, found
-        return Explanation(best, self._label(texts, best))
+        return Explanation(best, self.label_of(best))
 
     def matches(self, rule: str, text: Text) -> Bool[ndarray, " tokens"]:
         """Which tokens of a text a rule names; none if it is no rule."""
@@ -140,16 +149,20 @@ class Rules:
             if len(ordered) >= count:
                 yield kind + json.dumps(ordered[:count], ensure_ascii=False)[1:-1]
 
-    def _label(self, texts: Sequence[Text], rule: str) -> str:
-        marked = [token for text in texts for token in _marked_ids(text)]
-        forms = self._forms
-        if _purity(forms.text_ids[marked]) >= TOKEN_PURITY:
+    def label_of(self, rule: str) -> str:
+        """The class that a rule says: the rule alone decides it, so that both say the same."""
+        for beginning, label in LABEL_OF.items():
+            if rule.startswith(beginning):
+                return label
+        found = self._rule(rule)
+        assert found is not None, "a rule that was written here"
+        texts, stems, beginnings = (
+            len({*ids[found.ids].tolist()})
+            for ids in (self._forms.text_ids, self._forms.stem_ids, self._forms.prefix_ids)
+        )
+        if texts == 1:
             return "token"
-        if max(_purity(forms.stem_ids[marked]), _purity(forms.prefix_ids[marked])) >= STEM_PURITY:
-            return "weak_concept"
-        if rule.startswith(TOKENS):
-            return "several_tokens"
-        return "contextual" if rule == NOTHING else "concept"
+        return "weak_concept" if 1 in (stems, beginnings) else "several_tokens"
 
     def _read(self, rule: str) -> _Rule | None:
         """A rule as it is written."""
@@ -197,10 +210,6 @@ def _marked_ids(text: Text) -> list[int]:
 def _ids_before(text: Text) -> list[int]:
     pairs = zip(text.ids, text.marks[1:], strict=False)
     return [token for token, mark in pairs if mark]
-
-
-def _purity(forms: Any) -> float:
-    return float(np.unique(forms, return_counts=True)[1].max() / len(forms)) if len(forms) else 0.0
 
 
 def _balanced(matches: Bool[ndarray, " tokens"], marks: Bool[ndarray, " tokens"]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,24 +58,36 @@ class ExplanationRun:
     """The questions of a run in their order, and the tables of its answers.
 
     Attributes:
-        store: the lives of the chain's features.
+        store: the lives of the chain's features, or of random directions.
+        are_directions: whether directions are explained.
         targets: what is explained.
         explaining: a question for each of them that has enough contexts.
     """
 
-    def __init__(self, config: ExplainConfig, store: LifeStore) -> None:
+    def __init__(
+        self,
+        config: ExplainConfig,
+        store: LifeStore,
+        directions: Iterable[Target] | None = None,
+    ) -> None:
         """Choose what is explained, and read the contexts that are shown.
+
+        Args:
+            config: of the run.
+            store: of the features or directions.
+            directions: that are explained; None: features are.
 
         Raises:
             UserError: there is no such feature or link, or none has enough contexts.
         """
         self.store = store
         self._seed = config.seed
-        self.targets = targets_of(config, store)
+        self.are_directions = directions is not None
+        self.targets = targets_of(config, store) if directions is None else list(directions)
         self.explaining = dict(self._explaining())
         if left_out := len(self.targets) - len(self.explaining):
-            log.info("%d explanations are left out: too few contexts there", left_out)
-        if not self.explaining:
+            log.info("%d %s are left out: too few contexts there", left_out, self._what)
+        if not self.explaining and not self.are_directions:
             raise UserError("no feature has enough contexts where it is to be explained")
 
     def _explaining(self) -> Iterator[tuple[Target, Question]]:
@@ -84,6 +96,10 @@ class ExplanationRun:
             if len(texts) >= MIN_TEXTS:
                 where = target.feature, target.link, target.link
                 yield target, Question("explain", *where, texts)
+
+    @property
+    def _what(self) -> str:
+        return "directions" if self.are_directions else "explanations"
 
     def explain(self, asker: Asker, records: Any) -> list[Explained]:
         """Ask for all explanations.
@@ -95,11 +111,11 @@ class ExplanationRun:
         Raises:
             UserError: no answers are to be had (`Asker.ask_all`).
         """
-        progress = Progress("explain", len(self.explaining), "explanations")
+        progress = Progress("explain", len(self.explaining), self._what)
         found: dict[Target, Explanation] = {}
         answers = asker.ask_all(self.explaining.values())
         for target, answered in zip(self.explaining, answers, strict=True):
-            records.write(_record(answered))
+            records.write(_record(answered, is_direction=self.are_directions))
             progress.advance(1)
             if answered.explanation is not None:
                 found[target] = answered.explanation
@@ -141,11 +157,11 @@ class ExplanationRun:
             UserError: as `explain`.
         """
         links = len(self.store.manifest.links)
-        progress = Progress("judge", len(explained), "explanations")
+        progress = Progress("judge", len(explained), self._what)
         questions = _Noted(self, explained)
         scores: dict[tuple[Target, int, str], Score] = {}
         for number, answered in enumerate(asker.ask_all(questions)):
-            records.write(_record(answered))
+            records.write(_record(answered, is_direction=self.are_directions))
             asked = answered.question
             target = questions.target_of[number]
             name = f"{'shuffled_' if asked.is_control else ''}{asked.kind}"
@@ -251,12 +267,12 @@ def _marked(judged: Judged, seed: list[int]) -> list[tuple[Text, bool]]:
     return found if len(found) >= 2 * MIN_TEXTS else []
 
 
-def _record(answered: Answered) -> str:
+def _record(answered: Answered, *, is_direction: bool) -> str:
     """An answer with its question, as a line of JSON."""
     question = answered.question
     line = {
         "kind": question.kind,
-        "feature": question.feature,
+        "direction" if is_direction else "feature": question.feature,
         "explained_at_link": question.explained_at,
         "link": question.link,
         "shuffled": question.is_control,

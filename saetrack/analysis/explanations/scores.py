@@ -75,6 +75,8 @@ def mean_of_features(
 
     The interval is a bootstrap over features; NaN where no feature was judged.
     """
+    if not len(values):
+        return np.full((3, values.shape[1]), np.nan)
     known = np.isfinite(values)
     filled = np.where(known, values, 0)
     draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))

@@ -52,12 +52,12 @@ def targets_of(config: ExplainConfig, store: LifeStore) -> list[Target]:
 
 
 def _features(config: ExplainConfig, store: LifeStore) -> list[int]:
-    if config.chosen is not None:
+    if config.feature is not None:
         d_sae = store.manifest.d_sae
-        for feature in config.chosen:
+        for feature in config.feature:
             if feature >= d_sae:
-                raise UserError(f"chosen={feature}: must be a number from 0 to {d_sae - 1}")
-        return list(dict.fromkeys(config.chosen))
+                raise UserError(f"feature={feature}: must be a number from 0 to {d_sae - 1}")
+        return list(dict.fromkeys(config.feature))
     density = store.column(len(store.manifest.links) - 1, "feature_density")
     order = np.argsort(-density, kind="stable")[: config.features]
     return [int(feature) for feature in order if density[feature] > 0]

@@ -1,4 +1,4 @@
-"""How well explanations hold at each link, beside explanations of other features."""
+"""How well explanations hold at each link, beside those of other features and of directions."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ def explanations_figure(curves: pd.DataFrame, explainer: str, setting: Setting, 
                     for place, colour in zip(places, COLOURS * len(places), strict=False)
                 ),
                 line("explanations of other features", GREY, linestyle="--"),
+                *(
+                    [line("random directions, in the place's colour", "black", linestyle="-.")]
+                    if curves["directions"].any()
+                    else []
+                ),
                 Patch(color="black", alpha=0.15, label="95 % interval", linewidth=0),
             ],
             _caption(curves, explainer),
@@ -70,6 +75,9 @@ def _draw(axes: Axes, rows: pd.DataFrame, colour: str) -> None:
     steps = rows["lm_step"]
     band(axes, steps, rows["shuffled_low"], rows["shuffled_high"], GREY, 0.2)
     axes.plot(steps, rows["shuffled_mean"], color=GREY, linestyle="--", lw=1.5)
+    if rows["directions"].any():
+        band(axes, steps, rows["direction_low"], rows["direction_high"], colour, 0.1)
+        axes.plot(steps, rows["direction_mean"], color=colour, linestyle="-.", lw=1.5)
     band(axes, steps, rows["low"], rows["high"], colour, 0.2)
     axes.plot(steps, rows["mean"], color=colour, marker=".", lw=2)
 
@@ -80,10 +88,17 @@ def _named(place: str) -> str:
 
 
 def _caption(curves: pd.DataFrame, explainer: str) -> str:
-    judged = curves[curves["measure"] == "score"]["features"]
+    of_score = curves[curves["measure"] == "score"]
+    judged, directions = of_score["features"], of_score["directions"]
+    control = ""
+    if directions.any():
+        control = (
+            f" Dash-dotted: {span(directions)} random directions, each of which fires as often as "
+            "one of the features where that is explained, explained and judged alike."
+        )
     return (
         f"Explained and judged by {explainer}; {span(judged)} features are judged at a link, on "
         "contexts from rows of text that were not shown. Detection: does the feature fire on a "
         "text? Fuzzing: are the marked tokens the right ones? Chance is 0.5 (dotted). An "
-        "explanation is made once and judged at every link."
+        f"explanation is made once and judged at every link.{control}"
     )

@@ -43,8 +43,10 @@ def rare_densities(of_features: Float[ndarray, " live"], directions: int) -> Flo
         of_features: densities, positive; one at least.
         directions: that there are.
     """
-    ends = np.minimum([of_features.min(), of_features.max()], MAX_DENSITY)
-    return np.geomspace(*ends, min(RARE, directions))
+    rarest, densest = (
+        min(float(end), MAX_DENSITY) for end in (of_features.min(), of_features.max())
+    )
+    return np.geomspace(rarest, densest, min(RARE, directions))
 
 
 class RareDirections:

@@ -39,7 +39,6 @@ from saetrack.analysis.pipeline.checkpoint_result import CheckpointResult
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.context_rule_tables import context_rule_tables
 from saetrack.analysis.pipeline.control_ends import ControlEnds, control_ends
-from saetrack.analysis.pipeline.direction_lives import write_direction_lives
 from saetrack.analysis.pipeline.drift_tables import (
     chain_drift,
     drift_tables,
@@ -232,8 +231,7 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     tables["headline"] = headline_of(analysis, tables)
     phases = concept_phases(tables)
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
-    manifest = write_lives(found, folder / LIVES)
-    write_direction_lives(reader, manifest, folder / LIVES, folder / DIRECTION_LIVES)
+    write_lives(found, folder / LIVES, folder / DIRECTION_LIVES)
     return FigureInputs(
         chain=registered.chain.name,
         title=f"{registered.chain.lm_name} {registered.chain.hook_name}",

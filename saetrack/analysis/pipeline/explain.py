@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import math
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +15,23 @@ import pandas as pd
 from saetrack.analysis.explanations.asking import Asker
 from saetrack.analysis.explanations.cache import AnswerCache
 from saetrack.analysis.explanations.cost import Cost, cost_of
-from saetrack.analysis.explanations.holding import curves, spans, with_held
+from saetrack.analysis.explanations.directions import paired_directions
+from saetrack.analysis.explanations.holding import curves, with_held
 from saetrack.analysis.explanations.model import Meter
 from saetrack.analysis.explanations.questions import MESSAGES_VERSION, SYSTEM
-from saetrack.analysis.explanations.run import Explained, ExplanationRun
+from saetrack.analysis.explanations.run import ExplanationRun
 from saetrack.analysis.figures.analysis_page import FIGURES, TABLES
 from saetrack.analysis.figures.explanations import explanations_figure
 from saetrack.analysis.life_store.reader import LifeStore
-from saetrack.analysis.meaning.labelling import agreement, read_sheet
+from saetrack.analysis.meaning.labelling import read_sheet
+from saetrack.analysis.pipeline.explanation_tables import (
+    agreement_table,
+    direction_table,
+    explanation_metrics,
+    explanation_table,
+    said_of,
+    some_of,
+)
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.registry import Registry
 from saetrack.registry.chain_names import find_chain
@@ -37,13 +44,13 @@ from saetrack.utils.files import content_hash
 if TYPE_CHECKING:
     from saetrack.analysis.explanations.config import ExplainConfig
     from saetrack.analysis.explanations.model import Model
+    from saetrack.analysis.explanations.targets import Target
     from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
 
 # Raise when scores, tables or the figure change: the same is then explained again.
-EXPLANATIONS_VERSION = 1
-SAID = 8  # explanations that are told when a run ends
+EXPLANATIONS_VERSION = 2
 ANSWERS_FILE, SYSTEM_FILE = "answers.jsonl.gz", "system.json"
 BY_HAND = "labels_by_hand.csv"  # of the analysis, once a sheet was read back
 
@@ -59,7 +66,9 @@ class Explaining:
         analysis_run: id of the analysis whose life store is read.
         by_hand: labels that a person gave, by feature; None if there are none.
         lives: the store.
-        work: its questions.
+        work: its questions about features.
+        directions: those about random directions; None if none are explained.
+        paired: by direction the feature that it stands beside.
         asker: of the model.
         meter: of what is sent.
     """
@@ -71,6 +80,8 @@ class Explaining:
     by_hand: pd.Series[str] | None
     lives: LifeStore
     work: ExplanationRun
+    directions: ExplanationRun | None
+    paired: dict[Target, Target]
     asker: Asker
     meter: Meter
 
@@ -92,7 +103,8 @@ class Explaining:
 
     def cost(self) -> Cost:
         """What is still to be sent. Sends nothing."""
-        return cost_of(self.work, self.asker)
+        cost = cost_of(self.work, self.asker)
+        return cost if self.directions is None else cost + cost_of(self.directions, self.asker)
 
     def run(self) -> str:
         """Explain, judge, and register tables, the figure, questions and answers.
@@ -117,47 +129,42 @@ class Explaining:
         with tempfile.TemporaryDirectory() as draft:
             folder = Path(draft)
             with gzip.open(folder / ANSWERS_FILE, "wt", encoding="utf-8") as records:
-                explained = self.work.explain(self.asker, records)
-                scores = with_held(self.work.judge(self.asker, explained, records))
-            tables = self._tables(explained, scores)
+                tables = self._tables(records)
             self._write(tables, folder)
             self.registry.reports.log(
                 self.lives.manifest.lm,
                 self.title,
                 folder,
-                metrics=self._metrics(tables),
+                metrics=explanation_metrics(tables),
                 facts=self._facts(),
             )
-        for line in _some(tables["explanations"]):
+        for line in some_of(tables["explanations"]):
             log.info("%s", line)
         return f"{self.title}: {said_of(tables)}; {where}"
 
-    def _tables(self, explained: list[Explained], scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        manifest = self.lives.manifest
-        table = pd.DataFrame(
-            {
-                "place": one.target.place,
-                "feature": one.target.feature,
-                "explained_at": manifest.links[one.target.link].lm_step,
-                "explanation": one.explanation.text,
-                "label": one.explanation.label,
-                "automatic_label": self._automatic_label(one),
-                "explainer": self.asker.model.name,
-                "texts": one.texts,
-            }
-            for one in explained
-        )
-        table = table.merge(spans(scores), on=["place", "feature", "explained_at"])
-        return {
+    def _tables(self, records: Any) -> dict[str, pd.DataFrame]:
+        """Ask for all explanations and verdicts, of features and of directions."""
+        explainer, seed = self.asker.model.name, self.config.seed
+        explained = self.work.explain(self.asker, records)
+        scores = with_held(self.work.judge(self.asker, explained, records))
+        table = explanation_table(explained, scores, self.lives, explainer)
+        tables = {
             "explanations": table,
             "explanation_scores": scores,
-            "explanation_curves": curves(scores, self.config.seed),
-            "explanation_agreement": _agreement(table, self.by_hand),
+            "explanation_agreement": agreement_table(table, self.by_hand),
         }
-
-    def _automatic_label(self, one: Explained) -> str:
-        labels = self.lives.column(one.target.link, "label")
-        return self.lives.manifest.labels[int(labels[one.target.feature])]
+        their_scores = None
+        if (work := self.directions) is not None:
+            theirs = work.explain(self.asker, records)
+            # What holds is beyond shuffled explanations of features, for both.
+            their_scores = with_held(work.judge(self.asker, theirs, records), by=scores)
+            table = explanation_table(theirs, their_scores, work.store, explainer)
+            tables["direction_explanations"] = direction_table(
+                table, self.paired, work.store, self.lives
+            )
+            tables["direction_scores"] = their_scores.rename(columns={"feature": "direction"})
+        tables["explanation_curves"] = curves(scores, seed, their_scores)
+        return tables
 
     def _write(self, tables: dict[str, pd.DataFrame], folder: Path) -> None:
         save_tables(tables, folder / TABLES)
@@ -189,19 +196,6 @@ class Explaining:
             **({} if meter.money is None else {"money": round(meter.money, 4)}),
         }
 
-    def _metrics(self, tables: dict[str, pd.DataFrame]) -> dict[str, float]:
-        scores = tables["explanation_scores"]
-        own = scores[scores["lm_step"] == scores["explained_at"]]
-        found = {
-            f"{name}.where_explained": float(own[name].mean())
-            for name in ("detection", "fuzzing", "shuffled_detection", "shuffled_fuzzing")
-        }
-        found |= {
-            f"kappa.{row['beside']}": float(row["kappa"])
-            for row in tables["explanation_agreement"].to_dict("records")
-        }
-        return {name: value for name, value in found.items() if math.isfinite(value)}
-
 
 def open_explaining(config: ExplainConfig, settings: Settings) -> Explaining:
     """Find the chain, its life store and the model. Sends nothing; an LM of a folder is loaded.
@@ -221,7 +215,32 @@ def open_explaining(config: ExplainConfig, settings: Settings) -> Explaining:
     model = _model(config, settings, lives, meter)
     cache = None if model.is_rules else AnswerCache(settings.cache_dir, model.identity)
     asker = Asker(model, lives.vocabulary, cache)
-    return Explaining(config, registry, name, analysis_run, by_hand, lives, work, asker, meter)
+    directions, paired = _directions(config, work, registry.reports.direction_lives_folder(name))
+    return Explaining(
+        *(config, registry, name, analysis_run, by_hand, lives, work, directions, paired),
+        *(asker, meter),
+    )
+
+
+def _directions(
+    config: ExplainConfig, work: ExplanationRun, folder: Path | None
+) -> tuple[ExplanationRun | None, dict[Target, Target]]:
+    """The questions about random directions, and the feature beside each; None if there are none.
+
+    Args:
+        config: of the run.
+        work: the questions about features.
+        folder: the store of directions; None where the analysis kept none.
+    """
+    if not config.directions:
+        return None, {}
+    if folder is None:
+        log.info("random directions are not explained: the analysis is of an earlier release")
+        return None, {}
+    store = LifeStore(folder)
+    paired = paired_directions(list(work.explaining), work.store, store, config.directions)
+    found = ExplanationRun(config, store, paired)
+    return (found if found.explaining else None), paired
 
 
 def _model(config: ExplainConfig, settings: Settings, lives: LifeStore, meter: Meter) -> Model:
@@ -251,48 +270,4 @@ def _model(config: ExplainConfig, settings: Settings, lives: LifeStore, meter: M
         meter,
         at_once=config.at_once,
         timeout_s=config.timeout_s,
-    )
-
-
-def _agreement(table: pd.DataFrame, by_hand: pd.Series[str] | None) -> pd.DataFrame:
-    """How the explainer's labels agree with others, one row per place and kind of label.
-
-    Returns:
-        `place`, `beside` (`automatic`, `by_hand`), `kappa` (NaN where both know one label),
-        `agreement`, `features`.
-    """
-    rows = []
-    for place, of_place in table.groupby("place"):
-        said = of_place.set_index("feature")["label"]
-        others = {"automatic": of_place.set_index("feature")["automatic_label"]}
-        if by_hand is not None:
-            others["by_hand"] = by_hand[by_hand != ""]
-        for beside, labels in others.items():
-            both = said.index.intersection(labels.index)
-            if len(both):
-                found = agreement(said.loc[both], labels)
-                rows.append((place, beside, found.kappa, found.agreement, found.features))
-    return pd.DataFrame(rows, columns=["place", "beside", "kappa", "agreement", "features"])
-
-
-def _some(explanations: pd.DataFrame) -> Iterator[str]:
-    """The first explanations, a line each, and since when each holds."""
-    for row in explanations.head(SAID).to_dict("records"):
-        held = "holds at no step"
-        if not pd.isna(row["since"]):
-            held = f"holds from step {row['since']:,.0f} to {row['until']:,.0f}"
-        yield f"feature {row['feature']}: {row['explanation']} ({held})"
-    if len(explanations) > SAID:
-        yield f"and {len(explanations) - SAID:,} more, in its run and the explorer"
-
-
-def said_of(tables: dict[str, pd.DataFrame]) -> str:
-    """What came of it, in half a line."""
-    table = tables["explanations"]
-    holds = table["since"].notna()
-    return (
-        f"{len(table)} explanations, of which {holds.mean():.0%} hold where they were made, and "
-        f"those at {table.loc[holds, 'links_held'].median():.0f} links (median)"
-        if holds.any()
-        else f"{len(table)} explanations, of which none holds where it was made"
     )

@@ -33,7 +33,7 @@ from saetrack.analysis.life_store.manifest import (
 from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.meaning.patterns import PATTERNS
 from saetrack.analysis.pipeline import effect_tables, logit_tables
-from saetrack.analysis.pipeline.direction_lives import linked_arrays
+from saetrack.analysis.pipeline.direction_lives import linked_arrays, write_direction_lives
 from saetrack.analysis.pipeline.effect_tables import effect_columns
 from saetrack.analysis.pipeline.life_curves import band_of, control_bands, link_columns
 from saetrack.analysis.pipeline.life_matches import match_columns, matched_chains
@@ -75,11 +75,10 @@ class Found:
     phases: Mapping[str, tuple[float, float]]
 
 
-def write_lives(found: Found, folder: Path) -> Manifest:
-    """Write a life store; arrays of links are symbolic links to the cache, and logged as files.
+def write_lives(found: Found, folder: Path, of_directions: Path) -> None:
+    """Write the life store of features, and that of random directions.
 
-    Returns:
-        Its manifest.
+    Arrays of links are symbolic links to the cache, and logged as files.
     """
     folder.mkdir()
     text = found.reader.text
@@ -100,7 +99,7 @@ def write_lives(found: Found, folder: Path) -> Manifest:
     )
     manifest = _manifest(found, tokens, arrays, text.vocabulary)
     write_manifest(folder, manifest)
-    return manifest
+    write_direction_lives(found.reader, manifest, folder, of_directions)
 
 
 def _of_chain(found: Found) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ def texts(marked: list[int]) -> list[Text]:
     [
         ([0] * 12, "token"),
         ([0] * 6 + [1] * 6, "several_tokens"),
-        ([6, 7, 8, 9, 6, 7, 8, 9, 6, 7], "concept"),  # digits: more than a list names
+        ([6, 7, 8, 9, 6, 7, 8, 9, 6, 7], "several_tokens"),  # digits: more than a list names
     ],
 )
 def test_rules_name_the_class(marked: list[int], label: str) -> None:
@@ -38,4 +38,24 @@ def test_rules_name_the_class(marked: list[int], label: str) -> None:
 def test_marks_anywhere_have_nothing_in_common() -> None:
     generator = np.random.default_rng(1)
     found = texts([int(token) for token in generator.integers(10, 20, 30)])
-    assert Rules(VOCABULARY).explain(found).label == "contextual"
+    said = Rules(VOCABULARY).explain(found)
+    assert (said.text, said.label) == ("nothing in common", "nothing_found")
+
+
+@pytest.mark.parametrize(
+    ("rule", "label"),
+    [
+        ('tokens "while"', "token"),
+        ('tokens "while", "because"', "several_tokens"),
+        ('tokens "walk", "walked"', "weak_concept"),
+        ('stem of "walk"', "weak_concept"),
+        ('beginning "walk"', "weak_concept"),
+        ('after "while"', "contextual"),
+        ("digits", "several_tokens"),
+        ("beginnings of words", "several_tokens"),
+        ("first tokens of a row", "contextual"),
+    ],
+)
+def test_the_class_is_that_of_the_rule_that_is_written(rule: str, label: str) -> None:
+    rules = Rules([*VOCABULARY, " walk", " walked", " Walk"])
+    assert rules.label_of(rule) == label

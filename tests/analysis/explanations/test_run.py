@@ -130,7 +130,7 @@ def test_scores_by_hand() -> None:
     [
         ({"at": ["77"]}, "at=77: the chain has links at 0, "),
         ({"at": ["late"]}, "'late' must be an LM step, last or formed"),
-        ({"chosen": [24]}, "chosen=24: must be a number from 0 to 23"),
+        ({"feature": [24]}, "feature=24: must be a number from 0 to 23"),
         ({"budget_money": 1.0}, "budget_money=1: needs price_in and price_out beside it"),
         ({"rules": True, "model_folder": "x"}, "model_folder=x: "),
     ],
@@ -228,7 +228,8 @@ def test_a_run_is_registered_whole_and_once(
     assert done.exit_code == 0, done.output
     run, folder = registered(analysed, tmp_path)
     said = done.output.splitlines()
-    assert "requests: " in said[0] and "answers 500; again in" in done.output
+    assert said[0].endswith("explained: the analysis is of an earlier release")
+    assert "requests: " in said[1] and "answers 500; again in" in done.output
     # What was not understood, or not answered, was asked again.
     assert len(asked.asked) == cost["explanations"] + cost["judgements"] + 3
     assert run.data.tags["requests"] == str(len(asked.asked))
@@ -290,7 +291,7 @@ def test_without_an_endpoint_rules_explain_and_labels_by_hand_are_compared(
     found = pd.read_parquet(folder / "tables" / "explanation_agreement.parquet")
     rows = found.set_index("beside")
     assert rows.loc["by_hand", "features"] == 2 and rows.loc["by_hand", "agreement"] == 0.5
-    assert rows.loc["automatic", "features"] == 2
+    assert rows.loc["automatic", "features"] == 2 and not rows["nothing_found"].any()
 
 
 @pytest.mark.parametrize("missing", ["SAETRACK_EXPLAINER_MODEL", "SAETRACK_EXPLAINER_URL"])
