@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from saetrack.analysis.explanations.config import explain_config
 from saetrack.analysis.life_store.layout import GROUPS
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.analysis.meaning.classes import LABELS
@@ -20,6 +22,7 @@ from saetrack.analysis.pipeline.chain_analysis import chain_analyses
 from saetrack.analysis.pipeline.chain_reader import ChainReader
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.analysis.pipeline.direction_lives import NOTE
+from saetrack.analysis.pipeline.explain import open_explaining
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, registered_chains
 from saetrack.chain.plan import plan_track, scheduled
 from saetrack.data.corpus import Corpus
@@ -279,3 +282,25 @@ def test_what_features_do_stands_beside_random_directions(
     assert of_random.control is not None and of_random.control.title.startswith("random directions")
     low, high = of_random.control.low[-1], of_random.control.high[-1]
     assert low is not None and high is not None and low < 1 < high
+
+
+@pytest.mark.usefixtures("analysed")
+def test_features_and_directions_are_explained(
+    registered: RegisteredChain, module_settings: Settings
+) -> None:
+    asked = {"chain": registered.chain.name, "features": 16, "directions": 6, "rules": True}
+    explaining = open_explaining(explain_config(asked), module_settings)
+    assert len(explaining.paired) == 6 <= len(explaining.work.explaining)
+    assert explaining.directions is not None
+    said = explaining.run()
+    assert "16 explanations, of which" in said and "of 6 random directions' explanations" in said
+    (run_id,) = explaining.registry.reports.explanations.of_chain(registered.chain.name)
+    with explaining.registry.reports.part(run_id, "tables") as tables:
+        found = pd.read_parquet(tables / "direction_explanations.parquet")
+        curves = pd.read_parquet(tables / "explanation_curves.parquet")
+    # These features fire more often than any direction does: the densest directions are nearest.
+    assert found["paired_density"].min() > 0.25
+    direction_store = explaining.directions.store
+    densities = direction_store.column(len(direction_store.manifest.links) - 1, "feature_density")
+    assert set(found["direction"]) == set(np.argsort(densities)[-6:])
+    assert curves.loc[curves["measure"] == "score", "directions"].between(1, 6).all()
