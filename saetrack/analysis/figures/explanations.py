@@ -93,8 +93,9 @@ def _caption(curves: pd.DataFrame, explainer: str) -> str:
     control = ""
     if directions.any():
         control = (
-            f" Dash-dotted: {span(directions)} random directions, each of which fires as often as "
-            "one of the features where that is explained, explained and judged alike."
+            f" Dash-dotted: {span(directions)} random directions, explained and judged alike; each "
+            "fires as often as one of the features where that is explained, or on a quarter of the "
+            "tokens where no direction does."
         )
     return (
         f"Explained and judged by {explainer}; {span(judged)} features are judged at a link, on "
