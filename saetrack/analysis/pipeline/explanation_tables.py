@@ -112,18 +112,27 @@ def agreement_table(table: pd.DataFrame, by_hand: pd.Series[str] | None) -> pd.D
 def explanation_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
     """Where explanations were made: mean scores, and the share that holds; of directions too."""
     found = {}
-    for prefix, name in (("", "explanation_scores"), ("directions.", "direction_scores")):
-        if name not in tables:
+    for prefix, explanations, of_them in (
+        ("", "explanations", "explanation_scores"),
+        ("directions.", "direction_explanations", "direction_scores"),
+    ):
+        if of_them not in tables:
             continue
-        scores = tables[name]
+        scores = tables[of_them]
         own = scores[scores["lm_step"] == scores["explained_at"]]
-        for measure in ("detection", "fuzzing", "shuffled_detection", "shuffled_fuzzing", "holds"):
+        for measure in ("detection", "fuzzing", "shuffled_detection", "shuffled_fuzzing"):
             found[f"{prefix}{measure}.where_explained"] = float(own[measure].mean())
+        found[f"{prefix}holds.where_explained"] = holding_share(tables[explanations])
     found |= {
         f"kappa.{row['beside']}": float(row["kappa"])
         for row in tables["explanation_agreement"].to_dict("records")
     }
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def holding_share(table: pd.DataFrame) -> float:
+    """Of all explanations, those that hold where they were made; what was not judged does not."""
+    return float(table["since"].notna().mean())
 
 
 def some_of(explanations: pd.DataFrame) -> Iterator[str]:
@@ -141,16 +150,16 @@ def said_of(tables: Mapping[str, pd.DataFrame]) -> str:
     """What came of it, in half a line."""
     table = tables["explanations"]
     holds = table["since"].notna()
-    said = (
-        f"{len(table)} explanations, of which {holds.mean():.0%} hold where they were made, and "
-        f"those at {table.loc[holds, 'links_held'].median():.0f} links (median)"
-        if holds.any()
-        else f"{len(table)} explanations, of which none holds where it was made"
-    )
+    said = f"{len(table)} explanations, of which none holds where it was made"
+    if holds.any():
+        said = (
+            f"{len(table)} explanations, of which {holding_share(table):.0%} hold where they were "
+            f"made, and those at {table.loc[holds, 'links_held'].median():.0f} links (median)"
+        )
     directions = tables.get("direction_explanations")
     if directions is None:
         return said
     return (
         f"{said}; of {len(directions)} random directions' explanations "
-        f"{directions['since'].notna().mean():.0%} hold"
+        f"{holding_share(directions):.0%} hold"
     )

@@ -25,7 +25,7 @@ EXCLUDED = Excluded(token_ids=(7,), first_positions=1)
 KEPT = EXCLUDED.kept_in(TOKENS)
 X = torch.randn(ROWS, CONTEXT, D_IN, generator=torch.Generator().manual_seed(0))
 VECTORS = random_directions(DIRECTIONS + 3, D_IN, seed=0)
-DENSITIES = np.array([0.01, 0.03, 0.1, 0.2, 0.25])
+DENSITIES = np.array([0.003, 0.03, 0.1, 0.2, 0.25])
 HELD = 700  # fewer tokens than there are
 
 
