@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,9 @@ import typer
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ASKED_AGAIN_S = 0.1
 
 
 class Stopped(Exception):  # noqa: N818  (it is no error)
@@ -57,10 +62,43 @@ def resumable(saved: str) -> Iterator[None]:
         Stopped: on Ctrl-C.
     """
     try:
-        yield
-    except KeyboardInterrupt:
+        with _no_interrupt_lost():
+            yield
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
         again = shlex.join(["saetrack", *sys.argv[1:]])
         raise Stopped(f"stopped; {saved}; to go on: {again}") from None
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Ask again for an end where compiled code has called Python and drops what that raises.
+
+    LLVM does so while numba compiles for UMAP, seconds long: the work would go on to its end.
+    """
+    told = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            again = threading.Timer(ASKED_AGAIN_S, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            told(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = told
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is a Ctrl-C, or what a library made of one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def say(result: dict[str, Any] | list[Any], text: str, *, as_json: bool) -> None:

@@ -58,10 +58,8 @@ class Artifacts:
 
     def _in_place(self, run_id: str) -> Path | None:
         """Not by MLflow, which copies what lies here, and leaves the copies behind."""
-        uri = str(self._client.get_run(run_id).info.artifact_uri)
-        if not uri.startswith(("/", "file:")):
-            return None
-        return Path(unquote(urlparse(uri).path)) / SAE_FOLDER
+        folder = folder_of(self._client.get_run(run_id).info.artifact_uri)
+        return None if folder is None else folder / SAE_FOLDER
 
     def _cached(self, run_id: str, sha256: str) -> Path:
         """Verified where it lies, or as it comes."""
@@ -86,6 +84,13 @@ class Artifacts:
             if is_old and (taken_bytes > self._limit_bytes or folder.name.startswith(".")):
                 with contextlib.suppress(OSError):  # another process may use or remove it
                     shutil.rmtree(folder)
+
+
+def folder_of(uri: str | None) -> Path | None:
+    """The folder of this machine that an address of artifacts names; None if it names none."""
+    if not str(uri).startswith(("/", "file:")):
+        return None
+    return Path(unquote(urlparse(str(uri)).path))
 
 
 def folder_sha256(folder: Path) -> str:

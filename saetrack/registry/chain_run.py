@@ -16,8 +16,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
+from saetrack.registry.artifacts import folder_of
 from saetrack.registry.claims import is_alive
-from saetrack.registry.connection import now_ms
+from saetrack.registry.connection import named, now_ms
 from saetrack.registry.facts import (
     PLANNED,
     as_params,
@@ -28,6 +29,7 @@ from saetrack.registry.facts import (
 )
 from saetrack.registry.received import model_and_dataset
 from saetrack.registry.views import add_views
+from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, write_atomically
 from saetrack.utils.settings import Settings
 
@@ -159,6 +161,26 @@ class ChainRuns:
             if found := self._client.get_experiment_by_name(name):  # another process was first
                 return str(found.experiment_id)
             raise
+
+    def require_files(self, name: str) -> None:
+        """Check that the folder is there that keeps the files of an LM's chains, if any is trained.
+
+        A registry in a file names it absolutely; MLflow would make it anew, and write there.
+
+        Raises:
+            UserError: it is not.
+        """
+        found = self._client.get_experiment_by_name(name)
+        folder = None if found is None else folder_of(found.artifact_location)
+        if folder is None or folder.is_dir():
+            return
+        trained = "tags.kind = 'link' and attributes.status = 'FINISHED'"
+        if self._client.search_runs([found.experiment_id], trained, max_results=1):
+            raise UserError(
+                f"{named(self._settings.tracking_uri)}: the files of what it has of {name} are kept "
+                f"in {folder}, which is not there; put that folder back, or a link to it "
+                "(a copied registry still names the folders of the first one)"
+            )
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether a chain's page shows all of its links."""

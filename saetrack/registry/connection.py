@@ -29,7 +29,7 @@ def connect(tracking_uri: str) -> MlflowClient:
             client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # each database driver has its own
-        raise UserError(f"{_named(tracking_uri)}: {_reason(error)}") from None
+        raise UserError(f"{named(tracking_uri)}: {_reason(error)}") from None
     return client
 
 
@@ -47,7 +47,7 @@ def require_made(tracking_uri: str) -> None:
     """
     if not is_made(tracking_uri):
         raise UserError(
-            f"{_named(tracking_uri)}: there is no registry yet; the first track makes it "
+            f"{named(tracking_uri)}: there is no registry yet; the first track makes it "
             "(saetrack track mini)"
         )
 
@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
     return f"asks who you are: set {names}"
 
 
-def _named(tracking_uri: str) -> str:
+def named(tracking_uri: str) -> str:
     """The setting as it may be shown: without a password."""
     address = urlsplit(tracking_uri)
     if address.password:
@@ -105,5 +105,5 @@ def _require_answer(tracking_uri: str) -> None:
         requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=10).raise_for_status()
     except requests.RequestException as error:
         raise UserError(
-            f"{_named(tracking_uri)}: no MLflow server answers there ({type(error).__name__})"
+            f"{named(tracking_uri)}: no MLflow server answers there ({type(error).__name__})"
         ) from None

@@ -46,6 +46,7 @@ def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
     """
     spec = find_suitable_lm(config)
     registry = Registry(settings)
+    registry.require_files(spec.name)
     source = open_checkpoints(config, spec, settings)
     if isinstance(source, FolderSource):
         source.require_one_width([hook.layer for hook in config.all_hooks])

@@ -100,6 +100,14 @@ class Registry:
         require_made(settings.tracking_uri)
         return cls(settings)
 
+    def require_files(self, lm_name: str) -> None:
+        """Check that what was registered of an LM can be read and added to: before any work.
+
+        Raises:
+            UserError: the folder that keeps its files is not on this machine.
+        """
+        self._runs.require_files(lm_name)
+
     # What training needs (saetrack.chain.link_store.LinkStore)
 
     def versions(self, chain: Chain) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlparse
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -19,6 +19,7 @@ from saetrack.utils.errors import (
 )
 
 PREFIX = "SAETRACK_"
+SQLITE = "sqlite:///"
 TRACKING_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 
 
@@ -40,7 +41,8 @@ class Settings(BaseSettings):
     )
     artifact_dir: Path = Field(
         default=Path("mlruns/artifacts"),
-        description="Where artifacts of new experiments go; a server address decides for itself.",
+        description="Where artifacts of new experiments go: beside a registry in a SQLite file, "
+        "in its folder `artifacts`; a server decides for itself.",
     )
     cache_dir: Path = Field(
         default=Path("~/.cache/saetrack"),
@@ -105,6 +107,15 @@ class Settings(BaseSettings):
             raise ValueError("names no host; for example http://127.0.0.1:5000")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_registry(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Files never go to whichever folder a command happens to run in."""
+        uri = str(values.get("tracking_uri", ""))
+        if "artifact_dir" not in values and uri.startswith(SQLITE):
+            values["artifact_dir"] = Path(uri.removeprefix(SQLITE)).parent / "artifacts"
+        return values
+
     @field_validator("artifact_dir", "cache_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -115,8 +126,8 @@ class Settings(BaseSettings):
         folders = {}
         if not self.tracking_uri.startswith("http"):
             folders["artifact_dir"] = self.artifact_dir
-        if self.tracking_uri.startswith("sqlite:///"):
-            folders["tracking_uri"] = Path(self.tracking_uri.removeprefix("sqlite:///")).parent
+        if self.tracking_uri.startswith(SQLITE):
+            folders["tracking_uri"] = Path(self.tracking_uri.removeprefix(SQLITE)).parent
         for field, folder in folders.items():
             _require_writable(field, folder.absolute())
         _make(self.cache_dir)

@@ -250,9 +250,7 @@ def test_mistakes_are_one_line_and_status_2(
 ) -> None:
     (environment / "a-file").touch()
     monkeypatch.setattr(sys, "argv", ["saetrack", *words])
-    with pytest.raises(SystemExit) as caught:
-        command_line.main()
-    assert caught.value.code == 2
+    assert command_line.run() == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("error: ")

@@ -41,10 +41,7 @@ def status(environment: None, monkeypatch: pytest.MonkeyPatch) -> Status:
 
     def run(*words: str) -> int:
         monkeypatch.setattr(sys, "argv", ["saetrack", *words])
-        with pytest.raises(SystemExit) as caught:
-            command_line.main()
-        assert isinstance(caught.value.code, int)
-        return caught.value.code
+        return command_line.run()
 
     return run
 
@@ -102,7 +99,7 @@ def test_what_is_no_mistake_of_the_users_keeps_its_traceback(
     monkeypatch.setattr(loop, "train_missing", fail)
     monkeypatch.setattr(sys, "argv", ["saetrack", "track", nano])
     with pytest.raises(RuntimeError, match="a bug"):
-        command_line.main()  # Python then exits with 1
+        command_line.run()  # Python then exits with 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
 from saetrack.registry.chain_names import find_chain
+from saetrack.registry.connection import require_made
 from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
@@ -146,6 +147,7 @@ def chains_of(named: TrackConfig | str, settings: Settings) -> list[RegisteredCh
     """The chains of a track, or the chain of a name, with all links that are registered."""
     if isinstance(named, str):
         return [open_registered_chain(Registry.existing(settings), named, settings)]
+    require_made(settings.tracking_uri)
     ready, device = open_track(named, settings), choose_device(settings)
     found = []
     for chain in ready.track.chains:

@@ -1,0 +1,72 @@
+"""A registry whose files are elsewhere by now is refused before any work; nothing is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from saetrack.analysis.pipeline.analyze import analyze_chains
+from saetrack.analysis.pipeline.config import load_analyze_config
+from saetrack.chain.config import load_config
+from saetrack.chain.plan import Chain
+from saetrack.registry import Registry
+from saetrack.registry.opened_track import open_track
+from saetrack.utils.errors import UserError
+from saetrack.utils.settings import Settings
+from tests.support.nano import NANO_TRACK
+from tests.support.planted_analysis import QUESTIONS
+
+
+@pytest.fixture
+def copied(
+    registry: Registry, module_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """The file of a registry alone, for a machine that has nothing else."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(module_settings.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    return Settings(
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path / "cache", device="cpu"
+    )
+
+
+def test_a_copy_without_its_files_is_refused_before_any_work(
+    copied: Settings, module_settings: Settings, chain: Chain, tmp_path: Path
+) -> None:
+    there = module_settings.artifact_dir
+    away = there.rename(there.with_name("away"))
+    before = sorted(tmp_path.rglob("*"))
+    for asked in (QUESTIONS, {"chain": chain.name}):
+        with pytest.raises(UserError, match=f"are kept in {there}, which is not there") as caught:
+            analyze_chains(load_analyze_config(asked), copied)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="which is not there"):
+        open_track(load_config(NANO_TRACK), copied)
+    made = set(tmp_path.rglob("*")) - set(before)
+    assert {path.name for path in made} <= {"mlflow.db.lock"}, "no LM, no text, no folder of files"
+    there.symlink_to(away)
+    assert Registry(copied).pull(chain.name, lm_step=16).version == 4, "a link to it will do"
+    there.unlink()
+    away.rename(there)
+
+
+def test_an_analysis_makes_no_registry(tmp_path: Path) -> None:
+    nowhere = Settings(
+        tracking_uri=f"sqlite:///{tmp_path}/none/mlflow.db",
+        cache_dir=tmp_path / "cache",
+        device="cpu",
+    )
+    with pytest.raises(UserError, match="there is no registry yet"):
+        analyze_chains(load_analyze_config(QUESTIONS), nowhere)
+    assert [path.name for path in tmp_path.rglob("*")] == ["cache"]
+
+
+def test_files_go_beside_the_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "elsewhere"
+    beside = Settings(tracking_uri=f"sqlite:///{place}/mlflow.db")
+    assert beside.artifact_dir == place / "artifacts"
+    assert Settings().artifact_dir == tmp_path / "mlruns" / "artifacts"
+    chosen = Settings(tracking_uri=f"sqlite:///{place}/mlflow.db", artifact_dir=tmp_path / "here")
+    assert chosen.artifact_dir == tmp_path / "here"
