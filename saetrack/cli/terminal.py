@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import logging
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -81,7 +81,10 @@ def _no_interrupt_lost() -> Iterator[None]:
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         if issubclass(dropped.exc_type, KeyboardInterrupt):
-            again = threading.Timer(ASKED_AGAIN_S, _thread.interrupt_main)
+            main_thread = threading.main_thread().ident
+            again = threading.Timer(
+                ASKED_AGAIN_S, signal.pthread_kill, (main_thread, signal.SIGINT)
+            )
             again.daemon = True
             again.start()
         else:
