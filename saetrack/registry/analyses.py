@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
+from saetrack.registry.artifacts import folder_of
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import heartbeat, is_alive, owner_tags, runs_of
 from saetrack.registry.connection import now_ms
@@ -165,6 +166,20 @@ class Reports:
         run_id = self._find(lm_name, identity)
         assert run_id is not None, "there is no such analysis"
         return _logged(self._client.get_run(run_id))
+
+    def where(self, lm_name: str, identity: str, page: str = "") -> str:
+        """Where a report of that identity, which there must be, is found: as the end of a line.
+
+        Args:
+            lm_name: names the experiment.
+            identity: of the report.
+            page: a file among its own that a person opens first.
+        """
+        run = self._client.get_run(self.run_of(lm_name, identity).run_id)
+        folder = folder_of(run.info.artifact_uri)
+        lies = page if folder is None else str(folder / page)
+        place = f"in MLflow's experiment {lm_name}, run {run.info.run_id}"
+        return f"{place}: {lies}" if lies else place
 
     @contextmanager
     def part(self, run_id: str, name: str) -> Iterator[Path]:

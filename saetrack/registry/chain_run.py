@@ -177,8 +177,8 @@ class ChainRuns:
         trained = "tags.kind = 'link' and attributes.status = 'FINISHED'"
         if self._client.search_runs([found.experiment_id], trained, max_results=1):
             raise UserError(
-                f"{named(self._settings.tracking_uri)}: the files of what it has of {name} are kept "
-                f"in {folder}, which is not there; put that folder back, or a link to it "
+                f"{named(self._settings.tracking_uri)}: files of {name}'s chains are kept in "
+                f"{folder}, which is not there; put that folder back, or a link to it "
                 "(a copied registry still names the folders of the first one)"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     registered: RegisteredChain,
     module_settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
     without_umap(monkeypatch)
@@ -100,8 +102,20 @@ def test_a_chain_that_stands_still_is_analysed_by_its_links(
     asked = {**QUESTIONS, "track": STILL, "controls": {}, "effect_tokens": 0}
     asked["context_rule"] = "authors"
     frozen = load_analyze_config(asked)
+    caplog.set_level("INFO", "saetrack")
     (line,) = analyze_chains(frozen, module_settings)
-    assert "analyze · nano.L1.frozen-step16" in line
+    spoken = [record.getMessage() for record in caplog.records]
+    after = spoken[spoken.index("step 3: read, 4 of 4") + 1 :]
+    assert [line.partition(":")[0] for line in after] == [
+        *["tables"] * 5,
+        "lives of features, for the explorer; a map of their directions, by UMAP",
+        "files go to the registry",
+    ], "figures aside, which are not drawn here"
+    title, where, page, look, command = re.split(": |; ", line)
+    assert title.startswith("analyze · nano.L1.frozen-step16")
+    assert re.fullmatch(r"in MLflow's experiment nano, run [0-9a-f]{32}", where)
+    assert Path(page).name == "page.html" and Path(page).is_file()
+    assert (look, command) == ("look at it", title.replace("analyze ·", "saetrack explore"))
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano").experiment_id
     (logged,) = client.search_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ from saetrack.analysis.figures.trajectories import trajectory_figure
 from saetrack.analysis.figures.umap import umap_figure
 from saetrack.analysis.formation.phases import phase_borders
 from saetrack.utils.figures.steps import Setting
+
+log = logging.getLogger(__name__)
 
 CENTRED_MEASURES = ("activation_cosine_centred", "feature_cosine_centred")
 PAPER_MEASURES = (
@@ -87,7 +90,9 @@ class FigureInputs:
 def draw(inputs: FigureInputs, folder: Path) -> None:
     """Write every figure as PNG and SVG."""
     tables, setting, labels = inputs.tables, inputs.setting, inputs.labels
+    log.info("figures: what features mean")
     _draw_meanings(inputs, folder)
+    log.info("figures: how they form, drift and act")
     curves, baseline = tables["curves"], tables["baseline"]
     for name, measures, what in (
         ("progress", CENTRED_MEASURES, "progress measure, centred"),
@@ -103,6 +108,7 @@ def draw(inputs: FigureInputs, folder: Path) -> None:
     )
     _draw_drift(inputs, folder)
     _draw_effects(inputs, folder)
+    log.info("figures: probes, geometry, other chains, planes of contexts")
     if "probe_curves" in tables:
         probes_figure(tables["probe_curves"], setting("what probes read"), folder / "probes")
     collapsing = setting("mean cosine of random residuals")

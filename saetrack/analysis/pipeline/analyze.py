@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from saetrack.analysis.drift.controls import ControlDrift, Role
 from saetrack.analysis.drift.measure import Drift
 from saetrack.analysis.drift.residual_turns import ResidualTurns
 from saetrack.analysis.figures.all_figures import FigureInputs, draw
-from saetrack.analysis.figures.analysis_page import FIGURES, TABLES, write_analysis_page
+from saetrack.analysis.figures.analysis_page import FIGURES, PAGE_FILE, TABLES, write_analysis_page
 from saetrack.analysis.meaning.labelling import SHEET_FILE, write_sheet
 from saetrack.analysis.pipeline.analysis_metrics import analysis_metrics
 from saetrack.analysis.pipeline.analysis_text import AnalysisText
@@ -155,7 +155,11 @@ def checkpoints_to_read(analysis: ChainAnalysis) -> Iterator[PendingCheckpoint |
                     log.info("step %s: read, %d of %d", lm_step, number, n_links)
         finally:
             reader.loaded.drop()
-        yield from (ends for ends in control_ends(analysis) if ends.is_missing)
+        controls = control_ends(analysis)
+        for number, ends in enumerate(controls, start=1):
+            if ends.is_missing:
+                yield ends
+                log.info("control %s: both ends read, %d of %d", ends.name, number, len(controls))
 
 
 def read_pending(pending: PendingCheckpoint | ControlEnds) -> None:
@@ -172,10 +176,10 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
     Returns:
         What was done, in a line.
     """
+    if analysis.is_finished():
+        return f"{analysis.title}: was analysed before, {_where(analysis)}"
     registered = analysis.registered
     chain, reports = registered.chain, registered.ready.registry.reports
-    if analysis.is_finished():
-        return f"{analysis.title}: was analysed before, in MLflow's experiment {chain.lm_name}"
     with tempfile.TemporaryDirectory() as name, analysis.announced():
         folder = Path(name)
         inputs = _tables(analysis, folder)
@@ -183,6 +187,7 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
         (folder / FIGURES).mkdir()
         draw(inputs, folder / FIGURES)
         write_analysis_page(inputs, folder)
+        log.info("files go to the registry")
         reports.log(
             chain.lm_name,
             analysis.title,
@@ -190,7 +195,14 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
             metrics=analysis_metrics(inputs.tables),
             facts=analysis.facts(),
         )
-    return f"{analysis.title}: in MLflow's experiment {chain.lm_name}"
+    return f"{analysis.title}: {_where(analysis)}"
+
+
+def _where(analysis: ChainAnalysis) -> str:
+    """Where a finished analysis is looked at."""
+    chain, reports = analysis.registered.chain, analysis.registered.ready.registry.reports
+    where = reports.where(chain.lm_name, analysis.content_hash, PAGE_FILE)
+    return f"{where}; look at it: saetrack explore {chain.name}"
 
 
 def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
@@ -198,38 +210,31 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
     registered, seed = analysis.registered, analysis.config.seed
     reader = ChainReader(analysis)
     text, sampled = reader.text, reader.chosen.sampled
+    log.info("tables: what features mean, and how far they travel")
     results = [reader.result(link) for link in reader.links]
     final = results[-1]
     meaning = meaning_tables(results, text, sampled, seed)
-    turns = turns_of(results, sampled)
-    drift, of_drift, bands = _drift(analysis, meaning, turns)
+    drift, of_drift, bands = _drift(analysis, meaning, turns_of(results, sampled))
+    log.info("tables: what features promote and do")
     logits, effects = chain_logits(results, seed), measured_effects(results)
     formed = formation_links(meaning, drift)
     tables = {
-        **meaning.tables,
-        **polysemy_tables(results, meaning),
-        **formation_tables(results, meaning),
-        **context_rule_tables(results, reader.chosen, text, seed),
-        **geometry_tables(registered, results),
-        **reader.theorem.tables(results),
+        **_tables_of_links(analysis, reader, results, meaning),
         **logit_tables(logits, results, meaning.labels, sampled, text),
         **effect_tables(effects, results, meaning.labels, seed),
         **moment_tables(results, formed, drift, bands, seed),
-        **probe_tables(results, reader.probes.about),
-        **projection_tables(results, sampled, meaning, seed),
         **of_drift,
         **joined_matchings([matching.tables() for matching in reader.matchings]),
-        "labels": final.labels,
-        "regions": final.regions,
-        "status": final.status,
     }
     sheet = context_table(
         sampled, [checkpoint_contexts(final)], text.token_rows, text.decode, SHEET_CONTEXTS
     )
     write_sheet(sheet, folder / SHEET_FILE, seed)
+    log.info("tables: patterns beside those of controls")
     tables |= pattern_tables(analysis, tables, control_ends(analysis), reader.matchings)
     tables["headline"] = headline_of(analysis, tables)
     phases = concept_phases(tables)
+    log.info("lives of features, for the explorer; a map of their directions, by UMAP")
     found = Found(registered, reader, results, drift, bands, logits, effects, tables, phases)
     write_lives(found, folder / LIVES, folder / DIRECTION_LIVES)
     return FigureInputs(
@@ -243,6 +248,34 @@ def _tables(analysis: ChainAnalysis, folder: Path) -> FigureInputs:
         phases=phases,
         replaced_before=drift.own_index.holds_from,
     )
+
+
+def _tables_of_links(
+    analysis: ChainAnalysis,
+    reader: ChainReader,
+    results: Sequence[CheckpointResult],
+    meaning: Meaning,
+) -> dict[str, pd.DataFrame]:
+    """What is found link by link, of the chain alone."""
+    seed, sampled, final = reader.config.seed, reader.chosen.sampled, results[-1]
+    log.info("tables: senses of tokens, how features form, geometry, probes")
+    tables = {
+        **meaning.tables,
+        **polysemy_tables(results, meaning),
+        **formation_tables(results, meaning),
+        **context_rule_tables(results, reader.chosen, reader.text, seed),
+        **geometry_tables(analysis.registered, results),
+        **reader.theorem.tables(results),
+        **probe_tables(results, reader.probes.about),
+    }
+    log.info("tables: planes of contexts, by UMAP, which is compiled first")
+    return {
+        **tables,
+        **projection_tables(results, sampled, meaning, seed),
+        "labels": final.labels,
+        "regions": final.regions,
+        "status": final.status,
+    }
 
 
 def _drift(

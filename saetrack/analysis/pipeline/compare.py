@@ -167,7 +167,7 @@ def compare_chains(registry: Registry, chains: list[Chain], conventional: list[C
             _write(tables, Path(folder), f"{chain.lm_name} {chain.hook_name}")
             metrics = _metrics(tables)
             registry.reports.log(chain.lm_name, title, Path(folder), metrics=metrics, facts=facts)
-    return f"{title}: in MLflow's experiment {chain.lm_name}"
+    return f"{title}: {registry.reports.where(chain.lm_name, identity)}"
 
 
 def _metrics(tables: dict[str, pd.DataFrame]) -> dict[str, float]:

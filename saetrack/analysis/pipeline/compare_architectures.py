@@ -94,7 +94,7 @@ def _compare(compared: list[ComparedChain], match_tokens: int) -> str:
             _write(tables, Path(folder), f"{chain.lm_name} {chain.hook_name}")
             metrics = _metrics(tables["summary"])
             registry.reports.log(chain.lm_name, title, Path(folder), metrics=metrics, facts=facts)
-    return f"{title}: in MLflow's experiment {chain.lm_name}"
+    return f"{title}: {registry.reports.where(chain.lm_name, identity)}"
 
 
 def architecture_tables(

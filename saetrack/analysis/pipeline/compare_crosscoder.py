@@ -75,7 +75,7 @@ def _compare(config: CompareConfig, whole: RegisteredChain, beside: list[Registe
             crosscoder_page(tables, title, folder / "crosscoder.png", folder / PAGE_FILE)
             metrics = rival_metrics(tables)
             registry.reports.log(chain.lm_name, title, folder, metrics=metrics, facts=facts)
-    return f"{title}: in MLflow's experiment {chain.lm_name}"
+    return f"{title}: {registry.reports.where(chain.lm_name, identity, PAGE_FILE)}"
 
 
 def _moments(whole: RegisteredChain) -> tuple[pd.DataFrame | None, str | None]:

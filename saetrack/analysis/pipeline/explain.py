@@ -118,9 +118,8 @@ class Explaining:
         Raises:
             UserError: no answers are to be had, or the budget is used up.
         """
-        where = f"in MLflow's experiment {self.lives.manifest.lm}"
         if self.is_finished():
-            return f"{self.title}: was explained before, {where}"
+            return f"{self.title}: was explained before, {self._where()}"
         if not self.asker.model.is_rules:
             cost = self.cost()
             for line in cost.lines(self.config.prices):
@@ -140,7 +139,12 @@ class Explaining:
             )
         for line in some_of(tables["explanations"]):
             log.info("%s", line)
-        return f"{self.title}: {said_of(tables)}; {where}"
+        return f"{self.title}: {said_of(tables)}; {self._where()}"
+
+    def _where(self) -> str:
+        """Where it is looked at, once it is finished."""
+        where = self.registry.reports.where(self.lives.manifest.lm, self.identity)
+        return f"{where}; look at it: saetrack explore {self.chain_name}"
 
     def _tables(self, records: Any) -> dict[str, pd.DataFrame]:
         """Ask for all explanations and verdicts, of features and of directions."""

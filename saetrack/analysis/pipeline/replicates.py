@@ -86,7 +86,7 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
     reports, lm_name = analyses[0].registered.ready.registry.reports, chains[0].lm_name
     title = f"replicates · {names[0]} and {len(names) - 1} more"
     if reports.has(lm_name, identity):
-        return f"{title}: was made before, in MLflow's experiment {lm_name}"
+        return f"{title}: was made before, {reports.where(lm_name, identity, PAGE_FILE)}"
     runs = [
         reports.run_of(chain.lm_name, analysis.content_hash)
         for chain, analysis in zip(chains, analyses, strict=True)
@@ -101,7 +101,7 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
             "chains": {name: run.run_id for name, run in zip(names, runs, strict=True)},
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
-    return f"{title}: in MLflow's experiment {lm_name}"
+    return f"{title}: {reports.where(lm_name, identity, PAGE_FILE)}"
 
 
 def _write(tables: dict[str, pd.DataFrame], setting: Setting, folder: Path) -> None:

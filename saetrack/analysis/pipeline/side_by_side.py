@@ -42,7 +42,7 @@ def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
     reports, lm_name = first.ready.registry.reports, first.chain.lm_name
     title = f"side by side · {', '.join(named)}"
     if reports.has(lm_name, identity):
-        return f"{title}: was made before, in MLflow's experiment {lm_name}"
+        return f"{title}: was made before, {reports.where(lm_name, identity, PAGE_FILE)}"
     of_chains = {}
     for name, analysis in named.items():
         with reports.files(chains[name].chain.lm_name, analysis.content_hash) as folder:
@@ -62,7 +62,7 @@ def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
             },
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
-    return f"{title}: in MLflow's experiment {lm_name}"
+    return f"{title}: {reports.where(lm_name, identity, PAGE_FILE)}"
 
 
 def _matchings(
