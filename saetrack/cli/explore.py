@@ -78,16 +78,13 @@ def explore(
     log.info("opening the registry")  # the imports that follow take seconds
     from saetrack.explorer.addresses import Servers
     from saetrack.explorer.registry_chains import RegistryChains
-    from saetrack.registry.chain_names import find_chain
     from saetrack.utils.settings import load_settings
 
     settings = load_settings()
     if mlflow is None and settings.tracking_uri.startswith("http"):
         mlflow = settings.tracking_uri
     chains, servers = RegistryChains(settings), Servers(mlflow, prefect)
-    name = None
-    if chain is not None:
-        name = find_chain([card.name for card in chains.cards()], chain)
+    name = None if chain is None else chains.find_chain(chain)
     if to is None:
         _serve(chains, settings, servers, name, port=port, browser=browser, as_json=as_json)
     else:

@@ -15,8 +15,7 @@ def open_chain(asked: str) -> tuple[Registry, str]:
         UserError: no registry, or not one such chain.
     """
     from saetrack.registry import Registry
-    from saetrack.registry.chain_names import find_chain
     from saetrack.utils.settings import load_settings
 
     registry = Registry.existing(load_settings())
-    return registry, find_chain(registry.chain_names(), asked)
+    return registry, registry.find_chain(asked)

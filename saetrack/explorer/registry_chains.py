@@ -52,6 +52,10 @@ class RegistryChains:
         """One card per chain, the one that grew last first."""
         return self._cards.all()
 
+    def find_chain(self, asked: str) -> str:
+        """See `saetrack.registry.Registry.find_chain`."""
+        return self._registry.find_chain(asked)
+
     def lives(self, name: str) -> Path | None:
         """The folder of a chain's life store; None if it was not analysed, or long ago."""
         looked_s, found = self._lives.get(name, (-LOOKED_S, None))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import ValidationError
 
-from saetrack.chain.config import TrackConfig
+from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import OUTSIDE_A_CHAIN
+from saetrack.chain.presets import load_preset, preset_names
 from saetrack.lm.hook import parse_hook
 from saetrack.registry.facts import LEFT_OUT, WARNINGS
 
@@ -24,6 +25,9 @@ TABLE_METRICS = (
     *("tokens_per_s", "train_s"),
     *("start_loss", "start_explained_variance", "start_dead"),
 )
+# Of parameters that differ, those that a chain's name says, or that its links and LM steps do.
+IN_NAMES = ["model", "seed", "schedule"]
+SHOWN_FIELDS = 4
 COLUMNS = (
     *("name", "lm", "layer", "hook", "direction", "seed"),
     *("registered", "planned", "warnings", "lm_step", "changed"),
@@ -94,14 +98,11 @@ def registered_links(
         tracks: the track parameters of each chain, by its name.
         config: of the track.
     """
-    wanted = config.model_dump(mode="json", exclude=set(OUTSIDE_A_CHAIN))
+    wanted = _in_chain(config)
     hooks = {hook.name for hook in config.all_hooks}
     configs = {name: _config(track) for name, track in tracks.items()}
     names = {
-        name
-        for name, found in configs.items()
-        if found is not None
-        and found.model_dump(mode="json", exclude=set(OUTSIDE_A_CHAIN)) == wanted
+        name for name, found in configs.items() if found is not None and _in_chain(found) == wanted
     }
     return len(
         {
@@ -110,6 +111,69 @@ def registered_links(
             if version.name in names and version.tags["hook_name"] in hooks
         }
     )
+
+
+def of_preset(names: Sequence[str], tracks: dict[str, dict[str, Any]]) -> str | None:
+    """The one of some chains that the preset named as their LM trains; None if none is, or several.
+
+    Args:
+        names: of the chains.
+        tracks: the track parameters of each chain, by its name.
+    """
+    own = []
+    for name in names:
+        config = _config(tracks.get(name))
+        if config is not None and config.model in preset_names("track"):
+            preset = load_config(load_preset("track", config.model))
+            hooks = {hook.short for hook in preset.all_hooks}
+            if _in_chain(config) == _in_chain(preset) and name.split(".")[-4] in hooks:
+                own.append(name)
+    return own[0] if len(own) == 1 else None
+
+
+def differences(
+    versions: Mapping[str, Sequence[ModelVersion]], tracks: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """What tells some chains apart: links and LM steps, then parameters that are not in the name.
+
+    Args:
+        versions: of each of the chains, by its name.
+        tracks: the track parameters of each chain, by its name.
+    """
+    told = pd.DataFrame(
+        {
+            name: {"extent": _extent(of_chain), **_parameters(tracks.get(name))}
+            for name, of_chain in versions.items()
+        }
+    ).fillna("none")
+    differing = told[told.ne(told.iloc[:, 0], axis=0).any(axis=1)].drop(
+        index=IN_NAMES, errors="ignore"
+    )
+    return {
+        str(name): ", ".join(
+            value if field == "extent" else f"{field}={value}"
+            for field, value in column.head(SHOWN_FIELDS).items()
+        )
+        for name, column in differing.items()
+    }
+
+
+def _extent(versions: Sequence[ModelVersion]) -> str:
+    steps = [int(version.tags["lm_step"]) for version in versions]
+    links = len({version.tags["link"] for version in versions})
+    return f"{links} links, LM steps {min(steps):,} to {max(steps):,}"
+
+
+def _parameters(track: dict[str, Any] | None) -> dict[str, Any]:
+    """Parameters of a track under dotted names; none of another release's."""
+    config = _config(track)
+    flat = {} if config is None else pd.json_normalize(_in_chain(config)).iloc[0]
+    return {str(field): str(value) for field, value in flat.items()}
+
+
+def _in_chain(config: TrackConfig) -> dict[str, Any]:
+    """The parameters that make one chain another one."""
+    return config.model_dump(mode="json", exclude=set(OUTSIDE_A_CHAIN))
 
 
 def links_table(client: MlflowClient, versions: Iterable[ModelVersion]) -> pd.DataFrame:

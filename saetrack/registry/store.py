@@ -19,6 +19,7 @@ from saetrack.lm.hook import Hook, parse_hook
 from saetrack.registry import overview, received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
+from saetrack.registry.chain_names import chains_that_begin, find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, require_made
@@ -225,6 +226,27 @@ class Registry:
         """Of all registered chains, in the order of the alphabet."""
         return self._versions.chain_names()
 
+    def find_chain(self, asked: str) -> str:
+        """The whole name of the chain that is meant, by itself or by a beginning.
+
+        Of several that begin so, the one that the preset of their LM's name trains is meant:
+        `mini.L2.forward` is the chain of `saetrack track mini`, whatever was trained beside it.
+
+        Raises:
+            UserError: there is none, or more than one; then with what tells them apart.
+        """
+        if self._versions.has_chain(asked):
+            return asked
+        names = chains_that_begin(self.chain_names(), asked)
+        if len(names) == 1:
+            return names[0]
+        tracks = self._runs.tracks()
+        if own := overview.of_preset(names, tracks):
+            log.info("%s: of %d chains, that of the preset: %s", asked, len(names), own)
+            return own
+        versions = {name: self._versions.of_chain(name) for name in names}
+        return find_chain(names, asked, overview.differences(versions, tracks))
+
     def pull(
         self,
         chain_name: str,
@@ -236,7 +258,7 @@ class Registry:
         """One link of a chain, by exactly one of version, alias (`first`, `final`) or LM step.
 
         Args:
-            chain_name: or a beginning of it that no other chain shares.
+            chain_name: or a beginning of it (`find_chain`).
             version: in the chain's registered model.
             alias: `first` or `final`.
             lm_step: of the link's checkpoint.
@@ -244,7 +266,13 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        version_found = self._versions.find_by_beginning(chain_name, version, alias, lm_step)
+        try:  # a whole name costs one query
+            version_found = self._versions.find(chain_name, version, alias, lm_step)
+        except UserError:
+            whole = self.find_chain(chain_name)
+            if whole == chain_name:
+                raise
+            version_found = self._versions.find(whole, version, alias, lm_step)
         found = self._read(version_found)
         if found.feature_density is None:
             raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")
@@ -264,7 +292,7 @@ class Registry:
         Raises:
             UserError: there is no such chain.
         """
-        return self._track_of(self._versions.whole_name(chain_name))
+        return self._track_of(self.find_chain(chain_name))
 
     def _track_of(self, chain_name: str) -> tuple[dict[str, Any], Hook]:
         versions = self._versions.of_chain(chain_name)
@@ -281,7 +309,7 @@ class Registry:
             UserError: there is no such chain, or what is registered is no track, or one that names
                 folders and that another machine registered.
         """
-        chain_name = self._versions.whole_name(chain_name)
+        chain_name = self.find_chain(chain_name)
         track, hook = self._track_of(chain_name)
         is_layer = hook.kind == "resid_pre"
         layers, hooks = [hook.layer] if is_layer else [], [] if is_layer else [hook]

@@ -9,12 +9,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
-from saetrack.registry.chain_names import find_chain
 from saetrack.registry.imported import KIND
 from saetrack.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class LinkVersions:
@@ -57,25 +59,9 @@ class LinkVersions:
         """Of all registered chains, in the order of the alphabet."""
         return sorted({version.name for version in self.of_chains()})
 
-    def whole_name(self, asked: str) -> str:
-        """The name of the one chain that is meant, by itself or by a beginning.
-
-        Raises:
-            UserError: there is none, or more than one.
-        """
-        return asked if asked and self.of_chain(asked) else find_chain(self.chain_names(), asked)
-
-    def find_by_beginning(
-        self, asked: str, version: int | None, alias: str | None, lm_step: int | None
-    ) -> ModelVersion:
-        """As `find`, of a chain by a beginning of its name too; a whole name costs one query."""
-        try:
-            return self.find(asked, version, alias, lm_step)
-        except UserError:
-            whole = self.whole_name(asked)
-            if whole == asked:
-                raise
-            return self.find(whole, version, alias, lm_step)
+    def has_chain(self, name: str) -> bool:
+        """Whether a chain has that whole name; one query."""
+        return bool(NAME.fullmatch(name) and self.of_chain(name))
 
     def find(
         self, chain_name: str, version: int | None, alias: str | None, lm_step: int | None
@@ -140,7 +126,7 @@ def label(version: ModelVersion) -> str:
 
 def _require_name(chain_name: str) -> None:
     """Chains' names stand between quotes in MLflow's conditions."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", chain_name):
+    if not NAME.fullmatch(chain_name):
         raise UserError(
             f"chain={chain_name!r}: a chain's name is made of letters, digits, '.', '_' and '-'"
         )

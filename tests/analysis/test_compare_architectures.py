@@ -201,7 +201,9 @@ def test_the_page_has_a_table_and_a_figure_and_is_made_once(
     set_environment(module_settings, monkeypatch)
     for _ in range(2):  # the second time changes nothing
         (said,) = compare_trained(config, tracks, module_settings)
-    assert said.startswith("compare architectures · nano L1 · 2 seeds: in MLflow's experiment nano, run ")
+    assert said.startswith(
+        "compare architectures · nano L1 · 2 seeds: in MLflow's experiment nano, run "
+    )
     client = MlflowClient(tracking_uri=module_settings.tracking_uri)
     experiment = client.get_experiment_by_name("nano")
     assert experiment is not None

@@ -128,7 +128,9 @@ def test_the_page_has_tables_and_a_figure_and_is_made_once(
     config, tracks, _ = trained
     set_environment(module_settings, monkeypatch)
     (said,) = compare_trained(config, tracks, module_settings)
-    assert said.startswith("compare crosscoder · nano L1 · 2 seeds: in MLflow's experiment nano, run ")
+    assert said.startswith(
+        "compare crosscoder · nano L1 · 2 seeds: in MLflow's experiment nano, run "
+    )
     # Once there are moments, it is compared anew: here every feature forms at a step of its own.
     moments = pd.DataFrame(
         {"of": "features", "feature": np.tile(np.arange(64), 2)}

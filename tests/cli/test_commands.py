@@ -22,7 +22,6 @@ from saetrack.cli import main as command_line
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
-from saetrack.registry.chain_names import find_chain
 from saetrack.registry.formats.export import export_chain
 from saetrack.registry.formats.saelens import SPARSITY_FILE, read_saelens
 from saetrack.sae.files import CONFIG_FILE, WEIGHTS_FILE
@@ -256,16 +255,6 @@ def test_mistakes_are_one_line_and_status_2(
     assert told.err.startswith("error: ")
     assert told.err.count("\n") == 1
     assert re.search(line, told.err), told.err
-
-
-def test_chains_are_found_by_the_beginning_of_their_names() -> None:
-    names = ["mini.L1.forward", "mini.L2.forward", "mini.L2.forward.long", "nano"]
-    assert find_chain(names, "n") == "nano"
-    assert find_chain(names, "mini.L2.forward") == "mini.L2.forward", "a whole name is enough"
-    with pytest.raises(UserError, match=r"chain='mini.L2': begins 2 names: mini.L2.forward, mini"):
-        find_chain(names, "mini.L2")
-    with pytest.raises(UserError, match=r"chain='zzz': .*saetrack chains lists"):
-        find_chain(names, "zzz")
 
 
 # A chain that starts from an imported SAE

@@ -38,7 +38,9 @@ def test_a_copy_without_its_files_is_refused_before_any_work(
     away = there.rename(there.with_name("away"))
     before = sorted(tmp_path.rglob("*"))
     for asked in (QUESTIONS, {"chain": chain.name}):
-        with pytest.raises(UserError, match=f"files of nano's chains are kept in {there}, which is not there") as caught:
+        with pytest.raises(
+            UserError, match=f"files of nano's chains are kept in {there}, which is not there"
+        ) as caught:
             analyze_chains(load_analyze_config(asked), copied)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="which is not there"):

@@ -14,7 +14,6 @@ from saetrack.analysis.pipeline.own_text import activations_at, token_ids_of
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain, open_registered_chain
 from saetrack.lm.token_texts import text_of
 from saetrack.registry import PulledLink, Registry
-from saetrack.registry.chain_names import find_chain
 from saetrack.utils.errors import UserError, shown
 from saetrack.utils.settings import Settings, load_settings
 
@@ -141,7 +140,7 @@ class ChainView:
 
 
 def open_chain(name: str, settings: Settings | None = None) -> ChainView:
-    """A registered chain by its name, or by a beginning of it that no other chain shares.
+    """A registered chain by its name, or by a beginning of it (`Registry.find_chain`).
 
     Args:
         name: as `saetrack chains` lists it.
@@ -157,7 +156,7 @@ def open_chain(name: str, settings: Settings | None = None) -> ChainView:
     """
     settings = settings or load_settings()
     registry = Registry.existing(settings)
-    return ChainView(registry, find_chain(registry.chain_names(), name), settings)
+    return ChainView(registry, registry.find_chain(name), settings)
 
 
 def chains(settings: Settings | None = None) -> pd.DataFrame:

@@ -34,7 +34,6 @@ from saetrack.analysis.pipeline.explanation_tables import (
 )
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.registry import Registry
-from saetrack.registry.chain_names import find_chain
 from saetrack.registry.explanations import KIND
 from saetrack.utils.errors import UserError
 from saetrack.utils.extras import require_extra
@@ -210,7 +209,7 @@ def open_explaining(config: ExplainConfig, settings: Settings) -> Explaining:
     """
     require_extra("analysis")
     registry = Registry.existing(settings)
-    name = find_chain(registry.chain_names(), config.chain)
+    name = registry.find_chain(config.chain)
     with registry.reports.of_chain(name) as (analysis_run, folder):
         by_hand = read_sheet(folder / BY_HAND) if (folder / BY_HAND).exists() else None
     lives = LifeStore(registry.reports.lives_folder(name))

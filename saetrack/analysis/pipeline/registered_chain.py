@@ -17,7 +17,6 @@ from saetrack.lm.checkpoints.ahead import Ahead
 from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
-from saetrack.registry.chain_names import find_chain
 from saetrack.registry.connection import require_made
 from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
@@ -114,7 +113,7 @@ def open_registered_chain(registry: Registry, name: str, settings: Settings) -> 
     Raises:
         UserError: there is not one such chain, or what it was made from is not what is here.
     """
-    name = find_chain(registry.chain_names(), name)
+    name = registry.find_chain(name)
     chains = [
         found for found in chains_of(registry.config_of(name), settings) if found.chain.name == name
     ]
