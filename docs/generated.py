@@ -31,8 +31,6 @@ def write_all(folder: Path) -> None:
     write(folder / "models.md", catalogue())
     write(folder / "api.md", public_names())
     write(folder / "room_table.md", room_table())
-    write(folder / "classes.md", classes())
-    write(folder / "patterns.md", patterns())
     rooms = {name: room_page(name, modules) for name, modules in rooms_and_modules()}
     for name, page in rooms.items():
         write(folder / "rooms" / f"{name}.rst", page)
@@ -256,22 +254,6 @@ def public_names() -> str:
         members = NOTEBOOK_MEMBERS.get(name, ":members:")
         parts.append(f".. autoclass:: saetrack.{name}\n   {members}")
     return "\n\n".join(f"```{{eval-rst}}\n{part}\n```" for part in parts)
-
-
-def classes() -> str:
-    """What a feature may be, with a sentence each."""
-    from saetrack.analysis.meaning.classes import CLASSES
-
-    rows = [(f"{one.title} (`{one.name}`)", one.meaning) for one in CLASSES]
-    return table(("class", "what it says"), rows)
-
-
-def patterns() -> str:
-    """What becomes of a feature, with a sentence each."""
-    from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
-
-    rows = [(f"`{name}`", meaning) for name, meaning in PATTERN_MEANINGS.items()]
-    return table(("pattern", "what it says"), rows)
 
 
 def room_table() -> str:

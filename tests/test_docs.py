@@ -11,6 +11,8 @@ import pytest
 import typer
 import yaml
 
+from saetrack.analysis.meaning.classes import CLASSES
+from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 from saetrack.chain.presets import KINDS, Kind, load_preset, preset_names
 from saetrack.cli.main import app
 
@@ -48,6 +50,18 @@ def calls(page: Path, program: str) -> Iterator[list[str]]:
 
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) <= 6_000
+
+
+def test_classes_and_patterns_are_explained_where_they_are_named() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text()
+    tables = {
+        "class": [(f"{one.title} (`{one.name}`)", one.meaning) for one in CLASSES],
+        "pattern": [(f"`{name}`", meaning) for name, meaning in PATTERN_MEANINGS.items()],
+    }
+    for name, rows in tables.items():
+        head = f"| {name} | what it says |\n| --- | --- |\n"
+        lines = "".join(f"| {what} | {meaning} |\n" for what, meaning in rows)
+        assert f"{head}{lines}\n" in page
 
 
 @by_page

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from saetrack.analysis.figures.nulls import nulls_line
 from saetrack.analysis.meaning.labels import COHERENCE_Z
 from saetrack.analysis.meaning.nulls import (
     DIRECTIONS,
@@ -138,3 +139,22 @@ def test_a_draw_passes_by_the_features_own_yardstick() -> None:
     mean, spread = np.array([0.1, 0.0]), np.array([0.02, 0.2])
     found = share_that_passes(likeness, mean, spread, min_coherence_z=6)
     np.testing.assert_allclose(found, [2 / 3, 0])
+
+
+def test_the_last_checkpoint_is_told_in_a_line() -> None:
+    nulls = pd.DataFrame(
+        {
+            "lm_step": [0, 0, 16, 16],
+            "null": [DIRECTIONS, SAME_TOKENS] * 2,
+            "concepts": [5, 5, 1017, 1017],
+            "expected": [1.0, 1.0, np.nan, 16.25],
+            "excess": [4.0, 4.0, np.nan, 1000.75],
+            "excess_low": [3.0, 3.0, np.nan, 981.0],
+            "excess_high": [5.0, 5.0, np.nan, 1003.5],
+        }
+    )
+    assert nulls_line(nulls) == (
+        "At the last link 1,017 features are concepts; how many there would be by the measure of "
+        "random directions cannot be told; in random occurrences of the same tokens there would be "
+        "16.2 (excess 1,000.8, 95 % interval 981.0 to 1,003.5)."
+    )

@@ -19,7 +19,8 @@ from saetrack.analysis.figures.analysis_page import (
 )
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.life_store.columns import COLUMNS
-from saetrack.analysis.meaning.classes import LABELS
+from saetrack.analysis.meaning.classes import LABEL_MEANINGS, LABELS
+from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 
 PICTURE = b"\x89PNG of a figure"
 EVIL = "<script>alert(1)</script>"
@@ -96,6 +97,10 @@ def test_text_of_a_corpus_is_no_markup(page: str) -> None:
 
 def test_contexts_are_laid_out_by_feature_and_checkpoint(page: str) -> None:
     found = Elements(page)
+    for meanings in (LABEL_MEANINGS, PATTERN_MEANINGS):
+        assert set(meanings.values()) <= set(found.texts["td"]), (
+            "words are explained where they are"
+        )
     assert found.texts["b"] == ["while", EVIL, "while", "Paris"], "by rank, the token in bold"
     assert [text for text in found.texts["th"] if "LM step" in text] == [
         "LM step 0",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from saetrack.analysis.meaning.classes import LABEL_MEANINGS
 from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 from tests.support.explorer_browser import DEAD, SHORT, Tab, served
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
@@ -315,6 +316,24 @@ def test_a_lasso_stays_in_the_address(tab: Tab) -> None:
     assert "picked" not in tab.at
     page = tab.show(f"{CHAIN}?picked=here")  # more than an address has room for, of another tab
     expect(page.locator(".count")).to_have_text("300 features")
+
+
+def test_labels_and_patterns_are_explained_and_weighed_where_they_are_counted(tab: Tab) -> None:
+    weighed = {
+        "of_concepts": "At the last link 17 features are concepts; 3.2 would be by chance.",
+        "of_patterns": "A single feature's pattern is that of its match at kappa 0.60.",
+    }
+    tab.alter("chain.json", lambda answer: answer.update(weighed))
+    counted = tab.show(CHAIN).locator(".counted")
+    expect(counted).to_contain_text(weighed["of_concepts"])
+    expect(counted).to_contain_text(weighed["of_patterns"])
+    explained = (("concept", LABEL_MEANINGS["concept"]), ("shifting", PATTERN_MEANINGS["shifting"]))
+    for number, (name, meaning) in enumerate(explained):
+        words = counted.locator("details").nth(number)
+        expect(words.get_by_text(meaning)).to_be_hidden()
+        words.locator("summary").click()
+        expect(words.get_by_text(name, exact=True)).to_be_visible()
+        expect(words.get_by_text(meaning)).to_be_visible()
 
 
 def test_words_are_explained(tab: Tab) -> None:

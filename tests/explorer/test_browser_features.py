@@ -39,6 +39,25 @@ def test_a_feature_has_ribbon_curves_controls_and_contexts(tab: Tab) -> None:
     expect(page.locator(".not-measured")).to_contain_text("progress in activation space")
 
 
+def test_the_name_of_a_control_is_whole(tab: Tab) -> None:
+    name = "random directions, with the same firing and the same norm, of an LM that stands still"
+
+    def rename(answer: Any) -> None:
+        for column in answer["columns"]:
+            if column["control"]:
+                column["control"]["title"] = f"{name}, 5 to 95 %"
+
+    tab.alter("chain.json", rename)
+    page = tab.show(f"{CHAIN}/3")
+    reading = page.locator(".panel .reading").filter(has_text=name).first
+    expect(reading).to_be_visible()
+    expect(reading).not_to_contain_text("5 to 95 %")
+    panel = page.locator(".panel").filter(has_text=name).first
+    text, box = reading.bounding_box(), panel.bounding_box()
+    assert text and box
+    assert box["x"] <= text["x"] and text["x"] + text["width"] <= box["x"] + box["width"] + 1
+
+
 def test_keys_move_over_steps_and_features_in_the_tables_order(tab: Tab) -> None:
     page = tab.show(f"{CHAIN}?sort=feature_density&down=1")
     links = page.locator("tr[data-feature] th a").all_inner_texts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -10,6 +11,8 @@ import pandas as pd
 
 from saetrack.analysis.figures.all_figures import FigureInputs
 from saetrack.analysis.figures.page import Section, write_page
+from saetrack.analysis.meaning.classes import LABEL_MEANINGS, LABEL_NAMES
+from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 from saetrack.utils.ports import EXPLORER_PORT
 
 PAGE_FILE, FIGURES, TABLES = "page.html", "figures", "tables"  # of a run in MLflow
@@ -141,6 +144,19 @@ _PARTS = (
 )
 
 
+def _definitions(of: str, meanings: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({of: list(meanings), "what it says": list(meanings.values())})
+
+
+DEFINITIONS = {
+    "What each label says of a feature, at a checkpoint": _definitions(
+        "label", {LABEL_NAMES[name]: meaning for name, meaning in LABEL_MEANINGS.items()}
+    ),
+    "What each pattern says of a feature, from the first checkpoint to the last": _definitions(
+        "pattern", PATTERN_MEANINGS
+    ),
+}
+
 # What the explorer's page of a chain shows instead of a figure: colours of the map (`colour`), the
 # histogram (`show`), order of the table (`sort`).
 _EXPLORED = {
@@ -178,6 +194,7 @@ def write_analysis_page(inputs: FigureInputs, folder: Path) -> None:
         contexts = None
         if number == 0:
             tables["How many features follow which pattern"] = _patterns(inputs)
+            tables |= DEFINITIONS
             of_features = inputs.tables["patterns"][["feature", "pattern", "final_label"]]
             contexts = inputs.tables["contexts"].merge(of_features, on="feature", how="left")
         if (matching := tables.get("Matched features")) is not None:

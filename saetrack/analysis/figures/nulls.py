@@ -21,6 +21,10 @@ NULL_NAMES = {
     DIRECTIONS: "expected by random directions",
     SAME_TOKENS: "expected of random occurrences of the same tokens",
 }
+BY_CHANCE = {
+    DIRECTIONS: "by the measure of random directions",
+    SAME_TOKENS: "in random occurrences of the same tokens",
+}
 
 
 def nulls_figure(nulls: pd.DataFrame, setting: Setting, path: Path) -> None:
@@ -51,6 +55,23 @@ def nulls_figure(nulls: pd.DataFrame, setting: Setting, path: Path) -> None:
             Patch(color="black", alpha=0.15, label="excess: 95 % interval", linewidth=0),
         ]
         frame(figure, setting, handles, _caption(nulls))
+
+
+def nulls_line(nulls: pd.DataFrame) -> str:
+    """How many concepts the last checkpoint has, and how many each null expects: a sentence."""
+    last = nulls[nulls["lm_step"] == nulls["lm_step"].max()].set_index("null")
+    told = [_expected(last.loc[null], by) for null, by in BY_CHANCE.items()]
+    return f"At the last link {last['concepts'].iloc[0]:,} features are concepts; {told[0]}; {told[1]}."
+
+
+def _expected(row: pd.Series[Any], by: str) -> str:
+    if np.isnan(row["expected"]):
+        return f"how many there would be {by} cannot be told"
+    low, high = f"{row['excess_low']:,.1f}", f"{row['excess_high']:,.1f}"
+    return (
+        f"{by} there would be {row['expected']:,.1f} (excess {row['excess']:,.1f}, 95 % interval "
+        f"{low} to {high})"
+    )
 
 
 def _draw_null(counts: Axes, excess: Axes, rows: pd.DataFrame, null: str) -> None:

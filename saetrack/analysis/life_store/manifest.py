@@ -117,6 +117,8 @@ class Manifest(Strict):
     live: list[Index]
     matches: list[MatchedChain]
     notes: list[str]
+    of_concepts: str = ""  # a line: how many there would be by chance
+    of_patterns: str = ""  # a line: how far a single feature's can be trusted
     arrays: Arrays
 
     @property

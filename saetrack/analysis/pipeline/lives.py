@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.contexts.liveness import live_features
+from saetrack.analysis.figures.nulls import nulls_line
+from saetrack.analysis.figures.pattern_shares import kappa_line
 from saetrack.analysis.life_store.columns import columns_with
 from saetrack.analysis.life_store.decoder_map import decoder_map
 from saetrack.analysis.life_store.files import facts_of, write_arrays, write_manifest, write_text
@@ -60,7 +62,7 @@ class Found:
         controls: quantiles of the drift of controls.
         logits: what features promote at each of them.
         effects: what they do.
-        tables: `drift`, `patterns`, `collapse` among them.
+        tables: `drift`, `patterns`, `collapse`, `concept_nulls`, `pattern_agreement` among them.
         phases: first and last LM step of each.
     """
 
@@ -145,6 +147,8 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
         live=[len(live_features(result.status)) for result in found.results],
         matches=matched_chains(found.reader.matchings, found.reader.config),
         notes=_notes(found),
+        of_concepts=nulls_line(found.tables["concept_nulls"]),
+        of_patterns=kappa_line(found.tables["pattern_agreement"]).strip(),
         arrays=arrays,
     )
 

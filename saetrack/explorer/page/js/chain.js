@@ -5,6 +5,7 @@ import { button, el, put, say, select } from "./dom.js";
 import { METRICS } from "./compare.js";
 import { chainCurves, Distribution, LabelsOverSteps } from "./distributions.js";
 import { FilterBar } from "./filters.js";
+import { labelMeanings, patternMeanings } from "./keys.js";
 import { MapPanel } from "./map.js";
 import { Population } from "./population.js";
 import { remember } from "./reading_order.js";
@@ -111,6 +112,19 @@ function keptNote({ kept, manifest, name, site }) {
   ];
 }
 
+/** What labels and patterns are, and how far their counts can be trusted. */
+function counted({ of_concepts, of_patterns }) {
+  const line = (text) => (text ? el("p", { text }) : null);
+  return el(
+    "div",
+    { class: "counted muted small-text" },
+    line(of_concepts),
+    labelMeanings(),
+    line(of_patterns),
+    patternMeanings(),
+  );
+}
+
 class Panels {
   constructor(root, data, population, slider, positions, signal) {
     Object.assign(this, { root, data, population });
@@ -163,6 +177,7 @@ class Panels {
             "section",
             { class: "box", "aria-label": "Distributions" },
             el("div", { class: "panels" }, this.distribution.node, this.labels.node),
+            counted(data.manifest),
             this.curves.node,
           ),
         ),

@@ -102,7 +102,7 @@ export class FeatureCurves {
       const [low, high] = [control?.low[link], control?.high[link]];
       const band =
         control && low !== null && high !== null
-          ? `, ${control.title.split(",")[0]} ${short(low)} to ${short(high)}`
+          ? `, ${control.title.replace(/, [^,]* %$/, "")} ${short(low)} to ${short(high)}`
           : "";
       reading.textContent = `${short(values[link])}${band}`;
     };

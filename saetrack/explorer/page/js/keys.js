@@ -38,6 +38,16 @@ const NAMES = { ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", " ": "space"
 
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
+/** What labels and patterns mean: two parts of the glossary. */
+export const labelMeanings = () =>
+  meanings("Labels: what a feature means at a step", LABEL_MEANINGS, labelName);
+export const patternMeanings = () =>
+  meanings(
+    "Patterns: what becomes of it from the first LM step to the last (of an LM that stands still: from the first link to the last)",
+    PATTERN_MEANINGS,
+    plain,
+  );
+
 /** Words and what they mean, one part of the glossary. */
 function meanings(title, of, name) {
   return el(
@@ -81,12 +91,8 @@ export function showHelp(keys) {
       text: "Whatever a page shows is in its address: copy it, and whoever opens it sees the same.",
     }),
     el("h2", { text: "Words" }),
-    meanings("Labels: what a feature means at a step", LABEL_MEANINGS, labelName),
-    meanings(
-      "Patterns: what becomes of it from the first LM step to the last (of an LM that stands still: from the first link to the last)",
-      PATTERN_MEANINGS,
-      plain,
-    ),
+    labelMeanings(),
+    patternMeanings(),
     meanings("Numbers, contexts, controls", OTHER_MEANINGS, capital),
     close,
   );
