@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from saetrack.registry.store import PulledLink, Registry
+from saetrack.registry.received import PulledLink
+from saetrack.registry.store import Registry
 
 __all__ = ["PulledLink", "Registry"]

@@ -50,6 +50,23 @@ class Decoder(NamedTuple):
 
 
 @dataclass(frozen=True)
+class PulledLink:
+    """A registered link, verified against its hash.
+
+    Attributes:
+        sae: the weights.
+        cfg: all that is known about them (`cfg.json`).
+        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
+        version: in its chain's registered model.
+    """
+
+    sae: SAE
+    cfg: dict[str, Any]
+    feature_density: Tensor
+    version: int
+
+
+@dataclass(frozen=True)
 class ReceivedLink:
     """A link's files, read.
 

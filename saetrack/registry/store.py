@@ -7,7 +7,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,14 @@ from saetrack.lm.hook import Hook, parse_hook
 from saetrack.registry import overview, received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
-from saetrack.registry.chain_names import chains_that_begin, find_chain
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import take_claim
 from saetrack.registry.connection import connect, require_made
 from saetrack.registry.facts import WARNINGS, as_tags, link_facts
 from saetrack.registry.imported import ImportedSAEs
 from saetrack.registry.link_run import LinkRun, create_version
-from saetrack.registry.received import Decoder, ReceivedLink
+from saetrack.registry.meant import meant_chain, meant_version
+from saetrack.registry.received import Decoder, PulledLink, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
 from saetrack.sae.architectures import kind_of
 from saetrack.sae.files import DENSITY_FILE
@@ -36,31 +35,11 @@ from saetrack.utils.settings import Settings
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
-    from torch import Tensor
-
-    from saetrack.sae.model import SAE
 
 log = logging.getLogger(__name__)
 
 FIRST, FINAL = "first", "final"
 POLL_S = 1.0
-
-
-@dataclass(frozen=True)
-class PulledLink:
-    """A registered link, verified against its hash.
-
-    Attributes:
-        sae: the weights.
-        cfg: all that is known about them (`cfg.json`).
-        feature_density: share of held-out tokens on which each feature fires, (d_sae,).
-        version: in its chain's registered model.
-    """
-
-    sae: SAE
-    cfg: dict[str, Any]
-    feature_density: Tensor
-    version: int
 
 
 class Registry:
@@ -227,25 +206,8 @@ class Registry:
         return self._versions.chain_names()
 
     def find_chain(self, asked: str) -> str:
-        """The whole name of the chain that is meant, by itself or by a beginning.
-
-        Of several that begin so, the one that the preset of their LM's name trains is meant:
-        `mini.L2.forward` is the chain of `saetrack track mini`, whatever was trained beside it.
-
-        Raises:
-            UserError: there is none, or more than one; then with what tells them apart.
-        """
-        if self._versions.has_chain(asked):
-            return asked
-        names = chains_that_begin(self.chain_names(), asked)
-        if len(names) == 1:
-            return names[0]
-        tracks = self._runs.tracks()
-        if own := overview.of_preset(names, tracks):
-            log.info("%s: of %d chains, that of the preset: %s", asked, len(names), own)
-            return own
-        versions = {name: self._versions.of_chain(name) for name in names}
-        return find_chain(names, asked, overview.differences(versions, tracks))
+        """The whole name of the chain that is meant (`saetrack.registry.meant.meant_chain`)."""
+        return meant_chain(asked, self._versions, self._runs)
 
     def pull(
         self,
@@ -266,13 +228,8 @@ class Registry:
         Raises:
             UserError: there is no such link, or its files are not what was registered.
         """
-        try:  # a whole name costs one query
-            version_found = self._versions.find(chain_name, version, alias, lm_step)
-        except UserError:
-            whole = self.find_chain(chain_name)
-            if whole == chain_name:
-                raise
-            version_found = self._versions.find(whole, version, alias, lm_step)
+        which = version, alias, lm_step
+        version_found = meant_version(chain_name, which, self._versions, self._runs)
         found = self._read(version_found)
         if found.feature_density is None:
             raise UserError(f"{label(version_found)}: its files lack {DENSITY_FILE}")

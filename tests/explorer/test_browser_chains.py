@@ -339,9 +339,10 @@ def test_labels_and_patterns_are_explained_and_weighed_where_they_are_counted(ta
 def test_words_are_explained(tab: Tab) -> None:
     page = tab.show(CHAIN)
     page.get_by_role("button", name="Keys and words").click()
-    page.get_by_text("Patterns: what becomes of it").click()
+    words = page.get_by_role("dialog")
+    words.get_by_text("Patterns: what becomes of it").click()
     for meaning in (PATTERN_MEANINGS["shifting"], PATTERN_MEANINGS["merging"]):
-        expect(page.get_by_text(meaning)).to_be_visible()
+        expect(words.get_by_text(meaning)).to_be_visible()
     page.keyboard.press("Escape")
     page = tab.show(f"{CHAIN}/3")
     label = page.locator(".feature-head .chip").inner_text()

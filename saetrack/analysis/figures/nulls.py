@@ -60,8 +60,9 @@ def nulls_figure(nulls: pd.DataFrame, setting: Setting, path: Path) -> None:
 def nulls_line(nulls: pd.DataFrame) -> str:
     """How many concepts the last checkpoint has, and how many each null expects: a sentence."""
     last = nulls[nulls["lm_step"] == nulls["lm_step"].max()].set_index("null")
-    told = [_expected(last.loc[null], by) for null, by in BY_CHANCE.items()]
-    return f"At the last link {last['concepts'].iloc[0]:,} features are concepts; {told[0]}; {told[1]}."
+    concepts = last["concepts"].iloc[0]
+    told = "; ".join(_expected(last.loc[null], by) for null, by in BY_CHANCE.items())
+    return f"At the last link {concepts:,} features are concepts; {told}."
 
 
 def _expected(row: pd.Series[Any], by: str) -> str:
