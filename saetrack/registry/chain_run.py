@@ -172,7 +172,7 @@ class ChainRuns:
         """
         found = self._client.get_experiment_by_name(name)
         folder = None if found is None else folder_of(found.artifact_location)
-        if folder is None or folder.is_dir():
+        if found is None or folder is None or folder.is_dir():
             return
         trained = "tags.kind = 'link' and attributes.status = 'FINISHED'"
         if self._client.search_runs([found.experiment_id], trained, max_results=1):

@@ -167,7 +167,9 @@ def _extent(versions: Sequence[ModelVersion]) -> str:
 def _parameters(track: dict[str, Any] | None) -> dict[str, Any]:
     """Parameters of a track under dotted names; none of another release's."""
     config = _config(track)
-    flat = {} if config is None else pd.json_normalize(_in_chain(config)).iloc[0]
+    if config is None:
+        return {}
+    flat = pd.json_normalize(_in_chain(config)).iloc[0]
     return {str(field): str(value) for field, value in flat.items()}
 
 
