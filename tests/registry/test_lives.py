@@ -74,11 +74,19 @@ def test_what_lies_here_is_not_copied(tmp_path: Path, prefix: str) -> None:
     assert not (tmp_path / "cache").exists() and not server.sent
 
 
-@pytest.mark.parametrize("uri", ["mlflow-artifacts:/1", "/nowhere"])
-def test_an_analysis_of_an_earlier_release_has_none(tmp_path: Path, uri: str) -> None:
+@pytest.mark.parametrize("is_served", [True, False])
+def test_an_analysis_of_an_earlier_release_has_none(tmp_path: Path, is_served: bool) -> None:
+    (tmp_path / FIRST / "artifacts" / "tables").mkdir(parents=True)
+    uri = "mlflow-artifacts:/1" if is_served else str(tmp_path)
     server: Any = Server(uri, has_lives=False)
     assert lives_in_place(server, FIRST, "chain", tmp_path) is None
     assert not server.sent
+
+
+def test_a_store_whose_folder_is_gone_is_not_called_an_old_one(tmp_path: Path) -> None:
+    server: Any = Server(str(tmp_path / "moved"))
+    with pytest.raises(UserError, match=r"cannot be had: .*/moved/.*/artifacts is not there"):
+        lives_in_place(server, FIRST, "chain", tmp_path)
 
 
 def test_a_run_that_names_a_folder_elsewhere_is_refused(tmp_path: Path) -> None:
