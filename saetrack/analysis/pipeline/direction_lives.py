@@ -155,6 +155,8 @@ def _manifest(of_features: Manifest, arrays: Arrays, live: list[int]) -> Manifes
         "live": live,
         "matches": [],
         "notes": [*of_features.notes, NOTE],
+        "of_concepts": "",
+        "of_patterns": "",
         "arrays": arrays,
     }
     return Manifest(**{**dict(of_features), **changed})
