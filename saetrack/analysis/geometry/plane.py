@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +25,9 @@ def umap_plane(
         settings: UMAP's own; more neighbours than there are others become all others.
         seed: of UMAP.
     """
-    # Compiles for some ten seconds in every process that uses it.
     from umap import UMAP
 
+    _keep_compiled()
     neighbours = min(settings["n_neighbors"], len(rows) - 1)
     # One thread: with a seed there can be no more, and UMAP would say so.
     umap = UMAP(**{**settings, "n_neighbors": neighbours}, random_state=seed, n_jobs=1)
@@ -39,3 +41,16 @@ def umap_plane(
         # numba shares OpenMP with torch, and leaves it with as many threads as there are cores:
         # whatever is trained later in this process would have other bits than anywhere else.
         torch.set_num_threads(threads)
+
+
+@cache
+def _keep_compiled() -> None:
+    """Keep what numba compiles for UMAP on disk: some fifteen seconds of each process else."""
+    import umap
+    from numba.core.dispatcher import Dispatcher
+
+    for module in (umap.umap_, umap.layouts, umap.utils, umap.distances):
+        for function in vars(module).values():
+            if isinstance(function, Dispatcher) and not function.signatures:
+                with suppress(RuntimeError):  # no folder can be written
+                    function.enable_caching()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,15 @@ def test_a_map_leaves_torch_its_threads() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_is_compiled_for_a_map_is_kept_for_the_next_process() -> None:
+    decoder_map(bundles(90)[0], np.ones(90, bool), seed=0)
+    from umap.umap_ import smooth_knn_dist
+
+    found = smooth_knn_dist.stats
+    assert found.cache_hits or found.cache_misses
+    assert list(Path(found.cache_path).glob("*smooth_knn_dist*.nbc"))
 
 
 @pytest.mark.parametrize("living", [0, 1, 2, 3])
