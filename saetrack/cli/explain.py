@@ -12,7 +12,7 @@ from saetrack.cli.options import AsJson, ChainName, Quiet, Verbose
 from saetrack.cli.terminal import log_to_stderr, resumable, say
 
 Count = Annotated[
-    int, typer.Option(min=1, help="How many: those that fire most often at the last link.")
+    int, typer.Option(min=1, help="How many, drawn from those that are live at the last link.")
 ]
 Feature = Annotated[
     list[int] | None,

@@ -25,7 +25,8 @@ class ExplainConfig(Frozen):
 
     chain: str = Field(description="an analysed chain, or the beginning of its name")
     features: AtLeastOne = Field(
-        default=32, description="how many: those that fire most often at the last link"
+        default=32,
+        description="how many: drawn by `seed` from those that are live at the last link",
     )
     feature: tuple[Index, ...] | None = Field(
         default=None, description="features by their numbers, in place of `features`"
@@ -62,7 +63,9 @@ class ExplainConfig(Frozen):
     budget_money: Money | None = Field(
         default=None, description="what it may cost, by the two prices"
     )
-    seed: Index = Field(default=0, description="of texts, of their order, of shuffled explanations")
+    seed: Index = Field(
+        default=0, description="of features, of texts and their order, of shuffled explanations"
+    )
 
     @field_validator("at")
     @classmethod

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from saetrack.analysis.explanations.config import FORMED, LAST, ExplainConfig
+from saetrack.analysis.meaning.classes import ABSENT
+from saetrack.analysis.meaning.labels import sample_features
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,9 +60,10 @@ def _features(config: ExplainConfig, store: LifeStore) -> list[int]:
             if feature >= d_sae:
                 raise UserError(f"feature={feature}: must be a number from 0 to {d_sae - 1}")
         return list(dict.fromkeys(config.feature))
-    density = store.column(len(store.manifest.links) - 1, "feature_density")
-    order = np.argsort(-density, kind="stable")[: config.features]
-    return [int(feature) for feature in order if density[feature] > 0]
+    labels = store.column(len(store.manifest.links) - 1, "label")
+    absent = [number for number, label in enumerate(store.manifest.labels) if label in ABSENT]
+    live = np.flatnonzero(~np.isin(labels, absent))
+    return [int(feature) for feature in sample_features(live, config.features, config.seed)]
 
 
 def _link_at(place: str, store: LifeStore) -> int:

@@ -88,7 +88,8 @@ def analysed(planted: LifeStore, module_settings: Settings, tmp_path_factory: An
 def test_directions_are_explained_and_hold_no_more_than_shuffled_explanations(
     analysed: Settings, tmp_path: Path
 ) -> None:
-    given = {"chain": CHAIN, "features": D_SAE, "at": ["145"], "directions": 10, "rules": True}
+    all_of_them = {"chain": CHAIN, "feature": list(range(D_SAE))}
+    given = {**all_of_them, "at": ["145"], "directions": 10, "rules": True}
     explaining = open_explaining(explain_config(given), analysed)
     alone = open_explaining(explain_config({**given, "directions": 0}), analysed)
     assert explaining.identity != alone.identity

@@ -23,6 +23,7 @@ from saetrack.analysis.explanations.holding import curves, held_span, spans, wit
 from saetrack.analysis.explanations.rules import Rules
 from saetrack.analysis.explanations.run import ExplanationRun
 from saetrack.analysis.explanations.scores import balanced_accuracy, mean_of_features
+from saetrack.analysis.explanations.targets import targets_of
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.cli import main as command_line
 from saetrack.registry import Registry
@@ -40,7 +41,7 @@ TRUE = range(SINCE, UNTIL + 1)
 def by_rules(planted: LifeStore) -> tuple[list[Any], pd.DataFrame]:
     """All features, explained and judged by rules at a link where they are what was planted."""
     lm_step = planted.manifest.links[SINCE + 1].lm_step
-    config = explain_config({"chain": CHAIN, "features": D_SAE, "at": [str(lm_step)]})
+    config = explain_config({"chain": CHAIN, "feature": list(range(D_SAE)), "at": [str(lm_step)]})
     run = ExplanationRun(config, planted)
     asker = Asker(Rules(planted.vocabulary), planted.vocabulary, None)
     explained = run.explain(asker, io.StringIO())
@@ -302,3 +303,16 @@ def test_an_endpoint_and_its_model_go_together(
     refused = explains()
     assert str(refused.exception).startswith(f"{missing}: missing")
     assert not asked.asked
+
+
+def test_features_are_drawn_from_those_that_live_in_the_end(planted: LifeStore) -> None:
+    def drawn(features: int, seed: int) -> set[int]:
+        config = explain_config({"chain": CHAIN, "features": features, "seed": seed})
+        return {target.feature for target in targets_of(config, planted)}
+
+    labels = planted.column(len(planted.manifest.links) - 1, "label")
+    names = np.array(planted.manifest.labels)[labels]
+    live = set(np.flatnonzero(~np.isin(names, ["dead", "ultra_low", "insufficient"])).tolist())
+    assert drawn(1000, 0) == live and len(live) < D_SAE
+    assert drawn(5, 0) < drawn(9, 0) < live, "more features are others beside the same ones"
+    assert drawn(5, 0) != drawn(5, 1)
