@@ -43,7 +43,7 @@ class FoundExplanations:
         self._ids: dict[str, tuple[float, list[str]]] = {}
 
     def of(self, manifest: Manifest) -> Rows:
-        """The explanations of an analysed chain (`newest_of`); none where there are none.
+        """The explanations of an analysed chain (`one_of_each`); none where there are none.
 
         Raises:
             UserError: a run's tables cannot be had, or are not what such tables are.
@@ -58,7 +58,7 @@ class FoundExplanations:
                 if (run_id, lm_steps) not in self._of_run:
                     with self._runs.tables(run_id) as folder:
                         self._of_run[run_id, lm_steps] = rows_of(folder, manifest, run_id)
-            return newest_of(self._of_run[run_id, lm_steps] for run_id in ids)
+            return one_of_each(self._of_run[run_id, lm_steps] for run_id in ids)
 
 
 def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
@@ -71,8 +71,9 @@ def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
 
     Returns:
         Of each `feature`, `text`, `label`, `explainer`, `place`, `at`, `since`, `until` (indices of
-        links; None if it does not hold), `detection`, `fuzzing`, `shuffled` at each link, percent;
-        None where not judged.
+        links; None if it does not hold), `is_judged` (whether anything is said to hold),
+        `detection`, `fuzzing`, `shuffled` at each link, and `directions_hold` (of random directions
+        that were explained at the same place), percent; None where not judged.
 
     Raises:
         UserError: the tables are not what such tables are.
@@ -80,15 +81,19 @@ def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
     try:
         explanations = pd.read_parquet(folder / "explanations.parquet")
         scores = pd.read_parquet(folder / "explanation_scores.parquet")
-        return list(_rows(explanations, scores, manifest))
+        curves = pd.read_parquet(folder / "explanation_curves.parquet")
+        return list(_rows(explanations, scores, curves, manifest))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"run {run_id}: its explanations cannot be read: {first_line(error)}"
         ) from None
 
 
-def _rows(explanations: pd.DataFrame, scores: pd.DataFrame, manifest: Manifest) -> Iterable[Any]:
+def _rows(
+    explanations: pd.DataFrame, scores: pd.DataFrame, means: pd.DataFrame, manifest: Manifest
+) -> Iterable[Any]:
     link_of = {link.lm_step: number for number, link in enumerate(manifest.links)}
+    of_directions = _directions_hold(means, link_of)
     scores = scores[scores["lm_step"].isin(list(link_of))]
     percent = (100 * scores[list(CURVES.values())].astype(float)).round()
     links = scores["lm_step"].map(link_of).to_numpy()
@@ -104,6 +109,7 @@ def _rows(explanations: pd.DataFrame, scores: pd.DataFrame, manifest: Manifest) 
             for link, value in zip(links[chosen], percent[column].to_numpy()[chosen], strict=True):
                 values[link] = int(value) if np.isfinite(value) else None
             curves[name] = values
+        nothing: list[int | None] = [None] * len(link_of)
         yield {
             "feature": feature,
             "text": str(row["explanation"]),
@@ -112,14 +118,35 @@ def _rows(explanations: pd.DataFrame, scores: pd.DataFrame, manifest: Manifest) 
             "place": str(row["place"]),
             "at": at,
             **{name: link_of.get(_step(row[name])) for name in ("since", "until")},
+            "is_judged": bool(pd.notna(row["links_held"])),
             **curves,
+            "directions_hold": of_directions.get(row["place"], nothing),
         }
 
 
-def newest_of(runs: Iterable[Rows]) -> Rows:
-    """Of several runs, the newest first, one explanation per feature, link and explainer."""
+def _directions_hold(means: pd.DataFrame, link_of: dict[int, int]) -> dict[str, list[int | None]]:
+    """Of random directions' explanations, how many hold at each link, by place; percent."""
+    if "direction_mean" not in means:  # of an earlier release, or there were none
+        return {}
+    found: dict[str, list[int | None]] = {}
+    of_holds = means[(means["measure"] == "holds") & means["lm_step"].isin(list(link_of))]
+    for row in of_holds.dropna(subset="direction_mean").to_dict("records"):
+        values = found.setdefault(row["place"], [None] * len(link_of))
+        values[link_of[int(row["lm_step"])]] = round(100 * row["direction_mean"])
+    return found
+
+
+def one_of_each(runs: Iterable[Rows]) -> Rows:
+    """One explanation per feature, link and explainer.
+
+    That of the run with the most explanations is taken, since what holds is told from all of them;
+    of equally many that of the newest.
+
+    Args:
+        runs: the newest first.
+    """
     found: dict[tuple[int, int, str], dict[str, Any]] = {}
-    for rows in runs:
+    for rows in sorted(runs, key=len, reverse=True):
         for row in rows:
             found.setdefault((row["feature"], row["at"], row["explainer"]), row)
     return [found[key] for key in sorted(found)]

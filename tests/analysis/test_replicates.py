@@ -31,7 +31,12 @@ def test_headline_numbers_are_those_of_the_tables() -> None:
     )
     # The control's share of concepts rises by .05: .02 remain.
     assert value["label.concept.rise", "still"] == pytest.approx(0.02)
-    assert value["label.token.first", "random directions"] == pytest.approx(0.6 - 0.1)
+    # Each end beside the directions of that link.
+    assert value["label.token.first", "random directions"] == pytest.approx(0.6 - 0.4)
+    assert value["label.token.final", "random directions"] == pytest.approx(0.5 - 0.1)
+    low = table.set_index(["name", "control"])["low"]
+    half = 1.96 * (0.6 * 0.4 / 144 + 0.4 * 0.6 / 256) ** 0.5
+    assert low["label.token.first", "random directions"] == pytest.approx(0.2 - half)
     assert value["pattern.grouping", ""] == 0.144
     assert value["pattern.grouping", "still"] == pytest.approx(0.014)
     assert value["pattern_kappa.all", "second seed"] == 0.46

@@ -46,12 +46,17 @@ def written(folder: Path, lm_steps: list[int], text: str = "rivers", **changes: 
     folder.mkdir()
     of_all = {"place": "last", "feature": 3, "explained_at": lm_steps[-1]}
     row = {"explanation": text, "label": "concept", "explainer": "rules"}
-    held = {"since": float(lm_steps[1]), "until": float(lm_steps[-1])}
+    held = {"since": float(lm_steps[1]), "until": float(lm_steps[-1]), "links_held": 3.0}
     pd.DataFrame([{**of_all, **row, **held, **changes}]).to_parquet(folder / "explanations.parquet")
     values = np.linspace(0.5, 1, len(lm_steps))
     scores = {"detection": values, "fuzzing": [np.nan, *values[1:]], "shuffled_score": 0.5}
     table = pd.DataFrame({**of_all, "lm_step": lm_steps, **scores})
     table.sample(frac=1, random_state=0).to_parquet(folder / "explanation_scores.parquet")
+    means = {"place": "last", "measure": "holds", "lm_step": lm_steps}
+    of_directions = np.linspace(0.1, 0.72, len(lm_steps))
+    pd.DataFrame({**means, "direction_mean": of_directions}).to_parquet(
+        folder / "explanation_curves.parquet"
+    )
     return folder
 
 
@@ -79,10 +84,30 @@ def test_tables_become_what_the_page_reads(
         "at": 3,
         "since": 1,
         "until": 3,
+        "is_judged": True,
         "detection": [50, 67, 83, 100],
         "fuzzing": [None, 67, 83, 100],
         "shuffled": [50] * 4,
+        "directions_hold": [10, 31, 51, 72],
     }
+
+
+def test_the_run_that_explained_most_tells_what_holds(
+    lives: LifeStore, lm_steps: list[int], tmp_path: Path
+) -> None:
+    alone = written(tmp_path / "alone", lm_steps, since=np.nan, until=np.nan, links_held=np.nan)
+    many = written(tmp_path / "many", lm_steps)
+    table = pd.read_parquet(many / "explanations.parquet")
+    pd.concat([table, table.assign(feature=4)]).to_parquet(many / "explanations.parquet")
+    runs: Any = Runs(alone)
+    (one,) = FoundExplanations(runs).of(lives.manifest)
+    assert not one["is_judged"] and one["since"] is None
+    both: Any = Runs(alone, many)
+    found = FoundExplanations(both).of(lives.manifest)
+    assert [(one["feature"], one["is_judged"], one["since"]) for one in found] == [
+        (3, True, 1),
+        (4, True, 1),
+    ]
 
 
 def test_the_newest_run_counts_and_each_is_read_once(

@@ -150,6 +150,8 @@ def demo_explanations(links: int) -> list[dict[str, Any]]:
             "detection": [50 if link < (since or 0) else 90 for link in range(links)],
             "fuzzing": [None, *([85] * (links - 1))],
             "shuffled": [50] * links,
+            "is_judged": True,
+            "directions_hold": [None, *([40] * (links - 1))],
         }
         for feature, (text, label, since) in zip((3, 5, 7), said, strict=True)
     ]

@@ -54,7 +54,9 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
     )
     return {
         "end_labels": ends,
-        "labels_of_random_directions": pd.DataFrame({"label": ["token"], "share": [0.1]}),
+        "labels_of_random_directions": pd.DataFrame(
+            {"label": ["token"], "share": [0.1], "first_share": [0.4], "directions": 256}
+        ),
         "pattern_shares": shares,
         "paper_pattern_shares": shares,
         "pattern_agreement": agreement,

@@ -1,7 +1,9 @@
 """At which links explanations hold, and since when until when each does.
 
 An explanation holds at a link where its score (the mean of detection and fuzzing) is above what
-95 % of the shuffled explanations reach at the same link. It holds since the first link of those
+95 % of the shuffled explanations of the run reach, at any link: one threshold, which hardly depends
+on how many features are explained. Where too few were judged to say what 95 % of them reach,
+nothing is said to hold or not. An explanation holds since the first link of those
 that hold without a break around the one where it was made; one link that fails, or that was not
 judged, is no break if the next one holds.
 """
@@ -16,8 +18,8 @@ import pandas as pd
 from saetrack.analysis.explanations.scores import mean_of_features
 
 QUANTILE = 0.95
-# With fewer shuffled explanations at a link their quantile says little: the score that is needed.
-MIN_SHUFFLED, OTHERWISE = 20, 0.75
+# Of fewer scores of shuffled explanations, at all links together, the quantile says nothing.
+MIN_SHUFFLED = 100
 MEASURES = ("detection", "fuzzing", "score")
 KEYS = ["feature", "explained_at"]  # of an explanation at a place
 
@@ -27,21 +29,20 @@ def with_held(scores: pd.DataFrame, by: pd.DataFrame | None = None) -> pd.DataFr
 
     Args:
         scores: a row per explanation and link: `place`, `lm_step`, `score`, `shuffled_score`.
-        by: scores whose shuffled ones set the thresholds; None: these.
+        by: scores whose shuffled ones set the threshold; None: these.
 
     Returns:
-        The same with `threshold`, and `holds` and `shuffled_holds`: 1, 0, or NaN where not judged.
+        The same with `threshold` (NaN: too few shuffled ones), and `holds` and `shuffled_holds`: 1,
+        0, or NaN where not judged.
     """
-    at = ["place", "lm_step"]
-    shuffled = (scores if by is None else by).groupby(at)["shuffled_score"]
-    of_place = shuffled.quantile(QUANTILE).where(shuffled.count() >= MIN_SHUFFLED, OTHERWISE)
-    threshold = scores[at].join(of_place.rename("threshold"), on=at)["threshold"]
+    shuffled = (scores if by is None else by)["shuffled_score"].dropna()
+    threshold = shuffled.quantile(QUANTILE) if len(shuffled) >= MIN_SHUFFLED else np.nan
     return scores.assign(
         threshold=threshold,
         **{
             f"{prefix}holds": (scores[f"{prefix}score"] > threshold)
             .astype(float)
-            .where(scores[f"{prefix}score"].notna())
+            .where(scores[f"{prefix}score"].notna() & np.isfinite(threshold))
             for prefix in ("", "shuffled_")
         },
     )
@@ -79,7 +80,8 @@ def spans(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per explanation: `feature`, `explained_at`, `place`, `since`, `until` (LM steps; NaN
-        if it does not hold where it was made), `links_held`, and `shuffled_links_held` likewise.
+        if it does not hold where it was made), `links_held` (NaN if that was not judged), and
+        `shuffled_links_held` likewise.
     """
     rows = []
     for (place, feature, at), of_one in scores.groupby(["place", "feature", "explained_at"]):
@@ -87,12 +89,14 @@ def spans(scores: pd.DataFrame) -> pd.DataFrame:
         lm_steps = ordered["lm_step"].tolist()
         row = {"feature": feature, "explained_at": at, "place": place}
         for prefix in ("", "shuffled_"):
-            span = held_span(ordered[f"{prefix}holds"].tolist(), lm_steps.index(at))
+            holds, made_at = ordered[f"{prefix}holds"].tolist(), lm_steps.index(at)
+            span = held_span(holds, made_at)
             if not prefix:
                 row["since"], row["until"] = (
                     (lm_steps[span[0]], lm_steps[span[1]]) if span else (np.nan, np.nan)
                 )
-            row[f"{prefix}links_held"] = span[1] - span[0] + 1 if span else 0
+            not_held = np.nan if np.isnan(holds[made_at]) else 0
+            row[f"{prefix}links_held"] = span[1] - span[0] + 1 if span else not_held
         rows.append(row)
     return pd.DataFrame(rows)
 

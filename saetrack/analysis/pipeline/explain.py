@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Raise when scores, tables or the figure change: the same is then explained again.
-EXPLANATIONS_VERSION = 3
+EXPLANATIONS_VERSION = 4
 ANSWERS_FILE, SYSTEM_FILE = "answers.jsonl.gz", "system.json"
 BY_HAND = "labels_by_hand.csv"  # of the analysis, once a sheet was read back
 

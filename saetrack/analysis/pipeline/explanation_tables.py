@@ -131,14 +131,15 @@ def explanation_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
 
 
 def holding_share(table: pd.DataFrame) -> float:
-    """Of all explanations, those that hold where they were made; what was not judged does not."""
-    return float(table["since"].notna().mean())
+    """Of the explanations that were judged where they were made, those that hold there."""
+    judged = table["links_held"].notna()
+    return float(table.loc[judged, "since"].notna().mean())
 
 
 def some_of(explanations: pd.DataFrame) -> Iterator[str]:
     """The first explanations, a line each, and since when each holds."""
     for row in explanations.head(SAID).to_dict("records"):
-        held = "holds at no step"
+        held = "not judged" if pd.isna(row["links_held"]) else "does not hold there"
         if not pd.isna(row["since"]):
             held = f"holds from step {row['since']:,.0f} to {row['until']:,.0f}"
         yield f"feature {row['feature']}: {row['explanation']} ({held})"
@@ -147,19 +148,23 @@ def some_of(explanations: pd.DataFrame) -> Iterator[str]:
 
 
 def said_of(tables: Mapping[str, pd.DataFrame]) -> str:
-    """What came of it, in half a line."""
-    table = tables["explanations"]
-    holds = table["since"].notna()
-    said = f"{len(table)} explanations, of which none holds where it was made"
-    if holds.any():
-        said = (
-            f"{len(table)} explanations, of which {holding_share(table):.0%} hold where they were "
-            f"made, and those at {table.loc[holds, 'links_held'].median():.0f} links (median)"
-        )
-    directions = tables.get("direction_explanations")
-    if directions is None:
-        return said
-    return (
-        f"{said}; of {len(directions)} random directions' explanations "
-        f"{holding_share(directions):.0%} hold"
-    )
+    """What came of it, in a line: how many hold where they were made, place by place."""
+    table, directions = tables["explanations"], tables.get("direction_explanations")
+    parts = []
+    for place, of_place in table.groupby("place", sort=False):
+        share = holding_share(of_place)
+        if math.isnan(share):
+            parts.append(f"{place}: {len(of_place)}, not judged")
+            continue
+        said = f"{place}: {share:.0%} of {len(of_place)} hold there"
+        links = of_place.loc[of_place["since"].notna(), "links_held"]
+        if len(links):
+            said += f", and those at {links.median():.0f} links (median)"
+        if directions is not None:
+            theirs = directions[directions["place"] == place]
+            if len(theirs):
+                said += f"; {holding_share(theirs):.0%} of {len(theirs)} random directions'"
+        parts.append(said)
+    if table["links_held"].isna().all():
+        parts.append("too few to say what 95 % of shuffled ones reach")
+    return f"{len(table)} explanations; " + "; ".join(parts)

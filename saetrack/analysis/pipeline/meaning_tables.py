@@ -74,15 +74,21 @@ def meaning_tables(
         "pattern_counts": pattern_counts(patterns, samples),
         "paper_pattern_counts": paper_pattern_counts(patterns, samples),
         "contexts": contexts,
-        "labels_of_random_directions": _shares(final.labels_of_directions["label"]),
+        "labels_of_random_directions": _shares_of_directions(results),
         "concept_nulls": _concept_nulls(results),
     }
     return Meaning(final.labels.set_index("feature")["label"], tables)
 
 
-def _shares(labels: pd.Series[str]) -> pd.DataFrame:
-    counts = labels.value_counts(normalize=True)
-    return counts.rename_axis("label").reset_index(name="share")
+def _shares_of_directions(results: Sequence[CheckpointResult]) -> pd.DataFrame:
+    """What the criteria make of random directions: `share` at the last link, `first_share`."""
+    first, last = (results[end].labels_of_directions["label"] for end in (0, -1))
+    shares = {
+        "share": last.value_counts(normalize=True),
+        "first_share": first.value_counts(normalize=True),
+    }
+    table = pd.DataFrame(shares).fillna(0.0).rename_axis("label").reset_index()
+    return table.assign(directions=len(last)).sort_values("share", ascending=False)
 
 
 def _concept_nulls(results: Sequence[CheckpointResult]) -> pd.DataFrame:

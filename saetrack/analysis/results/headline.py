@@ -67,7 +67,8 @@ def _labels(tables: Tables) -> Iterator[Row]:
     """Shares of labels at both ends, and their rise less that of controls."""
     ends = tables.get("end_labels", pd.DataFrame(columns=["chain"]))
     own = ends[ends["chain"] == CHAIN].set_index("label") if len(ends) else ends
-    of_directions = tables["labels_of_random_directions"].set_index("label")["share"]
+    null = tables["labels_of_random_directions"].set_index("label")
+    directions = int(null["directions"].max())
     shares = tables.get("pattern_shares", pd.DataFrame(columns=["chain", "features"]))
     live = int(shares.loc[shares["chain"] == CHAIN, "features"].sum())
     for label, row in own.iterrows():
@@ -78,9 +79,12 @@ def _labels(tables: Tables) -> Iterator[Row]:
         half = float(np.hypot(_half_width(first, live), _half_width(final, live)))
         rise = final - first
         yield _row(f"label.{label}.rise", rise, SHARE, ends=(rise - half, rise + half))
-        less = float(of_directions.get(label, 0.0))
-        yield _row(f"label.{label}.first", row["first"] - less, SHARE, RANDOM_DIRECTIONS)
-        yield _row(f"label.{label}.final", row["final"] - less, SHARE, RANDOM_DIRECTIONS)
+        for at, share, column in (("first", first, "first_share"), ("final", final, "share")):
+            of_null = float(null[column].get(label, 0.0))
+            half = float(np.hypot(_half_width(share, live), _half_width(of_null, directions)))
+            more = share - of_null
+            both = more - half, more + half
+            yield _row(f"label.{label}.{at}", more, SHARE, RANDOM_DIRECTIONS, both)
     for _, row in ends[ends["chain"] != CHAIN].iterrows():
         rise = own.loc[row["label"], "final"] - own.loc[row["label"], "first"]
         more = rise - (row["final"] - row["first"])

@@ -30,10 +30,11 @@ def _beyond(
 
 
 def _tokens_first(numbers: Numbers) -> Iterator[Requirement]:
+    # Random directions are token-level too: what exceeds them is the claim.
+    beside = numbers.get("label.token.first", "random directions")
+    yield Requirement("more at the first link than of random directions", beside, SHARE)
     first = numbers.get("label.token.first")
     yield Requirement("a tenth of the features at least, at the first link", first, 0, bound=0.1)
-    beside = numbers.get("label.token.first", "random directions")
-    yield Requirement("more than of random directions", beside, SHARE)
 
 
 def _concepts_emerge(numbers: Numbers) -> Iterator[Requirement]:

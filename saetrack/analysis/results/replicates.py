@@ -31,8 +31,8 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per axis (`over`: `all chains`, then axes with two values or more), name and
         control: `over`, `name`, `control`, `unit`, `n`, `mean`, `low`, `high`, `interval` (how the
-        latter two were made: `t`, `range`, `features`), `least`, `most` (of the n values), `sd`,
-        `features` (over how many each value was made, of several values the smallest).
+        latter two were made: `t`, `range`, `features`, `none`), `least`, `most` (of the n values),
+        `sd`, `features` (over how many each value was made, of several values the smallest).
         Numbers without a value do not count.
     """
     known = headline.dropna(subset="value")
@@ -60,4 +60,5 @@ def _interval(values: np.ndarray, group: pd.DataFrame) -> dict[str, Any]:
     if n == 2:
         return found | {"low": found["least"], "high": found["most"], "interval": "range"}
     low, high = group["low"].iloc[0], group["high"].iloc[0]
-    return found | {"low": low, "high": high, "interval": "features"}
+    made = "none" if np.isnan(low) else "features"
+    return found | {"low": low, "high": high, "interval": made}

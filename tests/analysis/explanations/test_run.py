@@ -316,3 +316,21 @@ def test_features_are_drawn_from_those_that_live_in_the_end(planted: LifeStore) 
     assert drawn(1000, 0) == live and len(live) < D_SAE
     assert drawn(5, 0) < drawn(9, 0) < live, "more features are others beside the same ones"
     assert drawn(5, 0) != drawn(5, 1)
+
+
+def test_of_few_explanations_nothing_is_said_to_hold(
+    by_rules: tuple[list[Any], pd.DataFrame],
+) -> None:
+    _, scores = by_rules
+    plain = scores.drop(columns=["threshold", "holds", "shuffled_holds"])
+    few = plain[plain["feature"] < 12]  # 12 x 8 links, fewer than 100
+    found = with_held(few)
+    assert found["threshold"].isna().all() and found["holds"].isna().all()
+    held = spans(found)
+    assert held[["since", "links_held", "shuffled_links_held"]].isna().all(axis=None)
+    enough = with_held(plain[plain["feature"] < 13])
+    assert enough["threshold"].nunique() == 1 and enough["holds"].notna().any()
+    # The same ones hold, whatever else was explained.
+    both = enough.merge(scores, on=["feature", "link"], suffixes=("", "_of_all"))
+    true = both["link"].isin(list(TRUE))
+    assert (both.loc[true, "holds"] == both.loc[true, "holds_of_all"]).all()

@@ -31,7 +31,7 @@ export function explanations(found, manifest, timeline) {
     ),
     el("p", {
       class: "muted small-text",
-      text: "Each explanation was made once, from contexts of one step, and is judged at every step on texts that were not shown. 50 % is chance. It holds where the mean of detection and fuzzing is above what 95 % of other features' explanations reach.",
+      text: "Each explanation was made once, from contexts of one step, and is judged at every step on texts that were not shown. 50 % is chance. It holds where the mean of detection and fuzzing is above what 95 % of other features' explanations reach. Explanations of random directions do that too: how many is what a feature has to exceed.",
     }),
   );
 }
@@ -50,8 +50,9 @@ function explanation(one, manifest, timeline) {
   });
   chart.mark(link, timeline.beside);
   const at = (number) => `LM ${timeline.words(number)}`;
-  const span =
-    one.since === null || one.until === null
+  const span = !one.is_judged
+    ? "too few features were explained to say whether it holds"
+    : one.since === null || one.until === null
       ? "it does not hold there"
       : one.since === one.until
         ? `it holds at ${at(one.since)} alone`
@@ -73,11 +74,15 @@ function explanation(one, manifest, timeline) {
     ),
     el("p", {
       class: "muted small-text",
-      text: `By ${plain(one.explainer)} from contexts at ${at(one.at)}; ${span}. Now: detection ${PERCENT(one.detection[link])}, fuzzing ${PERCENT(one.fuzzing[link])}, control ${PERCENT(one.shuffled[link])}.`,
+      text: `By ${plain(one.explainer)} from contexts at ${at(one.at)}; ${span}. Now: detection ${PERCENT(one.detection[link])}, fuzzing ${PERCENT(one.fuzzing[link])}, control ${PERCENT(one.shuffled[link])}.${directions(one.directions_hold[link])}`,
     }),
     chart.node,
   );
 }
+
+/** What chance makes: of explanations of random directions, made at the same place. */
+const directions = (share) =>
+  share === null ? "" : ` Of random directions' explanations ${share} % hold here.`;
 
 /** Explanations that hold all words of a query, one of each feature: those that hold longest first. */
 export function explanationsWith(all, query) {
