@@ -195,6 +195,7 @@ def test_replicates_of_a_registry_are_judged_together(
     assert "\n" not in str(caught.value)
     names = [f"m{n}.L2.forward.s0.ab" for n in range(3)]
     chains = pd.DataFrame({"name": [*names, "m0.L2.jump.s0.cd"], "direction": "forward"})
+    chains["lm"] = [name.partition(".")[0] for name in chains["name"]]
     chains.loc[3, "direction"] = "jump"
     monkeypatch.setattr(Registry, "chains", lambda self: chains)
     analyses = [

@@ -9,6 +9,7 @@ import pytest
 
 from saetrack.analysis.pipeline.analyze import analyze_chains
 from saetrack.analysis.pipeline.config import load_analyze_config
+from saetrack.analysis.pipeline.results import newest_groups
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain
 from saetrack.registry import Registry
@@ -45,6 +46,8 @@ def test_a_copy_without_its_files_is_refused_before_any_work(
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="which is not there"):
         open_track(load_config(NANO_TRACK), copied)
+    with pytest.raises(UserError, match="which is not there"):
+        newest_groups(Registry(copied))
     made = set(tmp_path.rglob("*")) - set(before)
     assert {path.name for path in made} <= {"mlflow.db.lock"}, "no LM, no text, no folder of files"
     there.symlink_to(away)

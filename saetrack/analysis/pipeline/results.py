@@ -28,10 +28,12 @@ def newest_groups(registry: Registry) -> list[Group]:
     numbers; a log line says so.
 
     Raises:
-        UserError: nothing was analysed yet.
+        UserError: nothing was analysed yet, or files of the registry are not on this machine.
     """
     reports = registry.reports
     chains = registry.chains()
+    for lm_name in sorted(set(chains["lm"])):
+        registry.require_files(lm_name)
     judged = set(chains.loc[chains["direction"].isin(JUDGED), "name"]) if len(chains) else set()
     headlines = [
         *(read_joined(reports, run) for run in reports.newest(REPLICATES)),
