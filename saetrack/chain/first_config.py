@@ -22,7 +22,7 @@ SMALL_D_MODEL = 256
 READINGS = 4
 
 TEMPLATE = """\
-# A chain of SAEs over the training of {model}. Every field: saetrack's documentation, Fields of a config.
+# A chain of SAEs over the training of {model}. Every field: docs/reference/config.md.
 model: {model}
 layers: [{layer}]  # of blocks.LAYER.hook_resid_pre, 0 to {last_layer}; one chain each
 # hooks: [{hooks}]  # more of them
