@@ -293,14 +293,20 @@ def test_features_and_directions_are_explained(
     assert len(explaining.paired) == 6 <= len(explaining.work.explaining)
     assert explaining.directions is not None
     said = explaining.run()
-    assert "16 explanations, of which" in said and "of 6 random directions' explanations" in said
+    assert "16 explanations; last: " in said
     (run_id,) = explaining.registry.reports.explanations.of_chain(registered.chain.name)
     with explaining.registry.reports.part(run_id, "tables") as tables:
         found = pd.read_parquet(tables / "direction_explanations.parquet")
         curves = pd.read_parquet(tables / "explanation_curves.parquet")
-    # These features fire more often than any direction does: the densest directions are nearest.
-    assert found["paired_density"].min() > 0.25
-    direction_store = explaining.directions.store
-    densities = direction_store.column(len(direction_store.manifest.links) - 1, "feature_density")
-    assert set(found["direction"]) == set(np.argsort(densities)[-6:])
+    # On a line no pairs are nearer than those in one order; the densities are those of the stores.
+    logs = np.log(found[["density", "paired_density"]].to_numpy())
+    in_order = np.sort(logs, axis=0)
+    assert np.abs(np.diff(logs)).sum() == pytest.approx(np.abs(np.diff(in_order)).sum())
+    assert found["direction"].is_unique
+    for store, of, column in (
+        (explaining.directions.store, "direction", "density"),
+        (explaining.lives, "paired_feature", "paired_density"),
+    ):
+        densities = store.column(len(store.manifest.links) - 1, "feature_density")
+        np.testing.assert_allclose(found[column], densities[found[of]], rtol=1e-6)
     assert curves.loc[curves["measure"] == "score", "directions"].between(1, 6).all()
