@@ -94,6 +94,7 @@ def _rows(
 ) -> Iterable[Any]:
     link_of = {link.lm_step: number for number, link in enumerate(manifest.links)}
     of_directions = _directions_hold(means, link_of)
+    nothing: list[int | None] = [None] * len(link_of)
     scores = scores[scores["lm_step"].isin(list(link_of))]
     percent = (100 * scores[list(CURVES.values())].astype(float)).round()
     links = scores["lm_step"].map(link_of).to_numpy()
@@ -109,7 +110,6 @@ def _rows(
             for link, value in zip(links[chosen], percent[column].to_numpy()[chosen], strict=True):
                 values[link] = int(value) if np.isfinite(value) else None
             curves[name] = values
-        nothing: list[int | None] = [None] * len(link_of)
         yield {
             "feature": feature,
             "text": str(row["explanation"]),

@@ -3,9 +3,9 @@
 An explanation holds at a link where its score (the mean of detection and fuzzing) is above what
 95 % of the shuffled explanations of the run reach, at any link: one threshold, which hardly depends
 on how many features are explained. Where too few were judged to say what 95 % of them reach,
-nothing is said to hold or not. An explanation holds since the first link of those
-that hold without a break around the one where it was made; one link that fails, or that was not
-judged, is no break if the next one holds.
+nothing is said to hold or not. An explanation holds since the first link of those that hold without
+a break around the one where it was made; one link that fails, or that was not judged, is no break
+if the next one holds.
 """
 
 from __future__ import annotations

@@ -83,5 +83,5 @@ def _compared(chains: set[str], comparisons: list[LoggedReport]) -> pd.DataFrame
             row = {"over": ALL, "name": "tokens_of_a_link_over_conventional", "control": ""}
             seeds = len(str(run.tags.get("seeds", "")).split(","))
             found = {"unit": "share", "n": seeds, "mean": mean, "low": low, "high": high}
-            return pd.DataFrame([row | found | {"interval": "range"}])
+            return pd.DataFrame([row | found | {"interval": "range", "features": float("nan")}])
     return pd.DataFrame()

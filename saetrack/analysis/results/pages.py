@@ -66,8 +66,8 @@ class Group:
         known = set(zip(chosen["name"], chosen["control"], strict=True))
         rest = [key not in known for key in zip(over["name"], over["control"], strict=True)]
         of_one = over[np.array(rest) & (over["over"] == ALL)]
-        more = self.more.assign(features=np.nan) if len(self.more) else self.more
-        return Numbers(pd.concat([chosen, of_one, more], ignore_index=True), roles, self.lms)
+        numbers = pd.concat([chosen, of_one, self.more], ignore_index=True)
+        return Numbers(numbers, roles, self.lms)
 
     @property
     def key(self) -> str:
