@@ -160,7 +160,7 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     headline = pd.concat(
         [of_chain(f"m{n}.L2.forward.s0.ab", f"m{n}", 0.09 + n / 100) for n in range(3)]
     ).assign(run="run-7", release="0.2.0, tables 15")
-    index, *others = write_results([Group("three LMs", headline, pd.DataFrame())], tmp_path)
+    index, *others = write_results([Group("three LMs", headline)], tmp_path)
     assert "| [Features shift from one token" in (text := index.read_text())
     assert "**stands**; more features shift than still: 0.100 [0.075, 0.125], n = 3" in text
     assert "`run-7`" in text and "0.2.0, tables 15" in text and "3 chains, 3 LMs" in text
@@ -184,6 +184,24 @@ def analysed(registry: Registry, chain: str, lm: str, shifting: float, place: Pa
         chain=SimpleNamespace(name=chain, lm_name=lm), ready=SimpleNamespace(registry=registry)
     )
     return SimpleNamespace(registered=registered, content_hash=chain)
+
+
+def compared(registry: Registry, lm: int, hook: str, ratio: list[float], place: Path) -> None:
+    """As a comparison with conventional SAEs leaves it in a registry."""
+    (folder := place / f"compared-{lm}").mkdir()
+    (folder / "pairs.csv").write_text("")
+    named = zip(("mean", "min", "max"), ratio, strict=True)
+    metrics = {f"equal_quality_token_ratio_{of}": value for of, value in named}
+    facts = {"kind": "comparison", "identity": f"compared-{lm}", "lm": f"m{lm}", "hook": hook}
+    registry.reports.log(f"m{lm}", "compare", folder, metrics=metrics, facts=facts)
+
+
+def group_number(registry: Registry) -> Estimate:
+    """Of the registry's only group: how many tokens a link takes."""
+    (group,) = newest_groups(registry)
+    found = group.numbers().get("tokens_of_a_link_over_conventional")
+    assert found is not None
+    return found
 
 
 def test_replicates_of_a_registry_are_judged_together(
@@ -213,6 +231,19 @@ def test_replicates_of_a_registry_are_judged_together(
     assert len(set(group.headline["run"])) == 3
     shifting = group.numbers().get("paper_pattern.shifting", "still")
     assert shifting is not None and shifting.mean == pytest.approx(0.1) and shifting.n == 3
+
+    compared(registry, 0, "L2", [0.1, 0.08, 0.12], tmp_path)
+    of_one = group_number(registry)
+    assert (of_one.n, of_one.mean, of_one.low, of_one.high) == (1, 0.1, 0.08, 0.12)
+    assert of_one.interval == "range of seeds"
+    compared(registry, 1, "L2", [0.3, 0.3, 0.3], tmp_path)
+    compared(registry, 2, "L3", [9.0, 9.0, 9.0], tmp_path)  # of another hook
+    of_two = group_number(registry)
+    assert (of_two.n, of_two.interval) == (2, "range")
+    assert (of_two.mean, of_two.low, of_two.high) == pytest.approx((0.2, 0.1, 0.3))
+    (group,) = newest_groups(registry)
+    finding = OF["tokens-saved"].judge(group.numbers())
+    assert finding.verdict == "does not stand", "three seeds over one LM are one witness"
 
     monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)
     told = CliRunner().invoke(app, ["results", "--to", str(tmp_path / "out"), "--json"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from saetrack import __version__
 from saetrack.analysis.comparison.token_ratios import COLUMNS, METRICS
 from saetrack.chain.plan import Chain, Link
 from saetrack.registry import Registry
@@ -58,10 +59,13 @@ def comparison_facts(
     return {
         "kind": "comparison",
         "identity": identity,
+        "lm": chain.lm_name,
+        "hook": chain.hook.short,
         "layer": chain.layer,
         "hook_name": chain.hook_name,
         "seeds": seeds,
         "versions": versions,
+        "release": __version__,
     }
 
 

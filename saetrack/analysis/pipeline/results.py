@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
 from saetrack.analysis.pipeline.replicates import REPLICATES, read_headline, read_joined
 from saetrack.analysis.results.pages import Group
-from saetrack.analysis.results.replicates import ALL
+from saetrack.analysis.results.replicates import FEATURES
 from saetrack.registry import Registry
 from saetrack.registry.analyses import LoggedReport, Reports
 from saetrack.utils.errors import UserError
@@ -45,7 +46,9 @@ def newest_groups(registry: Registry) -> list[Group]:
     for headline in sorted(headlines, key=lambda table: -table["chain"].nunique()):
         names = set(headline["chain"].unique())
         if not names <= seen:  # else a larger group holds all of them
-            groups.append(Group(_title(headline), headline, _compared(names, comparisons)))
+            compared = _compared(headline, comparisons)
+            found = pd.concat([headline.assign(interval=FEATURES), compared], ignore_index=True)
+            groups.append(Group(_title(headline), found))
             seen |= names
     if not groups:
         raise UserError(
@@ -75,13 +78,42 @@ def _title(headline: pd.DataFrame) -> str:
     return ", ".join(parts)
 
 
-def _compared(chains: set[str], comparisons: list[LoggedReport]) -> pd.DataFrame:
-    """How many tokens a link takes, of the newest comparison that has one of the chains."""
-    for run in comparisons:
-        if RATIO + "_mean" in run.metrics and any(name in str(run.tags) for name in chains):
-            mean, low, high = (run.metrics[f"{RATIO}_{of}"] for of in ("mean", "min", "max"))
-            row = {"over": ALL, "name": "tokens_of_a_link_over_conventional", "control": ""}
-            seeds = len(str(run.tags.get("seeds", "")).split(","))
-            found = {"unit": "share", "n": seeds, "mean": mean, "low": low, "high": high}
-            return pd.DataFrame([row | found | {"interval": "range", "features": float("nan")}])
-    return pd.DataFrame()
+def _compared(headline: pd.DataFrame, comparisons: list[LoggedReport]) -> pd.DataFrame:
+    """How many tokens a link takes over each of the LMs, of its newest comparison.
+
+    A comparison is of an LM and a hook: its chains are others, since they are evaluated more often.
+
+    Returns:
+        Rows as `headline` has them, one for each LM and hook that were compared; the interval is
+        the range of the comparison's seeds.
+    """
+    rows: list[dict[str, Any]] = []
+    for (lm, hook), of_hook in headline.groupby(["lm", "hook"], sort=False):
+        of_same = (
+            run
+            for run in comparisons
+            if (run.tags.get("lm"), run.tags.get("hook")) == (lm, hook)
+            and f"{RATIO}_mean" in run.metrics
+        )
+        if newest := next(of_same, None):
+            chain = of_hook.iloc[0][["chain", "lm", "sae_seed", "hook"]]
+            rows.append({**chain, **_tokens_of_a_link(newest)})
+    return pd.DataFrame(rows)
+
+
+def _tokens_of_a_link(comparison: LoggedReport) -> dict[str, Any]:
+    value, low, high = (comparison.metrics[f"{RATIO}_{of}"] for of in ("mean", "min", "max"))
+    several = low < high  # of one seed there is no range
+    return {
+        "name": "tokens_of_a_link_over_conventional",
+        "control": "",
+        "role": "",
+        "value": value,
+        "low": low if several else float("nan"),
+        "high": high if several else float("nan"),
+        "interval": "range of seeds",
+        "unit": "share",
+        "features": float("nan"),
+        "run": comparison.run_id,
+        "release": comparison.tags.get("release", ""),
+    }

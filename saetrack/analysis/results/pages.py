@@ -43,13 +43,11 @@ class Group:
     Attributes:
         title: names them.
         headline: their headline numbers (`saetrack.analysis.results.headline`) with `role`,
-            `chain`, `lm`, `sae_seed`, `hook`, `run` and `release`.
-        more: numbers from elsewhere, as rows of `over_replicates`.
+            `chain`, `lm`, `sae_seed`, `hook`, `run` and `release`, those of comparisons among them.
     """
 
     title: str
     headline: pd.DataFrame
-    more: pd.DataFrame
 
     @property
     def lms(self) -> int:
@@ -66,7 +64,7 @@ class Group:
         known = set(zip(chosen["name"], chosen["control"], strict=True))
         rest = [key not in known for key in zip(over["name"], over["control"], strict=True)]
         of_one = over[np.array(rest) & (over["over"] == ALL)]
-        numbers = pd.concat([chosen, of_one, self.more], ignore_index=True)
+        numbers = pd.concat([chosen, of_one], ignore_index=True)
         return Numbers(numbers, roles, self.lms)
 
     @property
@@ -193,7 +191,7 @@ def _chains(group: Group) -> str:
     )
     rows = [
         [f"`{row['chain']}`", f"`{row['run']}`", str(row["release"])]
-        for _, row in chains.iterrows()
+        for _, row in group.headline.drop_duplicates(["chain", "run"]).iterrows()
     ]
     table = _table(["Chain", "Run in MLflow", "Release"], rows)
     return f"{group.title}: {len(chains)} chains, {counts}.\n\n{table}\n"

@@ -15,6 +15,8 @@ KEY = ["name", "control"]
 CONFIDENCE = 0.95
 # A t-interval of fewer values is so wide that the range says more.
 MIN_FOR_T = 3
+# Of what an interval of one value is, unless its row says otherwise.
+FEATURES = "features"
 
 
 def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +28,8 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         headline: of all chains (`saetrack.analysis.results.headline`), with `chain`, `lm`,
-            `sae_seed`, `hook` beside.
+            `sae_seed`, `hook` beside; `interval`, of what that of a number is, where it is not of
+            features.
 
     Returns:
         One row per axis (`over`: `all chains`, then axes with two values or more), name and
@@ -60,5 +63,6 @@ def _interval(values: np.ndarray, group: pd.DataFrame) -> dict[str, Any]:
     if n == 2:
         return found | {"low": found["least"], "high": found["most"], "interval": "range"}
     low, high = group["low"].iloc[0], group["high"].iloc[0]
-    made = "none" if np.isnan(low) else "features"
+    drawn = group["interval"].iloc[0] if "interval" in group else FEATURES
+    made = "none" if np.isnan(low) else drawn
     return found | {"low": low, "high": high, "interval": made}
