@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from saetrack.analysis.pipeline.replicates import ASKED, join_replicates
-from saetrack.analysis.pipeline.results import newest_groups
+from saetrack.analysis.pipeline.results import newest_groups, register_results
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.analysis.results.claims import (
     OF_VERDICTS,
@@ -244,6 +244,13 @@ def test_replicates_of_a_registry_are_judged_together(
     (group,) = newest_groups(registry)
     finding = OF["tokens-saved"].judge(group.numbers())
     assert finding.verdict == "does not stand", "three seeds over one LM are one witness"
+
+    line = register_results(registry)
+    assert "claims of the paper on 3 LMs (m0 ...), L2, seed 0: stands: 2, " in line
+    assert line.endswith("index.md") and Path(line.rpartition(": ")[2]).exists()
+    assert register_results(registry) == line, "the same analyses are judged once"
+    (run,) = registry.reports.newest("results")
+    assert run.metrics["stands"] == 2 and run.title == group.title
 
     monkeypatch.setattr("saetrack.utils.settings.load_settings", lambda: settings)
     told = CliRunner().invoke(app, ["results", "--to", str(tmp_path / "out"), "--json"])

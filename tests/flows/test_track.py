@@ -19,6 +19,7 @@ from flows.analyze import analyze
 from flows.compare import compare
 from flows.explain import explain
 from flows.parameters import parameters_of
+from flows.results import results
 from flows.sweep import ONE, sweep
 from flows.track import track
 from saetrack.chain.config import TrackConfig
@@ -35,8 +36,12 @@ FLOWS: dict[str, Flow[Any, Any]] = {
     "analyze": analyze,
     "sweep": sweep,
     "explain": explain,
+    "results": results,
 }
-WITHOUT_PRESETS = {"explain/mini": {"chain": "mini.L2.forward.s0"}}
+WITHOUT_PRESETS: dict[str, dict[str, Any]] = {
+    "explain/mini": {"chain": "mini.L2.forward.s0"},
+    "results/all": {},
+}
 
 
 def run_flow(parameters: dict[str, Any]) -> State[Any]:
@@ -110,7 +115,7 @@ def test_every_deployment_names_its_preset_and_is_scheduled(deployment: dict[str
 
 def test_every_preset_is_deployed() -> None:
     found = {(d["entrypoint"].partition(":")[2], d["name"]) for d in deployments()}
-    assert found - {("track", "one"), ("explain", "mini")} == {
+    assert found - {("track", "one"), ("explain", "mini"), ("results", "all")} == {
         (kind, name) for kind in KINDS for name in preset_names(kind)
     }
 

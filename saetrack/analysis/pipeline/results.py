@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pandas as pd
 
+from saetrack import __version__
 from saetrack.analysis.pipeline.replicates import REPLICATES, read_headline, read_joined
-from saetrack.analysis.results.pages import Group
+from saetrack.analysis.results.claims import Verdict
+from saetrack.analysis.results.pages import INDEX_FILE, Group, verdicts, write_results
 from saetrack.analysis.results.replicates import FEATURES
 from saetrack.registry import Registry
 from saetrack.registry.analyses import LoggedReport, Reports
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import content_hash
 
 log = logging.getLogger(__name__)
 
+# Raise when rules or pages change: the same analyses are then judged again.
+RULES_VERSION = 1
+# Names the experiment, and the kind of its runs.
+RESULTS = "results"
 RATIO = "equal_quality_token_ratio"
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 JUDGED = ("forward", "reverse")
 
 
@@ -56,6 +66,34 @@ def newest_groups(registry: Registry) -> list[Group]:
             "saetrack analyze mini --with-controls makes an analysis"
         )
     return groups
+
+
+def register_results(registry: Registry) -> str:
+    """Judge all claims, and keep the pages as a run of MLflow's experiment `results`.
+
+    The same analyses are judged once.
+
+    Returns:
+        How many claims stand on the chains that are the most, and where the pages are, in a line.
+
+    Raises:
+        UserError: as `newest_groups`.
+    """
+    groups = newest_groups(registry)
+    runs = sorted({str(run) for group in groups for run in group.headline["run"]})
+    identity, reports = content_hash([RULES_VERSION, *runs]), registry.reports
+    found = verdicts(groups)
+    of_largest = found[found["group"] == groups[0].title]
+    counts = {verdict: int((of_largest["verdict"] == verdict).sum()) for verdict in VERDICTS}
+    if not reports.has(RESULTS, identity):
+        facts = {"kind": RESULTS, "identity": identity, "release": __version__}
+        metrics = {name.replace(" ", "_"): float(count) for name, count in counts.items()}
+        with tempfile.TemporaryDirectory() as draft:
+            write_results(groups, Path(draft))
+            reports.log(RESULTS, groups[0].title, Path(draft), metrics=metrics, facts=facts)
+    said = ", ".join(f"{verdict}: {count}" for verdict, count in counts.items())
+    where = reports.where(RESULTS, identity, INDEX_FILE)
+    return f"claims of the paper on {groups[0].title}: {said}; {where}"
 
 
 def _of_single_chains(reports: Reports, judged: set[str]) -> Iterator[pd.DataFrame]:
