@@ -83,9 +83,9 @@ def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:
     """The tracks whose chains an analysis reads: of itself, beside, of replicates, of controls."""
-    named = [config.track, *config.beside, *config.replicates]
-    tracks = [one for one in named if one is not None and not isinstance(one, str)]
-    models = dict.fromkeys(one.model for one in tracks if one not in config.beside)
-    for model in models:
-        tracks += [control.track for control in config.controls_over(model).values()]
+    replicates = [one for one in config.replicates if not isinstance(one, str)]
+    named = [one for one in (config.track, *config.beside) if one and not isinstance(one, str)]
+    tracks = [*named, *replicates, *(control.track for control in config.controls.values())]
+    for replicate in replicates:
+        tracks += [control.track for control in config.controls_over(replicate).values()]
     return list({one.model_dump_json(): one for one in tracks}.values())

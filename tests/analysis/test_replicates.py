@@ -13,6 +13,7 @@ from saetrack.analysis.figures.replicates import replicates_figure
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.results.headline import COLUMNS, headline_table
 from saetrack.analysis.results.replicates import over_replicates
+from saetrack.chain.config import TrackConfig
 from saetrack.chain.presets import load_preset
 from saetrack.chain.sweep import load_sweep_config
 from saetrack.utils.errors import UserError
@@ -132,9 +133,20 @@ def replicated() -> AnalyzeConfig:
 
 
 def test_a_replicate_has_the_same_controls_over_its_own_lm(replicated: AnalyzeConfig) -> None:
-    (control,) = replicated.controls_over("other").values()
+    (control,) = replicated.controls_over(replicated.replicates[0]).values()  # type: ignore[arg-type]
     assert (control.track.model, control.track.seed) == ("other", 1)
     assert control.track.schedule == replicated.controls["second seed"].track.schedule
+
+
+def test_controls_of_a_replicate_have_its_hooks_and_other_seeds_than_it(
+    replicated: AnalyzeConfig,
+) -> None:
+    replicate = TrackConfig.model_validate({**NANO_TRACK, "layers": [0], "seed": 2})
+    (control,) = replicated.controls_over(replicate).values()
+    assert (control.track.layers, control.track.seed) == ((0,), 3)
+    by_name = replicated.model_copy(update={"track": None, "chain": "nano.L1"})
+    (control,) = by_name.controls_over(replicate).values()
+    assert control.track.seed == 1, "of what seed the chain is, its name alone does not say"
 
 
 def test_replicates_are_no_part_of_what_is_read_at_a_checkpoint(replicated: AnalyzeConfig) -> None:

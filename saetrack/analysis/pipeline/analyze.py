@@ -104,11 +104,15 @@ def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
 def lines_of_several(analyses: list[ChainAnalysis], replicates: list[ChainAnalysis]) -> list[str]:
     """Lay finished analyses side by side, and average replicates, if there are several.
 
+    The hooks of one track are both; what stands `beside` a chain is laid beside it alone.
+
     Returns:
         What was done, a line for either.
     """
     lines = [lay_side_by_side(analyses)] if len(analyses) > 1 else []
-    return [*lines, join_replicates([*analyses, *replicates])] if replicates else lines
+    if not analyses[0].config.beside and len(joined := [*analyses, *replicates]) > 1:
+        lines.append(join_replicates(joined))
+    return lines
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
 
 
 def replicate_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnalysis]:
-    """One analysis for each replicate that a config names, beside the controls over its own LM.
+    """One analysis for each replicate that a config names, beside controls of its own.
 
     Raises:
         UserError: nothing, or too little, is registered of one.
@@ -117,7 +117,7 @@ def replicate_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainA
     found = []
     for registered in replicates_of(config, settings):
         chain = registered.chain
-        alike = config.model_copy(update={"controls": config.controls_over(chain.config.model)})
+        alike = config.model_copy(update={"controls": config.controls_over(chain.config)})
         controls = controls_of(alike, settings, chain)
         found.append(ChainAnalysis(alike, settings, registered, controls))
     return found

@@ -184,7 +184,8 @@ class AnalyzeConfig(Frozen):
         default=(),
         description="other registered chains, by name or by track, analysed alike as replicates: "
         "other seeds of the LM or of the SAEs, other layers. Headline numbers are then given as "
-        "mean and interval over all. Their controls are the same tracks over their own LM",
+        "mean and interval over all. Their controls are the same tracks over their own LM and "
+        "hooks, with seeds that differ by as much as theirs does from the track's",
     )
     controls: dict[str, ControlChain] = Field(
         default={}, description="by name; those that are not registered are left out, and said so"
@@ -280,11 +281,24 @@ class AnalyzeConfig(Frozen):
             )
         return self
 
-    def controls_over(self, model: str) -> dict[str, ControlChain]:
-        """The controls over the LM of a replicate: the same tracks, of another seed of the LM."""
+    def controls_over(self, replicate: TrackConfig) -> dict[str, ControlChain]:
+        """The controls of a replicate: the same tracks over its LM and hooks.
+
+        Where its SAEs have another seed than those of `track`, theirs differ by as much: a control
+        of another seed is of another seed beside each replicate.
+        """
+        seeds_apart = replicate.seed - (self.track or replicate).seed
         return {
             name: ControlChain(
-                role=control.role, track=control.track.model_copy(update={"model": model})
+                role=control.role,
+                track=control.track.model_copy(
+                    update={
+                        "model": replicate.model,
+                        "layers": replicate.layers,
+                        "hooks": replicate.hooks,
+                        "seed": control.track.seed + seeds_apart,
+                    }
+                ),
             )
             for name, control in self.controls.items()
         }
