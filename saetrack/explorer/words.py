@@ -10,7 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from saetrack.analysis.meaning.classes import CLASSES, LABEL_MEANINGS, LABEL_NAMES, MEANINGFUL
+from saetrack.analysis.meaning.classes import (
+    CLASSES,
+    JUDGED,
+    LABEL_MEANINGS,
+    LABEL_NAMES,
+    MEANINGFUL,
+)
 from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
 from saetrack.explorer.app import PAGE
 
@@ -24,6 +30,7 @@ def class_script() -> str:
         "LABEL_MEANINGS": LABEL_MEANINGS,
         "PATTERN_MEANINGS": PATTERN_MEANINGS,
         "MEANINGFUL": MEANINGFUL,
+        "JUDGED": JUDGED,
     }
     lines = [f"// {NOTE}"]
     for name, value in parts.items():

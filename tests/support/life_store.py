@@ -141,6 +141,11 @@ def write_store(
             )
         ],
         notes=["Positions left out: 0.8 % ('<|endoftext|>')."],
+        # Of 256 directions at each link: 64 one token, 12 concepts, 180 contextual.
+        labels_of_directions=[
+            [{"token": 64, "concept": 12, "contextual": 180}.get(label, 0) for label in LABELS]
+        ]
+        * links,
         arrays=Arrays(
             links={name: facts_of(array) for name, array in arrays.items()},
             of_chain={name: facts_of(array) for name, array in of_chain.items()},

@@ -119,6 +119,8 @@ class Manifest(Strict):
     notes: list[str]
     of_concepts: str = ""  # a line: how many there would be by chance
     of_patterns: str = ""  # a line: how far a single feature's can be trusted
+    # How many random directions have each of `labels`, at each link; earlier releases kept none.
+    labels_of_directions: list[list[Index]] | None = None
     arrays: Arrays
 
     @property
@@ -166,5 +168,13 @@ class Manifest(Strict):
         lengths |= {len(bound) for band in bands for bound in (band.low, band.high)}
         if wrong := lengths - {len(self.links)}:
             raise UserError(f"links: {len(self.links)} links, but {wrong.pop()} values of them")
+        counts = self.labels_of_directions
+        if counts is not None and [len(at) for at in counts] != [len(self.labels)] * len(
+            self.links
+        ):
+            raise UserError(
+                f"labels_of_directions: must have {len(self.labels)} counts at each of "
+                f"{len(self.links)} links"
+            )
         if len(self.tokens.shape) != 2:
             raise UserError(f"tokens={self.tokens.shape}: must be rows and context_size")

@@ -21,7 +21,7 @@ from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 24
+TABLES_VERSION = 25
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "

@@ -157,6 +157,7 @@ def _manifest(of_features: Manifest, arrays: Arrays, live: list[int]) -> Manifes
         "notes": [*of_features.notes, NOTE],
         "of_concepts": "",
         "of_patterns": "",
+        "labels_of_directions": None,
         "arrays": arrays,
     }
     return Manifest(**{**dict(of_features), **changed})

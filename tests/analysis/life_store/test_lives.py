@@ -104,6 +104,11 @@ def test_random_directions_have_a_store_of_their_own(
         found = store.contexts(directions - 1, link)
         assert found[0]["act"] == max(context["act"] for context in found) > 0
     assert len(store.life(0)["links"]) == len(links)
+    # The features' manifest counts the same labels, at each link.
+    labels = [store.column(link, "label") for link in links]
+    counts = [np.bincount(at, minlength=len(LABELS)).tolist() for at in labels]
+    assert analysed.manifest.labels_of_directions == counts
+    assert manifest.labels_of_directions is None
     with reports.of_chain(registered.chain.name) as (_, files):
         assert not list(files.glob("*lives*"))
 

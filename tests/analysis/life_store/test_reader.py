@@ -151,6 +151,7 @@ def array_of(name: str, facts: Any) -> Callable[[Path], None]:
         (manifest(d_sae="300"), r"d_sae='300': input should be a valid integer"),
         (manifest(extra=1), r"extra=1: unknown name"),
         (manifest(live=[1]), r"8 links, but 1 values"),
+        (manifest(labels_of_directions=[[1] * 8] * 7), r"must have 8 counts at each of 8 links"),
         (manifest(links=[]), r"links=\[\]: must have 1 or more"),
         (array_of("../../etc/passwd", {"dtype": "u1", "shape": [3]}), r"passwd.*should match"),
         (array_of("label", {"dtype": "O", "shape": [300]}), r"dtype='O'"),

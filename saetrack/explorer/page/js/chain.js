@@ -177,6 +177,7 @@ class Panels {
             "section",
             { class: "box", "aria-label": "Distributions" },
             el("div", { class: "panels" }, this.distribution.node, this.labels.node),
+            this.labels.beside,
             counted(data.manifest),
             this.curves.node,
           ),

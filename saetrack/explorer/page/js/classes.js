@@ -44,3 +44,11 @@ export const MEANINGFUL = [
   "weak_concept",
   "concept"
 ];
+
+export const JUDGED = [
+  "token",
+  "several_tokens",
+  "weak_concept",
+  "concept",
+  "contextual"
+];

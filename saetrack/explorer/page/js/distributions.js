@@ -1,9 +1,10 @@
 // What all features are like at the chosen step, beside the control; and what the chain is like.
 
 import { bars, curves, panel } from "./chart.js";
-import { MEANINGFUL } from "./classes.js";
+import { JUDGED, MEANINGFUL } from "./classes.js";
 import { el, put, select, svg } from "./dom.js";
 import { METRICS } from "./compare.js";
+import { ofJudged, sharesBesideDirections } from "./label_shares.js";
 import { labelName, percent, short, whole } from "./words.js";
 
 const BINS = 40;
@@ -144,6 +145,7 @@ export class LabelsOverSteps {
     this.population = population;
     this.box = el("div");
     this.reading = el("span", { class: "reading" });
+    this.beside = el("div", { class: "beside-directions small-text" });
     this.node = panel(
       "Labels over LM steps",
       "How many features have each label at each link.",
@@ -201,6 +203,11 @@ export class LabelsOverSteps {
       (label, at) =>
         `${labelName(label)} ${percent(this.counts.at(0)[at] / count)} at first, ${percent(this.counts.at(-1)[at] / count)} at the end`,
     );
+    const chance = this.byChance();
+    if (chance)
+      words.push(
+        `if as many had a meaning as of random directions, ${percent(chance.at(0))} at first, ${percent(chance.at(-1))} at the end`,
+      );
     const node = svg("svg", {
       class: "chart pickable",
       viewBox: `0 0 ${width} ${height}`,
@@ -223,6 +230,17 @@ export class LabelsOverSteps {
       );
       below = above;
     });
+    if (chance)
+      node.append(
+        svg(
+          "path",
+          {
+            class: "by-chance",
+            d: `M${steps.order.map((link) => `${x(link).toFixed(1)} ${y(chance[link]).toFixed(1)}`).join("L")}`,
+          },
+          svg("title", { text: "as many as random directions have a meaning" }),
+        ),
+      );
     for (const share of [0, 0.5, 1])
       node.append(svg("text", { class: "y", x: left - 5, y: y(share) + 3, text: `${100 * share} %` }));
     for (const link of steps.named(0.16))
@@ -253,13 +271,25 @@ export class LabelsOverSteps {
     if (!this.now) return;
     const { link } = this.population.timeline;
     for (const end of ["x1", "x2"]) this.now.setAttribute(end, this.x(link));
-    const counts = this.counts[link];
-    const meant = this.population.manifest.labels
-      .map((name, at) => [name, counts[at]])
-      .filter(([name]) => MEANINGFUL.includes(name))
-      .reduce((sum, [, n]) => sum + n, 0);
-    const of = this.ofLasso ? ` of the ${whole(this.total)} in the lasso` : "";
-    this.reading.textContent = `${percent(meant / this.total)}${of} have a meaning`;
+    const { labels, labels_of_directions: directions } = this.population.manifest;
+    const { line, nodes } = sharesBesideDirections({
+      labels,
+      counts: this.counts[link],
+      ofDirections: directions?.[link],
+      words: this.population.timeline.words(link),
+      where: this.ofLasso ? " of the lasso" : "",
+    });
+    this.reading.textContent = line;
+    put(this.beside, nodes);
+  }
+
+  /** At each link the share of all features that would have a meaning if as many had as of directions. */
+  byChance() {
+    const { labels, labels_of_directions: directions } = this.population.manifest;
+    return directions?.map((counts, link) => {
+      const judged = labels.reduce((sum, one, at) => sum + (JUDGED.includes(one) ? this.counts[link][at] : 0), 0);
+      return ((ofJudged(labels, counts, MEANINGFUL)?.share ?? 0) * judged) / this.total;
+    });
   }
 }
 
