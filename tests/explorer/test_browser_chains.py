@@ -336,53 +336,6 @@ def test_labels_and_patterns_are_explained_and_weighed_where_they_are_counted(ta
         expect(words.get_by_text(meaning)).to_be_visible()
 
 
-def test_shares_of_labels_stand_beside_those_of_random_directions(tab: Tab) -> None:
-    """Wilson's interval of 76 of 256 is 24.4 to 35.6 %; too few contexts judge nothing."""
-
-    def directions(answer: Any) -> None:
-        at = {"token": 64, "concept": 12, "contextual": 180, "insufficient": 100}
-        answer["labels_of_directions"] = [[at.get(name, 0) for name in answer["labels"]]] * 8
-
-    tab.alter("chain.json", directions)
-    labels = read_labels(tab.show(f"{CHAIN}?step=143000"))
-    meant = sum(label not in {"contextual, not coherent", "dead"} for label in labels)
-    share = f"{100 * meant / sum(label != 'dead' for label in labels):.1f} %"
-    panel = tab.page.locator(".panel", has_text="Labels over LM steps")
-    expect(panel.locator(".reading")).to_have_text(
-        f"{share} have a meaning; random directions: 29.7 %"
-    )
-    row = tab.page.locator(".beside-directions tr", has_text="a meaning")
-    expect(row.locator("td")).to_have_text([share, "29.7 % (24.4 to 35.6)"])
-    row = tab.page.locator(".beside-directions tr", has_text="one token")
-    expect(row.locator("td").last).to_contain_text("25.0 % (")
-    expect(panel.locator(".by-chance")).to_have_count(1)
-    tab.show(f"{CHAIN}?picked=3.5.8")
-    expect(tab.page.locator(".beside-directions thead")).to_contain_text("of the lasso")
-
-
-def read_labels(page: Any) -> list[str]:
-    """The label of each feature at the step, read from the table."""
-    seen = {}
-    for place in range(0, 12_000, 300):
-        page.locator(".table-scroll").evaluate(f"node => node.scrollTop = {place}")
-        page.wait_for_timeout(30)
-        shown = "nodes => nodes.map(node => [node.dataset.feature, node.querySelector('.label').textContent])"  # noqa: E501
-        seen |= dict(page.locator("tr[data-feature]").evaluate_all(shown))
-        if len(seen) == 300:
-            break
-    return list(seen.values())
-
-
-def test_no_share_is_told_where_no_direction_was_labelled(tab: Tab) -> None:
-    tab.alter("chain.json", lambda answer: answer.update(labels_of_directions=None))
-    page = tab.show(CHAIN)
-    expect(page.locator(".beside-directions")).to_contain_text("is not said")
-    panel = page.locator(".panel", has_text="Labels over LM steps")
-    expect(panel.locator(".reading")).to_have_text("")
-    expect(panel.locator(".by-chance")).to_have_count(0)
-    expect(page.locator("#main")).not_to_contain_text("have a meaning;")
-
-
 def test_words_are_explained(tab: Tab) -> None:
     page = tab.show(CHAIN)
     page.get_by_role("button", name="Keys and words").click()
