@@ -23,7 +23,7 @@ class Chains(Protocol):
         """The folder of a chain's life store; None if the chain was not analysed."""
 
     def explanations(self, manifest: Manifest) -> list[dict[str, Any]]:
-        """What was explained of a chain's features (`saetrack.explorer.explanations.rows_of`).
+        """What was explained of a chain's features (`saetrack.explorer.explanations.by_run`).
 
         Raises:
             UserError: it cannot be read.

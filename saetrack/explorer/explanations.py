@@ -2,7 +2,7 @@
 
 Explanations come after an analysis, in runs of their own (`saetrack explain`), so they are no part
 of a life store. They are few: the page reads all of a chain at once, shows those of a feature and
-searches them.
+searches them. Each row says of which run it is: runs judge by thresholds of their own.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from saetrack.explorer.home import iso_time
 from saetrack.utils.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from saetrack.analysis.life_store.manifest import Manifest
-    from saetrack.registry.explanations import ExplanationRuns
+    from saetrack.registry.explanations import ExplanationRuns, RunFacts
 
 # New ones are on the pages after so long.
 LOOKED_S = 10.0
@@ -40,25 +41,31 @@ class FoundExplanations:
         self._runs = runs
         self._lock = threading.Lock()
         self._of_run: dict[tuple[str, tuple[int, ...]], Rows] = {}
-        self._ids: dict[str, tuple[float, list[str]]] = {}
+        self._runs_of: dict[str, tuple[float, dict[str, RunFacts]]] = {}
 
-    def of(self, manifest: Manifest) -> Rows:
-        """The explanations of an analysed chain (`one_of_each`); none where there are none.
+    def of(self, manifest: Manifest, analysis_run: str | None) -> Rows:
+        """The explanations of an analysed chain (`by_run`); none where there are none.
+
+        Args:
+            manifest: of the chain's life store.
+            analysis_run: id of the analysis that made the store; None if that is not known.
 
         Raises:
             UserError: a run's tables cannot be had, or are not what such tables are.
         """
         lm_steps = tuple(link.lm_step for link in manifest.links)
         with self._lock:
-            looked_s, ids = self._ids.get(manifest.name, (-LOOKED_S, []))
+            looked_s, runs = self._runs_of.get(manifest.name, (-LOOKED_S, {}))
             if time.monotonic() - looked_s > LOOKED_S:
-                ids = self._runs.of_chain(manifest.name)[:NEWEST_RUNS]
-                self._ids[manifest.name] = time.monotonic(), ids
-            for run_id in ids:
+                runs = dict(list(self._runs.of_chain(manifest.name).items())[:NEWEST_RUNS])
+                self._runs_of[manifest.name] = time.monotonic(), runs
+            for run_id in runs:
                 if (run_id, lm_steps) not in self._of_run:
                     with self._runs.tables(run_id) as folder:
                         self._of_run[run_id, lm_steps] = rows_of(folder, manifest, run_id)
-            return one_of_each(self._of_run[run_id, lm_steps] for run_id in ids)
+            return by_run(
+                {run_id: self._of_run[run_id, lm_steps] for run_id in runs}, runs, analysis_run
+            )
 
 
 def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
@@ -72,8 +79,9 @@ def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
     Returns:
         Of each `feature`, `text`, `label`, `explainer`, `place`, `at`, `since`, `until` (indices of
         links; None if it does not hold), `is_judged` (whether anything is said to hold),
-        `detection`, `fuzzing`, `shuffled` at each link, and `directions_hold` (of random directions
-        that were explained at the same place), percent; None where not judged.
+        `detection`, `fuzzing`, `shuffled` at each link, `directions_hold` (of random directions
+        that were explained at the same place), and `threshold` (what the mean of detection and
+        fuzzing must exceed), percent; None where not judged.
 
     Raises:
         UserError: the tables are not what such tables are.
@@ -94,6 +102,7 @@ def _rows(
 ) -> Iterable[Any]:
     link_of = {link.lm_step: number for number, link in enumerate(manifest.links)}
     of_directions = _directions_hold(means, link_of)
+    threshold = _threshold(scores)
     nothing: list[int | None] = [None] * len(link_of)
     scores = scores[scores["lm_step"].isin(list(link_of))]
     percent = (100 * scores[list(CURVES.values())].astype(float)).round()
@@ -121,7 +130,14 @@ def _rows(
             "is_judged": bool(pd.notna(row["links_held"])),
             **curves,
             "directions_hold": of_directions.get(row["place"], nothing),
+            "threshold": threshold,
         }
+
+
+def _threshold(scores: pd.DataFrame) -> float | None:
+    """That of the run, percent; None of an earlier release, and where it cannot be told."""
+    known = scores["threshold"].dropna() if "threshold" in scores else pd.Series(dtype=float)
+    return None if known.empty else round(100 * float(known.iloc[0]), 1)
 
 
 def _directions_hold(means: pd.DataFrame, link_of: dict[int, int]) -> dict[str, list[int | None]]:
@@ -136,20 +152,36 @@ def _directions_hold(means: pd.DataFrame, link_of: dict[int, int]) -> dict[str, 
     return found
 
 
-def one_of_each(runs: Iterable[Rows]) -> Rows:
-    """One explanation per feature, link and explainer.
+def by_run(
+    rows: Mapping[str, Rows], runs: Mapping[str, RunFacts], analysis_run: str | None
+) -> Rows:
+    """The explanations of all runs, each with the `run` that it is of.
 
-    That of the run with the most explanations is taken, since what holds is told from all of them;
-    of equally many that of the newest.
+    First those of the run with the most explanations, since what holds is told from all of them; of
+    equally many the newest run comes first. Of a run they lie by feature and link.
 
     Args:
-        runs: the newest first.
+        rows: of each run by its id, the newest first.
+        runs: their facts.
+        analysis_run: id of the analysis that the pages show; None if that is not known.
+
+    Returns:
+        The rows with `run`: `id`, `begun`, `explained` (how many explanations it has), and
+        `is_of_shown` (whether it stands on that analysis; None if that is not known).
     """
-    found: dict[tuple[int, int, str], dict[str, Any]] = {}
-    for rows in sorted(runs, key=len, reverse=True):
-        for row in rows:
-            found.setdefault((row["feature"], row["at"], row["explainer"]), row)
-    return [found[key] for key in sorted(found)]
+    found: Rows = []
+    for run_id, of_run in sorted(rows.items(), key=lambda one: -len(one[1])):
+        facts = runs[run_id]
+        is_known = None not in {facts.analysis_run, analysis_run}
+        run = {
+            "id": run_id,
+            "begun": iso_time(facts.begun_ms),
+            "explained": len(of_run),
+            "is_of_shown": facts.analysis_run == analysis_run if is_known else None,
+        }
+        ordered = sorted(of_run, key=lambda row: (row["feature"], row["at"]))
+        found += [{**row, "run": run} for row in ordered]
+    return found
 
 
 def _step(value: Any) -> int:

@@ -117,7 +117,7 @@ def card_json(card: ChainCard, servers: Servers) -> dict[str, Any]:
         "registered": card.registered,
         "planned": card.planned,
         "training": card.is_training,
-        "changed": _iso(card.changed_ms),
+        "changed": iso_time(card.changed_ms),
         "warnings": card.warnings,
         "conventional": card.direction == "conventional",
         "links": in_lm_order(card.links),
@@ -147,10 +147,11 @@ def analysing_json(card: ChainCard | None) -> dict[str, str] | None:
     """The analysis of a chain that is being made, and since when."""
     if card is None or card.analysing is None:
         return None
-    return {"run": card.analysing.run_id, "since": _iso(card.analysing.since_ms)}
+    return {"run": card.analysing.run_id, "since": iso_time(card.analysing.since_ms)}
 
 
-def _iso(time_ms: int) -> str:
+def iso_time(time_ms: int) -> str:
+    """A time in milliseconds since 1970 as pages read it."""
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -73,7 +73,8 @@ class RegistryChains:
         Raises:
             UserError: it cannot be read.
         """
-        return self._explanations.of(manifest)
+        analysis = self._cards.analysis(manifest.name)
+        return self._explanations.of(manifest, analysis.run.run_id if analysis else None)
 
     def activations(self, name: str, text: str, lm_step: int) -> pd.DataFrame:
         """The feature activations of a text at one checkpoint, (tokens, d_sae).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -18,6 +19,19 @@ KIND = "explanations"
 TABLES = "tables"  # folder of such a run
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """What tells one run of explanations from another.
+
+    Attributes:
+        begun_ms: when it was registered, in milliseconds since 1970.
+        analysis_run: id of the analysis that it stands on; None where the run does not say it.
+    """
+
+    begun_ms: int
+    analysis_run: str | None
+
+
 class ExplanationRuns:
     """The runs that explain features of a chain."""
 
@@ -25,8 +39,8 @@ class ExplanationRuns:
         """Of a registry."""
         self._client = client
 
-    def of_chain(self, chain_name: str) -> list[str]:
-        """Ids of the whole ones, the newest first."""
+    def of_chain(self, chain_name: str) -> dict[str, RunFacts]:
+        """The whole ones by their ids, the newest first."""
         experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs: list[Run] = self._client.search_runs(
             experiments,
@@ -34,7 +48,10 @@ class ExplanationRuns:
             "and attributes.status = 'FINISHED'",
             order_by=["attributes.start_time DESC"],
         )
-        return [str(run.info.run_id) for run in runs]
+        return {
+            str(run.info.run_id): RunFacts(run.info.start_time, run.data.tags.get("analysis_run"))
+            for run in runs
+        }
 
     @contextmanager
     def tables(self, run_id: str) -> Iterator[Path]:

@@ -20,9 +20,12 @@ from saetrack.explorer.addresses import Servers
 from saetrack.explorer.explanations import FoundExplanations
 from saetrack.explorer.open_stores import OpenStores
 from saetrack.explorer.static_site import plan_site, write_site
+from saetrack.registry.explanations import RunFacts
 from saetrack.utils.errors import UserError
 from tests.support.explorer_browser import Tab
 from tests.support.explorer_demo import FORWARD, DemoChains, demo_explanations
+
+BEGUN_MS, ISO = 1_767_323_045_000, "2026-01-02T03:04:05.000Z"
 
 
 class Runs:
@@ -32,8 +35,8 @@ class Runs:
         self.folders = {folder.name: folder for folder in folders}
         self.read: list[str] = []
 
-    def of_chain(self, name: str) -> list[str]:
-        return list(self.folders)
+    def of_chain(self, name: str) -> dict[str, RunFacts]:
+        return {run_id: RunFacts(BEGUN_MS, f"analysis of {run_id}") for run_id in self.folders}
 
     @contextmanager
     def tables(self, run_id: str) -> Iterator[Path]:
@@ -50,7 +53,7 @@ def written(folder: Path, lm_steps: list[int], text: str = "rivers", **changes: 
     pd.DataFrame([{**of_all, **row, **held, **changes}]).to_parquet(folder / "explanations.parquet")
     values = np.linspace(0.5, 1, len(lm_steps))
     scores = {"detection": values, "fuzzing": [np.nan, *values[1:]], "shuffled_score": 0.5}
-    table = pd.DataFrame({**of_all, "lm_step": lm_steps, **scores})
+    table = pd.DataFrame({**of_all, "lm_step": lm_steps, **scores, "threshold": 0.6251})
     table.sample(frac=1, random_state=0).to_parquet(folder / "explanation_scores.parquet")
     means = {"place": "last", "measure": "holds", "lm_step": lm_steps}
     of_directions = np.linspace(0.1, 0.72, len(lm_steps))
@@ -74,7 +77,7 @@ def test_tables_become_what_the_page_reads(
     lives: LifeStore, lm_steps: list[int], tmp_path: Path
 ) -> None:
     runs: Any = Runs(written(tmp_path / "a", lm_steps))
-    (one,) = FoundExplanations(runs).of(lives.manifest)
+    (one,) = FoundExplanations(runs).of(lives.manifest, "analysis of a")
     assert one == {
         "feature": 3,
         "text": "rivers",
@@ -89,10 +92,17 @@ def test_tables_become_what_the_page_reads(
         "fuzzing": [None, 67, 83, 100],
         "shuffled": [50] * 4,
         "directions_hold": [10, 31, 51, 72],
+        "threshold": 62.5,
+        "run": {
+            "id": "a",
+            "begun": ISO,
+            "explained": 1,
+            "is_of_shown": True,
+        },
     }
 
 
-def test_the_run_that_explained_most_tells_what_holds(
+def test_the_run_that_explained_most_comes_first(
     lives: LifeStore, lm_steps: list[int], tmp_path: Path
 ) -> None:
     alone = written(tmp_path / "alone", lm_steps, since=np.nan, until=np.nan, links_held=np.nan)
@@ -100,17 +110,19 @@ def test_the_run_that_explained_most_tells_what_holds(
     table = pd.read_parquet(many / "explanations.parquet")
     pd.concat([table, table.assign(feature=4)]).to_parquet(many / "explanations.parquet")
     runs: Any = Runs(alone)
-    (one,) = FoundExplanations(runs).of(lives.manifest)
+    (one,) = FoundExplanations(runs).of(lives.manifest, None)
+    assert one["run"]["is_of_shown"] is None
     assert not one["is_judged"] and one["since"] is None
     both: Any = Runs(alone, many)
-    found = FoundExplanations(both).of(lives.manifest)
-    assert [(one["feature"], one["is_judged"], one["since"]) for one in found] == [
-        (3, True, 1),
-        (4, True, 1),
+    found = FoundExplanations(both).of(lives.manifest, "analysis of alone")
+    assert [(one["feature"], one["since"], *one["run"].values()) for one in found] == [
+        (3, 1, "many", ISO, 2, False),
+        (4, 1, "many", ISO, 2, False),
+        (3, None, "alone", ISO, 1, True),
     ]
 
 
-def test_the_newest_run_counts_and_each_is_read_once(
+def test_of_equal_runs_the_newest_comes_first_and_each_is_read_once(
     lives: LifeStore, lm_steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: Any = Runs(
@@ -120,13 +132,14 @@ def test_the_newest_run_counts_and_each_is_read_once(
         written(tmp_path / "gone", [*lm_steps[:-1], 7], "a link that the chain has no more"),
     )
     found = FoundExplanations(runs)
-    assert [one["text"] for one in found.of(lives.manifest)] == ["by another", "banks"]
-    assert found.of(lives.manifest)[1]["since"] is None
+    texts = ["banks", "rivers", "by another"]
+    assert [one["text"] for one in found.of(lives.manifest, None)] == texts
+    assert found.of(lives.manifest, None)[0]["since"] is None
     assert runs.read == ["new", "old", "other", "gone"]
     monkeypatch.setattr(explanations, "LOOKED_S", 0.0)
     written(tmp_path / "newest", lm_steps, "boats")
     runs.folders = {"newest": tmp_path / "newest", **runs.folders}
-    assert [one["text"] for one in found.of(lives.manifest)] == ["by another", "boats"]
+    assert [one["text"] for one in found.of(lives.manifest, None)] == ["boats", *texts]
     assert runs.read[4:] == ["newest"]
 
 
@@ -145,7 +158,7 @@ def test_damaged_tables_are_one_line(
         table.assign(feature="three").to_parquet(path)
     runs: Any = Runs(folder)
     with pytest.raises(UserError, match=r"^run a: its explanations cannot be read: ") as caught:
-        FoundExplanations(runs).of(lives.manifest)
+        FoundExplanations(runs).of(lives.manifest, None)
     assert "\n" not in str(caught.value)
 
 
@@ -185,3 +198,37 @@ def test_an_explanation_is_on_its_features_page_and_found(tab: Tab) -> None:
     hits = page.get_by_role("region", name="By an explanation")
     expect(hits.locator("li")).to_have_count(1)
     expect(hits).to_contain_text("names of rivers")
+
+
+@pytest.mark.browser
+def test_explanations_of_two_runs_stand_apart(tab: Tab) -> None:
+    expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
+
+    def two_runs(answer: Any) -> None:
+        other = {"id": "ffff0000eeee", "begun": ISO, "explained": 2, "is_of_shown": False}
+        changed = {"text": "names of lakes", "since": 0, "threshold": None, "run": other}
+        answer += [{**answer[0], **changed}, {**answer[0], **changed, "feature": 4}]
+
+    tab.alter("explanations.json", two_runs)
+    page = tab.show(f"#/{FORWARD}/3?step=143000")
+    shown = page.locator(".explanations")
+    expect(shown.locator(".of-run")).to_have_text(
+        "Run 0a1b2c3d by rules, 2026-01-02, of this analysis, 3 explanations, holds above 62.5 %."
+    )
+    expect(shown.get_by_text("names of rivers").first).to_be_visible()
+    folded = shown.locator("details.other-run")
+    expect(folded.locator("q")).to_be_hidden()
+    folded.locator("summary").click()
+    expect(folded.locator("summary")).to_contain_text(
+        "run ffff0000 by rules, 2026-01-02, of an earlier or another analysis of this chain, "
+        "2 explanations, what holds was not told"
+    )
+    page.keyboard.press("ArrowLeft")  # it is drawn anew, and stays open
+    expect(folded.locator("q")).to_have_text("names of lakes")
+    page = tab.show(f"#/{FORWARD}/4")  # of which only the other run has one
+    expect(page.locator(".of-run")).to_contain_text("Run ffff0000")
+    page = tab.show(f"#/{FORWARD}/search?q=names")
+    hits = page.get_by_role("region", name="By an explanation").locator("li")
+    expect(hits).to_have_count(2)
+    expect(hits.first).to_contain_text("run 0a1b2c3d")
+    expect(hits.last).to_contain_text("run ffff0000")

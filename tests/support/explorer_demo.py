@@ -152,6 +152,13 @@ def demo_explanations(links: int) -> list[dict[str, Any]]:
             "shuffled": [50] * links,
             "is_judged": True,
             "directions_hold": [None, *([40] * (links - 1))],
+            "threshold": 62.5,
+            "run": {
+                "id": "0a1b2c3d4e5f",
+                "begun": "2026-01-02T03:04:05.000Z",
+                "explained": 3,
+                "is_of_shown": True,
+            },
         }
         for feature, (text, label, since) in zip((3, 5, 7), said, strict=True)
     ]

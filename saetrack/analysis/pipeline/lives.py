@@ -150,7 +150,10 @@ def _manifest(found: Found, tokens: ArrayFacts, arrays: Arrays, vocabulary: int)
         of_concepts=nulls_line(found.tables["concept_nulls"]),
         of_patterns=kappa_line(found.tables["pattern_agreement"]).strip(),
         labels_of_directions=[
-            result.labels_of_directions["label"].value_counts().reindex(LABELS, fill_value=0).tolist()
+            result.labels_of_directions["label"]
+            .value_counts()
+            .reindex(LABELS, fill_value=0)
+            .tolist()
             for result in found.results
         ],
         arrays=arrays,

@@ -3,7 +3,7 @@
 import { LABEL_MEANINGS } from "./classes.js";
 import { curves } from "./chart.js";
 import { el } from "./dom.js";
-import { labelName, plain } from "./words.js";
+import { capital, labelName, plain, whole } from "./words.js";
 
 const SERIES = [
   ["detection", "s0", "detection: does it tell texts on which the feature fires from others?"],
@@ -12,18 +12,49 @@ const SERIES = [
 ];
 const PERCENT = (value) => (value === null || value === undefined ? "not judged" : `${value} %`);
 
+const opened = new Set(); // runs beside the first one that the reader looks at
+
+/** The explanations by their runs, in the order that the server gives them. */
+function byRun(found) {
+  const runs = new Map();
+  for (const one of found) runs.set(one.run.id, [...(runs.get(one.run.id) ?? []), one]);
+  return [...runs.values()];
+}
+
+/** A run in words: runs of one explainer differ in what they explained, and so in what holds. */
+export function runWords({ run, explainer, threshold }) {
+  const of = { true: "of this analysis", false: "of an earlier or another analysis of this chain" };
+  const began = new Date(run.begun);
+  return [
+    `run ${run.id.slice(0, 8)} by ${plain(explainer)}`,
+    Number.isNaN(began.getTime()) ? null : began.toLocaleDateString("en-CA"),
+    of[run.is_of_shown],
+    run.explained === 1 ? "1 explanation" : `${whole(run.explained)} explanations`,
+    threshold === null || threshold === undefined
+      ? "what holds was not told"
+      : `holds above ${threshold} %`,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
 /** Each explanation of a feature with its curves; null where there is none. */
 export function explanations(found, manifest, timeline) {
   if (!found?.length) return null;
+  const [shown, ...others] = byRun(found);
+  const list = (of) =>
+    el(
+      "ul",
+      { class: "explained" },
+      of.map((one) => explanation(one, manifest, timeline)),
+    );
   return el(
     "section",
     { class: "fact explanations" },
     el("h3", {}, "Explanations", el("span", { class: "muted", text: " judged at every step" })),
-    el(
-      "ul",
-      { class: "explained" },
-      found.map((one) => explanation(one, manifest, timeline)),
-    ),
+    el("p", { class: "muted small-text of-run", text: capital(`${runWords(shown[0])}.`) }),
+    list(shown),
+    others.map((of) => otherRun(of, list)),
     el(
       "ul",
       { class: "legend muted small-text" },
@@ -34,6 +65,22 @@ export function explanations(found, manifest, timeline) {
       text: "Each explanation was made once, from contexts of one step, and is judged at every step on texts that were not shown. 50 % is chance. It holds where the mean of detection and fuzzing is above what 95 % of other features' explanations reach. Explanations of random directions do that too: how many is what a feature has to exceed.",
     }),
   );
+}
+
+/** Another run's, folded: what holds by its threshold is not what holds by the first one's. */
+function otherRun(of, list) {
+  const { id } = of[0].run;
+  const node = el(
+    "details",
+    { class: "other-run", open: opened.has(id) },
+    el("summary", {
+      class: "small-text",
+      text: `Of another run, judged apart from the above: ${runWords(of[0])}`,
+    }),
+    list(of),
+  );
+  node.addEventListener("toggle", () => (node.open ? opened.add(id) : opened.delete(id)));
+  return node;
 }
 
 function explanation(one, manifest, timeline) {
@@ -84,14 +131,20 @@ function explanation(one, manifest, timeline) {
 const directions = (share) =>
   share === null ? "" : ` Of random directions' explanations ${share} % hold here.`;
 
-/** Explanations that hold all words of a query, one of each feature: those that hold longest first. */
+/**
+ * Explanations that hold all words of a query, one of each feature: of the run that comes first.
+ *
+ * Those of one run stand together, the ones that hold longest first.
+ */
 export function explanationsWith(all, query) {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (!words.length) return [];
   const length = ({ since, until }) => (since === null || until === null ? 0 : until - since + 1);
+  const runs = [...new Set(all.map(({ run }) => run.id))];
+  const order = (a, b) =>
+    runs.indexOf(a.run.id) - runs.indexOf(b.run.id) || length(b) - length(a) || a.feature - b.feature;
   const found = new Map();
   const holding = all.filter(({ text }) => words.every((word) => text.toLowerCase().includes(word)));
-  for (const one of holding.sort((a, b) => length(b) - length(a) || a.feature - b.feature))
-    if (!found.has(one.feature)) found.set(one.feature, one);
+  for (const one of holding.sort(order)) if (!found.has(one.feature)) found.set(one.feature, one);
   return [...found.values()];
 }

@@ -2,7 +2,7 @@
 
 import { LABEL_MEANINGS, PATTERN_MEANINGS } from "./classes.js";
 import { button, el } from "./dom.js";
-import { labelName, OTHER_MEANINGS, plain } from "./words.js";
+import { capital, labelName, OTHER_MEANINGS, plain } from "./words.js";
 
 const ALWAYS = [
   ["?", "this list"],
@@ -35,8 +35,6 @@ export function listenToKeys(keys, signal) {
 }
 
 const NAMES = { ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", " ": "space" };
-
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** What labels and patterns mean: two parts of the glossary. */
 export const labelMeanings = () =>

@@ -222,12 +222,13 @@ class Results {
     );
   }
 
-  explanationHit({ feature, at, text, explainer }) {
+  explanationHit({ feature, at, text, explainer, run }) {
+    const words = `by ${explainer}, at ${this.timeline.words(at)}, run ${run.id.slice(0, 8)}`;
     return this.hit(
       feature,
       at,
       el("q", { text }),
-      el("span", { class: "muted", text: `by ${explainer}, at ${this.timeline.words(at)}` }),
+      el("span", { class: "muted", text: words }),
     );
   }
 

@@ -31,6 +31,7 @@ export const GROUP_NAMES = {
 };
 
 export const labelName = (name) => LABEL_NAMES[name] ?? plain(name);
+export const capital = (text) => text[0].toUpperCase() + text.slice(1);
 export const plain = (name) => String(name ?? "").replaceAll("_", " ");
 const NUMBERS = new Intl.NumberFormat("en-US"); // made once: making it costs more than using it
 export const whole = (value) => NUMBERS.format(Number(value));
