@@ -41,6 +41,8 @@ def test_shares_of_labels_stand_beside_those_of_random_directions(
     row = tab.page.locator(".beside-directions tr", has_text="one token")
     expect(row.locator("td").last).to_contain_text("25.0 % (")
     expect(panel.locator(".by-chance")).to_have_count(1)
+    tab.show(f"{CHAIN}/{labels.index('token')}?step=143000")
+    expect(tab.page.locator(".why")).to_contain_text("Of random directions at this step 25.0 %")
     tab.show(f"{CHAIN}?picked=3.5.8")
     expect(tab.page.locator(".beside-directions thead")).to_contain_text("of the lasso")
 
@@ -48,7 +50,9 @@ def test_shares_of_labels_stand_beside_those_of_random_directions(
 def test_no_share_is_told_where_no_direction_was_labelled(tab: Tab) -> None:
     tab.alter("chain.json", lambda answer: answer.update(labels_of_directions=None))
     page = tab.show(CHAIN)
-    expect(page.locator(".beside-directions")).to_contain_text("is not said")
+    missing = page.locator(".beside-directions")
+    expect(missing).to_contain_text("is not said: this analysis kept no labels of random direc")
+    expect(missing).to_contain_text(f"saetrack analyze {FORWARD}")
     panel = page.locator(".panel", has_text="Labels over LM steps")
     expect(panel.locator(".reading")).to_have_text("")
     expect(panel.locator(".by-chance")).to_have_count(0)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.support.explorer_browser import Tab
-from tests.support.explorer_demo import FORWARD, PLAIN
+from tests.support.explorer_browser import Tab, served
+from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
 pytestmark = pytest.mark.browser
@@ -64,28 +65,32 @@ def test_a_poor_match_or_one_with_another_chain_says_nothing_of_training(tab: Ta
     expect(page.locator(".matches .notice")).to_contain_text("Poor match")
 
 
-def test_a_reverse_chain_lies_in_the_order_of_lm_steps(tab: Tab) -> None:
-    def backwards(answer: Any) -> None:
-        answer.update(direction="reverse", links=answer["links"][::-1])
-
-    def card_backwards(answer: Any) -> None:
-        (card,) = (one for one in answer["chains"] if one["name"] == PLAIN)
-        card["links"] = {name: values[::-1] for name, values in card["links"].items()}
-
-    tab.alter(f"{PLAIN}/chain.json", backwards)
-    tab.alter("home.json", card_backwards)
-    page = tab.show(f"#/{PLAIN}")
-    expect(page.locator(".readout")).to_contain_text("LM step 256 link 3 of 3")
-    page.get_by_role("button", name="axis: log steps").click()
-    expect(page.locator(".slider .names span")).to_have_text(["256", "16", "0"])
-    lefts = [float(at) for at in page.locator(".slider .names span").evaluate_all(LEFTS)]
-    assert lefts == sorted(lefts, reverse=True)
-    expect(page.locator(".chain-head")).to_contain_text(
-        "“First” means LM step 0, “last” and “final” LM"
-    )
-    page = tab.show("#/")
-    last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
-    expect(last).to_have_text("0.715")  # of step 256: the demonstration falls from 0.9 to 0.7
+def test_a_reverse_chain_lies_in_the_order_of_lm_steps_analysed_or_not(
+    new_tab: Callable[..., Tab], demo: DemoChains
+) -> None:
+    """The server alone orders links, of the registry's cards as of life stores."""
+    backwards = card(PLAIN, [256, 16, 0])
+    with served(DemoChains([backwards, demo.shown[0]], demo.stores)) as at:
+        tab = new_tab(at)
+        page = tab.show(f"#/{PLAIN}")
+        expect(page.locator(".readout")).to_contain_text("LM step 256 link 3 of 3")
+        expect(page.locator(".chain-head")).to_contain_text(
+            "reverse: from the last LM step to the first"
+        )
+        expect(page.locator(".chain-head")).to_contain_text(
+            "“First” means LM step 0, “last” and “final” LM"
+        )
+        page.get_by_role("button", name="axis: log steps").click()
+        expect(page.locator(".slider .names span")).to_have_text(["256", "16", "0"])
+        lefts = [float(at) for at in page.locator(".slider .names span").evaluate_all(LEFTS)]
+        assert lefts == sorted(lefts, reverse=True)
+        page = tab.show("#/")
+        last = page.locator(f'.card[data-chain="{PLAIN}"] .sparks b').first
+        expect(last).to_have_text("0.715")  # of step 256, trained first: it falls from 0.9
+        tab.alter("chain.json", lambda answer: answer.update(direction="reverse"))
+        page = tab.show(CHAIN)
+        expect(page.locator(".readout")).to_contain_text("LM step 143,000 link 8 of 8")
+        expect(page.locator(".chain-head")).to_contain_text("“First” means LM step 0, “last”")
 
 
 def test_the_same_words_at_another_place_are_no_change(tab: Tab) -> None:

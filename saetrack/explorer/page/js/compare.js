@@ -107,8 +107,7 @@ function axisFor(chains) {
     note: still.length ? el("p", { class: "muted left-out", text: leftOut(still) }) : null,
     placed: (chain) => {
       const links = chain.links.lm_step.map((lm_step) => ({ lm_step }));
-      const order = links.map((_, link) => link).sort((a, b) => links[a].lm_step - links[b].lm_step || a - b);
-      return { links, order, positions: links.map((link) => steps.xOf(link.lm_step)) };
+      return { links, order: links.map((_, link) => link), positions: links.map((link) => steps.xOf(link.lm_step)) };
     },
     readings: (at, name, words) => {
       const values = moving.map((chain) => chain.links[name]?.[chain.links.lm_step.indexOf(all[at])]);

@@ -81,17 +81,8 @@ export function theSite() {
   return site;
 }
 
-/** All chains, the links of each by LM step. */
-export async function home() {
-  const found = await (await ask("api/home.json")).json();
-  for (const chain of found.chains) {
-    const steps = chain.links.lm_step;
-    const order = steps.map((_, link) => link).sort((a, b) => steps[a] - steps[b]);
-    for (const [name, values] of Object.entries(chain.links))
-      chain.links[name] = order.map((link) => values[link]);
-  }
-  return found;
-}
+/** All chains. The links of each come by LM step, in whatever order they were trained: the server orders them. */
+export const home = async () => (await ask("api/home.json")).json();
 
 const chains = new Map();
 /** A chain's data, the same object for each page that asks; what is known already is not asked for. */
@@ -104,8 +95,6 @@ export async function newest(name) {
   // Links of an LM that stands still are told apart by their place, and are all at its step.
   const { standing = null } = manifest;
   if (standing !== null) for (const link of manifest.links) link.lm_step = standing;
-  // A reverse chain is trained from the last LM step on; every axis is of LM steps all the same.
-  if (!manifest.analysed) manifest.links.sort((a, b) => a.lm_step - b.lm_step);
   const stamp = JSON.stringify([
     manifest.analysed,
     manifest.analysis,

@@ -271,8 +271,9 @@ export class LabelsOverSteps {
     if (!this.now) return;
     const { link } = this.population.timeline;
     for (const end of ["x1", "x2"]) this.now.setAttribute(end, this.x(link));
-    const { labels, labels_of_directions: directions } = this.population.manifest;
+    const { name: chain, labels, labels_of_directions: directions } = this.population.manifest;
     const { line, nodes } = sharesBesideDirections({
+      chain,
       labels,
       counts: this.counts[link],
       ofDirections: directions?.[link],

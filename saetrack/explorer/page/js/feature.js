@@ -2,7 +2,7 @@
 
 import { address } from "./address.js";
 import { askForList } from "./ask_list.js";
-import { LABEL_MEANINGS, PATTERN_MEANINGS } from "./classes.js";
+import { JUDGED, LABEL_MEANINGS, PATTERN_MEANINGS } from "./classes.js";
 import { contextsView, contextTools } from "./contexts.js";
 import { home, notAnalysed, Refused } from "./data.js";
 import { button, el, framed, put, say } from "./dom.js";
@@ -14,6 +14,7 @@ import {
   neighbours,
   promotedTokens,
 } from "./feature_facts.js";
+import { ofJudged } from "./label_shares.js";
 import { addToList } from "./lists.js";
 import { matches } from "./matches.js";
 import { backTo, further } from "./reading_order.js";
@@ -21,7 +22,7 @@ import { bigRibbon } from "./ribbon.js";
 import { Slider } from "./slider.js";
 import { straysOf } from "./strays.js";
 import { Timeline } from "./timeline.js";
-import { labelName, plain, tokenAlone, whole } from "./words.js";
+import { labelName, percent, plain, tokenAlone, whole } from "./words.js";
 
 const CONTEXT_PARTS = ["window", "align", "breaks", "fold"];
 
@@ -167,13 +168,21 @@ class FeatureView {
         "p",
         { class: "muted small-text why" },
         el("strong", { text: `${labelName(label)} at LM ${timeline.words(timeline.link)}: ` }),
-        LABEL_MEANINGS[label] ?? "",
+        `${LABEL_MEANINGS[label] ?? ""}${this.ofDirections(label)}`,
       ),
     );
     if (focused)
       [...this.head.querySelectorAll("a, button")]
         .find((node) => (node.getAttribute("aria-label") ?? node.textContent) === focused)
         ?.focus();
+  }
+
+  /** How many random directions have a label at the step too: what the label alone is worth. */
+  ofDirections(label) {
+    const { labels, labels_of_directions: counts } = this.data.manifest;
+    if (!counts || !JUDGED.includes(label)) return "";
+    const { share } = ofJudged(labels, counts[this.timeline.link], [label]) ?? {};
+    return share === undefined ? "" : ` Of random directions at this step ${percent(share)} are that too.`;
   }
 
   /** Another feature with the same step and choices. */

@@ -28,13 +28,13 @@ export const ofJudged = (labels, counts, wanted) =>
  *
  * `counts` and `ofDirections` are by label; the latter null where the analysis kept none.
  */
-export function sharesBesideDirections({ labels, counts, ofDirections, words, where }) {
+export function sharesBesideDirections({ chain, labels, counts, ofDirections, words, where }) {
   if (!ofDirections)
     return {
       line: "",
       nodes: el("p", {
         class: "muted",
-        text: "How many have a meaning is not said: this analysis kept no labels of random directions, and the same rules find a meaning in many of those too. A new analysis keeps them: saetrack analyze.",
+        text: `How many have a meaning is not said: this analysis kept no labels of random directions, and the same rules find a meaning in many of those too. A new analysis keeps them: saetrack analyze ${chain}`,
       }),
     };
   const judged = sumOf(labels, counts, JUDGED);

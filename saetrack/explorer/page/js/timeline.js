@@ -15,7 +15,6 @@ export class Steps {
     this.standing = low === high && count > 1;
     this.kind = this.standing || new Set(steps).size < count ? "link" : kind;
     this.order = steps.map((_, link) => link);
-    if (this.kind === "log") this.order.sort((a, b) => steps[a] - steps[b]);
     this.rank = new Map(this.order.map((link, rank) => [link, rank]));
     this.positions = place.map((at, link) => {
       if (count === 1) return 0.5;

@@ -96,4 +96,4 @@ export function reverseNote({ direction: way, links }) {
 }
 
 export const direction = (name) =>
-  ({ forward: "forward", reverse: "reverse", conventional: "conventional" })[name] ?? plain(name);
+  name === "reverse" ? "reverse: from the last LM step to the first" : plain(name);
