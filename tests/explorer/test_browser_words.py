@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saetrack.analysis.life_store.reader import LifeStore
 from tests.support.explorer_browser import Tab, served
 from tests.support.explorer_demo import FORWARD, PLAIN, DemoChains, card
 
@@ -195,6 +196,28 @@ def test_a_feature_is_found_by_its_number_and_a_text_as_the_page_writes_it(tab: 
     assert all(token.startswith("·wa") for token in found[0])
     table.press("Enter")
     assert "/search" not in tab.at
+    page = tab.show(f"{CHAIN}/search?q=300")
+    expect(page.locator(".named")).to_have_text(
+        "There is no feature 300: the chain has 300, from 0 to 299."
+    )
+
+
+@pytest.mark.parametrize("text", ["\n\n", "\u200b", " \tx "])
+def test_a_token_that_is_hardly_a_text_is_found_as_it_is_written(
+    tab: Tab, demo: DemoChains, text: str
+) -> None:
+    tokens = LifeStore(demo.stores[FORWARD]).column(7, "top_token").tolist()
+    feature, token = next((at, one) for at, one in enumerate(tokens) if one >= 0)
+    tab.alter("vocabulary.json", lambda texts: texts.__setitem__(token, text))
+    page = tab.show(f"{CHAIN}?step=143000")
+    shown = page.locator(f'tr[data-feature="{feature}"] td.token')
+    expect(shown).not_to_have_text("–")  # the vocabulary comes a moment later
+    written = shown.inner_text()
+    page.get_by_label("Features whose commonest token at the strongest").fill(written)
+    expect(page.locator(".count")).to_contain_text(" of 300")
+    found = page.locator("tr[data-feature] td.token")
+    expect(found.first).to_have_text(written)
+    assert set(found.all_inner_texts()) == {written}
 
 
 def test_all_that_is_found_can_be_reached(tab: Tab) -> None:

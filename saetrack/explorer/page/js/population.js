@@ -222,7 +222,7 @@ export class Population {
       const values = await this.values(name);
       tests.push((feature) => values[feature] >= low && values[feature] <= high);
     }
-    const text = state.get("text", "").toLowerCase();
+    const text = state.get("text", "");
     if (text) tests.push(await this.#textTest(text));
     if (this.changed) tests.push(await this.#changeTest(this.changed));
     if (state.get("list") !== null) {
@@ -241,7 +241,7 @@ export class Population {
 
   async #textTest(text) {
     const [texts, tops] = await Promise.all([this.data.vocabulary(), this.values("top_token")]);
-    const meant = asMeant(text);
+    const meant = asMeant(text).toLowerCase();
     const named = featureNamed(text, this.count);
     const has = Uint8Array.from(texts, (token) => (token.toLowerCase().includes(meant) ? 1 : 0));
     return (feature) => feature === named || (tops[feature] >= 0 && has[tops[feature]] === 1);

@@ -6,7 +6,7 @@ import { explanationsWith } from "./explanations.js";
 import { labelsOf, smallRibbon } from "./ribbon.js";
 import { Timeline } from "./timeline.js";
 import { home, notAnalysed, Refused } from "./data.js";
-import { asMeant, featureNamed } from "./query.js";
+import { asMeant, featureNamed, numberNamed } from "./query.js";
 import { contextLine } from "./tokens.js";
 import { tokenAlone, whole } from "./words.js";
 
@@ -89,7 +89,12 @@ class Results {
     if (!query.trim())
       return put(
         this.node,
-        el("p", { class: "empty", text: "Type a word, such as one that you expect a feature for." }),
+        el("p", {
+          class: "empty",
+          text: typed.trim()
+            ? "Line ends and blanks alone are not searched here; the field above the table of features finds tokens of them."
+            : "Type a word, such as one that you expect a feature for.",
+        }),
       );
     let found;
     try {
@@ -116,9 +121,15 @@ class Results {
     const byWords = explained.length ? `, ${whole(explained.length)} by an explanation` : "";
     const words = `${whole(byToken)} features by the commonest token at their strongest contexts, ${whole(byContext)} by a context${byWords}`;
     say(words);
+    const { d_sae } = this.data.manifest;
     const direct =
       named === null
-        ? null
+        ? numberNamed(typed) === null
+          ? null
+          : el("p", {
+              class: "box named",
+              text: `There is no feature ${numberNamed(typed)}: the chain has ${whole(d_sae)}, from 0 to ${d_sae - 1}.`,
+            })
         : el(
             "p",
             { class: "box named" },

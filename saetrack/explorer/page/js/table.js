@@ -44,7 +44,6 @@ export class TablePanel {
   get shown() {
     const { population } = this;
     const { manifest } = population;
-    const texts = population.data.vocabularyNow;
     const label = (values) => (feature) => {
       const name = manifest.labels[values[feature]];
       return el("span", { class: `chip l-${name}` }, el("i"), labelName(name));
@@ -55,8 +54,8 @@ export class TablePanel {
         "top_token",
         "Token",
         (tops) => (feature) =>
-          tops[feature] >= 0 && texts
-            ? el("span", { class: "tok", text: tokenAlone(texts[tops[feature]]) })
+          tops[feature] >= 0 && population.data.vocabularyNow // which may come after the columns
+            ? el("span", { class: "tok", text: tokenAlone(population.data.vocabularyNow[tops[feature]]) })
             : "–",
         "token",
       ],
