@@ -161,8 +161,14 @@ def test_a_sheet_goes_out_blind_and_comes_back_as_agreement(tmp_path: Path) -> N
     assert (found.features, found.unlabelled) == (6, 2)
     assert found.agreement == pytest.approx(4 / 6)
     assert found.confusion.loc["weak_concept", "concept"] == 1
-    with pytest.raises(ValueError, match="feature 5 of the sheet has no automatic label"):
-        agreement(read_sheet(path), automatic[:5])
+    with pytest.raises(ValueError, match=r"sheet without an automatic label: 3, 4, 5$"):
+        agreement(read_sheet(path), automatic[:3])
+    numbered = pd.Series("token", index=range(14))
+    with pytest.raises(ValueError, match=r"label: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 4 more$"):
+        agreement(numbered, automatic[:0])
+    spreadsheet = tmp_path / "spreadsheet.csv"  # as some write it: semicolons, a mark at its begin
+    sheet.to_csv(spreadsheet, index=False, sep=";", encoding="utf-8-sig")
+    pd.testing.assert_series_equal(read_sheet(spreadsheet), read_sheet(path))
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,11 @@ def test_the_same_words_at_another_place_are_no_change(tab: Tab) -> None:
     words = page.locator(".beside-words")
     expect(words).to_contain_text("9 are no longer among the 2 strongest held at LM step 143,000")
     expect(words).to_contain_text("of those 2, 1 are newly among them")
+    expect(words).to_contain_text("holds 2 of the 20 contexts that the analysis kept at each step")
+    told = words.inner_text()
+    for window in ("short", "long"):
+        page.get_by_label("Tokens around each").select_option(window)
+        expect(words).to_have_text(told, use_inner_text=True)
     held = newer.locator(".held")
     expect(held).to_contain_text("2 of ")
     expect(held).to_contain_text("this site holds 2 of the 20 contexts that the analysis kept")

@@ -13,6 +13,7 @@ from saetrack.analysis.meaning.classes import JUDGED
 # What an analysis calls the sheet of its sampled features.
 SHEET_FILE = "sheet.csv"
 HAND_LABELS = JUDGED
+NAMED = 10  # features in a message
 COLUMNS = ["feature", "lm_step", "label", "contexts"]
 
 
@@ -51,11 +52,16 @@ def write_sheet(examples: pd.DataFrame, path: Path, seed: int) -> None:
 def read_sheet(path: Path) -> pd.Series[str]:
     """The labels of a filled sheet, indexed by feature; "" where a row was left empty.
 
+    Columns stand apart by a comma, or by a semicolon or a tab, as some spreadsheets write them.
+
     Raises:
         ValueError: in one line, what is wrong with the sheet.
     """
     try:
-        sheet = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with path.open(encoding="utf-8-sig") as lines:
+            head = next(lines, "")
+        apart = next((sign for sign in ";\t" if sign in head and "," not in head), ",")
+        sheet = pd.read_csv(path, sep=apart, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not a sheet: {str(error).splitlines()[0]}") from None
     if missing := [name for name in ("feature", "label") if name not in sheet]:
@@ -84,7 +90,9 @@ def agreement(by_hand: pd.Series[str], automatic: pd.Series[str]) -> Agreement:
     """
     labelled = by_hand[by_hand != ""]
     if missing := sorted(set(labelled.index) - set(automatic.index)):
-        raise ValueError(f"feature {missing[0]} of the sheet has no automatic label")
+        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        listed = ", ".join(map(str, missing[:NAMED]))
+        raise ValueError(f"features of the sheet without an automatic label: {listed}{more}")
     found = automatic.loc[labelled.index]
     names = [*HAND_LABELS, *sorted(set(found) - set(HAND_LABELS))]
     confusion = pd.DataFrame(

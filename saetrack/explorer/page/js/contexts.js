@@ -110,7 +110,7 @@ export function contextsView(life, data, timeline, state) {
   }
   const [first, second] =
     timeline.steps.rank.get(beside) < timeline.steps.rank.get(link) ? [beside, link] : [link, beside];
-  const { gone, fresh, words } = changes(life, [first, second], timeline, options);
+  const { gone, fresh, words } = changes(life, [first, second], timeline);
   return el(
     "div",
     { class: "contexts" },
@@ -122,21 +122,24 @@ export function contextsView(life, data, timeline, state) {
 
 const strongestAt = (life, link) => life.links[link].contexts.filter((context) => context.group === 0);
 
+const COMPARED = WINDOWS.medium; // however many tokens are shown: what is counted stays the same
+
 /** Which of the strongest contexts of two links the other one has not, and that in words. */
-function changes(life, links, timeline, options) {
+function changes(life, links, timeline) {
   const held = links.map((link) => strongestAt(life, link));
   const known = held.map(
-    (contexts) => new Set(contexts.flatMap((context) => [keyOf(context), wordsKey(context, options)])),
+    (contexts) => new Set(contexts.flatMap((context) => [keyOf(context), wordsKey(context, COMPARED)])),
   );
   const lacks = (side) => (context) =>
-    !known[side].has(keyOf(context)) && !known[side].has(wordsKey(context, options));
+    !known[side].has(keyOf(context)) && !known[side].has(wordsKey(context, COMPARED));
   const [gone, fresh] = [held[0].filter(lacks(1)), held[1].filter(lacks(0))];
   const [from, to] = links.map((link) => `LM ${timeline.words(link)}`);
   const [before, after] = held.map((contexts) => contexts.length);
   const words =
     `Of the ${before} strongest contexts held at ${from}, ${gone.length} are no longer among the ${after} strongest ` +
     `held at ${to}; of those ${after}, ${fresh.length} are newly among them. ` +
-    "A context is the same if it is the same place in the text, or has the same words around it.";
+    "A context is the same if it is the same place in the text, or has the same words around it " +
+    `(${COMPARED.before} tokens before and ${COMPARED.after} after, as far as there are any).${onlyKept(life)}`;
   return {
     gone: (context) =>
       lacks(1)(context)
@@ -145,6 +148,14 @@ function changes(life, links, timeline, options) {
     fresh: (context) => (lacks(0)(context) ? { kind: "new", text: `newly among the ${after}` } : null),
     words,
   };
+}
+
+/** Of a site that holds some of the contexts only these are compared. */
+function onlyKept(life) {
+  const { kept, of } = life.contexts ?? {};
+  return kept && kept < of
+    ? ` This site holds ${kept} of the ${of} contexts that the analysis kept at each step, and compares these alone: one that is said to be gone or new may be among the others.`
+    : "";
 }
 
 function columnOf(life, link, { data, options, maxAct, mark, note, title }) {

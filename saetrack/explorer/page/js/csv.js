@@ -3,7 +3,7 @@
 import { parse } from "./address.js";
 
 /**
- * The features of a CSV, and how many of its rows are left out, by the reason.
+ * The features of a CSV, and of the rows that are left out, by the reason, what stands in each for the feature.
  *
  * `sizes` are the numbers of features of the chains that there are, by name. Columns stand apart by a comma,
  * a semicolon or a tab, whichever the first line has.
@@ -16,7 +16,7 @@ export function fromCsv(text, sizes) {
     const item = itemOf((name) => row[head.indexOf(name)]?.trim() ?? "");
     const wrong = whyNot(item, sizes);
     if (!wrong) return [{ chain: item.chain, feature: Number(item.feature), step: item.step }];
-    left.set(wrong, (left.get(wrong) ?? 0) + 1);
+    left.set(wrong, [...(left.get(wrong) ?? []), item.feature]);
     return [];
   });
   return { rows: rows.length, items, left };

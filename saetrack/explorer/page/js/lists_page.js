@@ -190,10 +190,19 @@ class Lists {
   }
 }
 
+const NAMED = 10; // features of rows that are left out, of each reason
+
+/** How many rows are left out for a reason, and which features they name. */
+function leftWords([why, features]) {
+  const named = [...new Set(features)].filter(Boolean);
+  const more = named.length > NAMED ? ` and ${whole(named.length - NAMED)} more` : "";
+  const listed = named.slice(0, NAMED).map((name) => (name.length > 20 ? `${name.slice(0, 19)}…` : name));
+  return `${whole(features.length)} ${why}${named.length ? `: ${listed.join(", ")}${more}` : ""}`;
+}
+
 /** How many rows of a file are taken, and why others are not. */
 function importWords(file, name, { rows, left, taken, added }) {
-  const others = [...left].map(([why, count]) => `${whole(count)} ${why}`);
-  const outside = others.length ? ` Left out: ${others.join("; ")}.` : "";
+  const outside = left.size ? ` Left out: ${[...left].map(leftWords).join("; ")}.` : "";
   if (!taken)
     return `${file}: none of its ${whole(rows)} rows is taken. It must have columns chain and feature, or a column address.${outside}`;
   const known = added < taken ? `, ${whole(taken - added)} of which it had already` : "";
