@@ -90,7 +90,7 @@ function explanation(one, manifest, timeline) {
     steps: timeline.steps,
     size: [360, 132],
     series: SERIES.map(([name, mark]) => ({ title: name, values: one[name], mark })),
-    range: [40, 100],
+    range: [lowest(one), 100],
     words: PERCENT,
     hatched: manifest.links.flatMap((at, number) => (at.collapsed ? [number] : [])),
     onPick: (at) => timeline.go(at),
@@ -126,6 +126,10 @@ function explanation(one, manifest, timeline) {
     chart.node,
   );
 }
+
+/** Where the axis begins: what is much worse than chance has its place too. */
+const lowest = (one) =>
+  Math.min(40, ...SERIES.flatMap(([name]) => one[name]).map((value) => 20 * Math.floor((value ?? 40) / 20)));
 
 /** What chance makes: of explanations of random directions, made at the same place. */
 const directions = (share) =>
