@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from saetrack.analysis.pipeline.config import AnalyzeConfig
     from saetrack.chain.config import TrackConfig
 
+KEPT = "every checkpoint that was read is kept in the cache"
+
 
 def analyze(
     name: AnalyzeName,
@@ -57,10 +59,12 @@ def analyze(
             train_here(track)
     if not leads():
         return
-    from saetrack.analysis.pipeline.analyze import analyze_chains
+    from saetrack.analysis.pipeline.analyze import open_analyses
 
-    with resumable("every checkpoint that was read is kept in the cache"):
-        done = analyze_chains(config, settings)
+    with resumable(KEPT):
+        analyses = open_analyses(config, settings)
+    with resumable(KEPT, analyses):
+        done = analyses.run()
     say({"done": done}, "\n".join(done), as_json=as_json)
 
 

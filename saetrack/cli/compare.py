@@ -40,7 +40,7 @@ def compare(
 
         with resumable("crosscoders that were trained are registered, one in training begins anew"):
             train_crosscoders(trained[-len(config.seeds) :], config.crosscoder)
-    with resumable("all SAEs that were trained are registered"):
+    with resumable("all SAEs are registered, and so is each comparison that is finished"):
         from saetrack.analysis.pipeline.compare import compare_trained
         from saetrack.utils.settings import load_settings
 

@@ -87,6 +87,6 @@ def explain(
         lines = [explaining.title, *cost.lines(explaining.config.prices)]
         say(asdict(cost), "\n".join(lines), as_json=as_json)
         return
-    with resumable("every answer is kept"):
+    with resumable("every answer is kept", explaining):
         done = explaining.run()
     say({"done": done}, done, as_json=as_json)

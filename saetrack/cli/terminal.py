@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -51,12 +51,20 @@ def log_problems() -> None:
     logging.getLogger("saetrack.utils.progress").setLevel(logging.INFO)
 
 
+class Work(Protocol):
+    """What a command does."""
+
+    def is_finished(self) -> bool:
+        """Whether the registry holds all of it."""
+
+
 @contextmanager
-def resumable(saved: str) -> Iterator[None]:
+def resumable(saved: str, work: Work | None = None) -> Iterator[None]:
     """Let Ctrl-C end a command in one line.
 
     Args:
         saved: what stays of the work that was done.
+        work: that is done, if the registry can be asked whether it is finished.
 
     Raises:
         Stopped: on Ctrl-C.
@@ -68,6 +76,9 @@ def resumable(saved: str) -> Iterator[None]:
         if not _is_interrupt(error):
             raise
         again = shlex.join(["saetrack", *sys.argv[1:]])
+        if work is not None and work.is_finished():
+            line = f"stopped, with all results registered: nothing is left to do; {again}"
+            raise Stopped(f"{line} says where they are") from None
         raise Stopped(f"stopped; {saved}; to go on: {again}") from None
 
 

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -72,11 +73,11 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
 def test_a_chain_is_analysed_by_its_name(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def analyse(config: AnalyzeConfig, _: Settings) -> list[str]:
+    def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
         asked.append(config)
-        return []
+        return SimpleNamespace(run=list)
 
-    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.analyze_chains", analyse)
+    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
     assert says("analyze", "nano.L1", "--set", "contexts=7").exit_code == 0
     (config,) = asked
     assert (config.chain, config.track, config.contexts) == ("nano.L1", None, 7)

@@ -125,6 +125,29 @@ def test_an_analysis_that_is_interrupted_late_leaves_nothing_half(
         assert client.search_runs([experiment], "tags.kind = 'analysis'") == [], place
 
 
+def test_an_interrupt_after_all_is_registered_says_so(
+    registry: Registry,
+    module_settings: Settings,
+    chain: Chain,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    set_environment(module_settings, monkeypatch)
+    for name, stub in STUBS.items():
+        monkeypatch.setattr(f"{MODULE}.{name}", stub)
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump({**QUESTIONS, "controls": {}, "sampled_features": 9}))
+    monkeypatch.setattr(sys, "argv", ["saetrack", "analyze", str(file)])
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}._where", interrupt)  # once the run is FINISHED
+        assert command_line.run() == command_line.INTERRUPTED
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("stopped, with all results registered: nothing is left to do; ")
+    assert command_line.run() == 0
+    assert "was analysed before" in capsys.readouterr().out
+
+
 def test_the_process_leaves_before_the_interpreter_is_taken_apart(tmp_path: Path) -> None:
     written = tmp_path / "state"
     process = subprocess.Popen(

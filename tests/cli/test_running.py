@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 
+from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.chain.plan import Chain
 from saetrack.cli import main as command_line
 from saetrack.cli.analyze import tracks_of
@@ -151,9 +153,12 @@ def test_an_analysis_with_controls_trains_them_first(
     monkeypatch.setattr(
         "saetrack.cli.analyze.train_here", lambda config: done.append(("train", config.seed))
     )
-    monkeypatch.setattr(
-        analyze, "analyze_chains", lambda config, _: done.append(tracks_of(config)) or ["analysed"]
-    )
+
+    def open_analyses(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
+        done.append(tracks_of(config))
+        return SimpleNamespace(run=lambda: ["analysed"])
+
+    monkeypatch.setattr(analyze, "open_analyses", open_analyses)
     assert status("analyze", "study.yaml", "--with-controls", "--json") == 0
     assert done[:2] == [("train", 0), ("train", 1)]
     assert len(done) == 3, "the analysis comes last"

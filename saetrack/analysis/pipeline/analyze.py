@@ -67,8 +67,8 @@ from saetrack.analysis.pipeline.meaning_tables import (
 from saetrack.analysis.pipeline.pattern_tables import pattern_tables
 from saetrack.analysis.pipeline.probe_tables import probe_tables
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
-from saetrack.analysis.pipeline.replicates import headline_of, join_replicates
-from saetrack.analysis.pipeline.side_by_side import lay_side_by_side
+from saetrack.analysis.pipeline.replicates import are_joined, headline_of, join_replicates
+from saetrack.analysis.pipeline.side_by_side import is_side_by_side, lay_side_by_side
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
 from saetrack.registry.lives import DIRECTION_LIVES, LIVES
@@ -78,6 +78,49 @@ log = logging.getLogger(__name__)
 
 # Of each feature on the sheet that is labelled by hand (`saetrack sheet`).
 SHEET_CONTEXTS = 10
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """All analyses that a config asks for, ready to begin.
+
+    Attributes:
+        chains: of each chain that it names; several are laid side by side.
+        replicates: of these headline numbers are averaged with those of the chains.
+    """
+
+    chains: list[ChainAnalysis]
+    replicates: list[ChainAnalysis]
+
+    def run(self) -> list[str]:
+        """Read, and register, what the registry lacks, here and now.
+
+        Returns:
+            What was done, a line for each chain and one for all.
+        """
+        lines = []
+        for analysis in [*self.chains, *self.replicates]:
+            for pending in checkpoints_to_read(analysis):
+                pending.read()
+            lines.append(finish_analysis(analysis))
+        return lines + lines_of_several(self.chains, self.replicates)
+
+    def is_finished(self) -> bool:
+        """Whether the registry holds all of them: nothing is left to do."""
+        if not all(analysis.is_finished() for analysis in [*self.chains, *self.replicates]):
+            return False
+        if len(self.chains) > 1 and not is_side_by_side(self.chains):
+            return False
+        return not self.replicates or are_joined([*self.chains, *self.replicates])
+
+
+def open_analyses(config: AnalyzeConfig, settings: Settings) -> Analyses:
+    """Find the chains that a config names. Reads no checkpoint.
+
+    Raises:
+        UserError: nothing, or too little, is registered.
+    """
+    return Analyses(chain_analyses(config, settings), replicate_analyses(config, settings))
 
 
 def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
@@ -91,14 +134,7 @@ def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
     Raises:
         UserError: nothing, or too little, is registered.
     """
-    analyses = chain_analyses(config, settings)
-    replicates = replicate_analyses(config, settings)
-    lines = []
-    for analysis in [*analyses, *replicates]:
-        for pending in checkpoints_to_read(analysis):
-            pending.read()
-        lines.append(finish_analysis(analysis))
-    return lines + lines_of_several(analyses, replicates)
+    return open_analyses(config, settings).run()
 
 
 def lines_of_several(analyses: list[ChainAnalysis], replicates: list[ChainAnalysis]) -> list[str]:

@@ -77,12 +77,12 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
     Raises:
         UserError: the same chain is named twice.
     """
-    analyses = sorted(analyses, key=lambda analysis: analysis.registered.chain.name)
+    analyses = _by_name(analyses)
     chains = [analysis.registered.chain for analysis in analyses]
     names = [chain.name for chain in chains]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"replicates: {twice[0]} is named twice; a chain is no replicate of itself")
-    identity = content_hash([PAGE_VERSION, *(one.content_hash for one in analyses)])
+    identity = _identity(analyses)
     reports, lm_name = analyses[0].registered.ready.registry.reports, chains[0].lm_name
     title = f"replicates · {names[0]} and {len(names) - 1} more"
     if reports.has(lm_name, identity):
@@ -102,6 +102,22 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
     return f"{title}: {reports.where(lm_name, identity, PAGE_FILE)}"
+
+
+def are_joined(analyses: Sequence[ChainAnalysis]) -> bool:
+    """Whether the registry holds mean and interval over these chains."""
+    analyses = _by_name(analyses)
+    first = analyses[0].registered
+    return first.ready.registry.reports.has(first.chain.lm_name, _identity(analyses))
+
+
+def _by_name(analyses: Sequence[ChainAnalysis]) -> list[ChainAnalysis]:
+    return sorted(analyses, key=lambda analysis: analysis.registered.chain.name)
+
+
+def _identity(analyses: Sequence[ChainAnalysis]) -> str:
+    """The hash of what the run is made from."""
+    return content_hash([PAGE_VERSION, *(one.content_hash for one in analyses)])
 
 
 def _write(tables: dict[str, pd.DataFrame], setting: Setting, folder: Path) -> None:

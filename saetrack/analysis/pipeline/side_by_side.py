@@ -34,9 +34,7 @@ def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
         What was done, in a line.
     """
     named = _named(analyses)
-    identity = content_hash(
-        [PAGE_VERSION, {name: analysis.content_hash for name, analysis in named.items()}]
-    )
+    identity = _identity(named)
     chains = {name: analysis.registered for name, analysis in named.items()}
     first = analyses[0].registered
     reports, lm_name = first.ready.registry.reports, first.chain.lm_name
@@ -63,6 +61,18 @@ def lay_side_by_side(analyses: list[ChainAnalysis]) -> str:
         }
         reports.log(lm_name, title, Path(draft), metrics={}, facts=facts)
     return f"{title}: {reports.where(lm_name, identity, PAGE_FILE)}"
+
+
+def is_side_by_side(analyses: list[ChainAnalysis]) -> bool:
+    """Whether the registry holds the page of several analyses."""
+    first = analyses[0].registered
+    return first.ready.registry.reports.has(first.chain.lm_name, _identity(_named(analyses)))
+
+
+def _identity(named: dict[str, ChainAnalysis]) -> str:
+    """The hash of what the page is made from."""
+    of_chains = {name: analysis.content_hash for name, analysis in named.items()}
+    return content_hash([PAGE_VERSION, of_chains])
 
 
 def _matchings(
