@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from saetrack.chain.presets import is_path, load_preset, parse_changes, preset_names
+from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.cli.config_files import chain_of, read_config
 from saetrack.cli.options import AnalyzeName, AsJson, Changes, Quiet, Replicates, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
 from saetrack.cli.track import train_here
@@ -70,19 +71,14 @@ def analyze(
 
 def replicate_of(name: str) -> str | dict[str, Any]:
     """A registered chain by its name, or the parameters of a track's preset or file."""
-    return name if is_chain(name) else load_preset("track", name)
-
-
-def is_chain(name: str) -> bool:
-    """Whether it names a chain (mini.L2.forward.s0.1a2b3c4d): names of presets have no dots."""
-    return "." in name and not is_path(name) and name not in preset_names("track")
+    return chain_of("track", name) or read_config("track", name)
 
 
 def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a preset or of a file, or of a chain's name and nothing else."""
-    if is_chain(name):
-        return load_preset("analyze", None, {"chain": name, **changes})
-    return load_preset("analyze", name, changes)
+    if chain := chain_of("analyze", name):
+        return load_preset("analyze", None, {"chain": chain, **changes})
+    return read_config("analyze", name, changes)
 
 
 def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:

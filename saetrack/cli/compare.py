@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.chain.presets import parse_changes
+from saetrack.cli.config_files import read_config
 from saetrack.cli.options import AsJson, Changes, CompareName, Quiet, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
 from saetrack.cli.track import train_here
@@ -28,7 +29,7 @@ def compare(
     ```
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
-    values = load_preset("compare", name, parse_changes(changes or []))
+    values = read_config("compare", name, parse_changes(changes or []))
     from saetrack.analysis.pipeline.config import load_compare_config
 
     config = load_compare_config(values)

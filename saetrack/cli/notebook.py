@@ -10,6 +10,7 @@ from saetrack.analysis.pipeline.chain_view import ChainView
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.presets import load_preset, merge
+from saetrack.cli.config_files import read_config
 from saetrack.training.loop import train_missing
 from saetrack.utils.settings import Settings, load_settings
 
@@ -78,5 +79,5 @@ def _values(
     kind: Any, given: Mapping[str, Any] | str, changes: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     if isinstance(given, str):
-        return load_preset(kind, given, changes)
+        return read_config(kind, given, changes)
     return load_preset(kind, None, merge(given, changes or {}))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.chain.presets import parse_changes
+from saetrack.cli.config_files import read_config
 from saetrack.cli.options import AsJson, Changes, TrackName
 from saetrack.cli.terminal import log_problems, say
 
@@ -28,7 +29,7 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     ```
     """
     log_problems()
-    values = load_preset("track", name, parse_changes(changes or []))
+    values = read_config("track", name, parse_changes(changes or []))
     from saetrack.chain.config import load_config
     from saetrack.utils.settings import load_settings
 

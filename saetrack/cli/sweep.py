@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.chain.presets import parse_changes
+from saetrack.cli.config_files import read_config
 from saetrack.cli.options import AsJson, Changes, Quiet, SweepName, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, say
 from saetrack.cli.track import train_here
@@ -31,7 +32,7 @@ def sweep(
     ```
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
-    values = load_preset("sweep", name, parse_changes(changes or []))
+    values = read_config("sweep", name, parse_changes(changes or []))
     from saetrack.chain.sweep import load_sweep_config
 
     sweep_config = load_sweep_config(values)

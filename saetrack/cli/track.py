@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from saetrack.chain.presets import load_preset, parse_changes
+from saetrack.chain.presets import parse_changes
+from saetrack.cli.config_files import read_config
 from saetrack.cli.options import AsJson, Changes, Quiet, TrackName, Verbose
 from saetrack.cli.terminal import leads, log_to_stderr, resumable, say
 
@@ -33,7 +34,7 @@ def track(
     ```
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
-    values = load_preset("track", name, parse_changes(changes or []))
+    values = read_config("track", name, parse_changes(changes or []))
     from saetrack.chain.config import load_config
 
     n_trained, prepared = train_here(load_config(values))

@@ -70,7 +70,9 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
     assert words[:9] == [chain.name, "nano", "resid_pre.1", "forward", "0", "4", "4", "0", "16"]
 
 
-def test_a_chain_is_analysed_by_its_name(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chain_is_analysed_by_its_name(
+    says: Says, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
@@ -81,6 +83,15 @@ def test_a_chain_is_analysed_by_its_name(says: Says, monkeypatch: pytest.MonkeyP
     assert says("analyze", "nano.L1", "--set", "contexts=7").exit_code == 0
     (config,) = asked
     assert (config.chain, config.track, config.contexts) == ("nano.L1", None, 7)
+    # Without a dot: a preset first, then the beginning of a chain's name.
+    assert says("analyze", "nano", "nano", "mini").exit_code == 0
+    assert (asked[1].chain, asked[1].replicates[0]) == (chain.name, chain.name)
+    assert asked[1].replicates[1].model == "mini"
+    assert says("analyze", "mini").exit_code == 0 and asked[2].track.model == "mini"
+    with pytest.raises(
+        UserError, match=f"analyze='nono': .*presets: mini,.*; chains: {chain.name}"
+    ):
+        says("analyze", "nono")
 
 
 def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None:

@@ -178,7 +178,11 @@ def test_an_analysis_with_controls_trains_them_first(
         (["track", "mini", "--set", "seed"], "--set 'seed': must be NAME=VALUE"),
         (["track", "mini", "--set", "layers=[9]"], r"layers=\[9\]: mini has layers 0 to 3"),
         (["compare", "mini", "--set", "seeds=[0]"], "seeds="),
-        (["analyze", "gpt"], "analyze='gpt': no such preset; there are mini, mini-"),
+        (
+            ["analyze", "gpt"],
+            "analyze='gpt': no such preset, and no such .* no chain is registered",
+        ),
+        (["analyze", "mini", "gpt"], "track='gpt': no such preset, and no such registered chain"),
         (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
         (["track"], "Missing argument 'NAME-OR-FILE'"),
         (["trak"], "No such command 'trak'"),
@@ -194,6 +198,31 @@ def test_a_mistake_is_one_line(
     assert told.err.startswith("error: ")
     assert told.err.count("\n") == 1
     assert re.search(line, told.err), told.err
+
+
+KINDS_OF_FILE = {
+    "track": NANO_TRACK,
+    "compare": {"track": "nano.yaml", "seeds": [0, 1]},
+    "analyze": {"extends": "mini", "controls": {}},
+    "sweep": {"track": "nano.yaml", "over": {"seed": [0, 1]}},
+}
+
+
+@pytest.mark.parametrize("command", ["track", "plan", "compare", "analyze", "sweep"])
+def test_a_file_for_another_command_is_told_which(
+    status: Status, nano: str, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    for kind, values in KINDS_OF_FILE.items():
+        if kind == ("track" if command == "plan" else command):
+            continue
+        Path("study.yaml").write_text(yaml.safe_dump(values))
+        assert status(command, "study.yaml") == 2
+        told = capsys.readouterr().err
+        assert told.endswith(f": give it to `saetrack {kind}`\n"), (kind, told)
+        assert told.startswith("error: study.yaml: its fields (") and told.count("\n") == 1
+    Path("study.yaml").write_text("trak: nano.yaml")
+    assert status(command, "study.yaml") == 2
+    assert "trak=" in capsys.readouterr().err, "what fits no command is a mistake in writing"
 
 
 def test_bad_settings_are_one_line(

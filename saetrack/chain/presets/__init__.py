@@ -75,6 +75,17 @@ def load_preset(
     return resolved
 
 
+def fields_of_file(kind: Kind, path: str) -> tuple[set[str], bool]:
+    """The names of the fields that a file sets, and whether they are all: it extends no other.
+
+    Raises:
+        UserError: it cannot be read, or holds no parameters.
+    """
+    path = str(user_path(path))
+    names = set(_parse(_text_of_file(kind, path), path))
+    return names - {EXTENDS}, EXTENDS not in names
+
+
 def merge(
     base: Mapping[str, Any], changes: Mapping[str, Any], *, is_whole: bool = True
 ) -> dict[str, Any]:
