@@ -84,9 +84,10 @@ def explain(
     explaining = open_explaining(explain_config(given), load_settings())
     if plan:
         cost = explaining.cost()
-        lines = [explaining.title, *cost.lines(explaining.config.prices)]
+        lines = [explaining.title, *explaining.lines_of(cost)]
         say(asdict(cost), "\n".join(lines), as_json=as_json)
         return
     with resumable("every answer is kept", explaining):
         done = explaining.run()
-    say({"done": done}, done, as_json=as_json)
+    result = {"done": done, "chain": explaining.chain_name, "run": explaining.run_id}
+    say(result, done, as_json=as_json)

@@ -37,7 +37,9 @@ def sheet(
     with registry.reports.of_chain(name) as (_, folder):
         whole = pd.read_csv(folder / SHEET_FILE, dtype=str, keep_default_na=False)
     whole.head(features).to_csv(to, index=False)
-    typer.echo(f"{to}: {min(features, len(whole))} features; label them {', '.join(HAND_LABELS)}")
+    few = f", all of the analysis' sheet ({features} were asked for)"
+    count = f"{min(features, len(whole))} features{few if len(whole) < features else ''}"
+    typer.echo(f"{to}: {count}; label them {', '.join(HAND_LABELS)}")
 
 
 def agreement(

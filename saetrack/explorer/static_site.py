@@ -6,6 +6,7 @@ Any web server shows it. Features come in blocks of BLOCK, since a file each wou
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import shutil
 from bisect import bisect_left
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from saetrack.registry.cards import ChainCard
 
 # By which features are kept where not all are.
+log = logging.getLogger(__name__)
+
 RULE = "those that fire at most links, of equals most often"
 BLOCK = 32
 LEVEL = 6
@@ -147,12 +150,17 @@ def plan_site(
     Raises:
         UserError: a number is below 1, or the chain's name cannot be a folder's.
     """
-    for name, value in (("features", features), ("contexts", contexts)):
+    manifest = store.lives.manifest
+    for name, value, most in (
+        ("features", features, manifest.d_sae),
+        ("contexts", contexts, manifest.contexts),
+    ):
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: must be 1 or more")
+        if value is not None and value > most:
+            log.info("%s=%d: there are %d, all are kept", name, value, most)
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", card.name):
         raise UserError(f"chain={card.name!r}: its name cannot be that of a folder")
-    manifest = store.lives.manifest
     kept = np.arange(manifest.d_sae)
     if features is not None and features < manifest.d_sae:
         links = range(len(manifest.links))

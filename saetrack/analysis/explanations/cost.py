@@ -58,11 +58,15 @@ class Cost:
         if over is not None:
             raise UserError(f"{over} would be needed; explain fewer features, or raise the budget")
 
-    def lines(self, prices: Prices) -> list[str]:
-        """As a person reads it."""
-        parts = f"{self.explanations:,} to explain, {self.judgements:,} to judge at every link"
+    def lines(self, prices: Prices, *, is_priced: bool = True) -> list[str]:
+        """As a person reads it.
+
+        Args:
+            prices: of tokens.
+            is_priced: whether somebody may ask for money: no LM of this machine does.
+        """
         found = [
-            f"requests: {self.requests:,} ({parts}, controls included)",
+            f"requests: {self.requests:,} ({self._parts})",
             f"answered before: {self.kept:,}",
             f"tokens: about {self.tokens_in:,} in and {self.tokens_out:,} out",
         ]
@@ -72,9 +76,18 @@ class Cost:
                 f"money: about {money:,.2f}, at {prices.tokens_in:g} and {prices.tokens_out:g} a "
                 "million"
             )
-        else:
+        elif is_priced:
             found.append("money: give the prices of a million tokens (--price-in, --price-out)")
         return found
+
+    def line_of_rules(self) -> str:
+        """The same where rules answer: nothing is sent, and nothing is kept."""
+        return f"questions: {self.requests:,} ({self._parts}); rules answer them, nothing is sent"
+
+    @property
+    def _parts(self) -> str:
+        parts = f"{self.explanations:,} to explain, {self.judgements:,} to judge at every link"
+        return f"{parts}, controls included"
 
 
 def cost_of(run: ExplanationRun, asker: Asker) -> Cost:

@@ -6,7 +6,7 @@ import gzip
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +101,18 @@ class Explaining:
         return self.registry.reports.has(self.lives.manifest.lm, self.identity)
 
     def cost(self) -> Cost:
-        """What is still to be sent. Sends nothing."""
+        """What is still to be sent, or asked of rules, which take no tokens. Sends nothing."""
         cost = cost_of(self.work, self.asker)
-        return cost if self.directions is None else cost + cost_of(self.directions, self.asker)
+        if self.directions is not None:
+            cost += cost_of(self.directions, self.asker)
+        is_sent = not self.asker.model.is_rules
+        return cost if is_sent else replace(cost, tokens_in=0, tokens_out=0)
+
+    def lines_of(self, cost: Cost) -> list[str]:
+        """What it costs, as a person reads it."""
+        if self.asker.model.is_rules:
+            return [cost.line_of_rules()]
+        return cost.lines(self.config.prices, is_priced=self.config.model_folder is None)
 
     def run(self) -> str:
         """Explain, judge, and register tables, the figure, questions and answers.
@@ -121,7 +130,7 @@ class Explaining:
             return f"{self.title}: was explained before, {self._where()}"
         if not self.asker.model.is_rules:
             cost = self.cost()
-            for line in cost.lines(self.config.prices):
+            for line in self.lines_of(cost):
                 log.info("%s", line)
             cost.require_within(self.config.budget, self.config.prices)
         with tempfile.TemporaryDirectory() as draft:
@@ -139,6 +148,11 @@ class Explaining:
         for line in some_of(tables["explanations"]):
             log.info("%s", line)
         return f"{self.title}: {said_of(tables)}; {self._where()}"
+
+    @property
+    def run_id(self) -> str:
+        """Its run in MLflow, once it is finished."""
+        return self.registry.reports.run_of(self.lives.manifest.lm, self.identity).run_id
 
     def _where(self) -> str:
         """Where it is looked at, once it is finished."""
@@ -242,6 +256,12 @@ def _directions(
         return None, {}
     store = LifeStore(folder)
     paired = paired_directions(list(work.explaining), work.store, store, config.directions)
+    places = len({target.place for target in paired})
+    if len(paired) < config.directions * places:
+        log.info(
+            "directions=%d: at %d place%s there are %d in all, each beside a feature of its own",
+            *(config.directions, places, "" if places == 1 else "s", len(paired)),
+        )
     found = ExplanationRun(config, store, paired)
     return (found if found.explaining else None), paired
 

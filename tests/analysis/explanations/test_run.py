@@ -249,8 +249,9 @@ def test_a_run_is_registered_whole_and_once(
     assert len(lines) == cost["explanations"] + cost["judgements"]
     assert {line["kind"] for line in lines} == {"explain", "detection", "fuzzing"}
     assert (folder / "figures" / "explanations.png").stat().st_size > 10_000
-    again = explains(*CHOSEN)
-    assert "was explained before" in again.stdout
+    again = explains(*CHOSEN, "--json")
+    assert json.loads(again.stdout)["run"] == run.info.run_id
+    assert "was explained before" in json.loads(again.stdout)["done"]
     assert len(analysed.reports.explanations.of_chain(CHAIN)) == 1
     seen = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(KEY.encode() in content for content in [*seen, records.encode()])
@@ -284,8 +285,10 @@ def test_without_an_endpoint_rules_explain_and_labels_by_hand_are_compared(
     sheet.write_text("feature,label\n0,token\n1,contextual\n2,\n9,contextual\n")
     with analysed.reports.of_chain(CHAIN) as (run_id, _):
         analysed.reports.add(run_id, sheet.parent, {})
-    done = explains(*FEATURES, "--at", "145")
-    assert done.exit_code == 0 and "· rules: 2 explanations" in done.stdout
+    done = explains(*FEATURES, "--at", "145", "--json")
+    assert done.exit_code == 0
+    said = json.loads(done.stdout)
+    assert said["chain"] == CHAIN and "· rules: 2 explanations" in said["done"]
     run, folder = registered(analysed, tmp_path)
     assert run.data.tags["explainer"] == "rules"
     assert not (tmp_path / "cache" / "explanations").exists()
@@ -303,6 +306,34 @@ def test_an_endpoint_and_its_model_go_together(
     refused = explains()
     assert str(refused.exception).startswith(f"{missing}: missing")
     assert not asked.asked
+
+
+def test_a_plan_of_rules_speaks_of_no_tokens(explains: Explains) -> None:
+    plan = explains(*FEATURES, "--at", "145", "--rules", "--plan").stdout.splitlines()
+    assert len(plan) == 2 and plan[1].endswith("rules answer them, nothing is sent")
+    cost = json.loads(explains(*FEATURES, "--at", "145", "--rules", "--plan", "--json").stdout)
+    assert cost["explanations"] == 2 and cost["tokens_in"] == cost["tokens_out"] == 0
+
+
+def test_one_link_by_two_names_is_one_place(
+    planted: LifeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "saetrack")
+    last = str(planted.manifest.links[-1].lm_step)
+    given = {"chain": CHAIN, "feature": [0, 1], "at": ["last", "145", last, "145"]}
+    found = [(one.place, one.feature) for one in targets_of(explain_config(given), planted)]
+    assert found == [("last", 0), ("last", 1), ("145", 0), ("145", 1)]
+    assert caplog.messages == [f"at={last}: is the same link as at=last; it is taken once"]
+
+
+def test_more_features_than_there_are_is_said(
+    planted: LifeStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "saetrack")
+    found = targets_of(explain_config({"chain": CHAIN, "features": 9999}), planted)
+    assert caplog.messages == [
+        f"features=9999: {len(found)} are live at the last link, all are taken"
+    ]
 
 
 def test_features_are_drawn_from_those_that_live_in_the_end(planted: LifeStore) -> None:
