@@ -162,7 +162,7 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     ).assign(run="run-7", release="0.2.0, tables 15")
     index, *others = write_results([Group("three LMs", headline)], tmp_path)
     assert "| [Features shift from one token" in (text := index.read_text())
-    assert "**stands**; more features shift than still: 0.100 [0.075, 0.125], n = 3" in text
+    assert "**stands**; more features shift than still: 0.100 [0.075, 0.125] (share), n = 3" in text
     assert "`run-7`" in text and "0.2.0, tables 15" in text and "3 chains, 3 LMs" in text
     page = (tmp_path / "claims" / "shifting.md").read_text()
     assert (
@@ -172,6 +172,44 @@ def test_pages_name_run_release_and_rule(tmp_path: Path) -> None:
     assert "mean reaches the smallest effect that matters" in page
     (numbers,) = (path for path in others if path.suffix == ".csv")
     assert pd.read_csv(numbers).set_index("name").loc["paper_pattern.shifting", "n"] == 3
+
+
+@pytest.mark.parametrize(
+    ("claim", "name", "unit", "value", "line"),
+    [
+        (
+            *("three-phases", "segments.random directions: progress", "segments", 1.0),
+            "that of random directions has fewer: 1 segment, n = 1 ",
+        ),
+        (
+            *("three-phases", "segments.random directions: progress", "segments", 4.0),
+            "that of random directions has fewer: 4 segments, n = 1 ",
+        ),
+        (
+            *("widespread-drift", "drift_claim.widespread drift", OF_VERDICTS, 0.0),
+            "widespread drift, beside still: does not stand ",
+        ),
+        (
+            *("single-features", "pattern_kappa.all", "Cohen's kappa", 0.46),
+            "and its match in still share a pattern: 0.460 (Cohen's kappa), n = 1 ",
+        ),
+    ],
+    ids=["one-segment", "four-segments", "verdict", "kappa"],
+)
+def test_each_number_is_shown_in_its_unit(
+    tmp_path: Path, claim: str, name: str, unit: str, value: float, line: str
+) -> None:
+    control = "" if claim == "three-phases" else "still"
+    table = headline_of_chain({name: value}, lm="m0", chain="m0.L2", control=control).assign(
+        unit=unit, low=NAN, high=NAN, run="run-7", release="0.2.0"
+    )
+    role = {"": "", "still": "replicate" if claim == "single-features" else "noise"}[control]
+    group = Group("one", table.assign(role=role), pd.DataFrame())
+    index, *_ = write_results([group], tmp_path)
+    (row,) = [row for row in index.read_text().splitlines() if f"claims/{claim}.md" in row]
+    assert line in row
+    assert "1.000" not in row and "0.000" not in row
+    assert "one: 1 chain, 1 LM, 1 seed of SAEs, 1 hook." in index.read_text()
 
 
 def analysed(registry: Registry, chain: str, lm: str, shifting: float, place: Path) -> Any:

@@ -150,7 +150,7 @@ def _tokens_of_a_link(comparison: LoggedReport) -> dict[str, Any]:
         "low": low if several else float("nan"),
         "high": high if several else float("nan"),
         "interval": "range of seeds",
-        "unit": "share",
+        "unit": "share of the tokens",
         "features": float("nan"),
         "run": comparison.run_id,
         "release": comparison.tags.get("release", ""),

@@ -12,6 +12,7 @@ import pandas as pd
 from saetrack.analysis.results.claims import (
     MIN_FEATURES,
     MIN_LMS,
+    OF_VERDICTS,
     Claim,
     Estimate,
     Finding,
@@ -33,6 +34,7 @@ these chains. The first test is the claim itself: while it is open, the others d
 stand in part.
 """
 MADE = "Written by `saetrack results` from the newest analyses of a registry; do not edit.\n"
+COUNTS = ("segments", "LM steps")  # units of what is counted
 INDEX_FILE, CLAIMS_FOLDER, NUMBERS_FOLDER = "index.md", "claims", "numbers"
 
 
@@ -150,7 +152,8 @@ def _page(claim: Claim, groups: Sequence[Group], findings: Mapping[str, Finding]
         finding = findings[group.title]
         lines += ["", f"## {group.title}: {finding.verdict}", ""]
         n = "LMs" if group.lms > 1 else "Chains"
-        heads = ["What must be so", "Number", "Mean", "Interval", n, "Features", "Bound", "Test"]
+        heads = ["What must be so", "Number", "Unit", "Mean", "Interval", n, "Features", "Bound"]
+        heads += ["Test"]
         lines += [_table(heads, [_test(test) for test in finding.tests])]
         lines += ["", _chains(group)]
     return "\n".join([*lines, "", "## The rule", "", RULE])
@@ -161,40 +164,59 @@ def _test(test: Requirement) -> list[str]:
     bound = f"{'below' if test.below else 'above'} {test.bound:g}"
     bound += f", mean {test.bound + test.least:g} or more" if test.least else ""
     if found is None:
-        return [test.says, "", "not measured", "", "", "", bound, test.outcome]
+        return [test.says, "", "", "not measured", "", "", "", bound, test.outcome]
     name = f"`{found.name}`" + (f" beside {found.control}" if found.control else "")
-    interval = f"{_number(found.low)} to {_number(found.high)} ({found.interval})"
-    if np.isnan(found.low):
-        interval = "none"
+    low, high = (_number(end, found.unit) for end in (found.low, found.high))
+    interval = "none" if np.isnan(found.low) else f"{low} to {high} ({found.interval})"
     features = "" if np.isnan(found.features) else f"{found.features:.0f}"
     outcome = f"{test.outcome}: too few features" if found.is_of_few else test.outcome
-    mean = _number(found.mean)
-    return [test.says, name, mean, interval, str(found.n), features, bound, outcome]
+    unit, mean = found.unit, _number(found.mean, found.unit)
+    if unit == OF_VERDICTS:
+        unit, mean, bound = "verdict", _verdicts(found), "stands in all"
+    return [test.says, name, unit, mean, interval, str(found.n), features, bound, outcome]
 
 
 def _estimate(found: Estimate) -> str:
-    if np.isnan(found.low):
-        return f"{_number(found.mean)}, n = {found.n}"
-    return f"{_number(found.mean)} [{_number(found.low)}, {_number(found.high)}], n = {found.n}"
+    """A number with its interval and its unit, as the end of a sentence."""
+    if found.unit == OF_VERDICTS:
+        return _verdicts(found)
+    mean, low, high = (_number(one, found.unit) for one in (found.mean, found.low, found.high))
+    ends = "" if np.isnan(found.low) else f" [{low}, {high}]"
+    if found.unit in COUNTS:
+        number = f"{mean} {found.unit.removesuffix('s') if mean == '1' else found.unit}{ends}"
+    else:
+        number = f"{mean}{ends} ({found.unit})"
+    return f"{number}, n = {found.n}"
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"
+def _verdicts(found: Estimate) -> str:
+    """Of a number that is 1 where a claim stands and 0 where it does not."""
+    if found.n == 1:
+        return "stands" if found.mean == 1 else "does not stand"
+    return f"stands in {100 * found.mean:.0f} %, n = {found.n}"
+
+
+def _number(value: float, unit: str) -> str:
+    """Three digits; of what is counted whole numbers, and of their means one digit."""
+    if np.isnan(value):
+        return "-"
+    digits = 3 if unit not in COUNTS else 0 if value == round(value) else 1
+    return f"{value:,.{digits}f}"
 
 
 def _chains(group: Group) -> str:
     """Which chains, runs and releases stand behind the numbers."""
     chains = group.headline.drop_duplicates("chain")
-    counts = ", ".join(
-        f"{len(chains[axis].unique())} {what}"
-        for axis, what in (("lm", "LMs"), ("sae_seed", "seeds of SAEs"), ("hook", "hooks"))
-    )
+    axes = {"lm": ("LM", "LMs"), "sae_seed": ("seed of SAEs", "seeds of SAEs")}
+    axes |= {"chain": ("chain", "chains"), "hook": ("hook", "hooks")}
+    found = {axis: len(chains[axis].unique()) for axis in ("chain", "lm", "sae_seed", "hook")}
+    counts = ", ".join(f"{n} {axes[axis][n != 1]}" for axis, n in found.items())
     rows = [
         [f"`{row['chain']}`", f"`{row['run']}`", str(row["release"])]
         for _, row in group.headline.drop_duplicates(["chain", "run"]).iterrows()
     ]
     table = _table(["Chain", "Run in MLflow", "Release"], rows)
-    return f"{group.title}: {len(chains)} chains, {counts}.\n\n{table}\n"
+    return f"{group.title}: {counts}.\n\n{table}\n"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
