@@ -85,6 +85,8 @@ def explore(
         mlflow = settings.tracking_uri
     chains, servers = RegistryChains(settings), Servers(mlflow, prefect)
     name = None if chain is None else chains.find_chain(chain)
+    if name is not None:
+        chains.require_files(name)
     if to is None:
         _serve(chains, settings, servers, name, port=port, browser=browser, as_json=as_json)
     else:

@@ -8,14 +8,22 @@ if TYPE_CHECKING:
     from saetrack.registry import Registry
 
 
-def open_chain(asked: str) -> tuple[Registry, str]:
+def open_chain(asked: str, *, reads_files: bool = True) -> tuple[Registry, str]:
     """The registry of the settings, and the whole name of one of its chains.
 
+    Args:
+        asked: the name, or the beginning of it.
+        reads_files: whether more is needed than what the registry itself holds.
+
     Raises:
-        UserError: no registry, or not one such chain.
+        UserError: no registry, not one such chain, or its files are not on this machine.
     """
     from saetrack.registry import Registry
     from saetrack.utils.settings import load_settings
 
     registry = Registry.existing(load_settings())
-    return registry, registry.find_chain(asked)
+    name = registry.find_chain(asked)
+    if reads_files:
+        lms = registry.chains().set_index("name")["lm"]
+        registry.require_files(lms[name])
+    return registry, name

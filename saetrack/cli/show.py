@@ -28,7 +28,7 @@ def show(chain: ChainName, as_json: AsJson = False) -> None:
 
     from saetrack.utils.figures.text_tables import report
 
-    registry, name = open_chain(chain)
+    registry, name = open_chain(chain, reads_files=False)
     links, notes = registry.links(name), registry.notes(name)
     track, hook = registry.track_of(name)
     if as_json:

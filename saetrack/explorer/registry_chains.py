@@ -56,6 +56,11 @@ class RegistryChains:
         """See `saetrack.registry.Registry.find_chain`."""
         return self._registry.find_chain(asked)
 
+    def require_files(self, name: str) -> None:
+        """See `saetrack.registry.Registry.require_files`: those of a chain."""
+        for lm_name in {card.lm for card in self.cards() if card.name == name}:
+            self._registry.require_files(lm_name)
+
     def lives(self, name: str) -> Path | None:
         """The folder of a chain's life store; None if it was not analysed, or long ago."""
         looked_s, found = self._lives.get(name, (-LOOKED_S, None))

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
-from saetrack.registry.artifacts import folder_of
+from saetrack.registry.artifacts import folder_here, folder_of
 from saetrack.registry.chain_run import ChainRuns
 from saetrack.registry.claims import heartbeat, is_alive, owner_tags, runs_of
 from saetrack.registry.connection import now_ms
@@ -189,6 +189,7 @@ class Reports:
             UserError: the run has none.
         """
         with tempfile.TemporaryDirectory() as folder:
+            self._require_files(run_id)
             try:
                 found = self._client.download_artifacts(run_id, name, dst_path=folder)
             except (MlflowException, OSError):
@@ -236,11 +237,17 @@ class Reports:
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:
         """All files but the life stores, which may have gigabytes."""
+        self._require_files(run_id)
         with tempfile.TemporaryDirectory() as folder:
             for found in self._client.list_artifacts(run_id):
                 if found.path not in (LIVES, DIRECTION_LIVES):
                     self._client.download_artifacts(run_id, found.path, dst_path=folder)
             yield Path(folder)
+
+    def _require_files(self, run_id: str) -> None:
+        """MLflow finds nothing, and says nothing, where the folder of a run is not there."""
+        info = self._client.get_run(run_id).info
+        folder_here(info.artifact_uri, f"{info.run_name}: its files")
 
     def add(self, run_id: str, folder: Path, metrics: dict[str, float]) -> None:
         """Add files and numbers to an analysis; what has the same name is replaced."""

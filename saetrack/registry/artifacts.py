@@ -44,7 +44,7 @@ class Artifacts:
         if not re.fullmatch("[0-9a-f]{64}", sha256):  # it names a folder
             raise UserError(f"{name}: sha256={sha256[:80]!r} is no hash")
         try:
-            here = self._in_place(run_id)
+            here = self._in_place(run_id, name)
             if here is None:
                 return self._cached(run_id, sha256)
             found = folder_sha256(here)
@@ -56,9 +56,10 @@ class Artifacts:
             raise UserError(f"{name}: its files are not those that were registered (wrong hash)")
         return here
 
-    def _in_place(self, run_id: str) -> Path | None:
+    def _in_place(self, run_id: str, name: str) -> Path | None:
         """Not by MLflow, which copies what lies here, and leaves the copies behind."""
-        folder = folder_of(self._client.get_run(run_id).info.artifact_uri)
+        uri = self._client.get_run(run_id).info.artifact_uri
+        folder = folder_here(uri, f"{name}: its files")
         return None if folder is None else folder / SAE_FOLDER
 
     def _cached(self, run_id: str, sha256: str) -> Path:
@@ -91,6 +92,27 @@ def folder_of(uri: str | None) -> Path | None:
     if not str(uri).startswith(("/", "file:")):
         return None
     return Path(unquote(urlparse(str(uri)).path))
+
+
+def folder_here(uri: str | None, whose: str) -> Path | None:
+    """The folder of this machine that holds some files; None if a server keeps them.
+
+    A registry in a file names it absolutely, and goes on to name it once it was copied elsewhere.
+
+    Args:
+        uri: address of the files.
+        whose: what the message calls them.
+
+    Raises:
+        UserError: it is to be on this machine, and is not there.
+    """
+    folder = folder_of(uri)
+    if folder is None or folder.is_dir():
+        return folder
+    raise UserError(
+        f"{whose} are kept in {folder}, which is not there; put that folder back, or a link to it "
+        "(a copied registry still names the folders of the first one)"
+    )
 
 
 def folder_sha256(folder: Path) -> str:

@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
-from saetrack.registry.artifacts import folder_of
+from saetrack.registry.artifacts import folder_here, folder_of
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import named, now_ms
 from saetrack.registry.facts import (
@@ -29,7 +29,6 @@ from saetrack.registry.facts import (
 )
 from saetrack.registry.received import model_and_dataset
 from saetrack.registry.views import add_views
-from saetrack.utils.errors import UserError
 from saetrack.utils.files import content_hash, write_atomically
 from saetrack.utils.settings import Settings
 
@@ -176,11 +175,8 @@ class ChainRuns:
             return
         trained = "tags.kind = 'link' and attributes.status = 'FINISHED'"
         if self._client.search_runs([found.experiment_id], trained, max_results=1):
-            raise UserError(
-                f"{named(self._settings.tracking_uri)}: files of {name}'s chains are kept in "
-                f"{folder}, which is not there; put that folder back, or a link to it "
-                "(a copied registry still names the folders of the first one)"
-            )
+            whose = f"{named(self._settings.tracking_uri)}: files of {name}'s chains"
+            folder_here(found.artifact_location, whose)
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether a chain's page shows all of its links."""

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from saetrack.registry.artifacts import folder_here
 from saetrack.utils.errors import UserError, first_line
 
 # Tag `kind` of their runs, whose tag `analysis_run` names the analysis.
@@ -61,6 +62,8 @@ class ExplanationRuns:
             UserError: they cannot be had.
         """
         with tempfile.TemporaryDirectory() as folder:
+            uri = self._client.get_run(run_id).info.artifact_uri
+            folder_here(uri, f"run {run_id}: its files")
             try:
                 self._client.download_artifacts(run_id, TABLES, dst_path=folder)
             except (MlflowException, OSError) as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from saetrack.registry.artifacts import folder_of
+from saetrack.registry.artifacts import folder_here
 from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, whole_folder
 
@@ -38,15 +38,14 @@ def lives_in_place(
     if not re.fullmatch("[0-9a-f]{32}", run_id):  # it names a folder
         raise UserError(f"chain={chain_name!r}: run_id={run_id[:80]!r} of its analysis is no id")
     try:
-        here = folder_of(client.get_run(run_id).info.artifact_uri)
+        uri = client.get_run(run_id).info.artifact_uri
+        here = folder_here(uri, f"chain={chain_name!r}: files of its analysis")
         if here is None:
             folder = _downloaded(
                 client, run_id, cache_dir / store / content_hash(chain_name)[:32], store
             )
-        elif here.is_dir():
-            folder = here / store
         else:
-            raise FileNotFoundError(f"{here} is not there")
+            folder = here / store
     except (MlflowException, OSError) as error:
         raise UserError(
             f"chain={chain_name!r}: the life store of its analysis cannot be had: "

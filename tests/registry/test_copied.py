@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from saetrack.analysis.pipeline.analyze import analyze_chains
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.analysis.pipeline.results import newest_groups
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain
+from saetrack.cli import main as command_line
 from saetrack.registry import Registry
 from saetrack.registry.opened_track import open_track
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.nano import NANO_TRACK
 from tests.support.planted_analysis import QUESTIONS
+from tests.support.running import set_environment
+
+
+@pytest.fixture(scope="module")
+def analysed(registry: Registry, chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An analysis, as the registry keeps it."""
+    folder = tmp_path_factory.mktemp("analysis")
+    (folder / "sheet.csv").write_text("feature,label\n0,\n")
+    facts = {"kind": "analysis", "identity": "an analysis", "chain": chain.name}
+    registry.reports.log(chain.lm_name, "analyze", folder, metrics={}, facts=facts)
 
 
 @pytest.fixture
 def copied(
-    registry: Registry, module_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    analysed: None, module_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """The file of a registry alone, for a machine that has nothing else."""
     monkeypatch.chdir(tmp_path)
@@ -48,6 +61,9 @@ def test_a_copy_without_its_files_is_refused_before_any_work(
         open_track(load_config(NANO_TRACK), copied)
     with pytest.raises(UserError, match="which is not there"):
         newest_groups(Registry(copied))
+    of_link = f"its files are kept in {there}/.*, which is not there; put that folder back"
+    with pytest.raises(UserError, match=of_link):
+        Registry(copied).pull(chain.name, lm_step=16)
     made = set(tmp_path.rglob("*")) - set(before)
     assert {path.name for path in made} <= {"mlflow.db.lock"}, "no LM, no text, no folder of files"
     there.symlink_to(away)
@@ -75,3 +91,50 @@ def test_files_go_beside_the_registry(tmp_path: Path, monkeypatch: pytest.Monkey
     assert Settings().artifact_dir == tmp_path / "mlruns" / "artifacts"
     chosen = Settings(tracking_uri=f"sqlite:///{place}/mlflow.db", artifact_dir=tmp_path / "here")
     assert chosen.artifact_dir == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["export", "nano", "--all", "--to", "new/out"], ["explore", "nano", "--no-browser"]),
+        *(["export", "nano", "--alias", "final", "--to", "new/out"], ["explain", "nano"]),
+        *(
+            ["explore", "nano", "--to", "new/site"],
+            ["sheet", "nano"],
+            ["agreement", "nano", "a.csv"],
+        ),
+        *(["results"], ["analyze", "nano"]),
+    ],
+    ids=lambda words: "-".join(words[:1] + words[2:3]),
+)
+def test_every_command_that_reads_files_says_where_they_were(
+    words: list[str],
+    copied: Settings,
+    module_settings: Settings,
+    chain: Chain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_environment(copied, monkeypatch)
+    (tmp_path / "a.csv").write_text("feature,label\n0,token\n")
+    there = module_settings.artifact_dir
+    away = there.rename(there.with_name("away"))
+    try:
+        monkeypatch.setattr(sys, "argv", ["saetrack", *words])
+        assert command_line.run() == 2
+    finally:
+        away.rename(there)
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and f"kept in {there}" in lines[0] and "Errno" not in lines[0]
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_the_registry_holds_itself_is_shown_without_files(
+    copied: Settings, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(copied, monkeypatch)
+    for words in (["show", "nano"], ["chains"]):
+        assert chain.name in CliRunner().invoke(command_line.app, words).stdout

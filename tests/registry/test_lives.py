@@ -85,7 +85,7 @@ def test_an_analysis_of_an_earlier_release_has_none(tmp_path: Path, is_served: b
 
 def test_a_store_whose_folder_is_gone_is_not_called_an_old_one(tmp_path: Path) -> None:
     server: Any = Server(str(tmp_path / "moved"))
-    with pytest.raises(UserError, match=r"cannot be had: .*/moved/.*/artifacts is not there"):
+    with pytest.raises(UserError, match=r"are kept in .*/moved/.*/artifacts, which is not there"):
         lives_in_place(server, FIRST, "chain", tmp_path)
 
 
