@@ -124,8 +124,9 @@ def say(result: dict[str, Any] | list[Any], text: str, *, as_json: bool) -> None
 
 
 def say_json(result: dict[str, Any] | list[Any]) -> None:
-    """Print a result for a script."""
-    typer.echo(json.dumps(result, indent=2, default=str))
+    """Print a result for a script; NaN and infinity, which JSON does not have, are null."""
+    plain = json.loads(json.dumps(result, default=str), parse_constant=lambda _: None)
+    typer.echo(json.dumps(plain, indent=2))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+import typer
 import yaml
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
@@ -20,6 +23,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.chain.config import load_config
 from saetrack.chain.plan import Chain, Track
 from saetrack.cli import main as command_line
+from saetrack.cli.terminal import say_json
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
@@ -102,6 +106,36 @@ def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None
     assert [link["version"] for link in shown["links"]] == [1, 2, 3, 4]
 
 
+# Commands with --json that other tests run: they need an analysis, or a server.
+ELSEWHERE = {"analyze", "compare", "explain", "explore", "results"}
+WITH_JSON = [
+    *(("chains",), ("show", "nano"), ("plan", "nano.yaml"), ("families",), ("families", "mini")),
+    *(("track", "nano.yaml"), ("sweep", "sweep.yaml")),  # where nothing is left to train
+]
+
+
+def test_json_is_json_and_nothing_else(says: Says, chain: Chain, environment: Path) -> None:
+    sweep = {"track": "nano.yaml", "over": {"seed": [0]}}
+    for name, values in (("nano.yaml", NANO_TRACK), ("sweep.yaml", sweep)):
+        (environment / name).write_text(yaml.safe_dump(values))
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    for words in WITH_JSON:
+        assert json.loads(says(*words, "--json").stdout, parse_constant=refuse), words
+    commands = typer.main.get_group(command_line.app).commands.items()
+    takes_json = {
+        name for name, one in commands if any("--json" in option.opts for option in one.params)
+    }
+    assert takes_json == ELSEWHERE | {words[0] for words in WITH_JSON}
+
+
+def test_what_is_no_number_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    say_json({"rows": [{"kappa": float("nan"), "share": 0.5}]})
+    assert json.loads(capsys.readouterr().out) == {"rows": [{"kappa": None, "share": 0.5}]}
+
+
 def test_an_unfinished_chain_says_of_how_many(
     settings: Settings, track: Track, source: CheckpointSource
 ) -> None:
@@ -148,22 +182,26 @@ def test_who_reads_makes_no_registry(
 
 
 def test_a_chain_is_shown_with_its_config_and_how_to_pull(
-    says: Says, chain: Chain, registry: Registry
+    says: Says, chain: Chain, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    database = Path(os.environ["SAETRACK_TRACKING_URI"].removeprefix("sqlite:///"))
+    monkeypatch.chdir(database.parent)
+    monkeypatch.setenv("SAETRACK_TRACKING_URI", f"sqlite:///{database.name}")
     output = says("show", "nano.L1").output
     table, _, rest = output.partition("Config")
     assert [line.split()[0] for line in table.splitlines() if line.strip()[:1].isdigit()] == [
         *("0", "1", "4", "16"),
     ]
     assert f"{registry.table(chain)['explained_variance'].iloc[-1]:.3f}" in table
-    config, _, python = rest.partition("In Python:")
+    config, _, python = rest.partition("In Python, or in a notebook:")
     shown = load_config(yaml.safe_load(config.partition("\n")[2]))
     assert shown == chain.config
-    names: dict[str, object] = {"residuals": torch.randn(3, 32)}
+    monkeypatch.chdir("/")  # it leads to the same registry from anywhere
+    monkeypatch.delenv("SAETRACK_TRACKING_URI")
+    names: dict[str, Any] = {}
     exec(python, names)
-    feature_acts = names["feature_acts"]
-    assert isinstance(feature_acts, torch.Tensor)
-    assert feature_acts.shape == (3, 64)
+    assert names["link"].version == 4 and names["W_dec"].shape == (64, 32)
+    assert names["feature_acts"].shape[1] == 64 and len(names["table"]) == 4
 
 
 def test_the_tables_of_a_chain_and_of_its_name_are_one(registry: Registry, chain: Chain) -> None:
