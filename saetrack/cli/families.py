@@ -38,9 +38,9 @@ def families(
     checkpoints. Or write entries as in saetrack/lm/catalog/published.yaml (three
     lines are enough) into a file, and name it by SAETRACK_MODELS_FILE.
     """
-    from saetrack.cli.family_tables import family_names, print_families
+    from saetrack.cli.family_tables import checkpoint_rows, family_names, print_families
 
     if as_json:
-        say_json([one for one in family_names() if name in (None, one["family"], one["name"])])
+        say_json(checkpoint_rows(name) if checkpoints else family_names(name))
     else:
         print_families(name, checkpoints=checkpoints)

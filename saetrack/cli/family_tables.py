@@ -37,7 +37,7 @@ def print_families(name: str | None, *, checkpoints: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else PAGE, highlight=False)
     found = [entry for entry in entries() if name in (None, entry.family or entry.name)]
     if checkpoints:
-        _print_checkpoints(console, name, cache_dir)
+        _print_checkpoints(console, name)
     elif name is None:
         console.print(_table(found, cache_dir, EMBEDDED.values()))
     elif sum(len(entry.variants) for entry in found) > 1:
@@ -48,12 +48,16 @@ def print_families(name: str | None, *, checkpoints: bool) -> None:
         console.print(_facts(_of_model(spec, cache_dir, obstacle)))
 
 
-def family_names() -> list[dict[str, object]]:
-    """Every LM that a track's `model` may name, for a script."""
+def family_names(name: str | None) -> list[dict[str, object]]:
+    """Every LM that a track's `model` may name, those of a family, or one, for a script.
+
+    Raises:
+        UserError: there is no such LM.
+    """
     cache_dir = load_settings().cache_dir
     specs = [*EMBEDDED.values()]
     specs += [known_by_now(spec_of(one), cache_dir) for entry in entries() for one in entry.each()]
-    return [
+    found = [
         {
             "name": spec.name,
             "repository": spec.repo,
@@ -67,19 +71,42 @@ def family_names() -> list[dict[str, object]]:
         }
         for spec in specs
     ]
+    found = [one for one in found if name in (None, one["family"], one["name"])]
+    if not found and name is not None:
+        find_model(name)  # says which are like it
+    return found
 
 
-def _print_checkpoints(console: Console, name: str | None, cache_dir: Path) -> None:
+def checkpoint_rows(name: str | None) -> list[dict[str, object]]:
+    """Every checkpoint of an LM: `checkpoint_index`, `lm_step`, `revision`, `repository`.
+
+    Raises:
+        UserError: there is no such LM, or its checkpoints cannot be listed.
+    """
     if name is None:
         raise UserError("--checkpoints: of which LM? For example `families mini --checkpoints`")
-    spec, obstacle = _with_list(find_model(name), cache_dir)
+    spec, obstacle = _with_list(find_model(name), load_settings().cache_dir)
     if not spec.lm_steps:
         raise UserError(obstacle)
+    return [
+        {
+            "checkpoint_index": index,
+            "lm_step": lm_step,
+            "revision": spec.revision(index),
+            "repository": spec.places[index][0] if spec.places else spec.repo,
+        }
+        for index, lm_step in enumerate(spec.lm_steps)
+    ]
+
+
+def _print_checkpoints(console: Console, name: str | None) -> None:
+    rows = checkpoint_rows(name)
+    own = find_model(str(name)).repo
     table = Table("checkpoint_index", "lm_step", "revision", box=None, pad_edge=False)
-    for index, lm_step in enumerate(spec.lm_steps):
-        repo = spec.places[index][0] if spec.places else spec.repo
-        of = "" if repo == spec.repo else f" of {repo}"
-        table.add_row(str(index), str(lm_step), escape(spec.revision(index) + of))
+    for row in rows:
+        of = "" if row["repository"] == own else f" of {row['repository']}"
+        index, lm_step = str(row["checkpoint_index"]), str(row["lm_step"])
+        table.add_row(index, lm_step, escape(f"{row['revision']}{of}"))
     console.print(table)
 
 

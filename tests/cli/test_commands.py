@@ -110,6 +110,7 @@ def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None
 ELSEWHERE = {"analyze", "compare", "explain", "explore", "results"}
 WITH_JSON = [
     *(("chains",), ("show", "nano"), ("plan", "nano.yaml"), ("families",), ("families", "mini")),
+    ("families", "mini", "--checkpoints"),
     *(("track", "nano.yaml"), ("sweep", "sweep.yaml")),  # where nothing is left to train
 ]
 

@@ -178,6 +178,8 @@ def test_an_analysis_with_controls_trains_them_first(
         (["track", "mini", "--set", "seed"], "--set 'seed': must be NAME=VALUE"),
         (["track", "mini", "--set", "layers=[9]"], r"layers=\[9\]: mini has layers 0 to 3"),
         (["compare", "mini", "--set", "seeds=[0]"], "seeds="),
+        (["compare", "mini", "--set", "seeds=[0, 0]"], r"seeds=\[0, 0\]: must be different"),
+        (["families", "no-such-lm", "--json"], "no-such-lm"),
         (
             ["analyze", "gpt"],
             "analyze='gpt': no such preset, and no such .* no chain is registered",

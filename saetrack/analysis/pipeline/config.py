@@ -55,6 +55,8 @@ class CompareConfig(Frozen):
             raise UserError(
                 "track.schedule: must name its checkpoints and have an end, to be compared at it"
             )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds={list(self.seeds)}: must be different from each other")
         offered = self._budgets()
         if self.architectures is not None:
             if len(self.track.planned) < 2:
