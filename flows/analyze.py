@@ -34,10 +34,10 @@ def run_analysis(config: AnalyzeConfig) -> str:
     from saetrack.analysis.pipeline.analyze import (
         checkpoints_to_read,
         finish_analysis,
-        lines_of_several,
         read_pending,
     )
     from saetrack.analysis.pipeline.chain_analysis import chain_analyses, replicate_analyses
+    from saetrack.analysis.pipeline.several_chains import lines_of_several
 
     settings = load_settings()
     analyses = chain_analyses(config, settings)

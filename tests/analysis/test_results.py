@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from saetrack.analysis.pipeline.replicates import ASKED, join_replicates
+from saetrack.analysis.pipeline.replicates import ASKED, are_joined, join_replicates
 from saetrack.analysis.pipeline.results import newest_groups, register_results
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.analysis.results.claims import (
@@ -204,7 +204,7 @@ def test_each_number_is_shown_in_its_unit(
         unit=unit, low=NAN, high=NAN, run="run-7", release="0.2.0"
     )
     role = {"": "", "still": "replicate" if claim == "single-features" else "noise"}[control]
-    group = Group("one", table.assign(role=role), pd.DataFrame())
+    group = Group("one", table.assign(role=role))
     index, *_ = write_results([group], tmp_path)
     (row,) = [row for row in index.read_text().splitlines() if f"claims/{claim}.md" in row]
     assert line in row
@@ -261,7 +261,9 @@ def test_replicates_of_a_registry_are_judged_together(
     assert len(newest_groups(registry)) == 3, "a control that was analysed itself is not judged"
     with pytest.raises(UserError, match="is named twice"):
         join_replicates([analyses[0], analyses[0]])
+    assert not are_joined(analyses)
     line = join_replicates(analyses)
+    assert are_joined(analyses[::-1])
     assert line.startswith(f"replicates · {names[0]} and 2 more: in MLflow's experiment m0, run ")
     assert "was made before" in join_replicates(analyses[::-1])
     (group,) = newest_groups(registry)

@@ -67,8 +67,8 @@ from saetrack.analysis.pipeline.meaning_tables import (
 from saetrack.analysis.pipeline.pattern_tables import pattern_tables
 from saetrack.analysis.pipeline.probe_tables import probe_tables
 from saetrack.analysis.pipeline.registered_chain import RegisteredChain
-from saetrack.analysis.pipeline.replicates import are_joined, headline_of, join_replicates
-from saetrack.analysis.pipeline.side_by_side import is_side_by_side, lay_side_by_side
+from saetrack.analysis.pipeline.replicates import headline_of
+from saetrack.analysis.pipeline.several_chains import are_whole, lines_of_several
 from saetrack.analysis.pipeline.table_files import joined_matchings, save_tables
 from saetrack.chain.plan import Link
 from saetrack.registry.lives import DIRECTION_LIVES, LIVES
@@ -107,11 +107,7 @@ class Analyses:
 
     def is_finished(self) -> bool:
         """Whether the registry holds all of them: nothing is left to do."""
-        if not all(analysis.is_finished() for analysis in [*self.chains, *self.replicates]):
-            return False
-        if len(self.chains) > 1 and not is_side_by_side(self.chains):
-            return False
-        return not self.replicates or are_joined([*self.chains, *self.replicates])
+        return are_whole(self.chains, self.replicates)
 
 
 def open_analyses(config: AnalyzeConfig, settings: Settings) -> Analyses:
@@ -135,20 +131,6 @@ def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:
         UserError: nothing, or too little, is registered.
     """
     return open_analyses(config, settings).run()
-
-
-def lines_of_several(analyses: list[ChainAnalysis], replicates: list[ChainAnalysis]) -> list[str]:
-    """Lay finished analyses side by side, and average replicates, if there are several.
-
-    The hooks of one track are both; what stands `beside` a chain is laid beside it alone.
-
-    Returns:
-        What was done, a line for either.
-    """
-    lines = [lay_side_by_side(analyses)] if len(analyses) > 1 else []
-    if not analyses[0].config.beside and len(joined := [*analyses, *replicates]) > 1:
-        lines.append(join_replicates(joined))
-    return lines
 
 
 @dataclass(frozen=True)

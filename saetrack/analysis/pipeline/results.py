@@ -23,7 +23,7 @@ from saetrack.utils.files import content_hash
 log = logging.getLogger(__name__)
 
 # Raise when rules or pages change: the same analyses are then judged again.
-RULES_VERSION = 1
+RULES_VERSION = 2
 # Names the experiment, and the kind of its runs.
 RESULTS = "results"
 RATIO = "equal_quality_token_ratio"
