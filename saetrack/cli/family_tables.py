@@ -57,7 +57,7 @@ def family_names(name: str | None) -> list[dict[str, object]]:
     cache_dir = load_settings().cache_dir
     specs = [*EMBEDDED.values()]
     specs += [known_by_now(spec_of(one), cache_dir) for entry in entries() for one in entry.each()]
-    found = [
+    found: list[dict[str, object]] = [
         {
             "name": spec.name,
             "repository": spec.repo,

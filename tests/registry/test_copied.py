@@ -118,6 +118,7 @@ def test_every_command_that_reads_files_says_where_they_were(
 ) -> None:
     set_environment(copied, monkeypatch)
     (tmp_path / "a.csv").write_text("feature,label\n0,token\n")
+    monkeypatch.setattr("saetrack.explorer.serving.serve", lambda *_: None)  # else for ever
     there = module_settings.artifact_dir
     away = there.rename(there.with_name("away"))
     try:
