@@ -34,18 +34,16 @@ def run_analysis(config: AnalyzeConfig) -> str:
     from saetrack.analysis.pipeline.analyze import (
         checkpoints_to_read,
         finish_analysis,
+        open_analyses,
         read_pending,
     )
-    from saetrack.analysis.pipeline.chain_analysis import chain_analyses, replicate_analyses
     from saetrack.analysis.pipeline.several_chains import lines_of_several
 
-    settings = load_settings()
-    analyses = chain_analyses(config, settings)
-    replicates = replicate_analyses(config, settings)
+    analyses = open_analyses(config, load_settings())
     read_task = task(name="read", cache_policy=NO_CACHE)(read_pending)
     lines = []
-    for analysis in [*analyses, *replicates]:
+    for analysis in [*analyses.chains, *analyses.replicates]:
         for pending in checkpoints_to_read(analysis):
             read_task.with_options(task_run_name=pending.label)(pending)
         lines.append(finish_analysis(analysis))
-    return "; ".join(lines + lines_of_several(analyses, replicates))
+    return "; ".join(lines + lines_of_several(analyses.chains, analyses.replicates))

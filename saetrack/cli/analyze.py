@@ -56,7 +56,7 @@ def analyze(
 
     config, settings = load_analyze_config(values), load_settings()
     if with_controls:
-        for track in tracks_of(config):
+        for track in tracks_of(config, base_of(config)):
             train_here(track)
     if not leads():
         return
@@ -81,11 +81,22 @@ def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
     return read_config("analyze", name, changes)
 
 
-def tracks_of(config: AnalyzeConfig) -> list[TrackConfig]:
+def base_of(config: AnalyzeConfig) -> TrackConfig:
+    """The track of the chain that is analysed, whose controls a config names."""
+    if config.track is not None:
+        return config.track
+    from saetrack.registry import Registry
+    from saetrack.utils.settings import load_settings
+
+    registry = Registry.existing(load_settings())
+    return registry.config_of(registry.find_chain(str(config.chain)))
+
+
+def tracks_of(config: AnalyzeConfig, base: TrackConfig) -> list[TrackConfig]:
     """The tracks whose chains an analysis reads: of itself, beside, of replicates, of controls."""
     replicates = [one for one in config.replicates if not isinstance(one, str)]
     named = [one for one in (config.track, *config.beside) if one and not isinstance(one, str)]
     tracks = [*named, *replicates, *(control.track for control in config.controls.values())]
     for replicate in replicates:
-        tracks += [control.track for control in config.controls_over(replicate).values()]
+        tracks += [control.track for control in config.controls_over(base, replicate).values()]
     return list({one.model_dump_json(): one for one in tracks}.values())

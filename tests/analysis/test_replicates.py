@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pandas as pd
 import pytest
 
 from saetrack.analysis.figures.replicates import replicates_figure
-from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
+from saetrack.analysis.pipeline.chain_analysis import require_different
+from saetrack.analysis.pipeline.config import AnalyzeConfig, ControlChain, load_analyze_config
+from saetrack.analysis.results.claims import OF_VERDICTS
 from saetrack.analysis.results.headline import COLUMNS, headline_table
 from saetrack.analysis.results.replicates import over_replicates
 from saetrack.chain.config import TrackConfig
@@ -36,8 +39,9 @@ def test_headline_numbers_are_those_of_the_tables() -> None:
     assert value["label.token.first", "random directions"] == pytest.approx(0.6 - 0.4)
     assert value["label.token.final", "random directions"] == pytest.approx(0.5 - 0.1)
     low = table.set_index(["name", "control"])["low"]
-    half = 1.96 * (0.6 * 0.4 / 144 + 0.4 * 0.6 / 256) ** 0.5
-    assert low["label.token.first", "random directions"] == pytest.approx(0.2 - half)
+    # Wilson's ends are .518 and .677 of 86 of 144, .342 and .461 of 102 of 256 (Newcombe 1998).
+    half = ((0.6 - 0.5156) ** 2 + (0.4611 - 0.4) ** 2) ** 0.5
+    assert low["label.token.first", "random directions"] == pytest.approx(0.2 - half, abs=0.004)
     assert value["pattern.grouping", ""] == 0.144
     assert value["pattern.grouping", "still"] == pytest.approx(0.014)
     assert value["pattern_kappa.all", "second seed"] == 0.46
@@ -55,6 +59,9 @@ def test_headline_numbers_are_those_of_the_tables() -> None:
     assert features["progress.concept.rise", "random directions"] == 17
     assert features["pattern_kappa.all", "second seed"] == 900
     assert features["lost_senses", "time reversed"] == 4
+    assert features["pattern.grouping", "still"] == 130
+    assert value["concept_excess.final", "random directions"] == pytest.approx(12 / 400)
+    assert low["concept_excess.final", "random directions"] == pytest.approx(5 / 400)
 
 
 def test_an_analysis_without_controls_has_the_numbers_that_need_none() -> None:
@@ -81,6 +88,44 @@ def test_over_replicates_the_interval_is_students() -> None:
     assert (row["n"], row["mean"], row["interval"]) == (3, pytest.approx(0.2), "t")
     assert row["high"] - row["mean"] == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
     assert (row["least"], row["most"]) == (0.1, 0.3)
+
+
+def test_values_that_lie_together_say_no_more_than_each_of_them() -> None:
+    """Three equal values, each within .01 over its features: their mean is within .01 / sqrt(3)."""
+    same = [
+        headline_of_chain({"pattern.grouping": 0.1}, lm=f"m{n}", chain=f"{n}") for n in range(3)
+    ]
+    row = over_replicates(pd.concat(same)).iloc[0]
+    assert (row["interval"], row["n"]) == ("features", 3)
+    assert (row["low"], row["high"]) == pytest.approx((0.1 - 0.01 / 3**0.5, 0.1 + 0.01 / 3**0.5))
+
+
+def test_verdicts_have_no_interval() -> None:
+    drift = "drift_claim.widespread drift"
+    parts = [
+        headline_of_chain({drift: value}, lm=f"m{n}", chain=f"{n}", control="still")
+        for n, value in enumerate([1.0, 1.0, 0.0])
+    ]
+    row = over_replicates(pd.concat(parts).assign(unit=OF_VERDICTS)).iloc[0]
+    assert row["interval"] == "none" and np.isnan(row["low"])
+    assert row["mean"] == pytest.approx(2 / 3)
+
+
+def test_a_pattern_of_no_feature_has_an_interval() -> None:
+    shares = pd.DataFrame(
+        [
+            ("chain", "chain", "grouping", 0, 0.0),
+            ("chain", "chain", "rest", 64, 1.0),
+            ("still", "noise", "grouping", 0, 0.0),
+            ("still", "noise", "rest", 64, 1.0),
+        ],
+        columns=["chain", "role", "pattern", "features", "share"],
+    ).assign(excess=0.0)
+    tables = tables_of_an_analysis() | {"pattern_shares": shares}
+    found = headline_table(tables).set_index(["name", "control"])
+    # Wilson's upper end of 0 of 64 is z^2 / (64 + z^2) = .0566.
+    assert found.loc[("pattern.grouping", ""), "high"] == pytest.approx(0.0566, abs=1e-4)
+    assert found.loc[("pattern.grouping", "still"), "low"] == pytest.approx(-0.0566, abs=1e-4)
 
 
 def test_two_have_a_range_and_one_the_interval_over_features() -> None:
@@ -132,21 +177,47 @@ def replicated() -> AnalyzeConfig:
     return load_analyze_config(values)
 
 
+def track(**changes: Any) -> TrackConfig:
+    return TrackConfig.model_validate({**NANO_TRACK, **changes})
+
+
 def test_a_replicate_has_the_same_controls_over_its_own_lm(replicated: AnalyzeConfig) -> None:
-    (control,) = replicated.controls_over(replicated.replicates[0]).values()  # type: ignore[arg-type]
-    assert (control.track.model, control.track.seed) == ("other", 1)
-    assert control.track.schedule == replicated.controls["second seed"].track.schedule
+    (control,) = replicated.controls_over(track(), track(model="other")).values()
+    assert control.track == track(model="other", seed=1)
 
 
-def test_controls_of_a_replicate_have_its_hooks_and_other_seeds_than_it(
+def test_controls_of_a_replicate_are_other_than_it_as_those_of_the_chain_are(
     replicated: AnalyzeConfig,
 ) -> None:
-    replicate = TrackConfig.model_validate({**NANO_TRACK, "layers": [0], "seed": 2})
-    (control,) = replicated.controls_over(replicate).values()
-    assert (control.track.layers, control.track.seed) == ((0,), 3)
-    by_name = replicated.model_copy(update={"track": None, "chain": "nano.L1"})
-    (control,) = by_name.controls_over(replicate).values()
-    assert control.track.seed == 1, "of what seed the chain is, its name alone does not say"
+    replicate = track(layers=[0], d_sae=32, seed=2)
+    (control,) = replicated.controls_over(track(), replicate).values()
+    assert control.track == track(layers=[0], d_sae=32, seed=3)
+
+
+def test_a_control_of_another_schedule_does_not_fit_a_replicate_of_another(
+    replicated: AnalyzeConfig,
+) -> None:
+    still = track(schedule=[{"first": 0, "last": 0, "tokens": 2048, "repeat": 4}])
+    controls = {"still": ControlChain(role="noise", track=still)}
+    config = replicated.model_copy(update={"controls": controls})
+    (control,) = config.controls_over(track(), track(d_sae=32)).values()
+    assert (control.track.schedule, control.track.d_sae) == (still.schedule, 32)
+    other = track(schedule=[{"first": 0, "last": 3, "tokens": 1024}])
+    assert not config.controls_over(track(), other)
+
+
+def of_lm(name: str, commit: str, lm: str) -> Any:
+    checkpoint = SimpleNamespace(commit=commit, lm_step=9)
+    return SimpleNamespace(name=name, lm_name=lm, links=[SimpleNamespace(checkpoint=checkpoint)])
+
+
+def test_a_copy_of_an_lm_is_no_replicate() -> None:
+    chains = [of_lm("a.L1", "aa", "a"), of_lm("a.L2", "aa", "a"), of_lm("b.L1", "bb", "b")]
+    require_different(chains)  # two chains over one LM, and another LM
+    with pytest.raises(UserError, match="a and c have the same weights at LM step 9"):
+        require_different([*chains, of_lm("c.L1", "aa", "c")])
+    with pytest.raises(UserError, match=r"b.L1 is named twice"):
+        require_different([*chains, chains[-1]])
 
 
 def test_replicates_are_no_part_of_what_is_read_at_a_checkpoint(replicated: AnalyzeConfig) -> None:
@@ -160,10 +231,11 @@ def test_replicates_and_chains_beside_are_two_analyses() -> None:
 
 
 def test_the_sweep_trains_every_chain_that_the_analysis_of_replicates_reads() -> None:
-    from saetrack.cli.analyze import tracks_of
+    from saetrack.cli.analyze import base_of, tracks_of
 
     tracks = load_sweep_config(load_preset("sweep", "mini-replicates"))
-    wanted = tracks_of(load_analyze_config(load_preset("analyze", "mini-replicates")))
+    config = load_analyze_config(load_preset("analyze", "mini-replicates"))
+    wanted = tracks_of(config, base_of(config))
     seeds = [track for track in wanted if track.seed == 0]
     assert len(seeds) == 18 and all(track in tracks.tracks() for track in seeds)
     assert len(tracks.titled_tracks()) == len(tracks.tracks()) == 18, "titles tell them apart"

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.chain.plan import Chain
 from saetrack.cli import main as command_line
-from saetrack.cli.analyze import tracks_of
+from saetrack.cli.analyze import base_of, tracks_of
 from saetrack.registry import Registry
 from saetrack.sae import files
 from saetrack.training import loop
@@ -155,7 +155,7 @@ def test_an_analysis_with_controls_trains_them_first(
     )
 
     def open_analyses(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
-        done.append(tracks_of(config))
+        done.append(tracks_of(config, base_of(config)))
         return SimpleNamespace(run=lambda: ["analysed"])
 
     monkeypatch.setattr(analyze, "open_analyses", open_analyses)

@@ -57,6 +57,10 @@ def tables_of_an_analysis() -> dict[str, pd.DataFrame]:
         "labels_of_random_directions": pd.DataFrame(
             {"label": ["token"], "share": [0.1], "first_share": [0.4], "directions": 256}
         ),
+        "concept_nulls": pd.DataFrame(
+            [(0, "random directions", 400, -1, -3, 1), (9, "random directions", 400, 12, 5, 19)],
+            columns=["lm_step", "null", "judged", "excess", "excess_low", "excess_high"],
+        ),
         "pattern_shares": shares,
         "paper_pattern_shares": shares,
         "pattern_agreement": agreement,

@@ -116,7 +116,8 @@ def open_analyses(config: AnalyzeConfig, settings: Settings) -> Analyses:
     Raises:
         UserError: nothing, or too little, is registered.
     """
-    return Analyses(chain_analyses(config, settings), replicate_analyses(config, settings))
+    chains = chain_analyses(config, settings)
+    return Analyses(chains, replicate_analyses(config, settings, chains))
 
 
 def analyze_chains(config: AnalyzeConfig, settings: Settings) -> list[str]:

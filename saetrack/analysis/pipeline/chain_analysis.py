@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,17 @@ from saetrack.analysis.pipeline.registered_chain import (
     registered_chains,
     replicates_of,
 )
+from saetrack.chain.plan import Chain
+from saetrack.utils.errors import UserError
 from saetrack.utils.extras import require_extra
 from saetrack.utils.files import content_hash
 from saetrack.utils.ports import EXPLORER_PORT
 from saetrack.utils.settings import Settings
 
+log = logging.getLogger(__name__)
+
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 25
+TABLES_VERSION = 26
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
@@ -108,16 +114,54 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
     ]
 
 
-def replicate_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnalysis]:
+def replicate_analyses(
+    config: AnalyzeConfig, settings: Settings, chains: Sequence[ChainAnalysis]
+) -> list[ChainAnalysis]:
     """One analysis for each replicate that a config names, beside controls of its own.
 
+    Args:
+        config: of all.
+        settings: of the registry and the cache.
+        chains: the analyses of `chain_analyses`.
+
     Raises:
-        UserError: nothing, or too little, is registered of one.
+        UserError: nothing, or too little, is registered of one; one is named twice, or its LM is a
+            copy of another's.
     """
-    found = []
+    found, base = [], chains[0].registered.chain.config
     for registered in replicates_of(config, settings):
         chain = registered.chain
-        alike = config.model_copy(update={"controls": config.controls_over(chain.config)})
-        controls = controls_of(alike, settings, chain)
-        found.append(ChainAnalysis(alike, settings, registered, controls))
+        fitting = config.controls_over(base, chain.config)
+        for name in config.controls.keys() - fitting.keys():
+            log.info(
+                "control %s of %s is left out: it has a schedule of its own, and the replicate too",
+                name,
+                chain.name,
+            )
+        alike = config.model_copy(update={"controls": fitting})
+        found.append(
+            ChainAnalysis(alike, settings, registered, controls_of(alike, settings, chain))
+        )
+    if found:
+        require_different([one.registered.chain for one in (*chains, *found)])
     return found
+
+
+def require_different(chains: Sequence[Chain]) -> None:
+    """Refuse replicates that are none.
+
+    Raises:
+        UserError: a chain is named twice, or two LMs have the same weights.
+    """
+    names = [chain.name for chain in chains]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"replicates: {twice[0]} is named twice; a chain is no replicate of itself")
+    of_weights: dict[str, str] = {}
+    for chain in chains:
+        last = max((link.checkpoint for link in chain.links), key=lambda one: one.lm_step)
+        other = of_weights.setdefault(last.commit, chain.lm_name)
+        if other != chain.lm_name:
+            raise UserError(
+                f"replicates: {other} and {chain.lm_name} have the same weights at LM step "
+                f"{last.lm_step}; a copy of an LM is no other LM"
+            )

@@ -186,8 +186,8 @@ class AnalyzeConfig(Frozen):
         default=(),
         description="other registered chains, by name or by track, analysed alike as replicates: "
         "other seeds of the LM or of the SAEs, other layers. Headline numbers are then given as "
-        "mean and interval over all. Their controls are the same tracks over their own LM and "
-        "hooks, with seeds that differ by as much as theirs does from the track's",
+        "mean and interval over all. Their controls differ from them as the controls of the "
+        "track do from it",
     )
     controls: dict[str, ControlChain] = Field(
         default={}, description="by name; those that are not registered are left out, and said so"
@@ -283,27 +283,30 @@ class AnalyzeConfig(Frozen):
             )
         return self
 
-    def controls_over(self, replicate: TrackConfig) -> dict[str, ControlChain]:
-        """The controls of a replicate: the same tracks over its LM and hooks.
+    def controls_over(self, base: TrackConfig, replicate: TrackConfig) -> dict[str, ControlChain]:
+        """The controls of a replicate: other than it as these controls are other than `base`.
 
-        Where its SAEs have another seed than those of `track`, theirs differ by as much: a control
-        of another seed is of another seed beside each replicate.
+        All else is the replicate's: LM, hooks, text, dictionary, budgets. Its seed differs by as
+        much as the control's does. A control of another schedule is left out where the replicate
+        has a schedule of its own, since it does not say what it would be there.
+
+        Args:
+            base: the track of the chain whose controls they are.
+            replicate: likewise of the replicate.
         """
-        seeds_apart = replicate.seed - (self.track or replicate).seed
-        return {
-            name: ControlChain(
-                role=control.role,
-                track=control.track.model_copy(
-                    update={
-                        "model": replicate.model,
-                        "layers": replicate.layers,
-                        "hooks": replicate.hooks,
-                        "seed": control.track.seed + seeds_apart,
-                    }
-                ),
-            )
-            for name, control in self.controls.items()
-        }
+        found = {}
+        for name, control in self.controls.items():
+            changed = {
+                field: value
+                for field, value in control.track
+                if value != getattr(base, field) and field not in ("model", "layers", "hooks")
+            }
+            if "schedule" in changed and replicate.schedule != base.schedule:
+                continue
+            changed["seed"] = replicate.seed + control.track.seed - base.seed
+            track = replicate.model_copy(update=changed)
+            found[name] = ControlChain(role=control.role, track=track)
+        return found
 
     @property
     def leaves_bos_out(self) -> bool:

@@ -16,12 +16,11 @@ from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.analysis.results.headline import headline_table
 from saetrack.analysis.results.replicates import AXES, over_replicates
 from saetrack.registry.analyses import LoggedReport, Reports
-from saetrack.utils.errors import UserError
 from saetrack.utils.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
 # Raise when the page changes: the same chains are then joined again.
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 HEADLINE, REPLICATES = "headline", "replicates"
 # The name of rows that say which controls were asked for.
 ASKED = "control"
@@ -73,15 +72,10 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
 
     Returns:
         What was done, in a line.
-
-    Raises:
-        UserError: the same chain is named twice.
     """
     analyses = _by_name(analyses)
     chains = [analysis.registered.chain for analysis in analyses]
     names = [chain.name for chain in chains]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserError(f"replicates: {twice[0]} is named twice; a chain is no replicate of itself")
     identity = _identity(analyses)
     reports, lm_name = analyses[0].registered.ready.registry.reports, chains[0].lm_name
     title = f"replicates · {names[0]} and {len(names) - 1} more"

@@ -23,11 +23,12 @@ from saetrack.utils.files import content_hash
 log = logging.getLogger(__name__)
 
 # Raise when rules or pages change: the same analyses are then judged again.
-RULES_VERSION = 2
+RULES_VERSION = 3
 # Names the experiment, and the kind of its runs.
 RESULTS = "results"
 RATIO = "equal_quality_token_ratio"
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+NAMED = 4  # of LMs, hooks or seeds, in a title
 JUDGED = ("forward", "reverse")
 
 
@@ -55,7 +56,9 @@ def newest_groups(registry: Registry) -> list[Group]:
     seen: set[str] = set()
     for headline in sorted(headlines, key=lambda table: -table["chain"].nunique()):
         names = set(headline["chain"].unique())
-        if not names <= seen:  # else a larger group holds all of them
+        if names <= seen:  # a larger group holds all of them
+            _tell_left_out(headline, groups)
+        else:
             compared = _compared(headline, comparisons)
             found = pd.concat([headline.assign(interval=FEATURES), compared], ignore_index=True)
             groups.append(Group(_title(headline), found))
@@ -66,6 +69,18 @@ def newest_groups(registry: Registry) -> list[Group]:
             "saetrack analyze mini --with-controls makes an analysis"
         )
     return groups
+
+
+def _tell_left_out(headline: pd.DataFrame, groups: list[Group]) -> None:
+    """Of analyses that no group has."""
+    judged = {run for group in groups for run in group.headline["run"]}
+    left = headline[~headline["run"].isin(judged)].drop_duplicates("run")
+    for _, row in left.iterrows():
+        log.warning(
+            "run %s is left out: %s is judged among its replicates, by another analysis",
+            row["run"],
+            row["chain"],
+        )
 
 
 def register_results(registry: Registry) -> str:
@@ -112,7 +127,8 @@ def _title(headline: pd.DataFrame) -> str:
     for axis, many in (("lm", "LMs"), ("hook", "hooks"), ("sae_seed", "seeds")):
         values = headline[axis].unique()
         word = f"seed {values[0]}" if axis == "sae_seed" else str(values[0])
-        parts.append(word if len(values) == 1 else f"{len(values)} {many} ({values[0]} ...)")
+        named = ", ".join(map(str, values[:NAMED])) + (" ..." if len(values) > NAMED else "")
+        parts.append(word if len(values) == 1 else f"{len(values)} {many} ({named})")
     return ", ".join(parts)
 
 

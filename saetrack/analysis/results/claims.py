@@ -7,11 +7,15 @@ A claim asks for some numbers of the headline table. What counts is the interval
 - **open**: neither; or there is no interval: one chain, and its analysis drew none; or the number
   is over fewer than 20 features.
 
+A number that is a verdict itself holds if it is one on all chains, fails if on none, and else is
+open.
+
 A claim *stands* if all of its tests hold over three LMs or more, *stands in part* if some do (or
 all, over fewer LMs), *does not stand* if none holds and some fail, and else *cannot be told*.
 Chains over one LM are one witness of what LMs do: where there are several LMs, the values of each
 are averaged first. A test whose number is missing (a control was not trained) is open. The first
-test is the claim itself: where it is open, the others do not make the claim stand in part.
+test is the claim itself: where it fails the claim does not stand, and where it is open the others
+do not make it stand in part.
 """
 
 from __future__ import annotations
@@ -88,9 +92,9 @@ class Requirement:
         found = self.estimate
         if found is None or np.isnan(found.mean) or found.is_of_few:
             return "open"
-        ends = np.array([found.low, found.mean, found.high])
         if found.unit == OF_VERDICTS:
-            ends = np.where(np.isnan(ends), found.mean, ends)
+            return {1.0: "holds", 0.0: "fails"}.get(found.mean, "open")  # type: ignore[return-value]
+        ends = np.array([found.low, found.mean, found.high])
         if np.isnan(ends).any():
             return "open"
         low, mean, high = (self.bound - ends[::-1]) if self.below else (ends - self.bound)
@@ -176,6 +180,6 @@ def verdict_of(outcomes: list[Outcome], lms: int) -> Verdict:
     """By the rule at the top of this file; without tests nothing can be told."""
     if outcomes and all(outcome == "holds" for outcome in outcomes):
         return "stands" if lms >= MIN_LMS else "stands in part"
-    if "holds" in outcomes:
+    if "holds" in outcomes and outcomes[0] != "fails":
         return "cannot be told" if outcomes[0] == "open" else "stands in part"
     return "does not stand" if "fails" in outcomes else "cannot be told"

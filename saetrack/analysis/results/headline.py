@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS
 from saetrack.analysis.results.claims import OF_VERDICTS
@@ -31,6 +32,7 @@ SHARE = "share of features"
 COSINE = "cosine"
 RANDOM_DIRECTIONS = "random directions"
 CHAIN = "chain"
+EXCESS = ("excess", "excess_low", "excess_high")
 
 Tables = Mapping[str, pd.DataFrame]
 Row = dict[str, Any]
@@ -45,7 +47,8 @@ def headline_table(tables: Tables) -> pd.DataFrame:
     Returns:
         See the top of this file.
     """
-    parts = (_labels, _patterns, _agreement, _progress, _phases, _drift, _index, _matching, _rest)
+    of_meaning = (_labels, _concept_excess, _patterns, _agreement)
+    parts = (*of_meaning, _progress, _phases, _drift, _index, _matching, _rest)
     rows = [row for part in parts for row in part(tables)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -72,33 +75,51 @@ def _labels(tables: Tables) -> Iterator[Row]:
     shares = tables.get("pattern_shares", pd.DataFrame(columns=["chain", "features"]))
     live = int(shares.loc[shares["chain"] == CHAIN, "features"].sum())
     for label, row in own.iterrows():
-        first, final = float(row["first"]), float(row["final"])
-        yield _row(f"label.{label}.first", first, SHARE, ends=_binomial(first, live))
-        yield _row(f"label.{label}.final", final, SHARE, ends=_binomial(final, live))
+        share = {"first": float(row["first"]), "final": float(row["final"])}
+        of = {at: _wilson(share[at], live) for at in share}
+        for at, value in share.items():
+            yield _row(f"label.{label}.{at}", value, SHARE, ends=of[at], features=live)
         # Wider than it is: that the same features stand at both ends is not made use of.
-        half = float(np.hypot(_half_width(first, live), _half_width(final, live)))
-        rise = final - first
-        yield _row(f"label.{label}.rise", rise, SHARE, ends=(rise - half, rise + half))
-        for at, share, column in (("first", first, "first_share"), ("final", final, "share")):
+        rise = share["final"] - share["first"]
+        both = _difference(share["final"], of["final"], share["first"], of["first"])
+        yield _row(f"label.{label}.rise", rise, SHARE, ends=both, features=live)
+        for at, column in (("first", "first_share"), ("final", "share")):
             of_null = float(null[column].get(label, 0.0))
-            half = float(np.hypot(_half_width(share, live), _half_width(of_null, directions)))
-            more = share - of_null
-            both = more - half, more + half
-            yield _row(f"label.{label}.{at}", more, SHARE, RANDOM_DIRECTIONS, both)
+            more = share[at] - of_null
+            both = _difference(share[at], of[at], of_null, _wilson(of_null, directions))
+            few = min(live, directions)
+            yield _row(f"label.{label}.{at}", more, SHARE, RANDOM_DIRECTIONS, both, few)
     for _, row in ends[ends["chain"] != CHAIN].iterrows():
         rise = own.loc[row["label"], "final"] - own.loc[row["label"], "first"]
         more = rise - (row["final"] - row["first"])
         yield _row(f"label.{row['label']}.rise", more, SHARE, row["chain"])
 
 
-def _half_width(share: float, features: int) -> float:
-    return float(1.96 * np.sqrt(share * (1 - share) / max(1, features)))
+def _wilson(share: float, features: int) -> tuple[float, float]:
+    """95 % of a share of some features; wide for none of few, too."""
+    found = stats.binomtest(round(share * features), max(1, features)).proportion_ci(
+        method="wilson"
+    )
+    return float(found.low), float(found.high)
 
 
-def _binomial(share: float, features: int) -> tuple[float, float]:
-    """95 % of a share of some features."""
-    half = _half_width(share, features)
-    return share - half, share + half
+def _difference(
+    share: float, ends: tuple[float, float], less: float, ends_of_less: tuple[float, float]
+) -> tuple[float, float]:
+    """95 % of the difference of two shares, by their own intervals (Newcombe 1998, method 10)."""
+    low = share - less - float(np.hypot(share - ends[0], ends_of_less[1] - less))
+    high = share - less + float(np.hypot(ends[1] - share, less - ends_of_less[0]))
+    return low, high
+
+
+def _concept_excess(tables: Tables) -> Iterator[Row]:
+    """Concepts at the last link beyond those that each null expects, of the judged features."""
+    nulls = tables.get("concept_nulls", pd.DataFrame(columns=["lm_step", "null"]))
+    for _, row in nulls[nulls["lm_step"] == nulls["lm_step"].max()].iterrows():
+        judged = int(row["judged"])
+        value, *ends = (row[name] / max(1, judged) for name in EXCESS)
+        low, high = ends
+        yield _row("concept_excess.final", value, SHARE, row["null"], (low, high), judged)
 
 
 def _patterns(tables: Tables) -> Iterator[Row]:
@@ -106,20 +127,27 @@ def _patterns(tables: Tables) -> Iterator[Row]:
     if len(of_paper):
         own = of_paper[of_paper["chain"] == CHAIN].set_index("pattern")
         share = float(own["share"].reindex(list(PAPER_PATTERNS), fill_value=0).sum())
-        ends = _binomial(share, int(own["features"].sum()))
-        yield _row("patterns_of_the_paper", share, SHARE, ends=ends)
+        live = int(own["features"].sum())
+        ends = _wilson(share, live)
+        yield _row("patterns_of_the_paper", share, SHARE, ends=ends, features=live)
     yield from _shares("paper_pattern", of_paper)
     yield from _shares("pattern", tables.get("pattern_shares", pd.DataFrame()))
 
 
 def _shares(kind: str, shares: pd.DataFrame) -> Iterator[Row]:
+    if not len(shares):
+        return
+    live = shares.groupby("chain")["features"].sum().astype(int)
+    own = shares[shares["chain"] == CHAIN].set_index("pattern")["share"]
     for _, row in shares.iterrows():
-        name = f"{kind}.{row['pattern']}"
-        if row["chain"] == CHAIN:
-            yield _row(name, row["share"], SHARE, ends=(row["low"], row["high"]))
+        name, chain = f"{kind}.{row['pattern']}", row["chain"]
+        of_chain = _wilson(row["share"], live[chain])
+        if chain == CHAIN:
+            yield _row(name, row["share"], SHARE, ends=of_chain, features=live[chain])
         else:
-            ends = row["excess_low"], row["excess_high"]
-            yield _row(name, row["excess"], SHARE, row["chain"], ends)
+            share = float(own.get(row["pattern"], 0.0))
+            ends = _difference(share, _wilson(share, live[CHAIN]), row["share"], of_chain)
+            yield _row(name, row["excess"], SHARE, chain, ends, min(live[CHAIN], live[chain]))
 
 
 def _agreement(tables: Tables) -> Iterator[Row]:

@@ -24,14 +24,16 @@ from saetrack.analysis.results.replicates import ALL, over_replicates
 
 RULE = f"""\
 What counts is the interval of each number over LMs, or over chains where there is one LM:
-Student's 95 % of three values and more, the range of two, the 95 % over features of one. Chains
-over the same LM are averaged first. A test *holds* if the interval lies above the bound and the
-mean reaches the smallest effect that matters; it *fails* if the interval lies below that effect;
-else, without an interval, and over fewer than {MIN_FEATURES} features, it is *open*. A claim
-**stands** if all of its tests hold over {MIN_LMS} LMs or more, **stands in part** if some hold, or
-all over fewer LMs, **does not stand** if none holds and some fail, and else **cannot be told** on
-these chains. The first test is the claim itself: while it is open, the others do not make the claim
-stand in part.
+Student's 95 % of three values and more, the range of two, the 95 % over features of one; and never
+less than the 95 % over features that the mean of all chains has. Chains over the same LM are
+averaged first. A test *holds* if the interval lies above the bound and the mean reaches the
+smallest effect that matters; it *fails* if the interval lies below that effect; else, without an
+interval, and over fewer than {MIN_FEATURES} features, it is *open*. A number that is a verdict
+itself holds if it is one on all chains and fails if on none. A claim **stands** if all of its tests
+hold over {MIN_LMS} LMs or more, **stands in part** if some hold, or all over fewer LMs, **does not
+stand** if none holds and some fail, and else **cannot be told** on these chains. The first test is
+the claim itself: where it fails the claim does not stand, and while it is open the others do not
+make it stand in part.
 """
 MADE = "Written by `saetrack results` from the newest analyses of a registry; do not edit.\n"
 COUNTS = ("segments", "LM steps")  # units of what is counted
@@ -193,7 +195,7 @@ def _verdicts(found: Estimate) -> str:
     """Of a number that is 1 where a claim stands and 0 where it does not."""
     if found.n == 1:
         return "stands" if found.mean == 1 else "does not stand"
-    return f"stands in {100 * found.mean:.0f} %, n = {found.n}"
+    return f"stands in {found.mean * found.n:.4g} of {found.n}"
 
 
 def _number(value: float, unit: str) -> str:

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from saetrack.analysis.results.claims import OF_VERDICTS
+
 # What may differ between replicates; each is a column of the headline numbers.
 AXES = ("lm", "sae_seed", "hook")
 ALL = "all chains"
@@ -25,6 +27,9 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
     Over an axis (LM seeds, say), values that share a seed are averaged first: chains over one LM
     are no independent witnesses of what LMs do. Of three values and more the interval is Student's
     95 %; of two it is their range; of one it is the 95 % over features that its analysis drew.
+    Where all chains have the latter, the interval of their mean is no narrower than these allow:
+    few values that happen to lie together say no more than each of them. What is a verdict has no
+    interval: how many say so is the number.
 
     Args:
         headline: of all chains (`saetrack.analysis.results.headline`), with `chain`, `lm`,
@@ -57,12 +62,26 @@ def _interval(values: np.ndarray, group: pd.DataFrame) -> dict[str, Any]:
     n, mean = len(values), float(values.mean())
     found: dict[str, Any] = {"n": n, "mean": mean, "least": values.min(), "most": values.max()}
     found["sd"] = float(values.std(ddof=1)) if n > 1 else np.nan
+    if group["unit"].iloc[0] == OF_VERDICTS:
+        return found | {"low": np.nan, "high": np.nan, "interval": "none"}
+    low, high = _of_features(group)
+    drawn = group["interval"].iloc[0] if "interval" in group else FEATURES
+    if n == 1:
+        made = "none" if np.isnan(low) else drawn
+        return found | {"low": low, "high": high, "interval": made}
+    between, made = (found["least"], found["most"]), "range"
     if n >= MIN_FOR_T:
         half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * found["sd"] / np.sqrt(n)
-        return found | {"low": mean - half, "high": mean + half, "interval": "t"}
-    if n == 2:
-        return found | {"low": found["least"], "high": found["most"], "interval": "range"}
-    low, high = group["low"].iloc[0], group["high"].iloc[0]
-    drawn = group["interval"].iloc[0] if "interval" in group else FEATURES
-    made = "none" if np.isnan(low) else drawn
+        between, made = (mean - half, mean + half), "t"
+    if high - low > between[1] - between[0]:
+        made = drawn
+    low, high = np.fmin(low, between[0]), np.fmax(high, between[1])
     return found | {"low": low, "high": high, "interval": made}
+
+
+def _of_features(group: pd.DataFrame) -> tuple[float, float]:
+    """95 % of the mean of some chains over features of each; NaN where a chain has none."""
+    below, above = (group["value"] - group["low"], group["high"] - group["value"])
+    half = [float(np.sqrt((side**2).sum(skipna=False)) / len(group)) for side in (below, above)]
+    mean = float(group["value"].mean())
+    return mean - half[0], mean + half[1]
