@@ -171,6 +171,16 @@ def test_phases_need_three_segments_and_a_control_with_fewer() -> None:
     assert OF["three-phases"].judge(numbers_of(of_concepts | three)).verdict == "stands in part"
 
 
+def test_drift_is_told_in_cosines_too() -> None:
+    verdict = {"n": 3, "interval": "none", "unit": OF_VERDICTS, "low": NAN, "high": NAN}
+    name = "drift_claim.widespread drift"
+    row = pd.DataFrame([{"name": name, "control": "still", "mean": 1.0, "features": NAN} | verdict])
+    for less, outcome in ((-0.7, "stands"), (-0.01, "stands in part")):
+        cosine = {("cosine_to_final_at_first", "still"): (less, less - 0.001, less + 0.001)}
+        over = pd.concat([row, numbers_of(cosine).over])
+        assert OF["widespread-drift"].judge(Numbers(over, ROLES, 3)).verdict == outcome
+
+
 def test_a_link_that_takes_more_than_a_twentieth_fails() -> None:
     name = ("tokens_of_a_link_over_conventional", "")
     dear, cheap = ({name: values} for values in ((0.18, 0.17, 0.19), (0.03, 0.02, 0.04)))

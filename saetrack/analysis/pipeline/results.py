@@ -72,15 +72,13 @@ def newest_groups(registry: Registry) -> list[Group]:
 
 
 def _tell_left_out(headline: pd.DataFrame, groups: list[Group]) -> None:
-    """Of analyses that no group has."""
-    judged = {run for group in groups for run in group.headline["run"]}
-    left = headline[~headline["run"].isin(judged)].drop_duplicates("run")
-    for _, row in left.iterrows():
-        log.warning(
-            "run %s is left out: %s is judged among its replicates, by another analysis",
-            row["run"],
-            row["chain"],
-        )
+    """Of an analysis whose chains are all judged already, in more than one group or in a larger."""
+    names, runs = set(headline["chain"]), set(headline["run"])
+    for group in groups:
+        has = set(group.headline["chain"])
+        if runs <= set(group.headline["run"]) or names == has:  # the same, or an earlier one of it
+            return
+    log.warning("left out, since larger groups have all of it: %s", _title(headline))
 
 
 def register_results(registry: Registry) -> str:

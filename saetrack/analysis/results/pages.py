@@ -164,7 +164,9 @@ def _page(claim: Claim, groups: Sequence[Group], findings: Mapping[str, Finding]
 def _test(test: Requirement) -> list[str]:
     found = test.estimate
     bound = f"{'below' if test.below else 'above'} {test.bound:g}"
-    bound += f", mean {test.bound + test.least:g} or more" if test.least else ""
+    if test.least:
+        least = test.bound + (-test.least if test.below else test.least)
+        bound += f", mean {least:g} or {'less' if test.below else 'more'}"
     if found is None:
         return [test.says, "", "", "not measured", "", "", "", bound, test.outcome]
     name = f"`{found.name}`" + (f" beside {found.control}" if found.control else "")

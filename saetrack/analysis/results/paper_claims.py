@@ -116,6 +116,21 @@ def _drift_claim(claim: str) -> Callable[[Numbers], Iterator[Requirement]]:
     return tests
 
 
+def _widespread(numbers: Numbers) -> Iterator[Requirement]:
+    yield from _drift_claim("widespread drift")(numbers)
+    for control, less in numbers.beside("cosine_to_final_at_first").items():
+        if numbers.roles.get(control) == "noise":
+            says = f"first directions are further from their last than over {control}, in cosine"
+            yield Requirement(says, less, COSINE, below=True)
+
+
+def _of_the_lms_making(numbers: Numbers) -> Iterator[Requirement]:
+    yield from _drift_claim("drift of the LM's making")(numbers)
+    for control, share in numbers.beside("noise_share_of_drift").items():
+        says = f"training over {control} makes less than half of it, in logs of cosines"
+        yield Requirement(says, share, bound=0.5, below=True)
+
+
 def _polysemy(numbers: Numbers) -> Iterator[Requirement]:
     beside = numbers.get("lost_senses", "time reversed")
     yield Requirement("more features lose senses than gain some", beside, SHARE)
@@ -220,14 +235,14 @@ CLAIMS = (
         "Directions of features drift far over training.",
         "section 5, figure 5",
         "chains over an LM that stands still, and residuals of the same contexts",
-        _drift_claim("widespread drift"),
+        _widespread,
     ),
     Claim(
         "drift-of-the-lms-making",
         "Drift is the LM's doing, not the SAE's.",
         "section 5",
         "chains over an LM that stands still",
-        _drift_claim("drift of the LM's making"),
+        _of_the_lms_making,
     ),
     Claim(
         "formed-features-drift-on",
