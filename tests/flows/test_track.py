@@ -92,6 +92,13 @@ def test_a_mistake_fails_the_run_with_one_line(change: dict[str, Any], line: str
     assert line in state.name  # what `--watch` prints
 
 
+@pytest.mark.usefixtures("harness", "environment")
+def test_results_of_nothing_are_one_line() -> None:
+    state: State[Any] = results(return_state=True)
+    assert state.is_failed() and "no registry" in str(state.message)
+    assert "\n" not in str(state.message)
+
+
 def deployments() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load(DEPLOYMENTS.read_text())["deployments"]
     return found
