@@ -43,6 +43,7 @@ def analyze(
     ```sh
     saetrack analyze mini --with-controls
     saetrack analyze mini.L2.forward                       # any registered chain
+    saetrack analyze my-track.yaml                         # the chains of a track of your own
     saetrack analyze mini mini-second-seed mini.L3.forward # with two replicates
     saetrack analyze mini --set chain=mini.L2.forward      # the same with the preset's controls
     ```
@@ -75,7 +76,7 @@ def replicate_of(name: str) -> str | dict[str, Any]:
 
 
 def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a preset or of a file, or of a chain's name and nothing else."""
+    """The parameters of a preset or a file, of a chain's name or a track and nothing else."""
     if chain := chain_of("analyze", name):
         return load_preset("analyze", None, {"chain": chain, **changes})
     return read_config("analyze", name, changes)

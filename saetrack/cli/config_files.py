@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from saetrack.chain.presets import KINDS, Kind, fields_of_file, is_path, load_preset, preset_names
+from saetrack.chain.presets import (
+    EXTENDS,
+    KINDS,
+    Kind,
+    fields_of_file,
+    is_path,
+    load_preset,
+    merge,
+    preset_names,
+)
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +34,14 @@ def read_config(
 ) -> dict[str, Any]:
     """The parameters of a preset or of a file (`saetrack.chain.presets.load_preset`).
 
+    Where an analysis is meant, that of a track is one of this track, with default fields.
+
     Raises:
         UserError: there is none, or its fields are those of another command.
     """
+    if kind == "analyze" and _is_of_track(name_or_file):
+        track = {"track": {EXTENDS: name_or_file}}
+        return load_preset(kind, None, merge(track, changes or {}))
     if is_path(name_or_file):
         _require_kind(kind, name_or_file)
     return load_preset(kind, name_or_file, changes)
@@ -36,7 +50,8 @@ def read_config(
 def chain_of(kind: Kind, asked: str) -> str | None:
     """The chain that is meant where a preset, a file or a registered chain may be given.
 
-    A preset of the kind comes first, then a chain by the beginning of its name.
+    A preset comes first, then a chain by the beginning of its name. An analysis may be one of a
+    track's preset too.
 
     Args:
         kind: of the preset or the file.
@@ -49,6 +64,8 @@ def chain_of(kind: Kind, asked: str) -> str | None:
         UserError: it is neither, or the beginning of several chains.
     """
     if is_path(asked) or asked in preset_names(kind):
+        return None
+    if kind == "analyze" and _is_of_track(asked):
         return None
     if "." in asked:  # presets have none
         return asked
@@ -69,9 +86,24 @@ def chain_of(kind: Kind, asked: str) -> str | None:
     )
 
 
+def _is_of_track(name_or_file: str) -> bool:
+    """Whether a preset is a track's and no analysis', or more names of a file are a track's."""
+    if not is_path(name_or_file):
+        named = name_or_file in preset_names("track")
+        return named and name_or_file not in preset_names("analyze")
+    given, extended = fields_of_file("analyze", name_or_file)
+    models = _models()
+    of_track, of_analysis = (
+        len(given & models[kind].model_fields.keys()) for kind in ("track", "analyze")
+    )
+    if of_track == of_analysis and isinstance(extended, str):
+        return _is_of_track(extended)
+    return of_track > of_analysis
+
+
 def _require_kind(kind: Kind, file: str) -> None:
     """Refuse a file that has fields of another kind only."""
-    given, is_whole = fields_of_file(kind, file)
+    given, extended = fields_of_file(kind, file)
     models = _models()
     if not given or given <= models[kind].model_fields.keys():
         return
@@ -79,7 +111,7 @@ def _require_kind(kind: Kind, file: str) -> None:
         other
         for other in KINDS
         if given <= models[other].model_fields.keys()
-        and (not is_whole or _required(models[other]) <= given)
+        and (extended is not None or _required(models[other]) <= given)
     ]
     if fitting:
         named = " or ".join(NAMES[other] for other in fitting)

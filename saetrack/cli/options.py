@@ -45,8 +45,9 @@ AnalyzeName = Annotated[
     str,
     typer.Argument(
         metavar="NAME-OR-FILE",
-        help=f"A preset ({', '.join(preset_names('analyze'))}), a YAML file of your own, or the "
-        "name of a registered chain or its beginning, such as mini.L2.forward.",
+        help=f"A preset ({', '.join(preset_names('analyze'))}), a YAML file of your own, a track's "
+        "preset or file, or the name of a registered chain or its beginning, such as "
+        "mini.L2.forward.",
         autocompletion=lambda incomplete: [
             *_complete_preset("analyze")(incomplete),
             *_complete_chain(incomplete),

@@ -106,6 +106,46 @@ def test_scripts_read_json(says: Says, chain: Chain, registry: Registry) -> None
     assert [link["version"] for link in shown["links"]] == [1, 2, 3, 4]
 
 
+TRACKS = {
+    "nano.yaml": NANO_TRACK,
+    "second.yaml": {"extends": "nano.yaml", "seed": 1},
+    "reverse.yaml": {"extends": "mini-reverse", "seed": 1},  # no preset of an analysis
+    "wrong.yaml": {**NANO_TRACK, "d_sea": 64},
+    "study.yaml": {"extends": "mini", "seed": 1},
+}
+
+
+def test_an_analysis_of_a_track_is_asked_for_by_the_track(
+    says: Says, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
+        asked.append(config)
+        return SimpleNamespace(run=list)
+
+    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
+    for name, values in TRACKS.items():
+        (environment / name).write_text(yaml.safe_dump(values))
+    changes = ("--set", "contexts=7", "--set", "track.layers=[0]")
+    for words in (
+        *(("nano.yaml", *changes), ("second.yaml",), ("reverse.yaml",), ("mini-jump",)),
+        ("study.yaml",),
+    ):
+        assert says("analyze", *words).exit_code == 0, words
+    nano, second, reverse, jump, study = asked
+    defaults = AnalyzeConfig(track=load_config({**NANO_TRACK, "layers": [0]}))
+    assert nano == defaults.model_copy(update={"contexts": 7})
+    assert second == AnalyzeConfig(track=load_config({**NANO_TRACK, "seed": 1}))
+    assert (reverse.track.direction, reverse.track.seed) == ("reverse", 1)
+    assert (jump.track.model, jump.controls) == ("mini", {})
+    assert (study.seed, len(study.controls)) == (1, 6), "of a name that both have: the analysis"
+    with pytest.raises(UserError, match="^track.d_sea=64: unknown name; did you mean d_sae"):
+        says("analyze", "wrong.yaml")
+    with pytest.raises(UserError, match="those of a track, not of a comparison: give it to"):
+        says("compare", "nano.yaml")
+
+
 # Commands with --json that other tests run: they need an analysis, or a server.
 ELSEWHERE = {"analyze", "compare", "explain", "explore", "results"}
 WITH_JSON = [

@@ -75,15 +75,25 @@ def load_preset(
     return resolved
 
 
-def fields_of_file(kind: Kind, path: str) -> tuple[set[str], bool]:
-    """The names of the fields that a file sets, and whether they are all: it extends no other.
+def fields_of_file(kind: Kind, path: str) -> tuple[set[str], str | None]:
+    """What a file sets, with the files that it extends.
+
+    Returns:
+        The names of the fields, and that of the preset that is extended in the end; None if the
+        fields are all that there is.
 
     Raises:
-        UserError: it cannot be read, or holds no parameters.
+        UserError: a file cannot be read, or holds no parameters.
     """
-    path = str(user_path(path))
-    names = set(_parse(_text_of_file(kind, path), path))
-    return names - {EXTENDS}, EXTENDS not in names
+    names: set[str] = set()
+    seen: set[str] = set()
+    base: Any = str(user_path(path))
+    while isinstance(base, str) and is_path(base) and base not in seen:
+        seen.add(base)
+        values = _anchored(_parse(_text_of_file(kind, base), base), Path(base).parent)
+        names |= values.keys() - {EXTENDS}
+        base = values.get(EXTENDS)
+    return names, base
 
 
 def merge(
