@@ -57,7 +57,7 @@ def agreement(
 
     try:
         by_hand = labelling.read_sheet(sheet)
-        registry, name = open_chain(chain)
+        registry, name = open_chain(chain, writes=True)
         with registry.reports.of_chain(name) as (run_id, folder):
             labels = pd.read_parquet(folder / TABLES / "labels.parquet")
         automatic = labels.set_index("feature")["label"]

@@ -8,15 +8,19 @@ if TYPE_CHECKING:
     from saetrack.registry import Registry
 
 
-def open_chain(asked: str, *, reads_files: bool = True) -> tuple[Registry, str]:
+def open_chain(
+    asked: str, *, reads_files: bool = True, writes: bool = False
+) -> tuple[Registry, str]:
     """The registry of the settings, and the whole name of one of its chains.
 
     Args:
         asked: the name, or the beginning of it.
         reads_files: whether more is needed than what the registry itself holds.
+        writes: whether something is to be added to its files.
 
     Raises:
-        UserError: no registry, not one such chain, or its files are not on this machine.
+        UserError: no registry, not one such chain, or its files are not on this machine, or
+            are those of another registry, to which nothing may be added.
     """
     from saetrack.registry import Registry
     from saetrack.utils.settings import load_settings
@@ -25,5 +29,5 @@ def open_chain(asked: str, *, reads_files: bool = True) -> tuple[Registry, str]:
     name = registry.find_chain(asked)
     if reads_files:
         lms = registry.chains().set_index("name")["lm"]
-        registry.require_files(lms[name])
+        registry.require_files(lms[name], writes=writes)
     return registry, name

@@ -256,7 +256,9 @@ class Reports:
         self._client.log_artifacts(run_id, str(folder))
 
     def _find(self, lm_name: str, identity: str) -> str | None:
-        experiment_id = self._runs.experiment(lm_name)
+        experiment_id = self._runs.standing_experiment(lm_name)
+        if experiment_id is None:
+            return None
         for run in runs_of(self._client, experiment_id, identity):
             if run.info.status == "FINISHED":
                 return str(run.info.run_id)

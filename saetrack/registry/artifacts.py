@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from saetrack.registry.connection import file_of, named
 from saetrack.sae.files import FILES
 from saetrack.utils.errors import UserError, first_line
 from saetrack.utils.files import content_hash, file_sha256, whole_folder
@@ -113,6 +114,32 @@ def folder_here(uri: str | None, whose: str) -> Path | None:
         f"{whose} are kept in {folder}, which is not there; put that folder back, or a link to it "
         "(a copied registry still names the folders of the first one)"
     )
+
+
+def require_own_folder(uri: str | None, whose: str, settings: Settings) -> None:
+    """Check that files would not go to the folder of another registry.
+
+    A copied registry in a file goes on to name the folders of the first one: if they are still
+    there, MLflow writes into them. Whoever sets `artifact_dir` to such a folder shares it knowingly.
+
+    Args:
+        uri: address of the folder.
+        whose: what the message calls the files.
+        settings: of the registry.
+
+    Raises:
+        UserError: beside the folder lies another registry's file of the same name.
+    """
+    folder, registry = folder_of(uri), file_of(settings.tracking_uri)
+    if folder is None or registry is None or folder.resolve() == settings.artifact_dir.resolve():
+        return
+    other = folder.resolve().parent / registry.name
+    if other.exists() and not other.samefile(registry):
+        raise UserError(
+            f"{named(settings.tracking_uri)}: is a copy of another registry: {whose} would go to "
+            f"{folder}, beside the first one; set SAETRACK_TRACKING_URI=sqlite:///{other}, or, to "
+            f"write there from both, SAETRACK_ARTIFACT_DIR={folder} (a copy can be read in any case)"
+        )
 
 
 def folder_sha256(folder: Path) -> str:

@@ -16,7 +16,7 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
-from saetrack.registry.artifacts import folder_here, folder_of
+from saetrack.registry.artifacts import folder_here, folder_of, require_own_folder
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import named, now_ms
 from saetrack.registry.facts import (
@@ -146,8 +146,13 @@ class ChainRuns:
         return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def experiment(self, name: str) -> str:
-        """The id of an LM's experiment, made if there is none, restored if it was deleted."""
+        """The id of an LM's experiment to write to: made if there is none, restored if deleted.
+
+        Raises:
+            UserError: its files would go to the folder of another registry.
+        """
         if found := self._client.get_experiment_by_name(name):
+            require_own_folder(found.artifact_location, f"files of {name}", self._settings)
             if found.lifecycle_stage == "deleted":
                 log.warning("MLflow's experiment %s had been deleted: it is restored", name)
                 self._client.restore_experiment(found.experiment_id)
@@ -161,17 +166,31 @@ class ChainRuns:
                 return str(found.experiment_id)
             raise
 
-    def require_files(self, name: str) -> None:
+    def standing_experiment(self, name: str) -> str | None:
+        """The id of an LM's experiment to read from; None if there is none, or it was deleted."""
+        found = self._client.get_experiment_by_name(name)
+        stands = found is not None and found.lifecycle_stage == "active"
+        return str(found.experiment_id) if stands else None
+
+    def require_files(self, name: str, *, writes: bool = False) -> None:
         """Check that the folder is there that keeps the files of an LM's chains, if any is trained.
 
         A registry in a file names it absolutely; MLflow would make it anew, and write there.
+
+        Args:
+            name: of the LM.
+            writes: whether files are to be added; then the folder must not be another registry's.
 
         Raises:
             UserError: it is not.
         """
         found = self._client.get_experiment_by_name(name)
         folder = None if found is None else folder_of(found.artifact_location)
-        if found is None or folder is None or folder.is_dir():
+        if found is None or folder is None:
+            return
+        if folder.is_dir():
+            if writes:
+                require_own_folder(found.artifact_location, f"files of {name}", self._settings)
             return
         trained = "tags.kind = 'link' and attributes.status = 'FINISHED'"
         if self._client.search_runs([found.experiment_id], trained, max_results=1):

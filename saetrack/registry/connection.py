@@ -35,7 +35,7 @@ def connect(tracking_uri: str) -> MlflowClient:
 
 def is_made(tracking_uri: str) -> bool:
     """Whether there is a registry; a server's is, or the server says what is wrong."""
-    path = _file_of(tracking_uri)
+    path = file_of(tracking_uri)
     return path is None or path.exists()
 
 
@@ -52,7 +52,7 @@ def require_made(tracking_uri: str) -> None:
         )
 
 
-def _file_of(tracking_uri: str) -> Path | None:
+def file_of(tracking_uri: str) -> Path | None:
     """The file of a SQLite database; None of any other."""
     name = tracking_uri.removeprefix("sqlite:///")
     return None if name == tracking_uri else Path(name)
@@ -65,7 +65,7 @@ def _alone(tracking_uri: str) -> Iterator[None]:
     Another database makes them in a transaction: of two processes that come first together, one
     may fail, in one line, and finds them when it is started again.
     """
-    path = _file_of(tracking_uri)
+    path = file_of(tracking_uri)
     with contextlib.ExitStack() as stack:
         if path is not None:
             with contextlib.suppress(OSError):  # a folder to read from only, with its tables

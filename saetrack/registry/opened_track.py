@@ -38,15 +38,20 @@ class OpenedTrack:
     registry: Registry
 
 
-def open_track(config: TrackConfig, settings: Settings) -> OpenedTrack:
+def open_track(config: TrackConfig, settings: Settings, *, writes: bool = True) -> OpenedTrack:
     """Check a config, connect, find the checkpoints, tokenise, plan: what fails fast comes first.
+
+    Args:
+        config: of the track.
+        settings: of the registry and the cache.
+        writes: whether anything of it is to be registered: its links, or what they are found to be.
 
     Raises:
         UserError: something does not exist, does not suit the LM or cannot be reached.
     """
     spec = find_suitable_lm(config)
     registry = Registry(settings)
-    registry.require_files(spec.name)
+    registry.require_files(spec.name, writes=writes)
     source = open_checkpoints(config, spec, settings)
     if isinstance(source, FolderSource):
         source.require_one_width([hook.layer for hook in config.all_hooks])

@@ -80,13 +80,18 @@ class Registry:
         require_made(settings.tracking_uri)
         return cls(settings)
 
-    def require_files(self, lm_name: str) -> None:
-        """Check that what was registered of an LM can be read and added to: before any work.
+    def require_files(self, lm_name: str, *, writes: bool = False) -> None:
+        """Check that what was registered of an LM can be read: before any work.
+
+        Args:
+            lm_name: names the LM.
+            writes: whether it must be possible to add to it too.
 
         Raises:
-            UserError: the folder that keeps its files is not on this machine.
+            UserError: the folder that keeps its files is not on this machine, or is that of another
+                registry, of which this one is a copy.
         """
-        self._runs.require_files(lm_name)
+        self._runs.require_files(lm_name, writes=writes)
 
     # What training needs (saetrack.chain.link_store.LinkStore)
 

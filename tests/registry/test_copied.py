@@ -139,3 +139,49 @@ def test_what_the_registry_holds_itself_is_shown_without_files(
     set_environment(copied, monkeypatch)
     for words in (["show", "nano"], ["chains"]):
         assert chain.name in CliRunner().invoke(command_line.app, words).stdout
+
+
+def test_a_copy_beside_the_first_one_is_read_but_not_added_to(
+    copied: Settings,
+    module_settings: Settings,
+    chain: Chain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, folder = module_settings.tracking_uri, module_settings.artifact_dir
+    before = sorted(folder.rglob("*"))
+    registry = Registry(copied)
+    assert registry.pull(chain.name, lm_step=16).version == 4
+    assert registry.reports.has(chain.lm_name, "an analysis")
+    assert not registry.reports.has("never tracked", "an analysis")
+    told = (
+        f"{copied.tracking_uri}: is a copy of .* go to {folder}, .* SAETRACK_TRACKING_URI={first},"
+    )
+    monkeypatch.setattr("saetrack.registry.opened_track.plan", None)  # work, as a reader sees it
+    for asked in (QUESTIONS, {"chain": chain.name}):
+        with pytest.raises(UserError, match=told):
+            analyze_chains(load_analyze_config(asked), copied)
+    with pytest.raises(UserError, match=told):
+        open_track(load_config(NANO_TRACK), copied)
+    with pytest.raises(UserError, match=told):
+        registry.reports.log(chain.lm_name, "a report", tmp_path, metrics={}, facts={})
+    set_environment(copied, monkeypatch)
+    (tmp_path / "a.csv").write_text("feature,label\n0,token\n")
+    monkeypatch.setattr(sys, "argv", ["saetrack", "agreement", chain.name, "a.csv"])
+    assert command_line.run() == 2
+    assert "is a copy of another registry" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_who_shares_a_folder_knowingly_may(
+    copied: Settings, module_settings: Settings, chain: Chain, tmp_path: Path
+) -> None:
+    shared = copied.model_copy(update={"artifact_dir": module_settings.artifact_dir})
+    Registry(shared).require_files(chain.lm_name, writes=True)
+    link = tmp_path / "link"
+    link.symlink_to(module_settings.artifact_dir.parent)
+    linked = Settings(tracking_uri=f"sqlite:///{link}/mlflow.db", cache_dir=copied.cache_dir)
+    Registry(linked).require_files(chain.lm_name, writes=True)
+    with pytest.raises(UserError, match="is a copy of another registry"):
+        Registry(copied).require_files(chain.lm_name, writes=True)

@@ -124,10 +124,12 @@ class Explaining:
             What was done, in a line.
 
         Raises:
-            UserError: no answers are to be had, or the budget is used up.
+            UserError: no answers are to be had, the budget is used up, or the registry is a copy,
+                whose files would go to the first one.
         """
         if self.is_finished():
             return f"{self.title}: was explained before, {self._where()}"
+        self.registry.require_files(self.lives.manifest.lm, writes=True)
         if not self.asker.model.is_rules:
             cost = self.cost()
             for line in self.lines_of(cost):

@@ -107,16 +107,23 @@ def replicates_of(config: AnalyzeConfig, settings: Settings) -> list[RegisteredC
     ]
 
 
-def open_registered_chain(registry: Registry, name: str, settings: Settings) -> RegisteredChain:
+def open_registered_chain(
+    registry: Registry, name: str, settings: Settings, *, writes: bool = False
+) -> RegisteredChain:
     """A chain by its name or a beginning of it, with all links that are registered.
+
+    Args:
+        registry: that holds it.
+        name: or its beginning.
+        settings: of that registry, and of the cache.
+        writes: whether what is found is to be registered.
 
     Raises:
         UserError: there is not one such chain, or what it was made from is not what is here.
     """
     name = registry.find_chain(name)
-    chains = [
-        found for found in chains_of(registry.config_of(name), settings) if found.chain.name == name
-    ]
+    of_track = chains_of(registry.config_of(name), settings, writes=writes)
+    chains = [found for found in of_track if found.chain.name == name]
     if not chains:
         raise UserError(
             f"chain={name!r}: what it was made from (corpus, LM, code) is not what is here"
@@ -142,12 +149,18 @@ def controls_of(
     return found
 
 
-def chains_of(named: TrackConfig | str, settings: Settings) -> list[RegisteredChain]:
-    """The chains of a track, or the chain of a name, with all links that are registered."""
+def chains_of(
+    named: TrackConfig | str, settings: Settings, *, writes: bool = True
+) -> list[RegisteredChain]:
+    """The chains of a track, or the chain of a name, with all links that are registered.
+
+    What is found of them is to be registered too, unless `writes` is false.
+    """
     if isinstance(named, str):
-        return [open_registered_chain(Registry.existing(settings), named, settings)]
+        registry = Registry.existing(settings)
+        return [open_registered_chain(registry, named, settings, writes=writes)]
     require_made(settings.tracking_uri)
-    ready, device = open_track(named, settings), choose_device(settings)
+    ready, device = open_track(named, settings, writes=writes), choose_device(settings)
     found = []
     for chain in ready.track.chains:
         versions = ready.registry.versions(chain)
