@@ -119,18 +119,22 @@ def test_files_of_the_project_exist(page: Path) -> None:
 
 
 MARKED = re.compile(r"<!-- config: (\w+) -->\n+```yaml\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# Others on the page may extend the first track there.
+TRACK_FILE = "my.yaml"
 CONFIGS = [
-    pytest.param(kind, text, id=f"{page.relative_to(ROOT)}-{number}")
+    pytest.param(kind, text, page, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     for number, (kind, text) in enumerate(MARKED.findall(page.read_text()))
 ]
 
 
-@pytest.mark.parametrize(("kind", "text"), CONFIGS)
-def test_marked_configs_are_valid(kind: Kind, text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "text", "page"), CONFIGS)
+def test_marked_configs_are_valid(kind: Kind, text: str, page: Path, tmp_path: Path) -> None:
     from saetrack.analysis.pipeline.config import load_analyze_config, load_compare_config
     from saetrack.chain.config import load_config
 
+    tracks = [config for of, config in MARKED.findall(page.read_text()) if of == "track"]
+    (tmp_path / TRACK_FILE).write_text("".join(tracks[:1]))
     (tmp_path / "own.yaml").write_text(text)
     values = load_preset(kind, str(tmp_path / "own.yaml"))
     loads = {"track": load_config, "analyze": load_analyze_config, "compare": load_compare_config}

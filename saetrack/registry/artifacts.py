@@ -120,7 +120,8 @@ def require_own_folder(uri: str | None, whose: str, settings: Settings) -> None:
     """Check that files would not go to the folder of another registry.
 
     A copied registry in a file goes on to name the folders of the first one: if they are still
-    there, MLflow writes into them. Whoever sets `artifact_dir` to such a folder shares it knowingly.
+    there, MLflow writes into them. Whoever sets `artifact_dir` to such a folder shares it
+    knowingly.
 
     Args:
         uri: address of the folder.
@@ -138,7 +139,7 @@ def require_own_folder(uri: str | None, whose: str, settings: Settings) -> None:
         raise UserError(
             f"{named(settings.tracking_uri)}: is a copy of another registry: {whose} would go to "
             f"{folder}, beside the first one; set SAETRACK_TRACKING_URI=sqlite:///{other}, or, to "
-            f"write there from both, SAETRACK_ARTIFACT_DIR={folder} (a copy can be read in any case)"
+            f"write there from both, SAETRACK_ARTIFACT_DIR={folder} (a copy can be read anyway)"
         )
 
 

@@ -185,6 +185,10 @@ def test_an_analysis_with_controls_trains_them_first(
             "analyze='gpt': no such preset, and no such .* no chain is registered",
         ),
         (["analyze", "mini", "gpt"], "track='gpt': no such preset, and no such registered chain"),
+        (
+            ["analyze", "mini", "--set", "controls={a: own.yaml}"],
+            r"controls.a='own.yaml': must be \{role: noise, replicate or order, track: ",
+        ),
         (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
         (["track"], "Missing argument 'NAME-OR-FILE'"),
         (["trak"], "No such command 'trak'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
@@ -164,6 +165,14 @@ class ControlChain(Frozen):
     role: Literal["noise", "replicate", "order"]
     track: TrackConfig = Field(description="a track's fields, as above")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_fields(cls, values: Any) -> Any:
+        if not isinstance(values, (Mapping, cls)):
+            allowed = "must be {role: noise, replicate or order, track: FILE or fields}"
+            raise ValueError(allowed)  # noqa: TRY004 - pydantic takes no other
+        return values
+
 
 class AnalyzeConfig(Frozen):
     """How a registered chain is analysed. Trains nothing."""
@@ -190,7 +199,9 @@ class AnalyzeConfig(Frozen):
         "track do from it",
     )
     controls: dict[str, ControlChain] = Field(
-        default={}, description="by name; those that are not registered are left out, and said so"
+        default={},
+        description="by a name of your own: {role: ..., track: ...}; those that are not registered "
+        "are left out, and said so",
     )
     contexts: Annotated[int, Field(ge=2)] = Field(
         default=25, description="top contexts per feature (paper, section 4.1)"
