@@ -34,6 +34,7 @@ def analysed_json(
         "hook": _written(manifest.hook),
         "columns": [described(column).model_dump(mode="json") for column in manifest.columns],
         "matches": matched_chains(manifest, cards),
+        "notes": [*manifest.notes, *_notes_of_newer(card)],
         **order_facts(card),
         "analysing": analysing_json(card),
     }
@@ -63,6 +64,14 @@ def not_analysed_json(card: ChainCard) -> dict[str, Any]:
         **order_facts(card),
         "analysing": analysing_json(card),
     }
+
+
+def _notes_of_newer(card: ChainCard | None) -> list[str]:
+    """What tells that the analysis is not the newest."""
+    if card is None or card.analysis is None or not card.analysis.newer:
+        return []
+    said = "Shown is the analysis with the most controls. Newer ones that have fewer, in MLflow"
+    return [f"{said}: {card.analysis.newer}."]
 
 
 def _written(hook_name: str) -> str:

@@ -20,6 +20,7 @@ from saetrack.registry.connection import now_ms
 from saetrack.registry.explanations import ExplanationRuns
 from saetrack.registry.facts import as_tags
 from saetrack.registry.lives import DIRECTION_LIVES, LIVES, lives_in_place
+from saetrack.registry.shown import shown_of
 from saetrack.utils.errors import UserError
 
 ANALYSING = "tags.kind = 'analysis' and attributes.status = 'RUNNING'"
@@ -127,14 +128,14 @@ class Reports:
 
     @contextmanager
     def of_chain(self, chain_name: str) -> Iterator[tuple[str, Path]]:
-        """Run and files of the newest analysis of a chain, for as long as the block lasts.
+        """Run and files of the analysis of a chain that is shown, for as long as the block lasts.
 
         Its life store is not among them (`lives_folder`).
 
         Raises:
             UserError: it was never analysed.
         """
-        run_id = self._newest_run(chain_name)
+        run_id = self._shown_run(chain_name)
         with self._downloaded(run_id) as folder:
             yield run_id, folder
 
@@ -197,12 +198,12 @@ class Reports:
             yield Path(found)
 
     def lives_folder(self, chain_name: str) -> Path:
-        """The life store of the newest analysis of a chain, in place where it lies here.
+        """The life store of the analysis of a chain that is shown, in place where it lies here.
 
         Raises:
             UserError: it was never analysed, or by a release that kept no life store.
         """
-        run_id = self._newest_run(chain_name)
+        run_id = self._shown_run(chain_name)
         folder = lives_in_place(self._client, run_id, chain_name, self._cache_dir)
         if folder is None:
             raise UserError(
@@ -217,22 +218,22 @@ class Reports:
         Raises:
             UserError: the chain was never analysed.
         """
-        run_id = self._newest_run(chain_name)
+        run_id = self._shown_run(chain_name)
         return lives_in_place(self._client, run_id, chain_name, self._cache_dir, DIRECTION_LIVES)
 
-    def _newest_run(self, chain_name: str) -> str:
+    def _shown_run(self, chain_name: str) -> str:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
         runs = self._client.search_runs(
             experiments,
             "tags.kind = 'analysis' and attributes.status = 'FINISHED'",
-            order_by=["attributes.start_time DESC"],
+            max_results=5000,
         )
         found = [run for run in runs if run.data.tags["chain"] == chain_name]
         if not found:
             raise UserError(
                 f"chain={chain_name!r}: was not analysed yet (saetrack analyze {chain_name})"
             )
-        return str(found[0].info.run_id)
+        return str(shown_of(found)[0].info.run_id)
 
     @contextmanager
     def _downloaded(self, run_id: str) -> Iterator[Path]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.hook import parse_hook
@@ -19,6 +20,7 @@ from saetrack.registry.facts import PLANNED, WARNINGS, current_names, from_param
 from saetrack.registry.imported import KIND
 from saetrack.registry.lives import LIVES
 from saetrack.registry.overview import with_nats_lost
+from saetrack.registry.shown import shown_of
 from saetrack.registry.versions import LinkVersions
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -44,17 +46,19 @@ class RunAt:
 
 @dataclass(frozen=True)
 class AnalysisCard:
-    """The newest analysis of a chain.
+    """The analysis of a chain that is shown (`saetrack.registry.shown`).
 
     Attributes:
         run: of it.
         figures: its pictures, by their paths there.
         has_lives: whether it has a life store; those of earlier releases have none.
+        newer: how many analyses are newer, with fewer controls, and not shown.
     """
 
     run: RunAt
     figures: tuple[str, ...]
     has_lives: bool
+    newer: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class ChainCards:
             experiments = [found.experiment_id for found in self._client.search_experiments()]
             training, analysing = self._running(experiments)
             self._look(experiments, training)
-            analyses = self._newest_analyses(experiments)
+            analyses = self._shown_analyses(experiments)
             cards = [
                 self._card(name, seen, name in training, analyses.get(name), analysing.get(name))
                 for name, seen in self._seen.items()
@@ -141,10 +145,10 @@ class ChainCards:
         return sorted(cards, key=lambda card: (card.is_training, card.changed_ms), reverse=True)
 
     def analysis(self, name: str) -> AnalysisCard | None:
-        """The newest analysis of one chain; None if it was not analysed."""
+        """The analysis of one chain that is shown; None if it was not analysed."""
         with self._lock:
             experiments = [found.experiment_id for found in self._client.search_experiments()]
-            return self._newest_analyses(experiments).get(name)
+            return self._shown_analyses(experiments).get(name)
 
     def _running(self, experiments: list[str]) -> tuple[set[str], dict[str, Analysing]]:
         """The chains that processes which live train, and those that they analyse."""
@@ -260,19 +264,22 @@ class ChainCards:
             **{name: [found.get(name) for found in metrics] for name in CURVES},
         }
 
-    def _newest_analyses(self, experiments: list[str]) -> dict[str, AnalysisCard]:
+    def _shown_analyses(self, experiments: list[str]) -> dict[str, AnalysisCard]:
         """Of each chain that was analysed."""
         runs = self._client.search_runs(
             experiments,
             "tags.kind = 'analysis' and attributes.status = 'FINISHED'",
-            order_by=["attributes.start_time ASC"],
             max_results=5000,
         )
-        newest = {run.data.tags.get("chain", ""): run.info for run in runs}
-        return {
-            name: self._analysis(RunAt(info.experiment_id, info.run_id))
-            for name, info in newest.items()
-        }
+        of_chains: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            of_chains[run.data.tags.get("chain", "")].append(run)
+        found = {}
+        for name, of_chain in of_chains.items():
+            shown, newer = shown_of(of_chain)
+            at = RunAt(shown.info.experiment_id, shown.info.run_id)
+            found[name] = replace(self._analysis(at), newer=newer)
+        return found
 
     def _analysis(self, run: RunAt) -> AnalysisCard:
         if run.run_id not in self._analyses:

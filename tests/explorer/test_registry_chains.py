@@ -266,6 +266,46 @@ def test_a_new_analysis_is_served_without_a_new_start(
     assert after["analysis"] != before["analysis"]
 
 
+def test_an_analysis_with_fewer_controls_takes_nothing_away(
+    analysed: str,
+    module_settings: Settings,
+    registry: Registry,
+    chain: Chain,
+    tmp_path: Path,
+) -> None:
+    lives = shutil.copytree(registry.reports.lives_folder(analysed), tmp_path / LIVES)
+    manifest = json.loads((lives / "chain.json").read_text())
+
+    def log(name: str, *controls: str, release: str = "2, tables 9", versions: str = "[1]") -> None:
+        (lives / "chain.json").write_text(json.dumps({**manifest, "notes": [name]}))
+        facts = {"kind": "analysis", "identity": name, "chain": analysed, "release": release}
+        facts |= {"controls": dict.fromkeys(controls, "a chain"), "versions": versions}
+        registry.reports.log(chain.lm_name, name, tmp_path, metrics={}, facts=facts)
+
+    def shown() -> list[str]:
+        with registry.reports.of_chain(analysed) as (run_id, _):
+            card = ChainCards(module_settings).analysis(analysed)
+            assert card is not None and card.run.run_id == run_id
+        assert registry.reports.lives_folder(analysed).parts[-3] == run_id
+        web = TestClient(make_app(RegistryChains(module_settings)), base_url="http://localhost")
+        notes: list[str] = web.get(f"/api/chains/{analysed}/chain.json").json()["notes"]
+        return notes
+
+    newer = "Shown is the analysis with the most controls. Newer ones that have fewer, in MLflow: "
+    log("of two", "still LM", "second seed")
+    assert shown() == ["of two"]
+    log("alone")
+    assert shown() == ["of two", f"{newer}1."]
+    log("of one", "still LM")
+    assert shown() == ["of two", f"{newer}2."]
+    log("of two others", "jump", "permuted")
+    assert shown() == ["of two others"]
+    log("of a longer chain", versions="[1, 2]")
+    assert shown() == ["of a longer chain"]
+    log("of other tables", release="3, tables 10", versions="[1, 2]")
+    assert shown() == ["of other tables"]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
