@@ -67,7 +67,7 @@ def analyze(
         analyses = open_analyses(config, settings)
     with resumable(KEPT, analyses):
         done = analyses.run()
-    say({"done": done}, "\n".join(done), as_json=as_json)
+    say({"done": done, "runs": analyses.runs()}, "\n".join(done), as_json=as_json)
 
 
 def replicate_of(name: str) -> str | dict[str, Any]:

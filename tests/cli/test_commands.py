@@ -81,7 +81,7 @@ def test_a_chain_is_analysed_by_its_name(
 
     def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
         asked.append(config)
-        return SimpleNamespace(run=list)
+        return SimpleNamespace(run=list, runs=list)
 
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
     assert says("analyze", "nano.L1", "--set", "contexts=7").exit_code == 0
@@ -122,7 +122,7 @@ def test_an_analysis_of_a_track_is_asked_for_by_the_track(
 
     def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
         asked.append(config)
-        return SimpleNamespace(run=list)
+        return SimpleNamespace(run=list, runs=list)
 
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
     for name, values in TRACKS.items():

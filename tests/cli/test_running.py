@@ -156,13 +156,13 @@ def test_an_analysis_with_controls_trains_them_first(
 
     def open_analyses(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
         done.append(tracks_of(config, base_of(config)))
-        return SimpleNamespace(run=lambda: ["analysed"])
+        return SimpleNamespace(run=lambda: ["analysed"], runs=list)
 
     monkeypatch.setattr(analyze, "open_analyses", open_analyses)
     assert status("analyze", "study.yaml", "--with-controls", "--json") == 0
     assert done[:2] == [("train", 0), ("train", 1)]
     assert len(done) == 3, "the analysis comes last"
-    assert json.loads(capsys.readouterr().out) == {"done": ["analysed"]}
+    assert json.loads(capsys.readouterr().out) == {"done": ["analysed"], "runs": []}
     del done[:]
     assert status("analyze", "study.yaml") == 0
     assert len(done) == 1, "without the option nothing is trained"

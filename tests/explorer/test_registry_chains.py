@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from saetrack.analysis.pipeline.analyze import analyze_chains
+from saetrack.analysis.pipeline.analyze import analyze_chains, open_analyses
 from saetrack.analysis.pipeline.chain_view import ChainView
 from saetrack.analysis.pipeline.config import load_analyze_config
 from saetrack.chain.plan import Chain, Track
@@ -40,6 +40,7 @@ from tests.support.planted_analysis import QUESTIONS, without_umap
 from tests.support.running import run_jobs, set_environment
 
 ROOT = Path(__file__).parent.parent.parent
+ALONE = {**QUESTIONS, "controls": {}}
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def analysed(registry: Registry, module_settings: Settings) -> str:
     with pytest.MonkeyPatch.context() as patch:
         without_umap(patch)
         patch.setattr("saetrack.analysis.pipeline.analyze.draw", lambda inputs, folder: None)
-        analyze_chains(load_analyze_config({**QUESTIONS, "controls": {}}), module_settings)
+        analyze_chains(load_analyze_config(ALONE), module_settings)
     (name,) = registry.chain_names()
     return name
 
@@ -226,6 +227,8 @@ def test_an_analysed_chain_is_served_and_written(
     assert shown["analysed"]
     assert shown["analysis"]["mlflow"].startswith("http://localhost:5000/#/experiments/")
     run_id = shown["analysis"]["mlflow"].rpartition("/")[2]
+    again = open_analyses(load_analyze_config(ALONE), module_settings)
+    assert again.runs() == [{"chain": analysed, "run": run_id}]
     tags = MlflowClient(tracking_uri=module_settings.tracking_uri).get_run(run_id).data.tags
     assert f"saetrack explore {analysed}" in tags["mlflow.note.content"]
     manifest = web.get(f"/api/chains/{analysed}/chain.json").json()

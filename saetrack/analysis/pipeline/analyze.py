@@ -105,6 +105,10 @@ class Analyses:
             lines.append(finish_analysis(analysis))
         return lines + lines_of_several(self.chains, self.replicates)
 
+    def runs(self) -> list[dict[str, str]]:
+        """`chain` and `run` of each in MLflow, once they are finished."""
+        return [_run_of(analysis) for analysis in [*self.chains, *self.replicates]]
+
     def is_finished(self) -> bool:
         """Whether the registry holds all of them: nothing is left to do."""
         return are_whole(self.chains, self.replicates)
@@ -219,6 +223,13 @@ def finish_analysis(analysis: ChainAnalysis) -> str:
             facts=analysis.facts(),
         )
     return f"{analysis.title}: {_where(analysis)}"
+
+
+def _run_of(analysis: ChainAnalysis) -> dict[str, str]:
+    """`chain` and `run` of a finished analysis in MLflow."""
+    chain, reports = analysis.registered.chain, analysis.registered.ready.registry.reports
+    run = reports.run_of(chain.lm_name, analysis.content_hash).run_id
+    return {"chain": chain.name, "run": run}
 
 
 def _where(analysis: ChainAnalysis) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from saetrack.analysis.explanations.directions import density_of
 from saetrack.analysis.explanations.holding import spans
 from saetrack.analysis.explanations.questions import NOTHING_FOUND
+from saetrack.analysis.explanations.scores import wilson
 from saetrack.analysis.meaning.labelling import agreement
 
 if TYPE_CHECKING:
@@ -132,8 +133,21 @@ def explanation_metrics(tables: Mapping[str, pd.DataFrame]) -> dict[str, float]:
 
 def holding_share(table: pd.DataFrame) -> float:
     """Of the explanations that were judged where they were made, those that hold there."""
+    held, judged = _held(table)
+    return held / judged if judged else math.nan
+
+
+def _held(table: pd.DataFrame) -> tuple[int, int]:
+    """How many explanations hold where they were made, of how many that were judged there."""
     judged = table["links_held"].notna()
-    return float(table.loc[judged, "since"].notna().mean())
+    return int(table.loc[judged, "since"].notna().sum()), int(judged.sum())
+
+
+def _share_that_holds(table: pd.DataFrame) -> str:
+    """The share with its 95 % interval, and of how many."""
+    held, judged = _held(table)
+    share, low, high = (100 * value for value in wilson(held, judged))
+    return f"{share:.0f} % ({low:.0f} to {high:.0f}) of {judged}"
 
 
 def some_of(explanations: pd.DataFrame) -> Iterator[str]:
@@ -148,22 +162,25 @@ def some_of(explanations: pd.DataFrame) -> Iterator[str]:
 
 
 def said_of(tables: Mapping[str, pd.DataFrame]) -> str:
-    """What came of it, in a line: how many hold where they were made, place by place."""
+    """What came of it, in a line: how many hold where they were made, place by place.
+
+    Shares have Wilson intervals of 95 %.
+    """
     table, directions = tables["explanations"], tables.get("direction_explanations")
     parts = []
     for place, of_place in table.groupby("place", sort=False):
-        share = holding_share(of_place)
-        if math.isnan(share):
+        if not _held(of_place)[1]:
             parts.append(f"{place}: {len(of_place)}, not judged")
             continue
-        said = f"{place}: {share:.0%} of {len(of_place)} hold there"
+        said = f"{place}: {_share_that_holds(of_place)} hold there"
         links = of_place.loc[of_place["since"].notna(), "links_held"]
         if len(links):
-            said += f", and those at {links.median():.0f} links (median)"
+            median = f"{links.median():.0f}"
+            said += f", and those at {median} link{'' if median == '1' else 's'} (median)"
         if directions is not None:
             theirs = directions[directions["place"] == place]
-            if len(theirs):
-                said += f"; {holding_share(theirs):.0%} of {len(theirs)} random directions'"
+            if _held(theirs)[1]:
+                said += f"; {_share_that_holds(theirs)} random directions'"
         parts.append(said)
     if table["links_held"].isna().all():
         parts.append("too few to say what 95 % of shuffled ones reach")

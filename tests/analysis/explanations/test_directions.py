@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from saetrack.analysis.life_store.files import write_arrays
 from saetrack.analysis.life_store.layout import link_folder
 from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.analysis.pipeline.explain import open_explaining
-from saetrack.analysis.pipeline.explanation_tables import agreement_table
+from saetrack.analysis.pipeline.explanation_tables import agreement_table, said_of
 from saetrack.registry import Registry
 from saetrack.utils.settings import Settings
 from tests.support.planted_lives import D_SAE, LINKS, SINCE, UNTIL, planted_store
@@ -118,7 +119,9 @@ def test_directions_are_explained_and_hold_no_more_than_shuffled_explanations(
     judged = scores[scores["score"].notna()]
     assert (judged["holds"] == (judged["score"] > threshold)).all()
     holds = theirs["since"].notna().mean()
-    assert f"; {holds:.0%} of {len(theirs)} random directions'" in said
+    assert re.search(
+        rf"; {100 * holds:.0f} % \(\d+ to \d+\) of {len(theirs)} random directions'", said
+    )
     assert (folder / "figures" / "explanations.png").stat().st_size > 10_000
     metrics = client.get_run(run_id).data.metrics
     assert metrics["directions.holds.where_explained"] == pytest.approx(holds)
@@ -127,6 +130,27 @@ def test_directions_are_explained_and_hold_no_more_than_shuffled_explanations(
     of_directions = [one for one in map(json.loads, lines) if "direction" in one]
     assert len(of_directions) == extra
     assert not any("feature" in one for one in of_directions)
+
+
+def held(since: list[float], unjudged: int = 0) -> pd.DataFrame:
+    links = [float(not np.isnan(one)) for one in since] + [np.nan] * unjudged
+    since = since + [np.nan] * unjudged
+    return pd.DataFrame({"place": "last", "since": since, "links_held": links})
+
+
+def test_shares_of_few_explanations_have_intervals() -> None:
+    never = [np.nan]
+    tables = {
+        "explanations": held([1.0] * 8 + never * 8, unjudged=4),
+        "direction_explanations": held([1.0] * 9 + never),
+    }
+    # Wilson's intervals of 8 of 16 and of 9 of 10, as textbooks have them.
+    assert said_of(tables) == (
+        "20 explanations; last: 50 % (28 to 72) of 16 hold there, and those at 1 link (median); "
+        "90 % (60 to 98) of 10 random directions'"
+    )
+    unjudged = {"explanations": held([], 3), "direction_explanations": held([1.0])}
+    assert said_of(unjudged).startswith("3 explanations; last: 3, not judged; too few to say")
 
 
 def test_where_nothing_was_found_no_class_is_counted() -> None:
