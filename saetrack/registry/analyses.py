@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -140,13 +141,13 @@ class Reports:
             yield run_id, folder
 
     def newest(self, kind: str) -> list[LoggedReport]:
-        """The finished runs of a kind, the newest first; of those of one chain the newest alone.
+        """The finished runs of a kind, the newest first; of those of one chain that which is shown.
 
         Args:
             kind: `analysis`, `comparison`, `replicates`.
         """
         experiments = [found.experiment_id for found in self._client.search_experiments()]
-        found: dict[str, LoggedReport] = {}
+        found: dict[str, list[Run]] = defaultdict(list)
         condition = f"tags.kind = '{kind}' and attributes.status = 'FINISHED'"
         token = None
         while True:
@@ -158,9 +159,9 @@ class Reports:
             )
             for run in runs:
                 key = run.data.tags.get("chain") or run.info.run_id
-                found.setdefault(key, _logged(run))
+                found[key].append(run)
             if not (token := runs.token):
-                return list(found.values())
+                return [_logged(shown_of(of_one)[0]) for of_one in found.values()]
 
     def run_of(self, lm_name: str, identity: str) -> LoggedReport:
         """The run of an analysis of that identity, which there must be."""

@@ -169,8 +169,9 @@ class ChainRuns:
     def standing_experiment(self, name: str) -> str | None:
         """The id of an LM's experiment to read from; None if there is none, or it was deleted."""
         found = self._client.get_experiment_by_name(name)
-        stands = found is not None and found.lifecycle_stage == "active"
-        return str(found.experiment_id) if stands else None
+        if found is None or found.lifecycle_stage == "deleted":
+            return None
+        return str(found.experiment_id)
 
     def require_files(self, name: str, *, writes: bool = False) -> None:
         """Check that the folder is there that keeps the files of an LM's chains, if any is trained.

@@ -1,4 +1,4 @@
-"""Which of several analyses of a chain is shown: by the explorer, to be explained and labelled."""
+"""Which of several analyses of a chain is shown, explained, labelled and judged."""
 
 from __future__ import annotations
 

@@ -289,6 +289,7 @@ def test_an_analysis_with_fewer_controls_takes_nothing_away(
         with registry.reports.of_chain(analysed) as (run_id, _):
             card = ChainCards(module_settings).analysis(analysed)
             assert card is not None and card.run.run_id == run_id
+        assert [one.run_id for one in registry.reports.newest("analysis")] == [run_id]
         assert registry.reports.lives_folder(analysed).parts[-3] == run_id
         web = TestClient(make_app(RegistryChains(module_settings)), base_url="http://localhost")
         notes: list[str] = web.get(f"/api/chains/{analysed}/chain.json").json()["notes"]

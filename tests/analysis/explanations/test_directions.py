@@ -16,6 +16,7 @@ import pytest
 from saetrack.analysis.explanations.config import explain_config
 from saetrack.analysis.explanations.directions import paired_directions
 from saetrack.analysis.explanations.holding import QUANTILE
+from saetrack.analysis.explanations.run import ExplanationRun
 from saetrack.analysis.explanations.targets import Target
 from saetrack.analysis.life_store.files import write_arrays
 from saetrack.analysis.life_store.layout import link_folder
@@ -23,6 +24,7 @@ from saetrack.analysis.life_store.reader import LifeStore
 from saetrack.analysis.pipeline.explain import open_explaining
 from saetrack.analysis.pipeline.explanation_tables import agreement_table, said_of
 from saetrack.registry import Registry
+from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
 from tests.support.planted_lives import D_SAE, LINKS, SINCE, UNTIL, planted_store
 
@@ -130,6 +132,20 @@ def test_directions_are_explained_and_hold_no_more_than_shuffled_explanations(
     of_directions = [one for one in map(json.loads, lines) if "direction" in one]
     assert len(of_directions) == extra
     assert not any("feature" in one for one in of_directions)
+
+
+def test_a_copied_registry_asks_nothing_and_explains_nothing(
+    analysed: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(analysed.tracking_uri.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
+    copied = Settings(
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=analysed.cache_dir, device="cpu"
+    )
+    explaining = open_explaining(explain_config({"chain": CHAIN, "rules": True}), copied)
+    assert explaining.cost().requests > 0, "what it would cost is told"
+    monkeypatch.setattr(ExplanationRun, "explain", None)
+    with pytest.raises(UserError, match="is a copy of another registry"):
+        explaining.run()
 
 
 def held(since: list[float], unjudged: int = 0) -> pd.DataFrame:
