@@ -46,8 +46,8 @@ def replicates_figure(
         chains = headline["chain"].nunique()
         caption = (
             f"{chains} chains. 'less X': the chain's number less that of X, each pair on the same "
-            "tokens. Intervals: Student's 95 % of three chains and more, else the range; never less "
-            "than those over features of all chains allow."
+            "tokens. Intervals: Student's 95 % of three chains and more, else the range; never "
+            "narrower than those over features of all chains allow."
         )
         frame(figure, setting, handles, caption)
 
