@@ -71,7 +71,12 @@ class ChainRuns:
         begun = json.dumps(model_and_dataset(track)).encode()
         write_atomically(self._begun(chain.name), begun)
         run = self._client.create_run(experiment_id, run_name=chain.name, tags=tags)
-        self._client.log_batch(run.info.run_id, params=as_params(track))
+        try:
+            self._client.log_batch(run.info.run_id, params=as_params(track))
+        except MlflowException:
+            if standing := self._standing(chain):  # a rival's, which has deleted ours meanwhile
+                return standing
+            raise
         return self._agree(chain, run)
 
     def _agree(self, chain: Chain, ours: Run) -> Run:

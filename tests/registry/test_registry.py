@@ -341,6 +341,26 @@ def test_a_claim_counts_while_its_owner_lives(
     assert not claims.is_alive(client.get_run(run_of_owner.info.run_id))
 
 
+def test_a_rival_may_delete_a_chains_run_that_has_just_begun(
+    settings: Settings, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its beginning and its parameters, the rival's run becomes the one that stands."""
+    (chain,) = track.chains
+    log_batch, rivals = MlflowClient.log_batch, [Registry(settings)]
+
+    def after_the_rival(client: MlflowClient, *args: Any, **named: Any) -> None:
+        if rivals:
+            stands.append(rivals.pop()._runs.ids_of(chain))
+        log_batch(client, *args, **named)
+
+    stands: list[tuple[str, str]] = []
+    monkeypatch.setattr(MlflowClient, "log_batch", after_the_rival)
+    found = Registry(settings)._runs.ids_of(chain)
+    assert [found] == stands
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    assert [run.info.run_id for run in client.search_runs([found[0]])] == [found[1]]
+
+
 def test_two_tracks_at_the_same_moment_train_each_link_once(
     settings: Settings, track: Track, source: CheckpointSource
 ) -> None:
