@@ -22,7 +22,9 @@ from tests.support.chromium import ABSENT, ARGUMENTS, CHROMIUM
 
 LAPTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 COLOURS = 256
-TEXT = "def main(argv):\n    return open(argv[0], encoding='utf-8').read()"
+TEXT = (
+    "num_layers (`int`, *optional*, defaults to 12):\n    Number of hidden layers in the encoder."
+)
 MEANT = ("concept", "weak_concept", "token")
 
 
@@ -48,7 +50,7 @@ def views(chain: str, manifest: dict[str, Any], feature: int, others: list[str])
         "chain-dark": View(f"{at}?step={middle}&{moved}", LAPTOP, "dark"),
         "feature": View(f"{at}/{feature}?step={last}", LAPTOP),
         "two-steps": View(f"{at}/{feature}?step={last}&beside={middle}", LAPTOP),
-        "search": View(f"{at}/search?q=self", LAPTOP),
+        "search": View(f"{at}/search?q=default", LAPTOP),
         "own-text": View(f"{at}/{own}", LAPTOP),
         "phone": View(f"{at}/{feature}?step={last}", PHONE),
     }
@@ -79,7 +81,8 @@ def take(address: str, chain: str, folder: Path) -> list[Path]:
     api = f"{address}api/chains/{quote(chain)}"
     manifest = requests.get(f"{api}/chain.json", timeout=60).json()
     cards = requests.get(f"{address}api/home.json", timeout=60).json()["chains"]
-    others = [card["name"] for card in cards if card["name"] != chain]
+    others = [card["name"] for card in cards if card["name"] != chain and not card["training"]]
+    others.sort(key=lambda name: ".forward." not in name)
     shown = views(chain, manifest, chosen_feature(api, manifest), others)
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
