@@ -12,7 +12,8 @@ import pytest
 
 from saetrack.analysis.figures.replicates import replicates_figure
 from saetrack.analysis.pipeline.chain_analysis import require_different
-from saetrack.analysis.pipeline.config import AnalyzeConfig, ControlChain, load_analyze_config
+from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
+from saetrack.analysis.pipeline.control_chain import ControlChain
 from saetrack.analysis.results.claims import OF_VERDICTS
 from saetrack.analysis.results.headline import COLUMNS, headline_table
 from saetrack.analysis.results.replicates import over_replicates
@@ -204,6 +205,23 @@ def test_a_control_of_another_schedule_does_not_fit_a_replicate_of_another(
     assert (control.track.schedule, control.track.d_sae) == (still.schedule, 32)
     other = track(schedule=[{"first": 0, "last": 3, "tokens": 1024}])
     assert not config.controls_over(track(), other)
+
+
+@pytest.mark.parametrize(
+    ("piece", "role"),
+    [
+        ({"first": 0, "last": 0, "tokens": 2048, "repeat": 4}, "noise"),
+        ({"first": 1, "last": 3, "tokens": 2048, "order_seed": 0}, "order"),
+    ],
+)
+def test_what_cannot_show_the_same_is_no_replicate(piece: dict[str, int], role: str) -> None:
+    schedule = [{"first": 0, "last": 0, "tokens": 4096}, piece]
+    control = {"role": "replicate", "track": {**NANO_TRACK, "schedule": schedule}}
+    values = {"track": NANO_TRACK, "controls": {"other": control}}
+    with pytest.raises(UserError, match=f"controls.other.role='replicate': must be {role}, since"):
+        load_analyze_config(values)
+    load_analyze_config({**values, "controls": {"other": {**control, "role": role}}})
+    load_analyze_config({**values, "track": control["track"]})  # two chains over a still LM
 
 
 def of_lm(name: str, commit: str, lm: str) -> Any:

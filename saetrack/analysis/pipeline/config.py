@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from saetrack.analysis.pipeline.control_chain import OTHER_ROLES, ControlChain
 from saetrack.chain.budget import Plateau
 from saetrack.chain.config import SAEField, TrackConfig
 from saetrack.chain.crosscoder import CrosscoderConfig
@@ -154,26 +154,6 @@ class CompareConfig(Frozen):
         return TrackConfig.model_validate({**self.track.model_dump(), **changes})
 
 
-class ControlChain(Frozen):
-    """A chain with which the analysed chain is compared: its patterns, its features, its drift.
-
-    `noise` shows what training an SAE does by itself (one frozen checkpoint, or an LM that stays
-    random); a `replicate` should show the same (another seed, the reverse chain); `order` reads
-    the same LM's checkpoints otherwise (a jump, a random order): its drift is not compared.
-    """
-
-    role: Literal["noise", "replicate", "order"]
-    track: TrackConfig = Field(description="a track's fields, as above")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_fields(cls, values: Any) -> Any:
-        if not isinstance(values, (Mapping, cls)):
-            allowed = "must be {role: noise, replicate or order, track: FILE or fields}"
-            raise ValueError(allowed)  # noqa: TRY004 - pydantic takes no other
-        return values
-
-
 class AnalyzeConfig(Frozen):
     """How a registered chain is analysed. Trains nothing."""
 
@@ -294,30 +274,24 @@ class AnalyzeConfig(Frozen):
             )
         return self
 
-    def controls_over(self, base: TrackConfig, replicate: TrackConfig) -> dict[str, ControlChain]:
-        """The controls of a replicate: other than it as these controls are other than `base`.
+    @model_validator(mode="after")
+    def _replicates_show_the_same(self) -> Self:
+        """A control that cannot show what the chain does would pass for a replicate of it."""
+        if self.track is None or self.track.direction in OTHER_ROLES:
+            return self
+        for name, control in self.controls.items():
+            control.require_fitting_role(name)
+        return self
 
-        All else is the replicate's: LM, hooks, text, dictionary, budgets. Its seed differs by as
-        much as the control's does. A control of another schedule is left out where the replicate
-        has a schedule of its own, since it does not say what it would be there.
+    def controls_over(self, base: TrackConfig, replicate: TrackConfig) -> dict[str, ControlChain]:
+        """The controls of a replicate that fit it (`ControlChain.over`).
 
         Args:
             base: the track of the chain whose controls they are.
             replicate: likewise of the replicate.
         """
-        found = {}
-        for name, control in self.controls.items():
-            changed = {
-                field: value
-                for field, value in control.track
-                if value != getattr(base, field) and field not in ("model", "layers", "hooks")
-            }
-            if "schedule" in changed and replicate.schedule != base.schedule:
-                continue
-            changed["seed"] = replicate.seed + control.track.seed - base.seed
-            track = replicate.model_copy(update=changed)
-            found[name] = ControlChain(role=control.role, track=track)
-        return found
+        found = {name: control.over(base, replicate) for name, control in self.controls.items()}
+        return {name: control for name, control in found.items() if control is not None}
 
     @property
     def leaves_bos_out(self) -> bool:
