@@ -234,12 +234,12 @@ class Results {
   }
 
   explanationHit({ feature, at, text, explainer, run }) {
-    const words = `by ${explainer}, at ${this.timeline.words(at)}, run ${run.id.slice(0, 8)}`;
+    const maker = el("span", { class: "muted", text: ` by ${explainer}, run ${run.id.slice(0, 8)}` });
     return this.hit(
       feature,
       at,
-      el("q", { text }),
-      el("span", { class: "muted", text: words }),
+      el("span", { class: "muted", text: this.timeline.words(at) }),
+      el("span", {}, el("q", { text }), maker),
     );
   }
 
