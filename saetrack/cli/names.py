@@ -28,6 +28,5 @@ def open_chain(
     registry = Registry.existing(load_settings())
     name = registry.find_chain(asked)
     if reads_files:
-        lms = registry.chains().set_index("name")["lm"]
-        registry.require_files(lms[name], writes=writes)
+        registry.require_files_of(name, writes=writes)
     return registry, name

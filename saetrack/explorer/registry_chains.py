@@ -57,9 +57,8 @@ class RegistryChains:
         return self._registry.find_chain(asked)
 
     def require_files(self, name: str) -> None:
-        """See `saetrack.registry.Registry.require_files`: those of a chain."""
-        for lm_name in {card.lm for card in self.cards() if card.name == name}:
-            self._registry.require_files(lm_name)
+        """See `saetrack.registry.Registry.require_files_of`."""
+        self._registry.require_files_of(name)
 
     def lives(self, name: str) -> Path | None:
         """The folder of a chain's life store; None if it was not analysed, or long ago."""

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from saetrack.explorer.open_stores import OpenStore
     from saetrack.registry.cards import ChainCard
 
-# By which features are kept where not all are.
 log = logging.getLogger(__name__)
 
+# By which features are kept where not all are.
 RULE = "those that fire at most links, of equals most often"
 BLOCK = 32
 LEVEL = 6

@@ -203,6 +203,12 @@ class ChainRuns:
             whose = f"{named(self._settings.tracking_uri)}: files of {name}'s chains"
             folder_here(found.artifact_location, whose)
 
+    def require_files_of(self, chain_name: str, *, writes: bool) -> None:
+        """The same of the LM of a chain."""
+        for run in self._all(f" and tags.chain = '{chain_name}'"):
+            lm_name = self._client.get_experiment(run.info.experiment_id).name
+            self.require_files(lm_name, writes=writes)
+
     def is_finished(self, chain: Chain) -> bool:
         """Whether a chain's page shows all of its links."""
         run = self.of(chain)

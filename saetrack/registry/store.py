@@ -81,17 +81,17 @@ class Registry:
         return cls(settings)
 
     def require_files(self, lm_name: str, *, writes: bool = False) -> None:
-        """Check that what was registered of an LM can be read: before any work.
-
-        Args:
-            lm_name: names the LM.
-            writes: whether it must be possible to add to it too.
+        """Check that an LM's files can be read, and added to if `writes`: before any work.
 
         Raises:
-            UserError: the folder that keeps its files is not on this machine, or is that of another
+            UserError: the folder that keeps them is not on this machine, or is that of another
                 registry, of which this one is a copy.
         """
         self._runs.require_files(lm_name, writes=writes)
+
+    def require_files_of(self, chain_name: str, *, writes: bool = False) -> None:
+        """The same of the LM of a registered chain, by the chain's whole name."""
+        self._runs.require_files_of(chain_name, writes=writes)
 
     # What training needs (saetrack.chain.link_store.LinkStore)
 

@@ -277,7 +277,7 @@ def compared(registry: Registry, lm: int, hook: str, ratio: list[float], place: 
 def group_number(registry: Registry) -> Estimate:
     """Of the registry's only group: how many tokens a link takes."""
     (group,) = newest_groups(registry)
-    found = group.numbers().get("tokens_of_a_link_over_conventional")
+    found = group.numbers.get("tokens_of_a_link_over_conventional")
     assert found is not None
     return found
 
@@ -306,7 +306,7 @@ def test_replicates_of_a_registry_are_judged_together(
     (group,) = newest_groups(registry)
     assert group.title == "3 LMs (m0, m1, m2), L2, seed 0"
     assert len(set(group.headline["run"])) == 3
-    shifting = group.numbers().get("paper_pattern.shifting", "still")
+    shifting = group.numbers.get("paper_pattern.shifting", "still")
     assert shifting is not None and shifting.mean == pytest.approx(0.1) and shifting.n == 3
 
     compared(registry, 0, "L2", [0.1, 0.08, 0.12], tmp_path)
@@ -319,7 +319,7 @@ def test_replicates_of_a_registry_are_judged_together(
     assert (of_two.n, of_two.interval) == (2, "range")
     assert (of_two.mean, of_two.low, of_two.high) == pytest.approx((0.2, 0.1, 0.3))
     (group,) = newest_groups(registry)
-    finding = OF["tokens-saved"].judge(group.numbers())
+    finding = OF["tokens-saved"].judge(group.numbers)
     assert finding.verdict == "does not stand", "three seeds over one LM are one witness"
 
     line = register_results(registry)

@@ -74,16 +74,20 @@ def test_chains_are_listed(says: Says, chain: Chain) -> None:
     assert words[:9] == [chain.name, "nano", "resid_pre.1", "forward", "0", "4", "4", "0", "16"]
 
 
-def test_a_chain_is_analysed_by_its_name(
-    says: Says, chain: Chain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The configs of the analyses that are asked for; none is made."""
+    configs: list[Any] = []
 
     def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
-        asked.append(config)
+        configs.append(config)
         return SimpleNamespace(run=list, runs=list)
 
     monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
+    return configs
+
+
+def test_a_chain_is_analysed_by_its_name(says: Says, chain: Chain, asked: list[Any]) -> None:
     assert says("analyze", "nano.L1", "--set", "contexts=7").exit_code == 0
     (config,) = asked
     assert (config.chain, config.track, config.contexts) == ("nano.L1", None, 7)
@@ -116,15 +120,8 @@ TRACKS = {
 
 
 def test_an_analysis_of_a_track_is_asked_for_by_the_track(
-    says: Says, environment: Path, monkeypatch: pytest.MonkeyPatch
+    says: Says, environment: Path, asked: list[Any]
 ) -> None:
-    asked = []
-
-    def analyse(config: AnalyzeConfig, _: Settings) -> SimpleNamespace:
-        asked.append(config)
-        return SimpleNamespace(run=list, runs=list)
-
-    monkeypatch.setattr("saetrack.analysis.pipeline.analyze.open_analyses", analyse)
     for name, values in TRACKS.items():
         (environment / name).write_text(yaml.safe_dump(values))
     changes = ("--set", "contexts=7", "--set", "track.layers=[0]")

@@ -96,6 +96,18 @@ STUBS: dict[str, Any] = {
 }
 
 
+def ask_for(
+    analysis: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """Let the command line make an analysis, of which little is computed."""
+    set_environment(settings, monkeypatch)
+    for name, stub in STUBS.items():
+        monkeypatch.setattr(f"{MODULE}.{name}", stub)
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(analysis))
+    monkeypatch.setattr(sys, "argv", ["saetrack", "analyze", str(file)])
+
+
 def test_an_analysis_that_is_interrupted_late_leaves_nothing_half(
     registry: Registry,
     module_settings: Settings,
@@ -104,12 +116,7 @@ def test_an_analysis_that_is_interrupted_late_leaves_nothing_half(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    set_environment(module_settings, monkeypatch)
-    for name, stub in STUBS.items():
-        monkeypatch.setattr(f"{MODULE}.{name}", stub)
-    file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump({**QUESTIONS, "controls": {}}))
-    monkeypatch.setattr(sys, "argv", ["saetrack", "analyze", str(file)])
+    ask_for({**QUESTIONS, "controls": {}}, module_settings, monkeypatch, tmp_path)
     client = MlflowClient(module_settings.tracking_uri)
     experiment = client.get_experiment_by_name(chain.lm_name).experiment_id
     for place, how in MOMENTS:
@@ -133,12 +140,9 @@ def test_an_interrupt_after_all_is_registered_says_so(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    set_environment(module_settings, monkeypatch)
-    for name, stub in STUBS.items():
-        monkeypatch.setattr(f"{MODULE}.{name}", stub)
-    file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump({**QUESTIONS, "controls": {}, "sampled_features": 9}))
-    monkeypatch.setattr(sys, "argv", ["saetrack", "analyze", str(file)])
+    ask_for(
+        {**QUESTIONS, "controls": {}, "sampled_features": 9}, module_settings, monkeypatch, tmp_path
+    )
     with monkeypatch.context() as patch:
         patch.setattr(f"{MODULE}._where", interrupt)  # once the run is FINISHED
         assert command_line.run() == command_line.INTERRUPTED

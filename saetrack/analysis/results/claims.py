@@ -93,7 +93,7 @@ class Requirement:
         if found is None or np.isnan(found.mean) or found.is_of_few:
             return "open"
         if found.unit == OF_VERDICTS:
-            return {1.0: "holds", 0.0: "fails"}.get(found.mean, "open")  # type: ignore[return-value]
+            return "holds" if found.mean == 1 else "fails" if found.mean == 0 else "open"
         ends = np.array([found.low, found.mean, found.high])
         if np.isnan(ends).any():
             return "open"

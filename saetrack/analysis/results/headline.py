@@ -117,8 +117,7 @@ def _concept_excess(tables: Tables) -> Iterator[Row]:
     nulls = tables.get("concept_nulls", pd.DataFrame(columns=["lm_step", "null"]))
     for _, row in nulls[nulls["lm_step"] == nulls["lm_step"].max()].iterrows():
         judged = int(row["judged"])
-        value, *ends = (row[name] / max(1, judged) for name in EXCESS)
-        low, high = ends
+        value, low, high = (row[name] / max(1, judged) for name in EXCESS)
         yield _row("concept_excess.final", value, SHARE, row["null"], (low, high), judged)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ class Group:
         """How many LMs its chains are over."""
         return len(self.headline["lm"].unique())
 
+    @cached_property
     def numbers(self) -> Numbers:
         """Over its LMs where there are several, else over all of its chains."""
         over = over_replicates(self.headline)
@@ -89,7 +91,7 @@ def write_results(groups: Sequence[Group], folder: Path) -> list[Path]:
     """
     for name in (CLAIMS_FOLDER, NUMBERS_FOLDER):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    numbers = {group.title: group.numbers() for group in groups}
+    numbers = {group.title: group.numbers for group in groups}
     findings = {
         claim.key: {title: claim.judge(of) for title, of in numbers.items()} for claim in CLAIMS
     }
@@ -108,7 +110,7 @@ def write_results(groups: Sequence[Group], folder: Path) -> list[Path]:
 
 def verdicts(groups: Sequence[Group]) -> pd.DataFrame:
     """One row per claim and group: `claim`, `group`, `verdict`, for a terminal or a script."""
-    numbers = {group.title: group.numbers() for group in groups}
+    numbers = {group.title: group.numbers for group in groups}
     return pd.DataFrame(
         [
             {"claim": claim.key, "group": title, "verdict": claim.judge(of).verdict}

@@ -17,6 +17,10 @@ KAPPA = 0.4
 EXHAUSTIVE = 0.95
 NO_NULL = "no control with this number was analysed"
 TOKEN_RATIO = 1 / 20
+NULLS_OF_CONCEPTS = {
+    "random directions": "random directions",
+    "same tokens": "occurrences of their tokens",
+}
 
 
 def _beyond(
@@ -39,8 +43,7 @@ def _tokens_first(numbers: Numbers) -> Iterator[Requirement]:
 
 def _concepts_emerge(numbers: Numbers) -> Iterator[Requirement]:
     # Thresholds are those of each checkpoint: counts of two cannot be compared, excesses can.
-    for null in ("random directions", "same tokens"):
-        what = "random directions" if null == "random directions" else "occurrences of their tokens"
+    for null, what in NULLS_OF_CONCEPTS.items():
         excess = numbers.get("concept_excess.final", null)
         yield Requirement(f"more concepts at the last link than {what} make", excess, SHARE)
     found = numbers.beside_role("label.concept.rise", "noise")
