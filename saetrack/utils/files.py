@@ -9,9 +9,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+DRAFT_PREFIX = ".partial-saetrack-"  # in a folder that may be the user's: none else's name
 
 
 def user_path(text: str | Path) -> Path:
@@ -33,17 +35,12 @@ def file_sha256(path: Path) -> str:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Put `content` at `path`; a reader, or a crash at any moment, sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with _own_draft(path, _new_file) as (draft, handle):
+        with os.fdopen(os.dup(handle), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        draft.replace(path)
 
 
 @contextlib.contextmanager
@@ -53,21 +50,87 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If another process finished the same folder meanwhile, its copy is kept and ours deleted:
     callers name folders by content, so both are the same.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=".partial-"))
-    try:
+    with _own_draft(path, _new_folder) as (draft, _):
         yield draft
         with contextlib.suppress(OSError):
             draft.replace(path)
+
+
+@contextlib.contextmanager
+def _own_draft(path: Path, make: Callable[[Path], Path]) -> Iterator[tuple[Path, int]]:
+    """Yield a draft beside `path` and its descriptor; what was not moved by then is deleted.
+
+    The draft is locked for as long as the process lives. Whoever comes next deletes what was
+    left by a process that was killed: a draft that nobody holds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{DRAFT_PREFIX}*"):
+        _delete_if_left(left)
+    while (held := _held(draft := make(path.parent))) is None:
+        pass
+    try:
+        yield draft, held
     finally:
+        _delete(draft)
+        os.close(held)
+
+
+def _new_file(folder: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=folder, prefix=DRAFT_PREFIX)
+    os.close(handle)
+    return Path(name)
+
+
+def _new_folder(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder, prefix=DRAFT_PREFIX))
+
+
+def _held(draft: Path) -> int | None:
+    """The descriptor that keeps a draft for this process; None if another took it for a left one.
+
+    Where the file system knows no locks, nobody can take it, and it is held without one.
+    """
+    try:
+        handle = _opened(draft)
+    except FileNotFoundError:
+        return None
+    try:
+        if try_lock(handle) and os.path.samestat(os.fstat(handle), draft.stat()):
+            return handle
+    except FileNotFoundError:
+        pass  # deleted before it was locked
+    except OSError:
+        return handle
+    os.close(handle)
+    return None
+
+
+def _delete_if_left(draft: Path) -> None:
+    with contextlib.suppress(OSError):  # others may delete or move it
+        handle = _opened(draft)
+        try:
+            if try_lock(handle):
+                _delete(draft)
+        finally:
+            os.close(handle)
+
+
+def _opened(draft: Path) -> int:
+    return os.open(draft, os.O_RDONLY if draft.is_dir() else os.O_RDWR)
+
+
+def _delete(draft: Path) -> None:
+    if draft.is_dir():
         shutil.rmtree(draft, ignore_errors=True)
+    else:
+        draft.unlink(missing_ok=True)
 
 
-def try_lock(file: BinaryIO, kind: int = fcntl.LOCK_EX) -> bool:
+def try_lock(file: BinaryIO | int, kind: int = fcntl.LOCK_EX) -> bool:
     """Take the lock of an open file, unless another process holds one that excludes it.
 
     Args:
-        file: which keeps the lock until it is closed.
+        file: or its descriptor, which keeps the lock until it is closed.
         kind: `fcntl.LOCK_EX`, or `fcntl.LOCK_SH`.
 
     Returns:
