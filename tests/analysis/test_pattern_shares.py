@@ -32,7 +32,7 @@ def test_a_share_is_of_live_features_and_exceeds_a_control_or_does_not() -> None
         "chain": patterns_of({"grouping": 144, "shifting": 167, "kept": 689}, "chain", dead=50),
         "still": patterns_of({"grouping": 130, "shifting": 71, "kept": 799}, "noise"),
     }
-    table = pattern_shares(chains, seed=0).set_index(["chain", "pattern"])
+    table = pattern_shares(chains).set_index(["chain", "pattern"])
     grouping, shifting = (table.loc[("still", name)] for name in ("grouping", "shifting"))
     assert table.loc[("chain", "grouping"), "share"] == pytest.approx(0.144)
     assert np.isnan(table.loc[("chain", "grouping"), "excess"])
@@ -43,7 +43,6 @@ def test_a_share_is_of_live_features_and_exceeds_a_control_or_does_not() -> None
     assert shifting["excess"] == pytest.approx(0.096)
     assert shifting["excess_low"] == pytest.approx(0.096 - both, abs=0.004) and both < 0.096
     assert grouping["excess_low"] < 0 < grouping["excess_high"], "14.4 % exceed 13.0 % by chance"
-    pd.testing.assert_frame_equal(pattern_shares(chains, 0), pattern_shares(chains, 0))
 
 
 def test_labels_of_both_ends_are_shares_of_live_features() -> None:
@@ -60,7 +59,7 @@ def test_labels_of_both_ends_are_shares_of_live_features() -> None:
 
 def test_a_chain_without_live_features_has_no_shares() -> None:
     none = PatternsOf("noise", patterns_of({"kept": 3}, "noise").patterns, np.arange(0))
-    table = pattern_shares({"chain": patterns_of({"kept": 3}, "chain"), "none": none}, 0)
+    table = pattern_shares({"chain": patterns_of({"kept": 3}, "chain"), "none": none})
     assert table["share"].tolist() == [1.0, 0.0]
 
 
@@ -115,7 +114,7 @@ def test_features_that_are_not_live_and_too_few_pairs_have_no_kappa() -> None:
 def test_the_figure_names_every_chain(tmp_path: Path) -> None:
     chains, pairs = agreeing()
     chains["jump"] = patterns_of({"a": 30, "b": 12, "only_here": 8}, "order")
-    shares, agreement = pattern_shares(chains, 0), pattern_agreement(chains, pairs, 0)
+    shares, agreement = pattern_shares(chains), pattern_agreement(chains, pairs, 0)
 
     def draw(path: Path) -> None:
         pattern_shares_figure(shares, agreement, Setting("patterns", "caption"), path)

@@ -16,6 +16,7 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.control_chain import ControlChain
 from saetrack.analysis.results.claims import OF_VERDICTS
 from saetrack.analysis.results.headline import COLUMNS, headline_table
+from saetrack.analysis.results.pattern_shares import PatternsOf, pattern_shares
 from saetrack.analysis.results.replicates import over_replicates
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.presets import load_preset
@@ -113,15 +114,12 @@ def test_verdicts_have_no_interval() -> None:
 
 
 def test_a_pattern_of_no_feature_has_an_interval() -> None:
-    shares = pd.DataFrame(
-        [
-            ("chain", "chain", "grouping", 0, 0.0),
-            ("chain", "chain", "rest", 64, 1.0),
-            ("still", "noise", "grouping", 0, 0.0),
-            ("still", "noise", "rest", 64, 1.0),
-        ],
-        columns=["chain", "role", "pattern", "features", "share"],
-    ).assign(excess=0.0)
+    none_groups = pd.DataFrame({"pattern": ["rest"] * 64 + ["grouping"]})
+    of_roles = {"chain": "chain", "still": "noise"}
+    shares = pattern_shares(
+        {name: PatternsOf(role, none_groups, np.arange(64)) for name, role in of_roles.items()}
+        | {"other": PatternsOf("noise", none_groups, np.array([64]))}
+    )
     tables = tables_of_an_analysis() | {"pattern_shares": shares}
     found = headline_table(tables).set_index(["name", "control"])
     # Wilson's upper end of 0 of 64 is z^2 / (64 + z^2) = .0566.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from saetrack.utils.intervals import difference_interval
+
 if TYPE_CHECKING:
     from jaxtyping import Float
     from numpy import ndarray
 
-Z95 = 1.96
 RESAMPLES = 400
 
 
@@ -42,30 +43,10 @@ def balanced_accuracy(verdicts: Sequence[bool], truth: Sequence[bool]) -> Score:
     of_others = [one for one, true in zip(right, truth, strict=True) if not true]
     if not of_fitting or not of_others:
         return NO_SCORE
-    (p, p_low, p_high), (q, q_low, q_high) = (
-        wilson(sum(part), len(part)) for part in (of_fitting, of_others)
-    )
-    value = (p + q) / 2
-    return Score(
-        value,
-        value - math.hypot(p - p_low, q - q_low) / 2,
-        value + math.hypot(p_high - p, q_high - q) / 2,
-        len(right),
-    )
-
-
-def wilson(right: int, total: int) -> tuple[float, float, float]:
-    """A share with its 95 % interval.
-
-    Example:
-        >>> [round(value, 3) for value in wilson(9, 10)]
-        [0.9, 0.596, 0.982]
-    """
-    share = right / total
-    scale = 1 + Z95**2 / total
-    centre = (share + Z95**2 / (2 * total)) / scale
-    half = Z95 * math.sqrt(share * (1 - share) / total + Z95**2 / (4 * total**2)) / scale
-    return share, max(centre - half, 0.0), min(centre + half, 1.0)
+    p, q = sum(of_fitting) / len(of_fitting), sum(of_others) / len(of_others)
+    # The halves of the sum move like a difference of one share and the other's complement.
+    low, high = difference_interval(p, len(of_fitting), 1 - q, len(of_others))
+    return Score((p + q) / 2, (1 + float(low)) / 2, (1 + float(high)) / 2, len(right))
 
 
 def mean_of_features(

@@ -11,8 +11,8 @@ import pandas as pd
 from saetrack.analysis.explanations.directions import density_of
 from saetrack.analysis.explanations.holding import spans
 from saetrack.analysis.explanations.questions import NOTHING_FOUND
-from saetrack.analysis.explanations.scores import wilson
 from saetrack.analysis.meaning.labelling import agreement
+from saetrack.utils.intervals import share_interval
 
 if TYPE_CHECKING:
     from saetrack.analysis.explanations.run import Explained
@@ -146,8 +146,8 @@ def _held(table: pd.DataFrame) -> tuple[int, int]:
 def _share_that_holds(table: pd.DataFrame) -> str:
     """The share with its 95 % interval, and of how many."""
     held, judged = _held(table)
-    share, low, high = (100 * value for value in wilson(held, judged))
-    return f"{share:.0f} % ({low:.0f} to {high:.0f}) of {judged}"
+    low, high = share_interval(held / judged, judged)
+    return f"{100 * held / judged:.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {judged}"
 
 
 def some_of(explanations: pd.DataFrame) -> Iterator[str]:

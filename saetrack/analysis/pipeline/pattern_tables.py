@@ -61,8 +61,8 @@ def pattern_tables(
         kappa_of_features(agreement, patterns["first_label"]), index=patterns["feature"]
     )
     return {
-        "pattern_shares": pattern_shares(chains, seed),
-        "paper_pattern_shares": pattern_shares(_by_the_paper(chains), seed),
+        "pattern_shares": pattern_shares(chains),
+        "paper_pattern_shares": pattern_shares(_by_the_paper(chains)),
         "end_labels": end_labels(chains),
         "pattern_agreement": agreement,
         "patterns": patterns.assign(**{KAPPA: kappa.to_numpy()}),

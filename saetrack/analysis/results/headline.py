@@ -18,14 +18,14 @@ by nature (kappa, matched cosines, shares of noise, whether a claim about drift 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from saetrack.analysis.meaning.patterns import PAPER_PATTERNS
 from saetrack.analysis.results.claims import OF_VERDICTS
+from saetrack.utils.intervals import difference_interval, share_interval
 
 COLUMNS = ["name", "control", "value", "low", "high", "unit", "features"]
 SHARE = "share of features"
@@ -58,7 +58,7 @@ def _row(
     value: float,
     unit: str,
     control: str = "",
-    ends: tuple[float, float] | None = None,
+    ends: tuple[SupportsFloat, SupportsFloat] | None = None,
     features: float = np.nan,
 ) -> Row:
     low, high = ends or (np.nan, np.nan)
@@ -76,40 +76,23 @@ def _labels(tables: Tables) -> Iterator[Row]:
     live = int(shares.loc[shares["chain"] == CHAIN, "features"].sum())
     for label, row in own.iterrows():
         share = {"first": float(row["first"]), "final": float(row["final"])}
-        of = {at: _wilson(share[at], live) for at in share}
         for at, value in share.items():
-            yield _row(f"label.{label}.{at}", value, SHARE, ends=of[at], features=live)
+            one = share_interval(value, live)
+            yield _row(f"label.{label}.{at}", value, SHARE, ends=one, features=live)
         # Wider than it is: that the same features stand at both ends is not made use of.
         rise = share["final"] - share["first"]
-        both = _difference(share["final"], of["final"], share["first"], of["first"])
+        both = difference_interval(share["final"], live, share["first"], live)
         yield _row(f"label.{label}.rise", rise, SHARE, ends=both, features=live)
         for at, column in (("first", "first_share"), ("final", "share")):
             of_null = float(null[column].get(label, 0.0))
             more = share[at] - of_null
-            both = _difference(share[at], of[at], of_null, _wilson(of_null, directions))
+            both = difference_interval(share[at], live, of_null, directions)
             few = min(live, directions)
             yield _row(f"label.{label}.{at}", more, SHARE, RANDOM_DIRECTIONS, both, few)
     for _, row in ends[ends["chain"] != CHAIN].iterrows():
         rise = own.loc[row["label"], "final"] - own.loc[row["label"], "first"]
         more = rise - (row["final"] - row["first"])
         yield _row(f"label.{row['label']}.rise", more, SHARE, row["chain"])
-
-
-def _wilson(share: float, features: int) -> tuple[float, float]:
-    """95 % of a share of some features; wide for none of few, too."""
-    found = stats.binomtest(round(share * features), max(1, features)).proportion_ci(
-        method="wilson"
-    )
-    return float(found.low), float(found.high)
-
-
-def _difference(
-    share: float, ends: tuple[float, float], less: float, ends_of_less: tuple[float, float]
-) -> tuple[float, float]:
-    """95 % of the difference of two shares, by their own intervals (Newcombe 1998, method 10)."""
-    low = share - less - float(np.hypot(share - ends[0], ends_of_less[1] - less))
-    high = share - less + float(np.hypot(ends[1] - share, less - ends_of_less[0]))
-    return low, high
 
 
 def _concept_excess(tables: Tables) -> Iterator[Row]:
@@ -127,7 +110,7 @@ def _patterns(tables: Tables) -> Iterator[Row]:
         own = of_paper[of_paper["chain"] == CHAIN].set_index("pattern")
         share = float(own["share"].reindex(list(PAPER_PATTERNS), fill_value=0).sum())
         live = int(own["features"].sum())
-        ends = _wilson(share, live)
+        ends = share_interval(share, live)
         yield _row("patterns_of_the_paper", share, SHARE, ends=ends, features=live)
     yield from _shares("paper_pattern", of_paper)
     yield from _shares("pattern", tables.get("pattern_shares", pd.DataFrame()))
@@ -137,15 +120,13 @@ def _shares(kind: str, shares: pd.DataFrame) -> Iterator[Row]:
     if not len(shares):
         return
     live = shares.groupby("chain")["features"].sum().astype(int)
-    own = shares[shares["chain"] == CHAIN].set_index("pattern")["share"]
     for _, row in shares.iterrows():
         name, chain = f"{kind}.{row['pattern']}", row["chain"]
-        of_chain = _wilson(row["share"], live[chain])
         if chain == CHAIN:
-            yield _row(name, row["share"], SHARE, ends=of_chain, features=live[chain])
+            ends = row["low"], row["high"]
+            yield _row(name, row["share"], SHARE, ends=ends, features=live[chain])
         else:
-            share = float(own.get(row["pattern"], 0.0))
-            ends = _difference(share, _wilson(share, live[CHAIN]), row["share"], of_chain)
+            ends = row["excess_low"], row["excess_high"]
             yield _row(name, row["excess"], SHARE, chain, ends, min(live[CHAIN], live[chain]))
 
 

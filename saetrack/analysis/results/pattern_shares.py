@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.meaning.classes import MEANINGFUL
+from saetrack.utils.intervals import difference_interval, share_interval
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -48,40 +49,38 @@ class PatternsOf(NamedTuple):
     live: Int[ndarray, " live"]
 
 
-def pattern_shares(chains: Mapping[str, PatternsOf], seed: int) -> pd.DataFrame:
+def pattern_shares(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
     """Shares of patterns among the live features of a chain and of its controls.
 
-    Intervals are 95 % of draws of features with replacement: they hold for another choice of
-    features of the same SAEs, not for another chain, which takes replicates.
+    Intervals are 95 % for another choice of features of the same SAEs (Wilson's, and Newcombe's of
+    a difference), not for another chain, which takes replicates.
 
     Args:
         chains: by name; the one that is analysed is called `chain`.
-        seed: of the draws.
 
     Returns:
         One row per chain and pattern that any of them has: `chain`, `role`, `pattern`, `features`,
         `share`, `low`, `high`; and of a control `excess`, the analysed chain's share less its own,
         with `excess_low` and `excess_high`; NaN of the chain itself.
     """
-    generator = np.random.default_rng(seed)
     of_live = {name: found.patterns["pattern"].iloc[found.live] for name, found in chains.items()}
     names = sorted(set().union(*of_live.values()))
     counts = {
         name: patterns.value_counts().reindex(names, fill_value=0).to_numpy()
         for name, patterns in of_live.items()
     }
-    draws = {name: _drawn_shares(count, generator) for name, count in counts.items()}
-    share = {name: count / max(1, count.sum()) for name, count in counts.items()}
+    total = {name: int(count.sum()) for name, count in counts.items()}
+    share = {name: count / max(1, total[name]) for name, count in counts.items()}
     tables = []
     for name, found in chains.items():
         table = pd.DataFrame({"pattern": names, "features": counts[name], "share": share[name]})
-        table["low"], table["high"] = np.quantile(draws[name], INTERVAL, axis=0)
-        is_control = name != CHAIN
-        more = draws[CHAIN] - draws[name]
-        low, high = np.quantile(more, INTERVAL, axis=0)
-        table["excess"] = share[CHAIN] - share[name] if is_control else np.nan
-        table["excess_low"] = low if is_control else np.nan
-        table["excess_high"] = high if is_control else np.nan
+        table["low"], table["high"] = share_interval(share[name], total[name])
+        table[["excess", "excess_low", "excess_high"]] = np.nan
+        if name != CHAIN:
+            table["excess"] = share[CHAIN] - share[name]
+            table["excess_low"], table["excess_high"] = difference_interval(
+                share[CHAIN], total[CHAIN], share[name], total[name]
+            )
         table.insert(0, "chain", name)
         table.insert(1, "role", found.role)
         tables.append(table)
@@ -112,17 +111,6 @@ def end_labels(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _drawn_shares(
-    counts: Int[ndarray, " patterns"], generator: np.random.Generator
-) -> Float[ndarray, "draws patterns"]:
-    """Shares in draws of features with replacement; of no features, zero."""
-    total = int(counts.sum())
-    if not total:
-        return np.zeros((DRAWS, len(counts)))
-    drawn: Float[ndarray, "draws patterns"] = generator.multinomial(total, counts / total, DRAWS)
-    return drawn / total
-
-
 def pattern_agreement(
     chains: Mapping[str, PatternsOf], pairs: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
@@ -132,7 +120,7 @@ def pattern_agreement(
         chains: by name; the one that is analysed is called `chain`.
         pairs: features matched one to one at the last link of both: `other` (the name of the
             chain), `left` (feature of the analysed one), `right`, `score` (cosine).
-        seed: of the draws of pairs, as `pattern_shares` draws features.
+        seed: of the draws of pairs with replacement, which make the intervals.
 
     Returns:
         One row per other chain and label of the feature at the first link, and of `all`: `other`,
