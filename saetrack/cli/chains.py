@@ -28,7 +28,7 @@ def chains(as_json: AsJson = False) -> None:
         nothing = f"there is no registry at {settings.tracking_uri} yet; {FIRST}"
         say({"chains": [], "imported": []}, nothing, as_json=as_json)
         return
-    registry = Registry(settings)
+    registry = Registry.existing(settings)
     registered, imported = registry.chains(), registry.imported.table()
     if as_json:
         say_json({"chains": records(registered), "imported": records(imported)})

@@ -74,7 +74,7 @@ def chain_of(kind: Kind, asked: str) -> str | None:
     from saetrack.utils.settings import load_settings
 
     settings = load_settings()
-    registry = Registry(settings) if is_made(settings.tracking_uri) else None
+    registry = Registry.existing(settings) if is_made(settings.tracking_uri) else None
     names = [] if registry is None else registry.chain_names()
     if registry is not None and any(name.startswith(asked) for name in names):
         return registry.find_chain(asked)

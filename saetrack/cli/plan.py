@@ -43,7 +43,9 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     found = forecast(config, settings)
     registered = 0
     if is_made(settings.tracking_uri):
-        registered = Registry(settings).registered_links(in_pieces(config, settings.cache_dir))
+        registered = Registry.existing(settings).registered_links(
+            in_pieces(config, settings.cache_dir)
+        )
     choice = None
     if isinstance(config.schedule, Adaptive):
         choice = known_choice(config, settings.cache_dir)

@@ -188,8 +188,10 @@ class ChainRuns:
             writes: whether files are to be added; then the folder must not be another registry's.
 
         Raises:
-            UserError: it is not.
+            UserError: it is not, or cannot be written.
         """
+        if writes:
+            self._settings.require_writable()
         found = self._client.get_experiment_by_name(name)
         folder = None if found is None else folder_of(found.artifact_location)
         if found is None or folder is None:

@@ -50,7 +50,7 @@ def open_track(config: TrackConfig, settings: Settings, *, writes: bool = True) 
         UserError: something does not exist, does not suit the LM or cannot be reached.
     """
     spec = find_suitable_lm(config)
-    registry = Registry(settings)
+    registry = Registry(settings, writes=writes)
     registry.require_files(spec.name, writes=writes)
     source = open_checkpoints(config, spec, settings)
     if isinstance(source, FolderSource):

@@ -57,12 +57,18 @@ class Registry:
         True
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, writes: bool = True) -> None:
         """Connect.
 
+        Args:
+            settings: where it is.
+            writes: whether anything is to be registered.
+
         Raises:
-            UserError: nothing answers at the tracking address.
+            UserError: nothing answers at the tracking address, or it cannot be written.
         """
+        if writes:
+            settings.require_writable()
         self._client = connect(settings.tracking_uri)
         self._runs = ChainRuns(self._client, settings)
         self.reports = Reports(self._client, self._runs, settings.cache_dir)
@@ -78,7 +84,7 @@ class Registry:
             UserError: there is none, or nothing answers at the tracking address.
         """
         require_made(settings.tracking_uri)
-        return cls(settings)
+        return cls(settings, writes=False)
 
     def require_files(self, lm_name: str, *, writes: bool = False) -> None:
         """Check that an LM's files can be read, and added to if `writes`: before any work.

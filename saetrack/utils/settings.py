@@ -122,7 +122,16 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @model_validator(mode="after")
-    def _writable(self) -> Self:
+    def _with_cache(self) -> Self:
+        _make(self.cache_dir)
+        return self
+
+    def require_writable(self) -> None:
+        """Check that a registry of this machine can be written; whoever only reads need not ask.
+
+        Raises:
+            UserError: its files, or its database, are in a folder that cannot be written.
+        """
         folders = {}
         if not self.tracking_uri.startswith("http"):
             folders["artifact_dir"] = self.artifact_dir
@@ -130,8 +139,6 @@ class Settings(BaseSettings):
             folders["tracking_uri"] = Path(self.tracking_uri.removeprefix(SQLITE)).parent
         for field, folder in folders.items():
             _require_writable(field, folder.absolute())
-        _make(self.cache_dir)
-        return self
 
 
 class _ModelsFile(BaseSettings):

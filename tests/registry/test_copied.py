@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from saetrack.analysis.pipeline.analyze import analyze_chains
@@ -185,3 +187,54 @@ def test_who_shares_a_folder_knowingly_may(
     Registry(linked).require_files(chain.lm_name, writes=True)
     with pytest.raises(UserError, match="is a copy of another registry"):
         Registry(copied).require_files(chain.lm_name, writes=True)
+
+
+@pytest.fixture
+def read_only(
+    analysed: None, module_settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Settings:
+    """A registry that belongs to others; a superuser is not refused by modes of files."""
+    access, place = os.access, module_settings.artifact_dir.parent
+
+    def refused(path: Path, mode: int) -> bool:
+        return not (mode & os.W_OK and Path(path).is_relative_to(place)) and access(path, mode)
+
+    monkeypatch.setattr(os, "access", refused)
+    monkeypatch.chdir(tmp_path)
+    own = module_settings.model_copy(update={"cache_dir": tmp_path / "cache"})
+    set_environment(own, monkeypatch)
+    return own
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["chains"], ["show", "nano"], ["export", "nano", "--all", "--to", "new"]),
+        *(["plan", "nano.yaml"], ["agreement", "nano", "a.csv"]),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_registry_that_cannot_be_written_is_read(
+    words: list[str], read_only: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nano.yaml").write_text(yaml.safe_dump(NANO_TRACK))
+    (tmp_path / "a.csv").write_text("feature,label\n0,token\n")
+    before = sorted(read_only.artifact_dir.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["saetrack", *words])
+    # `agreement` keeps what it finds.
+    assert command_line.run() == (2 if words[0] == "agreement" else 0)
+    assert sorted(read_only.artifact_dir.rglob("*")) == before
+
+
+def test_what_would_write_to_it_says_so_before_any_work(
+    read_only: Settings, chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("saetrack.registry.opened_track.plan", None)  # work, as a reader sees it
+    refused = f"^SAETRACK_ARTIFACT_DIR={read_only.artifact_dir}: not writable"
+    for asked in (QUESTIONS, {"chain": chain.name}):
+        with pytest.raises(UserError, match=refused):
+            analyze_chains(load_analyze_config(asked), read_only)
+    with pytest.raises(UserError, match=refused):
+        open_track(load_config(NANO_TRACK), read_only)
+    with pytest.raises(UserError, match=refused):
+        Registry.existing(read_only).require_files("results", writes=True)

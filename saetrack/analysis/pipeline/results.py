@@ -99,6 +99,7 @@ def register_results(registry: Registry) -> str:
     of_largest = found[found["group"] == groups[0].title]
     counts = {verdict: int((of_largest["verdict"] == verdict).sum()) for verdict in VERDICTS}
     if not reports.has(RESULTS, identity):
+        registry.require_files(RESULTS, writes=True)
         facts = {"kind": RESULTS, "identity": identity, "release": __version__}
         metrics = {name.replace(" ", "_"): float(count) for name, count in counts.items()}
         with tempfile.TemporaryDirectory() as draft:
