@@ -46,3 +46,11 @@ def test_the_entries_are_of_the_catalogue_s_form(entries: str, tmp_path: Path) -
     path = tmp_path / "models.yaml"
     path.write_text(entries)
     assert len(load_entries(path, str(path))) == 1
+
+
+def test_what_it_says_of_a_file_is_there() -> None:
+    of_files = re.findall(r"`(\w+)` in\s+`([\w/]+\.py)`", TEXT)
+    assert len(of_files) > 3
+    root = Path(__file__).parent.parent
+    for name, file in of_files:
+        assert re.search(rf"\b{name}\b", (root / file).read_text()), f"{name} in {file}"

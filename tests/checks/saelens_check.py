@@ -133,9 +133,13 @@ def check(lm: str, track: dict[str, Any], place: Path) -> bool:
     )
     tables.show(core, CORE_COLUMNS, "core metrics of 8 rows, and by how much SAELens' differ")
     tensors = found[["feature_acts", "raw_feature_acts", "sae_out"]].max().max()
-    metrics = max((found[f"{m}_here"] - found[f"{m}_there"]).abs().max() for m in METRICS)
-    say(f"largest difference of tensors {tensors:.1e} of their largest, of metrics {metrics:.1e}")
-    metrics = max(metrics, core["differ"].max())
+    differ = {m: (found[f"{m}_here"] - found[f"{m}_there"]).abs().max() for m in METRICS}
+    most = max(differ, key=lambda metric: differ[metric])
+    say(
+        f"largest difference of tensors {tensors:.1e} of their largest, of metrics "
+        f"{differ[most]:.1e} ({most}), of core metrics {core['differ'].max():.1e}"
+    )
+    metrics = max(differ[most], core["differ"].max())
     return bool(tensors < TENSORS_AGREE and metrics < METRICS_AGREE)
 
 
