@@ -16,12 +16,14 @@ from saetrack.data.config import EMBEDDED
 from saetrack.data.datasets import hub_repo
 from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.registry.facts import current_names
+from saetrack.sae.architectures import kind_of
 from saetrack.sae.files import CONFIG_FILE, DENSITY_FILE, load_decoder, load_sae, load_tensors
 from saetrack.utils.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from saetrack.chain.plan import Chain
     from saetrack.sae.model import SAE
 
 
@@ -111,6 +113,26 @@ def read_decoder(folder: Path) -> Decoder:
     if density is None:
         raise ValueError(f"lacks {DENSITY_FILE}")
     return Decoder(W_dec, density)
+
+
+def require_kind(found: ReceivedLink, chain: Chain, name: str) -> None:
+    """Check that a link can be the parent of one of a chain.
+
+    Raises:
+        UserError: it is of another kind, size or hook; imported SAEs have no hook.
+    """
+    kind = found.sae.settings()
+    for field, value, expected in (
+        *(
+            (setting, kind.get(setting), value)
+            for setting, value in kind_of(chain.config.sae).items()
+        ),
+        ("d_sae", found.sae.d_sae, chain.config.d_sae),
+        ("layer", found.facts.layer, chain.layer),
+        ("hook_name", found.facts.hook_name, chain.hook_name),
+    ):
+        if value not in (expected, None):
+            raise UserError(f"{name}: cfg.json: {field}={value} must be the chain's, {expected}")
 
 
 def _feature_density(folder: Path, d_sae: int) -> Tensor | None:

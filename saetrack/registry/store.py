@@ -15,7 +15,7 @@ import pandas as pd
 from saetrack.chain.config import TrackConfig, load_config
 from saetrack.chain.plan import Chain, Link
 from saetrack.lm.hook import Hook, parse_hook
-from saetrack.registry import overview, received
+from saetrack.registry import changed, overview, received
 from saetrack.registry.analyses import Reports
 from saetrack.registry.artifacts import Artifacts
 from saetrack.registry.chain_run import ChainRuns
@@ -27,7 +27,6 @@ from saetrack.registry.link_run import LinkRun, create_version
 from saetrack.registry.meant import meant_chain, meant_version
 from saetrack.registry.received import Decoder, PulledLink, ReceivedLink
 from saetrack.registry.versions import LinkVersions, label, number
-from saetrack.sae.architectures import kind_of
 from saetrack.sae.files import DENSITY_FILE
 from saetrack.sae.warm_start import Parent
 from saetrack.utils.errors import UserError, first_line
@@ -123,17 +122,7 @@ class Registry:
         )
         assert version is not None, "the parent is not registered"
         found = self._read(version)
-        kind = found.sae.settings()
-        for name, value, expected in (
-            *((n, kind.get(n), v) for n, v in kind_of(chain.config.sae).items()),
-            ("d_sae", found.sae.d_sae, chain.config.d_sae),
-            ("layer", found.facts.layer, chain.layer),  # imported SAEs have none, nor a hook
-            ("hook_name", found.facts.hook_name, chain.hook_name),
-        ):
-            if value not in (expected, None):
-                raise UserError(
-                    f"{label(version)}: cfg.json: {name}={value} must be the chain's, {expected}"
-                )
+        received.require_kind(found, chain, label(version))
         return Parent(found.sae, found.facts.residual_mean_distance, found.feature_density)
 
     def adopt(self, chain: Chain, link: Link) -> int | None:
@@ -292,6 +281,10 @@ class Registry:
     def registered_links(self, config: TrackConfig) -> int:
         """How many links are registered of the chains of a track's very parameters."""
         return overview.registered_links(self._versions.of_chains(), self._runs.tracks(), config)
+
+    def what_changed(self, chain_name: str, now: Chain) -> str:
+        """Of what a registered chain's name stands for, what is not in a chain that is here."""
+        return changed.what_changed(self._versions.of_chain(chain_name), now)
 
     def table(self, chain: Chain) -> pd.DataFrame:
         """One row per registered link of a chain, in chain order, with its final metrics."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -12,8 +13,11 @@ from saetrack.analysis.pipeline.config import AnalyzeConfig
 from saetrack.analysis.pipeline.feature_pass import FeaturePass
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.plan import Chain, Link
+from saetrack.data.config import EMBEDDED
+from saetrack.data.datasets import hub_repo
 from saetrack.lm.catalog.models import Checkpoint
 from saetrack.lm.checkpoints.ahead import Ahead
+from saetrack.lm.checkpoints.folder_layout import is_folder
 from saetrack.lm.hook import Hook
 from saetrack.lm.hooked import HookedLM
 from saetrack.registry import PulledLink, Registry
@@ -21,6 +25,7 @@ from saetrack.registry.connection import require_made
 from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
+from saetrack.utils.files import user_path
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -122,13 +127,31 @@ def open_registered_chain(
         UserError: there is not one such chain, or what it was made from is not what is here.
     """
     name = registry.find_chain(name)
-    of_track = chains_of(registry.config_of(name), settings, writes=writes)
+    config = registry.config_of(name)
+    _require_places(name, config)
+    of_track = chains_of(config, settings, writes=writes)
     chains = [found for found in of_track if found.chain.name == name]
     if not chains:
-        raise UserError(
-            f"chain={name!r}: what it was made from (corpus, LM, code) is not what is here"
-        )
+        raise UserError(f"chain={name!r}: {registry.what_changed(name, of_track[0].chain)}")
     return chains[0]
+
+
+def _require_places(name: str, config: TrackConfig) -> None:
+    """Check that the folders that a registered track names are there.
+
+    Raises:
+        UserError: one is not; it was moved, or the command runs in another folder.
+    """
+    places = {"model": config.model} if is_folder(config.model) else {}
+    if config.corpus.dataset != EMBEDDED and hub_repo(config.corpus.dataset) is None:
+        places["corpus.dataset"] = config.corpus.dataset
+    for field, place in places.items():
+        if not user_path(place).exists():
+            raise UserError(
+                f"chain={name!r}: {field}={place!r} is not there (paths count from {Path.cwd()}); "
+                "put it back, or a link to it, or name its new place in a track's file and analyse "
+                "that: saetrack analyze FILE"
+            )
 
 
 def controls_of(
