@@ -47,8 +47,8 @@ def pattern_shares_figure(
         live = shares[shares["chain"] == chains[0]]["features"].sum()
         caption = (
             f"Left: {live:,} live features of the chain; bars: 95 % for other features of these "
-            "SAEs, not for\nother SAEs. Right: the feature and its match at the "
-            "last link, by the feature's label at the first one; 0 is chance."
+            "SAEs, not for other SAEs.\nRight: the feature and its match at the last link, by the "
+            "feature's label at the first one; 0 is chance."
         )
         frame(figure, Setting(setting.title, setting.caption), handles, caption)
 
