@@ -68,9 +68,10 @@ lint: $(INSTALLED) ## formatting, rules, types, who imports whom, sizes of files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tests.checks.structure
 
-format: $(INSTALLED) ## rewrite to the house's format
+format: $(INSTALLED) ## rewrite to the house's format, and the reference of fields and settings
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIN)/python docs/generated.py
 
 deploy: $(INSTALLED) ## start servers and worker, register the deployments
 	@$(BIN)/python deployments/services.py deploy

@@ -1,7 +1,9 @@
 # ruff: noqa: INP001  (pages and what builds them, not a package)
 """Pages that are written from the code itself, so that they cannot fall behind it.
 
-Commands, settings, fields of configs, the catalogue of LMs, and one page of docstrings per room.
+Commands, the catalogue of LMs and one page of docstrings per room are written when the pages are
+built. Settings and fields of configs stand in their pages, for whoever reads the sources: `make
+format` writes them anew, and a test says when they are not those of the code.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "saetrack"
+BEGIN, END = "<!-- written by `make format` -->", "<!-- to here -->"
 # Triton's own language: its functions cannot be described as Python's are.
 UNDESCRIBED = {"saetrack.sae.kernels.triton_kernels"}
 
@@ -26,8 +29,6 @@ UNDESCRIBED = {"saetrack.sae.kernels.triton_kernels"}
 def write_all(folder: Path) -> None:
     """Write every generated page; a page that stays as it is keeps its time, for Sphinx."""
     write(folder / "commands.md", commands())
-    write(folder / "settings.md", settings())
-    write(folder / "config.md", config_fields())
     write(folder / "models.md", catalogue())
     write(folder / "api.md", public_names())
     write(folder / "room_table.md", room_table())
@@ -39,6 +40,29 @@ def write_all(folder: Path) -> None:
             path.unlink()
     for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
         write(folder / name, top_level(name))
+
+
+def write_kept() -> None:
+    """Write what is generated into the pages that keep it."""
+    for path, text in kept_pages().items():
+        write(path, text)
+
+
+def kept_pages() -> dict[Path, str]:
+    """The pages that keep what is generated, as they should be."""
+    docs = Path(__file__).parent
+    kept = {
+        docs / "settings.md": settings(),
+        docs / "reference" / "config.md": config_fields(),
+    }
+    return {path: _with_kept(path.read_text(), found) for path, found in kept.items()}
+
+
+def _with_kept(page: str, found: str) -> str:
+    """A page with what is between its two marks replaced."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{begin}\n\n{found.strip()}\n\n{end}{after}"
 
 
 # IPython's own %%bash hands on a command's output in pieces of 100 bytes, between which line breaks
@@ -376,3 +400,7 @@ def _without_substitutions(line: str) -> str:
     parts = line.split("`")
     parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
     return "`".join(parts)
+
+
+if __name__ == "__main__":
+    write_kept()

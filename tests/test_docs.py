@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,3 +144,11 @@ def test_marked_configs_are_valid(kind: Kind, text: str, page: Path, tmp_path: P
 
 def test_the_readme_shows_a_config() -> None:
     assert any("README" in str(config.id) for config in CONFIGS)
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    generated = runpy.run_path(str(ROOT / "docs" / "generated.py"))
+    kept = generated["kept_pages"]()
+    assert len(kept) == 2
+    for path, text in kept.items():
+        assert path.read_text() == text, f"{path.name}: write it anew with `make format`"
