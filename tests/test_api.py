@@ -6,7 +6,9 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -65,13 +67,14 @@ def test_a_chain_answers_about_text_and_features() -> None:
     assert (acts.to_numpy() >= 0).all() and (acts.to_numpy() > 0).any()
     rows = chain.decoder_row(3)
     assert rows.index.tolist() == [0, 1, 4, 16]
-    assert torch.equal(torch.from_numpy(rows.to_numpy()[-1]), link.sae.W_dec[3].detach())
+    assert torch.equal(torch.tensor(rows.to_numpy()[-1]), link.sae.W_dec[3].detach())
     feature = int(acts.max().argmax())
     contexts = chain.top_contexts(feature, lm_step=16, k=5)
     assert 0 < len(contexts) <= 5
     assert contexts["feature_act"].is_monotonic_decreasing
     for wrong in (
         lambda: chain.activations("", lm_step=16),
+        lambda: chain.top_contexts(feature, lm_step=16, k=0),
         lambda: chain.activations(["a", "b"], lm_step=16),  # type: ignore[arg-type]
         lambda: chain.activations("a", lm_step=2),
         lambda: chain.decoder_row(64),
@@ -80,3 +83,16 @@ def test_a_chain_answers_about_text_and_features() -> None:
         with pytest.raises(saetrack.UserError) as caught:
             wrong()
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("notebook")
+def test_a_feature_that_is_active_nowhere_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = saetrack.open_chain("nano.L1.forward.s0")
+    nowhere = np.full((64, 25), -1)
+    contexts = SimpleNamespace(rows=nowhere, positions=nowhere, feature_acts=0.0 * nowhere)
+    monkeypatch.setattr(chain, "_contexts", {16: contexts})
+    with caplog.at_level("WARNING"):
+        assert chain.top_contexts(3, lm_step=16).empty
+    assert "feature 3 is active on no token of the text at step 16" in caplog.text

@@ -16,7 +16,7 @@ COLUMNS = {name: (name, "{}") for name in ("claim", "group", "verdict")}
 def results(
     to: Annotated[
         Path, typer.Option("--to", metavar="FOLDER", help="Where pages are written.")
-    ] = Path("docs/results-generated"),
+    ] = Path("results-generated"),
     as_json: AsJson = False,
 ) -> None:
     """Say of each claim of the paper whether it stands on the chains that were analysed.
@@ -28,7 +28,7 @@ def results(
 
     ```sh
     saetrack analyze mini-replicates --with-controls
-    saetrack results --to docs/results-generated
+    saetrack results
     ```
     """
     log_problems()

@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from saetrack.chain.plan import Chain
 from saetrack.registry.imported import KIND
-from saetrack.utils.errors import UserError, first_line
+from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -82,9 +82,13 @@ class LinkVersions:
                 return self._client.get_model_version(chain_name, str(version))
             if alias is not None:
                 return self._client.get_model_version_by_alias(chain_name, alias)
-        except MlflowException as error:
+        except MlflowException:
             asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
-            raise UserError(f"pull: {chain_name} has no {asked}: {first_line(error)}") from None
+            there = [number(found) for found in self.of_chain(chain_name)]
+            has = "aliases are first, and final once it is complete"
+            if version is not None:
+                has = f"versions are {min(there)} to {max(there)}"
+            raise UserError(f"pull: {chain_name} has no {asked}; its {has}") from None
         versions = self.of_chain(chain_name)
         matching = [v for v in versions if v.tags.get("lm_step") == str(lm_step)]
         if not matching:

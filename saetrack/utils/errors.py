@@ -31,6 +31,7 @@ KINDS = {
     "model_type": "must hold fields, each with a value",
 }
 # What pydantic says of a field that does not exist, in a model and in a dataclass.
+SHOWN_FIELDS = 4
 UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
@@ -105,16 +106,18 @@ def _has(values: Any, part: Any) -> bool:
     return is_list and isinstance(part, int) and part < len(values)
 
 
-def count_mistakes(error: ValidationError, values: Any = None) -> int:
-    """How many mistakes a validation has found.
+def fields_with_mistakes(error: ValidationError, values: Any = None) -> list[str]:
+    """Where a validation has found mistakes, each once.
 
     Of one mistake pydantic may tell several times: of each member of a union, and of the list that
     is too short without its bad item.
     """
-    fields = {field_of(problem, values) for problem in error.errors(include_url=False)}
-    return sum(
-        not any(field == other[: len(field)] for other in fields - {field}) for field in fields
-    )
+    fields = dict.fromkeys(field_of(problem, values) for problem in error.errors(include_url=False))
+    return [
+        ".".join(field)
+        for field in fields
+        if not any(field == other[: len(field)] for other in fields if other != field)
+    ]
 
 
 def message_of(problem: Any) -> str:
@@ -136,8 +139,9 @@ def one_line(error: ValidationError, known: Iterable[str] = (), values: Any = No
     problem = first_problem(error)
     field = ".".join(field_of(problem, values)) or "parameters"
     message = message_of(problem)
-    more = count_mistakes(error, values) - 1
-    tail = f" (and {more} more)" if more else ""
+    others = [name for name in fields_with_mistakes(error, values) if name != field]
+    more = f" and {len(others) - SHOWN_FIELDS} more" if len(others) > SHOWN_FIELDS else ""
+    tail = f" (also wrong: {', '.join(others[:SHOWN_FIELDS])}{more})" if others else ""
     if problem["type"] == "missing":
         return f"{field}: missing{tail}"
     if problem["type"] in UNKNOWN:

@@ -227,11 +227,11 @@ def piece(**changes: Any) -> dict[str, Any]:
         ),
         (
             piece(stride=0) | {"seed": -1},
-            "schedule.0.stride=0: input should be greater than 0 (and 1 more)",
+            "schedule.0.stride=0: input should be greater than 0 (also wrong: seed)",
         ),
         (
             piece(stride=0, tokens=0),
-            "schedule.0.stride=0: input should be greater than 0 (and 1 more)",
+            "schedule.0.stride=0: input should be greater than 0 (also wrong: schedule.0.tokens)",
         ),
     ],
 )

@@ -315,7 +315,10 @@ def test_an_export_that_breaks_off_leaves_nothing(
         (["export", "nano", "--to", "x"], "exactly one of --version, --lm-step, --alias, --all"),
         (["export", "nano", "--to", "x", "--all", "--version", "1"], "give exactly one of"),
         (["export", "nano", "--to", "x", "--lm-step", "2"], r"has no lm_step=2; it has \[0, 1, 4"),
-        (["export", "nano", "--to", "x", "--alias", "best"], "has no alias='best': "),
+        (
+            ["export", "nano", "--to", "x", "--alias", "best"],
+            "has no alias='best'; its aliases are first",
+        ),
         (["export", "nano", "--to", ".", "--all"], r"to='.': holds something already"),
         (["export", "nano", "--to", "/proc/x", "--all"], r"to='/proc/x': cannot be written"),
         (["export", "nano", "--to", "a-file/x", "--all"], r"to='a-file/x': cannot be written"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from saetrack.utils.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from saetrack.chain.plan import Link
+
+log = logging.getLogger(__name__)
 
 # Contexts are kept for all features at once, so that further features cost no further pass.
 KEPT_CONTEXTS = 25
@@ -99,11 +102,13 @@ class ChainView:
 
         Returns:
             `rank`, `feature_act`, and `text` with the token marked; fewer rows where the feature
-            is active on fewer tokens.
+            is active on fewer tokens. Of a feature that is active on none, a log line says so.
 
         Raises:
-            UserError: there is no such link or feature.
+            UserError: there is no such link or feature, or `k` is too large or too small.
         """
+        if not isinstance(k, int | np.integer) or not 1 <= k <= KEPT_CONTEXTS:
+            raise UserError(f"k={shown(k)}: must be a number from 1 to {KEPT_CONTEXTS}")
         if lm_step not in self._contexts:
             opened = self._registered.open(self._link(lm_step))
             excluded = self._registered.chain.corpus.left_out(exclude_bos=True)
@@ -113,6 +118,8 @@ class ChainView:
         contexts = self._contexts[lm_step]
         _require_feature(feature, len(contexts.rows))
         found = np.flatnonzero(contexts.rows[feature] >= 0)[:k]
+        if not len(found):
+            log.warning("feature %d is active on no token of the text at step %d", feature, lm_step)
         tokenizer, _ = self._registered.ready.source.tokenizer()
 
         def decode(ids: list[int]) -> str:
