@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 TABLES_VERSION = 27
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
-    "`saetrack explore {name}` shows each feature of this chain over training. Where the explorer "
-    f"runs on your machine (`make ui`), it is [here](http://127.0.0.1:{EXPLORER_PORT}/#/{{name}})."
+    "`saetrack explore {name}` shows each feature of this chain over training. While the explorer "
+    f"runs on your machine, it is [here](http://127.0.0.1:{EXPLORER_PORT}/#/{{name}})."
 )
 
 
