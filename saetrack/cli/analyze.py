@@ -57,7 +57,9 @@ def analyze(
 
     config, settings = load_analyze_config(values), load_settings()
     if with_controls:
-        for track in tracks_of(config, base_of(config)):
+        base = base_of(config)
+        config.require_fitting_controls([base, *beside_of(config)])
+        for track in tracks_of(config, base):
             train_here(track)
     if not leads():
         return
@@ -84,13 +86,22 @@ def values_of(name: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def base_of(config: AnalyzeConfig) -> TrackConfig:
     """The track of the chain that is analysed, whose controls a config names."""
-    if config.track is not None:
-        return config.track
+    return _track_of(config.track or str(config.chain))
+
+
+def beside_of(config: AnalyzeConfig) -> list[TrackConfig]:
+    """The tracks of the chains that are laid beside it."""
+    return [_track_of(one) for one in config.beside]
+
+
+def _track_of(named: TrackConfig | str) -> TrackConfig:
+    """A track, or that of a registered chain by its name."""
+    if not isinstance(named, str):
+        return named
     from saetrack.registry import Registry
     from saetrack.utils.settings import load_settings
 
-    registry = Registry.existing(load_settings())
-    return registry.config_of(registry.find_chain(str(config.chain)))
+    return Registry.existing(load_settings()).config_of(named)
 
 
 def tracks_of(config: AnalyzeConfig, base: TrackConfig) -> list[TrackConfig]:

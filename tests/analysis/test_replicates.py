@@ -222,6 +222,59 @@ def test_what_cannot_show_the_same_is_no_replicate(piece: dict[str, int], role: 
     load_analyze_config({**values, "track": control["track"]})  # two chains over a still LM
 
 
+STILL = [{"first": 3, "last": 3, "tokens": 2048, "repeat": 4}]
+JUMP = [
+    {"first": 0, "last": 0, "tokens": 4096},
+    {"first": 5, "last": 5, "tokens": 2048, "repeat": 3},
+]
+REVERSE = [{"first": 5, "last": 0, "tokens": 2048}]
+NO_CONTROLS = [
+    ("noise", {"seed": 1}, r"role='noise': must be replicate, .* follows .* stays at one"),
+    ("noise", {"schedule": REVERSE}, "role='noise': must be replicate, since its chain follows"),
+    ("noise", {"schedule": JUMP}, "role='noise': must be order, since its chain jumps"),
+    ("replicate", {"schedule": STILL}, "role='replicate': must be noise, since its chain is over"),
+    ("order", {"schedule": STILL}, "role='order': must be noise, since its chain is over an LM"),
+    ("order", {"seed": 1}, "role='order': must be replicate, since its chain visits"),
+    ("replicate", {"model": "other"}, "track.model='other': must be 'nano', .* under replicates"),
+    ("noise", {"model": "other", "schedule": STILL}, "track.model='other': must be 'nano'"),
+    ("order", {"layers": [0], "schedule": JUMP}, r"track: layers=\[0\]: must have a hook .*=\[1\]"),
+    (
+        "replicate",
+        {"schedule": [{"first": 0, "last": 0, "tokens": 9}]},
+        "track.schedule: makes one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("role", "changes", "told"), NO_CONTROLS)
+def test_a_control_that_is_none_is_refused(role: str, changes: dict[str, Any], told: str) -> None:
+    control = {"role": role, "track": {**NANO_TRACK, **changes}}
+    with pytest.raises(UserError, match=f"^controls.mine.{told}") as refused:
+        load_analyze_config({"track": NANO_TRACK, "controls": {"mine": control}})
+    assert "\n" not in str(refused.value)
+    # Of a chain that is named a config does not know the track: the registry does.
+    named = load_analyze_config({"chain": "nano.L1", "controls": {"mine": control}})
+    with pytest.raises(UserError, match=f"^controls.mine.{told}"):
+        named.require_fitting_controls([track()])
+
+
+def test_a_control_has_its_place_beside_one_of_several_chains() -> None:
+    """Of two layers, or of a chain that is laid beside the first one."""
+    controls = {
+        "still": {"role": "noise", "track": {**NANO_TRACK, "schedule": STILL}},
+        "back": {"role": "replicate", "track": {**NANO_TRACK, "schedule": REVERSE}},
+        "jump": {"role": "order", "track": {**NANO_TRACK, "schedule": JUMP}},
+        "backward order": {"role": "order", "track": {**NANO_TRACK, "schedule": REVERSE}},
+    }
+    for asked in (
+        {"track": NANO_TRACK},
+        {"track": {**NANO_TRACK, "layers": [0, 1]}},
+        {"track": {**NANO_TRACK, "model": "other"}, "beside": [NANO_TRACK]},
+        {"track": {**NANO_TRACK, "model": "other"}, "beside": ["nano.L1"]},
+    ):
+        assert len(load_analyze_config({**asked, "controls": controls}).controls) == 4
+
+
 def of_lm(name: str, commit: str, lm: str) -> Any:
     checkpoint = SimpleNamespace(commit=commit, lm_step=9)
     return SimpleNamespace(name=name, lm_name=lm, links=[SimpleNamespace(checkpoint=checkpoint)])

@@ -220,6 +220,24 @@ def test_an_unknown_name_is_one_line(name: str, line: str) -> None:
         load_preset("track", name)
 
 
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ("controls: {mine: {role: noise, track: nope}}", "controls.mine.track='nope': no such"),
+        ("controls: {mine: {role: noise, track: no.yaml}}", "controls.mine.track='.*no.yaml': can"),
+        ("controls: {mine: {track: {extends: nope}}}", "controls.mine.track='nope': no such"),
+        ("replicates: [{extends: mini}, {extends: nope}]", "replicates.1='nope': no such preset"),
+        ("track: nope", "track='nope': no such preset"),
+    ],
+)
+def test_a_track_within_a_file_is_named_by_its_place(
+    tmp_path: Path, values: str, line: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: mini\n{values}\n")
+    with pytest.raises(UserError, match=f"^{line}"):
+        load_preset("analyze", str(tmp_path / "mine.yaml"))
+
+
 @pytest.mark.parametrize("text", ["seed", "=1", "corpus.=1", "seed=[1", ".seed=1"])
 def test_a_change_that_is_none_is_one_line(text: str) -> None:
     with pytest.raises(UserError, match=r"--set .*: ") as caught:

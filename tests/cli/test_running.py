@@ -189,6 +189,10 @@ def test_an_analysis_with_controls_trains_them_first(
             ["analyze", "mini", "--set", "controls={a: own.yaml}"],
             r"controls.a='own.yaml': must be \{role: noise, replicate or order, track: ",
         ),
+        (
+            ["analyze", "mini", "--with-controls", "--set", "track.layers=[3]"],
+            r"controls.still random LM.track: layers=\[2\]: must have a hook .* layers=\[3\]",
+        ),
         (["sweep", "mini", "--set", "over.sead=[0]"], "sead: no field of a track"),
         (["track"], "Missing argument 'NAME-OR-FILE'"),
         (["trak"], "No such command 'trak'"),

@@ -103,14 +103,16 @@ def chain_analyses(config: AnalyzeConfig, settings: Settings) -> list[ChainAnaly
     """One analysis for each chain that a config names. Loads no LM and pulls no link.
 
     Raises:
-        UserError: nothing, or too little, is registered; texts of probes are not there; the extra
-            [analysis] is not installed.
+        UserError: nothing, or too little, is registered; a control is none of these chains; texts
+            of probes are not there; the extra [analysis] is not installed.
     """
     require_extra("analysis")
     require_probe_texts(config)
+    found = registered_chains(config, settings)
+    config.require_fitting_controls([registered.chain.config for registered in found])
     return [
         ChainAnalysis(config, settings, registered, controls_of(config, settings, registered.chain))
-        for registered in registered_chains(config, settings)
+        for registered in found
     ]
 
 

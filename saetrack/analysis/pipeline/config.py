@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from saetrack.analysis.pipeline.control_chain import OTHER_ROLES, ControlChain
+from saetrack.analysis.pipeline.control_chain import ControlChain
 from saetrack.chain.budget import Plateau
 from saetrack.chain.config import SAEField, TrackConfig
 from saetrack.chain.crosscoder import CrosscoderConfig
@@ -180,8 +181,9 @@ class AnalyzeConfig(Frozen):
     )
     controls: dict[str, ControlChain] = Field(
         default={},
-        description="by a name of your own: {role: ..., track: ...}; those that are not registered "
-        "are left out, and said so",
+        description="by a name of your own: {role: ..., track: ...}, over the LM and a hook of the "
+        "chain; role noise takes an LM that stands still. Those that are not registered are left "
+        "out, and said so",
     )
     contexts: Annotated[int, Field(ge=2)] = Field(
         default=25, description="top contexts per feature (paper, section 4.1)"
@@ -275,13 +277,25 @@ class AnalyzeConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _replicates_show_the_same(self) -> Self:
-        """A control that cannot show what the chain does would pass for a replicate of it."""
-        if self.track is None or self.track.direction in OTHER_ROLES:
-            return self
-        for name, control in self.controls.items():
-            control.require_fitting_role(name)
+    def _controls_fit_their_roles(self) -> Self:
+        named = [one for one in (self.track, *self.beside) if isinstance(one, TrackConfig)]
+        if self.track is not None and len(named) == 1 + len(self.beside):
+            self.require_fitting_controls(named)
         return self
+
+    def require_fitting_controls(self, analysed: Sequence[TrackConfig]) -> None:
+        """Refuse controls that are none: each would be left out, or pass for what it is not.
+
+        Of chains that are named, only a registry knows the tracks; else the config was checked.
+
+        Args:
+            analysed: tracks of all chains that are analysed, without replicates.
+
+        Raises:
+            UserError: a control is over another LM or other hooks, or is not of its role.
+        """
+        for name, control in self.controls.items():
+            control.require_fitting(name, analysed)
 
     def controls_over(self, base: TrackConfig, replicate: TrackConfig) -> dict[str, ControlChain]:
         """The controls of a replicate that fit it (`ControlChain.over`).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,12 +11,15 @@ from saetrack.chain.config import TrackConfig
 from saetrack.utils.errors import UserError
 from saetrack.utils.validation import Frozen
 
-# By direction: why such a control is no replicate of a chain through an LM's training, but what.
-OTHER_ROLES = {
+# By direction: what such a chain is, and the role that it has beside one through an LM's training.
+ROLES = {
+    "forward": ("follows an LM that moves", "replicate"),
+    "reverse": ("follows an LM that moves", "replicate"),
     "frozen": ("is over an LM that stands still", "noise"),
     "jump": ("jumps from the first checkpoint to the last", "order"),
     "permuted": ("visits checkpoints in random order", "order"),
 }
+STANDS_STILL = "a schedule that stays at one checkpoint, such as [{first: 9, last: 9, repeat: 10}]"
 
 
 class ControlChain(Frozen):
@@ -38,17 +41,49 @@ class ControlChain(Frozen):
             raise ValueError(allowed)  # noqa: TRY004 - pydantic takes no other
         return values
 
-    def require_fitting_role(self, name: str) -> None:
-        """Refuse a replicate, of a chain through an LM's training, that cannot show the same.
+    def require_fitting(self, name: str, analysed: Sequence[TrackConfig]) -> None:
+        """Refuse a control that is none of the chains that are analysed, or not of its role.
 
         Raises:
-            UserError: it is one.
+            UserError: it is over another LM or other hooks, or its chain does not have this role.
         """
-        other = OTHER_ROLES.get(self.track.direction)
-        if other and self.role == "replicate":
-            why, role = other
+        track, field = self.track, f"controls.{name}.track"
+        of_lm = [one for one in analysed if one.model == track.model]
+        if not of_lm:
+            lms = " or ".join(sorted({repr(one.model) for one in analysed}))
             raise UserError(
-                f"controls.{name}.role='replicate': must be {role}, since its chain {why}"
+                f"{field}.model={track.model!r}: must be {lms}, the LM that is analysed; a chain "
+                "over another LM is named under replicates"
+            )
+        beside = [one for one in of_lm if {*one.all_hooks} & {*track.all_hooks}]
+        if not beside:
+            hooks = " or ".join(sorted({one.hooks_text for one in of_lm}))
+            raise UserError(
+                f"{field}: {track.hooks_text}: must have a hook of the chain that is analysed, "
+                f"{hooks}; a chain at another hook is named under replicates or beside"
+            )
+        self._require_role(name, beside[0])
+
+    def _require_role(self, name: str, analysed: TrackConfig) -> None:
+        field, direction = f"controls.{name}", self.track.direction
+        if direction == "conventional":
+            raise UserError(
+                f"{field}.track.schedule: makes one link; must make a chain of several, as the "
+                "chain has that it stands beside"
+            )
+        why, role = ROLES[direction]
+        if self.role == "order" and self.track.schedule == analysed.schedule:
+            why, role = "visits checkpoints in the order of the analysed one", "replicate"
+        elif self.role == "replicate" and ROLES.get(analysed.direction, ROLES["forward"])[1] != (
+            "replicate"
+        ):
+            return  # such as two chains over a still LM
+        elif self.role == "order" and role == "replicate":
+            return  # the chain's ends without all that lies between
+        if self.role != role:
+            allowed = f"; noise takes {STANDS_STILL}" if self.role == "noise" else ""
+            raise UserError(
+                f"{field}.role={self.role!r}: must be {role}, since its chain {why}{allowed}"
             )
 
     def over(self, base: TrackConfig, replicate: TrackConfig) -> ControlChain | None:

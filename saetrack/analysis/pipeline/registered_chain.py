@@ -160,14 +160,17 @@ def controls_of(
     """The control chains of an LM and hook that are registered; a line for each that is not."""
     found = {}
     for name, control in config.controls.items():
+        left_out = f"control {name} of {chain.name} is left out:"
         if control.track.model != chain.config.model or chain.hook not in control.track.all_hooks:
+            log.info("%s it is over another LM or hook", left_out)
             continue
         of_hooks = {whole.chain.hook: whole for whole in chains_of(control.track, settings)}
         whole = of_hooks[chain.hook]
         if len(whole.links) < len(whole.chain.links):
-            log.info("control %s is left out: its chain is not registered whole", name)
-            continue
-        if whole.chain.name != chain.name:  # a replicate may be another one's control
+            log.info("%s its chain is not registered whole", left_out)
+        elif whole.chain.name == chain.name:  # a replicate may be another one's control
+            log.info("%s it is this chain itself", left_out)
+        else:
             found[name] = whole
     return found
 

@@ -180,7 +180,7 @@ def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _read(
-    kind: Kind, name_or_file: str, folder: Path, seen: tuple[str, ...] = ()
+    kind: Kind, name_or_file: str, folder: Path, seen: tuple[str, ...] = (), field: str = ""
 ) -> dict[str, Any]:
     """A file's parameters, over those of the files that it extends; tracks within stay names.
 
@@ -189,12 +189,16 @@ def _read(
         name_or_file: of the preset.
         folder: to which a path is relative.
         seen: files that led here.
+        field: where it is named, for messages; of a command's own file its kind.
     """
     is_file = is_path(name_or_file)
     label = str(folder / user_path(name_or_file)) if is_file else name_or_file
     if label in seen:
         raise UserError(f"{EXTENDS}: {' extends '.join([*seen, label])}: goes round in a circle")
-    values = _parse(_text_of_file(kind, label) if is_file else _text_of_preset(kind, label), label)
+    values = _parse(
+        _text_of_file(field or kind, label) if is_file else _text_of_preset(kind, label, field),
+        label,
+    )
     values = _anchored(values, Path(label).parent if is_file else Path())
     base = values.pop(EXTENDS, None)
     if base is None:
@@ -211,22 +215,22 @@ def is_path(name_or_file: str) -> bool:
     return name_or_file.endswith((".yaml", ".yml")) or "/" in name_or_file
 
 
-def _text_of_preset(kind: Kind, name: str) -> str:
+def _text_of_preset(kind: Kind, name: str, field: str = "") -> str:
     path = files(__name__) / kind / f"{name}.yaml"
     if not path.is_file():
         raise UserError(
-            f"{kind}={name!r}: no such preset; there are {', '.join(preset_names(kind))}; or give "
-            "a file that ends with .yaml"
+            f"{field or kind}={name!r}: no such preset; there are "
+            f"{', '.join(preset_names(kind))}; or give a file that ends with .yaml"
         )
     return path.read_text()
 
 
-def _text_of_file(kind: Kind, path: str) -> str:
+def _text_of_file(field: str, path: str) -> str:
     try:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
-        raise UserError(f"{kind}={path!r}: cannot be read ({reason})") from None
+        raise UserError(f"{field}={path!r}: cannot be read ({reason})") from None
 
 
 def _parse(text: str, label: str) -> dict[str, Any]:
@@ -258,18 +262,23 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {name: anchor(name, value) for name, value in values.items()}
 
 
-def _resolve(value: Any) -> Any:
-    """Parameters with every track that extends a preset in full."""
+def _resolve(value: Any, field: str = "") -> Any:
+    """Parameters with every track that extends a preset in full; `field` is where they stand."""
+
+    def inner(items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        at = f"{field}." if field else ""
+        return {name: _resolve(item, f"{at}{name}") for name, item in items}
+
     if isinstance(value, list):
-        return [_resolve(item) for item in value]
+        return list(inner(enumerate(value)).values())
     if not isinstance(value, dict):
         return value
-    resolved = {name: _resolve(item) for name, item in value.items()}
+    resolved = inner(value.items())
     base = resolved.pop(EXTENDS, None)
     if base is None:
         return resolved
     if not isinstance(base, str):
         raise UserError(f"{EXTENDS}={base!r}: must be the name of a track's preset, or a file")
-    below = _read("track", base, Path())
+    below = _read("track", base, Path(), field=field)
     _tell_dropped("track", base, resolved)
     return merge(below, resolved)
