@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from saetrack.analysis.explanations.directions import density_of
-from saetrack.analysis.explanations.holding import spans
+from saetrack.analysis.explanations.holding import MIN_SHUFFLED, spans
 from saetrack.analysis.explanations.questions import NOTHING_FOUND
 from saetrack.analysis.meaning.labelling import agreement
 from saetrack.utils.intervals import share_interval
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from saetrack.analysis.life_store.reader import LifeStore
 
 SAID = 8  # explanations that are told when a run ends
+# Where explanations were made, in words; any other place is an LM step.
+WHERE = {"last": "at the last link", "formed": "where each feature is formed"}
 
 
 def explanation_table(
@@ -143,13 +145,6 @@ def _held(table: pd.DataFrame) -> tuple[int, int]:
     return int(table.loc[judged, "since"].notna().sum()), int(judged.sum())
 
 
-def _share_that_holds(table: pd.DataFrame) -> str:
-    """The share with its 95 % interval, and of how many."""
-    held, judged = _held(table)
-    low, high = share_interval(held / judged, judged)
-    return f"{100 * held / judged:.0f} % ({100 * low:.0f} to {100 * high:.0f}) of {judged}"
-
-
 def some_of(explanations: pd.DataFrame) -> Iterator[str]:
     """The first explanations, a line each, and since when each holds."""
     for row in explanations.head(SAID).to_dict("records"):
@@ -162,26 +157,49 @@ def some_of(explanations: pd.DataFrame) -> Iterator[str]:
 
 
 def said_of(tables: Mapping[str, pd.DataFrame]) -> str:
-    """What came of it, in a line: how many hold where they were made, place by place.
+    """What came of it, in a few sentences: how many hold where they were made, place by place.
 
-    Shares have Wilson intervals of 95 %.
+    Shares have Wilson intervals of 95 %. Where those of features and of random directions overlap,
+    it is said that this shows nothing about features.
     """
-    table, directions = tables["explanations"], tables.get("direction_explanations")
-    parts = []
-    for place, of_place in table.groupby("place", sort=False):
-        if not _held(of_place)[1]:
-            parts.append(f"{place}: {len(of_place)}, not judged")
-            continue
-        said = f"{place}: {_share_that_holds(of_place)} hold there"
-        links = of_place.loc[of_place["since"].notna(), "links_held"]
-        if len(links):
-            median = f"{links.median():.0f}"
-            said += f", and those at {median} link{'' if median == '1' else 's'} (median)"
-        if directions is not None:
-            theirs = directions[directions["place"] == place]
-            if _held(theirs)[1]:
-                said += f"; {_share_that_holds(theirs)} random directions'"
-        parts.append(said)
-    if table["links_held"].isna().all():
-        parts.append("too few to say what 95 % of shuffled ones reach")
-    return f"{len(table)} explanations; " + "; ".join(parts)
+    table = tables["explanations"]
+    directions = tables.get("direction_explanations", table[:0])
+    parts = [f"{len(table)} explanations"]
+    judged = [(place, rows) for place, rows in table.groupby("place", sort=False) if _held(rows)[1]]
+    for place, of_place in judged:
+        parts += _said_of_place(str(place), of_place, directions[directions["place"] == place])
+    if not judged:
+        there_are = int(tables["explanation_scores"]["shuffled_score"].notna().sum())
+        parts.append(
+            "Whether they hold was not judged: of the scores of shuffled explanations, one for "
+            f"each explanation and link, there were {there_are:,}, and {MIN_SHUFFLED:,} are "
+            "needed; more --features give more"
+        )
+    return ". ".join(parts)
+
+
+def _said_of_place(place: str, table: pd.DataFrame, directions: pd.DataFrame) -> Iterator[str]:
+    """Sentences on the explanations that were made at one place."""
+    where = WHERE.get(place, f"at LM step {place}")
+    share, (low, _) = _share_that_holds(table)
+    yield f"Of {_held(table)[1]} explanations of features made {where}, {share} hold there"
+    links = table.loc[table["since"].notna(), "links_held"]
+    if len(links):
+        median = f"{links.median():g} link{'' if links.median() == 1 else 's'}"
+        yield f"Half of those that hold do so at {median} in a row or more"
+    if not _held(directions)[1]:
+        return
+    theirs, (_, high) = _share_that_holds(directions)
+    yield f"Of {_held(directions)[1]} explanations of random directions {theirs} hold"
+    if high >= low:
+        yield (
+            "That is as often as features, as far as these intervals tell: that explanations hold "
+            "here shows nothing about features"
+        )
+
+
+def _share_that_holds(table: pd.DataFrame) -> tuple[str, tuple[float, float]]:
+    """The share in words with its 95 % interval, and the interval."""
+    held, judged = _held(table)
+    low, high = share_interval(held / judged, judged)
+    return f"{100 * held / judged:.0f} % ({100 * low:.0f} to {100 * high:.0f})", (low, high)

@@ -161,12 +161,26 @@ def test_shares_of_few_explanations_have_intervals() -> None:
         "direction_explanations": held([1.0] * 9 + never),
     }
     # Wilson's intervals of 8 of 16 and of 9 of 10, as textbooks have them.
+    nothing = "shows nothing about features"
     assert said_of(tables) == (
-        "20 explanations; last: 50 % (28 to 72) of 16 hold there, and those at 1 link (median); "
-        "90 % (60 to 98) of 10 random directions'"
+        "20 explanations. Of 16 explanations of features made at the last link, 50 % (28 to 72) "
+        "hold there. Half of those that hold do so at 1 link in a row or more. Of 10 explanations "
+        "of random directions 90 % (60 to 98) hold. That is as often as features, as far as these "
+        f"intervals tell: that explanations hold here {nothing}"
     )
+    # 0 of 10 is at most 27.8 %: below 28 % of the features, and so beyond directions.
+    beyond = tables | {"direction_explanations": held(never * 10)}
+    assert nothing not in said_of(beyond) and "0 % (0 to 28) hold" in said_of(beyond)
+    assert "random" not in said_of({"explanations": tables["explanations"]})
+
+
+def test_what_was_not_judged_says_what_it_takes() -> None:
+    scores = pd.DataFrame({"shuffled_score": [0.5] * 87 + [np.nan] * 9})
     unjudged = {"explanations": held([], 3), "direction_explanations": held([1.0])}
-    assert said_of(unjudged).startswith("3 explanations; last: 3, not judged; too few to say")
+    said = said_of(unjudged | {"explanation_scores": scores})
+    assert said.startswith("3 explanations. Whether they hold was not judged: ")
+    assert "there were 87, and 100 are needed; more --features give more" in said
+    assert "random" not in said, "nothing that features could be held against"
 
 
 def test_where_nothing_was_found_no_class_is_counted() -> None:
