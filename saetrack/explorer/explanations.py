@@ -77,8 +77,9 @@ def rows_of(folder: Path, manifest: Manifest, run_id: str) -> Rows:
         run_id: for messages.
 
     Returns:
-        Of each `feature`, `text`, `label`, `explainer`, `place`, `at`, `since`, `until` (indices of
-        links; None if it does not hold), `is_judged` (whether anything is said to hold),
+        Of each `feature`, `text`, `label`, `explainer`, `place`, `at` (index of the link; None if
+        the store has no such link), `since`, `until` (likewise; None if it does not hold),
+        `is_judged` (whether anything is said to hold),
         `detection`, `fuzzing`, `shuffled` at each link, `directions_hold` (of random directions
         that were explained at the same place), and `threshold` (what the mean of detection and
         fuzzing must exceed), percent; None where not judged.
@@ -110,7 +111,7 @@ def _rows(
     parts = scores.groupby(KEYS).indices
     for row in explanations.to_dict("records"):
         feature, at = int(row["feature"]), link_of.get(int(row["explained_at"]))
-        if at is None or not 0 <= feature < manifest.d_sae:
+        if not 0 <= feature < manifest.d_sae:
             continue
         chosen = parts.get((row["place"], row["feature"], row["explained_at"]), np.zeros(0, int))
         curves = {}
@@ -179,9 +180,14 @@ def by_run(
             "explained": len(of_run),
             "is_of_shown": facts.analysis_run == analysis_run if is_known else None,
         }
-        ordered = sorted(of_run, key=lambda row: (row["feature"], row["at"]))
+        ordered = sorted(of_run, key=_place_of)
         found += [{**row, "run": run} for row in ordered]
     return found
+
+
+def _place_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Feature and link, by which rows are ordered; those of links that are gone come first."""
+    return row["feature"], -1 if row["at"] is None else row["at"]
 
 
 def _step(value: Any) -> int:

@@ -132,9 +132,11 @@ def test_of_equal_runs_the_newest_comes_first_and_each_is_read_once(
         written(tmp_path / "gone", [*lm_steps[:-1], 7], "a link that the chain has no more"),
     )
     found = FoundExplanations(runs)
-    texts = ["banks", "rivers", "by another"]
+    texts = ["banks", "rivers", "by another", "a link that the chain has no more"]
     assert [one["text"] for one in found.of(lives.manifest, None)] == texts
     assert found.of(lives.manifest, None)[0]["since"] is None
+    places = [one["at"] for one in found.of(lives.manifest, None)]
+    assert places == [3, 3, 3, None], "an analysis of fewer links takes no explanation away"
     assert runs.read == ["new", "old", "other", "gone"]
     monkeypatch.setattr(explanations, "LOOKED_S", 0.0)
     written(tmp_path / "newest", lm_steps, "boats")
@@ -225,6 +227,7 @@ def test_explanations_of_two_runs_stand_apart(tab: Tab) -> None:
     )
     page.keyboard.press("ArrowLeft")  # it is drawn anew, and stays open
     expect(folded.locator("q")).to_have_text("names of lakes")
+    expect(shown.locator(".stale")).to_have_count(0)
     page = tab.show(f"#/{FORWARD}/4")  # of which only the other run has one
     expect(page.locator(".of-run")).to_contain_text("Run ffff0000")
     page = tab.show(f"#/{FORWARD}/search?q=names")
@@ -232,3 +235,19 @@ def test_explanations_of_two_runs_stand_apart(tab: Tab) -> None:
     expect(hits).to_have_count(2)
     expect(hits.first).to_contain_text("run 0a1b2c3d")
     expect(hits.last).to_contain_text("run ffff0000")
+
+
+@pytest.mark.browser
+def test_explanations_of_an_earlier_analysis_say_so_and_how_to_get_them_anew(tab: Tab) -> None:
+    expect = pytest.importorskip("playwright.sync_api", reason="no playwright").expect
+
+    def earlier(answer: Any) -> None:
+        for one in answer:
+            one["run"]["is_of_shown"] = False
+        answer[0] |= {"at": None, "since": None, "until": None}
+
+    tab.alter("explanations.json", earlier)
+    shown = tab.show(f"#/{FORWARD}/3?step=143000").locator(".explanations")
+    expect(shown.locator(".stale")).to_contain_text("belong to an earlier or another analysis")
+    expect(shown.locator(".stale code")).to_have_text(f"saetrack explain {FORWARD}")
+    expect(shown).to_contain_text("from contexts at a step that the analysis shown here leaves out")

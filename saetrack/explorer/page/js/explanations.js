@@ -52,6 +52,7 @@ export function explanations(found, manifest, timeline) {
     "section",
     { class: "fact explanations" },
     el("h3", {}, "Explanations", el("span", { class: "muted", text: " judged at every step" })),
+    staleNote([shown, ...others], manifest),
     el("p", { class: "muted small-text of-run", text: capital(`${runWords(shown[0])}.`) }),
     list(shown),
     others.map((of) => otherRun(of, list)),
@@ -64,6 +65,18 @@ export function explanations(found, manifest, timeline) {
       class: "muted small-text",
       text: "Each explanation was made once, from contexts of one step, and is judged at every step on texts that were not shown. 50 % is chance. It holds where the mean of detection and fuzzing is above what 95 % of other features' explanations reach. Explanations of random directions do that too: how many is what a feature has to exceed.",
     }),
+  );
+}
+
+/** That no run stands on the analysis that is shown, and how to explain its features anew. */
+function staleNote(runs, manifest) {
+  if (!runs.every(([{ run }]) => run.is_of_shown === false)) return null;
+  return el(
+    "p",
+    { class: "note stale" },
+    "These explanations belong to an earlier or another analysis of this chain, not to the one that is shown here. ",
+    el("code", { text: `saetrack explain ${manifest.name}` }),
+    " makes them anew; answers to questions that were asked before are in the cache and cost nothing again.",
   );
 }
 
@@ -96,14 +109,18 @@ function explanation(one, manifest, timeline) {
     onPick: (at) => timeline.go(at),
   });
   chart.mark(link, timeline.beside);
-  const at = (number) => `LM ${timeline.words(number)}`;
-  const span = !one.is_judged
-    ? "too few features were explained to say whether it holds"
-    : one.since === null || one.until === null
-      ? "it does not hold there"
-      : one.since === one.until
-        ? `it holds at ${at(one.since)} alone`
-        : `it holds from ${at(one.since)} until ${at(one.until)}`;
+  const at = (number) =>
+    number === null ? "a step that the analysis shown here leaves out" : `LM ${timeline.words(number)}`;
+  const span =
+    one.at === null
+      ? "whether it holds there is not told here"
+      : !one.is_judged
+        ? "too few features were explained to say whether it holds"
+        : one.since === null || one.until === null
+          ? "it does not hold there"
+          : one.since === one.until
+            ? `it holds at ${at(one.since)} alone`
+            : `it holds from ${at(one.since)} until ${at(one.until)}`;
   return el(
     "li",
     {},

@@ -235,10 +235,11 @@ class Results {
 
   explanationHit({ feature, at, text, explainer, run }) {
     const maker = el("span", { class: "muted", text: ` by ${explainer}, run ${run.id.slice(0, 8)}` });
+    const link = at ?? this.data.manifest.links.length - 1; // of an analysis of other links
     return this.hit(
       feature,
-      at,
-      el("span", { class: "muted", text: this.timeline.words(at) }),
+      link,
+      el("span", { class: "muted", text: this.timeline.words(link) }),
       el("span", {}, el("q", { text }), maker),
     );
   }
