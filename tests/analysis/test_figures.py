@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -292,3 +293,34 @@ def test_ticks_of_neighbouring_steps_are_whole_numbers(lm_steps: list[int]) -> N
     ticks = [text.get_text() for text in axes.get_xticklabels()]
     shown = [label for at, label in zip(axes.get_xticks(), ticks, strict=True) if low <= at <= high]
     assert shown and len(set(shown)) == len(shown)
+
+
+DOUBLING = [0, *(2**power for power in range(12))]
+PYTHIA = [0, *(2**power for power in range(10)), *range(1000, 144_000, 1000)]
+TICKS = [
+    # Panels as wide as those of an analysis' figures, and steps as users have them.
+    ([0, 16, 32, 64, 128, 256, 512], 6, ["0", "16", "32", "64", "128", "256", "512"]),
+    ([0, 16, 32, 64, 128, 256, 512], 2, ["0", "32", "128", "512"]),
+    (DOUBLING, 6, ["0", "1", "10", "100", "2,048"]),
+    (DOUBLING, 2, ["0", "1", "10", "2,048"]),
+    (PYTHIA, 6, ["0", "1", "10", "100", "1,000", "10k", "143k"]),
+    ([0, 512], 3, ["0", "100", "200", "300", "400", "512"]),
+    ([0, 1, 512], 3, ["0", "1", "512"]),
+    ([0, 1000, 143_000], 3, ["0", "1,000", "143k"]),
+    (range(0, 144_000, 1000), 3, ["0", "50k", "100k", "143k"]),
+]
+
+
+@pytest.mark.parametrize(("lm_steps", "inches", "expected"), TICKS)
+def test_ticks_say_the_last_step_and_do_not_overlap(
+    lm_steps: Sequence[int], inches: float, expected: list[str]
+) -> None:
+    figure = Figure(figsize=(inches, 2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(lm_steps, lm_steps)
+    step_axis(axes, lm_steps, label=False)
+    figure.draw_without_rendering()
+    labels = axes.get_xticklabels()
+    assert [label.get_text() for label in labels] == expected
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 + 2 < right.x0 for left, right in pairwise(boxes))

@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from saetrack.analysis.comparison.crosscoder import BESIDE, CHAIN, CROSSCODER
 from saetrack.analysis.figures.page import Section, write_page
 from saetrack.utils.figures.captions import frame
-from saetrack.utils.figures.steps import Setting, short_step, step_axis
+from saetrack.utils.figures.step_ticks import short_step
+from saetrack.utils.figures.steps import Setting, step_axis
 from saetrack.utils.figures.style import BLUE, GREEN, ORANGE, RED, drawn, line, not_measured
 from saetrack.utils.figures.text_tables import as_text, empty_table, number
 

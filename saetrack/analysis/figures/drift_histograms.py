@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 
 from saetrack.analysis.figures.drift import NOISE_COLOURS, PANELS
 from saetrack.utils.figures.captions import frame
-from saetrack.utils.figures.steps import Setting, short_step, span
+from saetrack.utils.figures.step_ticks import short_step
+from saetrack.utils.figures.steps import Setting, span
 from saetrack.utils.figures.style import BLUE, RED, YELLOW, drawn, line
 
 RIDGES = 9

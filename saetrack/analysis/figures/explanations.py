@@ -9,7 +9,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from saetrack.utils.figures.captions import frame
-from saetrack.utils.figures.steps import Setting, chain_axis, short_step, span
+from saetrack.utils.figures.step_ticks import short_step
+from saetrack.utils.figures.steps import Setting, chain_axis, span
 from saetrack.utils.figures.style import BLUE, GREEN, GREY, ORANGE, RED, band, drawn, line, panels
 
 if TYPE_CHECKING:

@@ -20,6 +20,9 @@ from saetrack.analysis.contexts.datapoints import MARKS
 from saetrack.analysis.meaning.classes import LABEL_COLOURS, LABEL_NAMES
 
 TEMPLATE = "page.html.j2"
+# A figure is not shown smaller than by this factor, at which its type can just be read, unless a
+# screen of a desk would have to scroll: then it is as wide as this many pixels at least.
+LEAST_SCALE, DESK = 0.6, 1080
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def write_page(title: str, caption: str, sections: Sequence[Section], path: Path
     )
     environment.filters |= {
         "embedded": _embedded,
+        "least_width": _least_width,
         "rows": _context_rows,
         "steps": lambda contexts: sorted(contexts["lm_step"].unique()),
         "shown": _shown,
@@ -79,6 +83,13 @@ def write_page(title: str, caption: str, sections: Sequence[Section], path: Path
 
 def _embedded(figure: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(figure.read_bytes()).decode()
+
+
+def _least_width(figure: Path) -> int:
+    """The pixels below which a figure scrolls in its box rather than shrinks."""
+    # A PNG's width stands in its header (W3C, Portable Network Graphics, 11.2.2).
+    width = int.from_bytes(figure.read_bytes()[16:20], "big")
+    return min(round(LEAST_SCALE * width), DESK)
 
 
 def _shown(value: object) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
+from saetrack.utils.figures.step_ticks import StepLocator, short_step
 from saetrack.utils.figures.style import GREY, RED, YELLOW
 
 # Inches that a character of a phase's name takes.
@@ -52,30 +53,22 @@ def span(counts: Iterable[int]) -> str:
 def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> None:
     """Scale and ticks for LM steps: logarithmic with step 0 at its left, or linear.
 
-    Log-spaced are schedules whose last distance is ten times the first or more.
+    Log-spaced are schedules whose last distance is ten times the first or more. The first and the
+    last checkpoint have a tick.
     """
     steps = np.unique(lm_steps)
     lowest, highest = float(steps[0]), float(steps[-1])
     apart = np.diff(steps)
-    if len(apart) and apart[-1] >= 10 * apart[0]:
-        positive = steps[steps > 0]
-        first = float(positive[0])
+    is_log = bool(len(apart) and apart[-1] >= 10 * apart[0])
+    if is_log:
+        first = float(steps[steps > 0][0])
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
-        powers = 10.0 ** np.arange(np.ceil(np.log10(first)), np.log10(highest) + 0.01)
-        axes.xaxis.set_major_locator(FixedLocator([*([0.0] if lowest == 0 else []), *powers]))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(lowest - 0.15 * first if lowest == 0 else lowest / 1.2, highest * 1.2)
-    else:
-        # LM steps are whole numbers: between 0 and 2 there is one tick.
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(StepLocator(steps.tolist(), is_log=is_log))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
     if label:
         axes.set_xlabel("LM training step")
-
-
-def short_step(step: float) -> str:
-    """143000 as 143k."""
-    return f"{step / 1000:g}k" if step >= 10_000 else f"{step:,.0f}"
 
 
 def shade(
