@@ -31,7 +31,10 @@ def share_interval(share: Numbers | float, total: float) -> tuple[Numbers, Numbe
     scale = 1 + Z**2 / total
     centre = (np.asarray(share) + Z**2 / (2 * total)) / scale
     half = Z * np.sqrt(share * (1 - np.asarray(share)) / total + Z**2 / (4 * total**2)) / scale
-    return np.maximum(centre - half, 0.0), np.minimum(centre + half, 1.0)
+    # Of none it ends at 0 and of all at 1: exactly, without what rounding leaves.
+    low = np.where(np.asarray(share) <= 0, 0.0, centre - half)
+    high = np.where(np.asarray(share) >= 1, 1.0, centre + half)
+    return np.maximum(low, 0.0), np.minimum(high, 1.0)
 
 
 def difference_interval(

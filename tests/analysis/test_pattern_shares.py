@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from saetrack.analysis.figures.pattern_shares import kappa_line, pattern_shares_figure
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.analysis.results.pattern_shares import (
     PatternsOf,
     end_labels,
@@ -54,7 +55,9 @@ def test_labels_of_both_ends_are_shares_of_live_features() -> None:
     found = PatternsOf("chain", pd.DataFrame(labels), np.arange(3))
     table = end_labels({"chain": found}).set_index("label")[["first", "final"]]
     assert table.loc["token"].tolist() == pytest.approx([1 / 3, 2 / 3])
-    assert table.sum().tolist() == pytest.approx([1, 1]) and "dead" not in table.index
+    assert table.sum().tolist() == pytest.approx([1, 1])
+    # A label that no feature has is 0: a replicate's is not missing beside that of one that has it.
+    assert set(table.index) == {*LABELS, "noise"} and table.loc["dead"].tolist() == [0, 0]
 
 
 def test_a_chain_without_live_features_has_no_shares() -> None:

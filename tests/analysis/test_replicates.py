@@ -14,15 +14,17 @@ from saetrack.analysis.figures.replicates import replicates_figure
 from saetrack.analysis.pipeline.chain_analysis import require_different
 from saetrack.analysis.pipeline.config import AnalyzeConfig, load_analyze_config
 from saetrack.analysis.pipeline.control_chain import ControlChain
+from saetrack.analysis.pipeline.replicates import write_replicates
 from saetrack.analysis.results.claims import OF_VERDICTS
 from saetrack.analysis.results.headline import COLUMNS, headline_table
 from saetrack.analysis.results.pattern_shares import PatternsOf, pattern_shares
-from saetrack.analysis.results.replicates import over_replicates
+from saetrack.analysis.results.replicates import counted, over_replicates
 from saetrack.chain.config import TrackConfig
 from saetrack.chain.presets import load_preset
 from saetrack.chain.sweep import load_sweep_config
 from saetrack.utils.errors import UserError
 from saetrack.utils.figures.steps import Setting
+from saetrack.utils.intervals import share_interval
 from tests.support.nano import NANO_TRACK
 from tests.support.planted_figures import drawn_svg
 from tests.support.planted_results import headline_of_chain, tables_of_an_analysis
@@ -150,6 +152,37 @@ def test_chains_over_one_lm_are_one_witness_of_lms() -> None:
     assert (table.loc["lm", "n"], table.loc["lm", "mean"]) == (2, pytest.approx(3.0))
     # Seed 0: the mean of 1 and 4; seed 1: 3. Numbers without a value do not count.
     assert (table.loc["sae_seed", "low"], table.loc["sae_seed", "high"]) == (2.5, 3.0)
+
+
+def test_what_rounding_leaves_of_nothing_is_nothing() -> None:
+    parts = [headline_of_chain({"label.dead.first": 0.0}, lm=lm, chain=lm) for lm in "ab"]
+    table = pd.concat(parts).assign(low=-6.13e-19, high=[0.03, 0.04])
+    row = over_replicates(table).iloc[0]
+    assert row["low"] == 0 and str(row["low"]) == "0.0" and row["high"] == pytest.approx(0.025)
+    (alone,) = over_replicates(parts[0].assign(low=np.nan)).to_dict("records")
+    assert np.isnan(alone["low"]) and np.isnan(alone["sd"]), "what is not known stays so"
+    (low, _), (_, high) = share_interval(0.0, 45), share_interval(1.0, 45)
+    assert (low, high) == (0, 1)
+
+
+def test_the_page_says_in_words_what_was_joined_and_how_intervals_were_made(
+    tmp_path: Path,
+) -> None:
+    values = {"b": 0.1, "a": 0.3}
+    headline = pd.concat(
+        [
+            headline_of_chain({"pattern.grouping": value}, lm=lm, chain=lm)
+            for lm, value in values.items()
+        ]
+    )
+    assert counted(headline) == "2 chains, 2 LMs, 1 seed of SAEs, 1 hook"
+    tables = {"headline": headline, "replicates": over_replicates(headline)}
+    write_replicates(tables, Setting("replicates · b and 1 more", "b; a"), tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert "Headline numbers over 2 chains, 2 LMs, 1 seed of SAEs, 1 hook." in page
+    assert "Over all chains, a value for each chain (n)." in page
+    assert "95 % over features: what other features of the same SAEs might have given" in page
+    assert "<td>range</td>" in page and "sae_seed" not in page and "<td>t</td>" not in page
 
 
 def test_the_figure_shows_every_number_and_its_control(tmp_path: Path) -> None:

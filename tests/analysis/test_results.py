@@ -300,9 +300,10 @@ def test_replicates_of_a_registry_are_judged_together(
     analysed(registry, "m0.L2.jump.s0.cd", "m0", 0.5, tmp_path)
     assert len(newest_groups(registry)) == 3, "a control that was analysed itself is not judged"
     line = join_replicates(analyses)
-    assert are_joined(analyses[::-1])
+    assert are_joined([analyses[0], *analyses[:0:-1]])
+    assert not are_joined(analyses[::-1]), "it is named after another chain"
     assert line.startswith(f"replicates · {names[0]} and 2 more: in MLflow's experiment m0, run ")
-    assert "was made before" in join_replicates(analyses[::-1])
+    assert "was made before" in join_replicates([analyses[0], *analyses[:0:-1]])
     (group,) = newest_groups(registry)
     assert group.title == "3 LMs (m0, m1, m2), L2, seed 0"
     assert len(set(group.headline["run"])) == 3
@@ -335,3 +336,7 @@ def test_replicates_of_a_registry_are_judged_together(
     verdicts = {row["claim"]: row["verdict"] for row in json.loads(told.output)["verdicts"]}
     assert (verdicts["shifting"], verdicts["grouping"]) == ("stands", "cannot be told")
     assert (tmp_path / "out" / "index.md").exists()
+
+    line = join_replicates(analyses[::-1])
+    assert line.startswith(f"replicates · {names[2]} and 2 more: in MLflow's experiment m2, run ")
+    assert newest_groups(registry)[0].title.startswith("3 LMs (m2, m1, m0)")

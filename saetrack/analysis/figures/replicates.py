@@ -19,6 +19,8 @@ PANELS = {
     "progress.": "centred cosine",
 }
 ALL = "all chains"
+# Inches: of the figure, and of a number in a panel; rows that each panel has room for.
+WIDTH, ROW_HEIGHT, MIN_ROWS, COLUMNS = 11.0, 0.2, 5, 2
 # Shares of less than this, in all controls too, are left to the table.
 MIN_SHARE = 0.03
 
@@ -32,11 +34,14 @@ def replicates_figure(
     """
     over = over[over["over"] == ALL]
     rows = {start: _shown(over[over["name"].str.startswith(start)]) for start in PANELS}
-    height = max(3.0, 1.8 + 0.2 * max(len(found) for found in rows.values()))
-    with drawn(path, (5.6 * len(PANELS), height)) as figure:
-        for axes, (start, unit) in zip(
-            figure.subplots(1, len(PANELS)), PANELS.items(), strict=True
-        ):
+    # Two panels a row: a page shows the figure large enough to read its names.
+    counts = [max(MIN_ROWS, len(found)) for found in rows.values()]
+    heights = [max(counts[at : at + COLUMNS]) for at in range(0, len(counts), COLUMNS)]
+    size = (WIDTH, 2.0 + sum(0.8 + ROW_HEIGHT * count for count in heights))
+    with drawn(path, size) as figure:
+        grid = figure.subplots(len(heights), COLUMNS, height_ratios=heights)
+        for axes, (start, unit) in zip(grid.flat, PANELS.items(), strict=True):
+            axes.set_title(start.removesuffix(".").replace("_", " "), fontsize=10, loc="left")
             axes.set_xlabel(unit)
             _draw(axes, headline, rows[start], start)
         handles = [

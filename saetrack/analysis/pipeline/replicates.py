@@ -14,16 +14,23 @@ from saetrack.analysis.figures.replicates import replicates_figure
 from saetrack.analysis.pipeline.chain_analysis import ChainAnalysis
 from saetrack.analysis.pipeline.table_files import save_tables
 from saetrack.analysis.results.headline import headline_table
-from saetrack.analysis.results.replicates import AXES, over_replicates
+from saetrack.analysis.results.replicates import ALL, AXES, FEATURES, counted, over_replicates
 from saetrack.registry.analyses import LoggedReport, Reports
 from saetrack.utils.figures.steps import Setting
 from saetrack.utils.files import content_hash
 
 # Raise when the page changes: the same chains are then joined again.
-PAGE_VERSION = 2
+PAGE_VERSION = 3
 HEADLINE, REPLICATES = "headline", "replicates"
 # The name of rows that say which controls were asked for.
 ASKED = "control"
+# How an interval was made, in words.
+INTERVALS = {
+    "t": "Student's 95 %",
+    "range": "range",
+    FEATURES: "95 % over features",
+    "none": "none",
+}
 SHOWN = ["name", "control", "unit", "n", "mean", "low", "high", "interval", "least", "most"]
 
 
@@ -68,12 +75,14 @@ def read_joined(reports: Reports, run: LoggedReport) -> pd.DataFrame:
 def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
     """Log mean and interval of all headline numbers over some chains, as a run in MLflow.
 
-    All of them must be finished. The run is one of the LM of the first by name.
+    All of them must be finished. The run is one of the first chain's LM, and named after it.
+
+    Args:
+        analyses: of the chains, in the order in which a user named them.
 
     Returns:
         What was done, in a line.
     """
-    analyses = _by_name(analyses)
     chains = [analysis.registered.chain for analysis in analyses]
     names = [chain.name for chain in chains]
     identity = _identity(analyses)
@@ -88,7 +97,7 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
     headline = pd.concat([read_headline(reports, run) for run in runs], ignore_index=True)
     tables = {HEADLINE: headline, REPLICATES: over_replicates(headline)}
     with tempfile.TemporaryDirectory() as draft:
-        _write(tables, Setting(title, "; ".join(names)), Path(draft))
+        write_replicates(tables, Setting(title, "; ".join(names)), Path(draft))
         facts = {
             "kind": REPLICATES,
             "identity": identity,
@@ -100,34 +109,52 @@ def join_replicates(analyses: Sequence[ChainAnalysis]) -> str:
 
 def are_joined(analyses: Sequence[ChainAnalysis]) -> bool:
     """Whether the registry holds mean and interval over these chains."""
-    analyses = _by_name(analyses)
     first = analyses[0].registered
     return first.ready.registry.reports.has(first.chain.lm_name, _identity(analyses))
 
 
-def _by_name(analyses: Sequence[ChainAnalysis]) -> list[ChainAnalysis]:
-    return sorted(analyses, key=lambda analysis: analysis.registered.chain.name)
-
-
 def _identity(analyses: Sequence[ChainAnalysis]) -> str:
-    """The hash of what the run is made from."""
-    return content_hash([PAGE_VERSION, *(one.content_hash for one in analyses)])
+    """The hash of what the run is made from: it is named after the first; the rest has no order."""
+    first, *others = [one.content_hash for one in analyses]
+    return content_hash([PAGE_VERSION, first, *sorted(others)])
 
 
-def _write(tables: dict[str, pd.DataFrame], setting: Setting, folder: Path) -> None:
-    """Figure, tables, and a page of both."""
+def write_replicates(tables: dict[str, pd.DataFrame], setting: Setting, folder: Path) -> None:
+    """Write figure, tables, and a page of both.
+
+    Args:
+        tables: `headline` of all chains, and `replicates`, as `over_replicates` makes it of them.
+        setting: title of the page, and the names of the chains.
+        folder: that is empty.
+    """
     (folder / FIGURES).mkdir()
     over = tables[REPLICATES]
     replicates_figure(tables[HEADLINE], over, setting, folder / FIGURES / REPLICATES)
     save_tables(tables, folder / TABLES)
-    counts = ", ".join(f"{tables[HEADLINE][axis].nunique()} {axis}" for axis in AXES)
     section = Section(
         "Replicates",
-        f"Headline numbers over {tables[HEADLINE]['chain'].nunique()} chains ({counts}). Beside a "
-        "control they are the chain's less the control's, on the same tokens: their mean is that "
-        "of paired differences. Intervals are Student's 95 % of three values and more, else the "
-        "range.",
+        f"Headline numbers over {counted(tables[HEADLINE])}. Beside a control they are the chain's "
+        "less the control's, on the same tokens: their mean is that of paired differences.",
         [folder / FIGURES / f"{REPLICATES}.png"],
-        {f"over {axis}": rows[SHOWN] for axis, rows in over.groupby("over", sort=False)},
+        {_caption(axis): _told(rows) for axis, rows in over.groupby("over", sort=False)},
     )
     write_page(setting.title, setting.caption, [section], folder / PAGE_FILE)
+
+
+def _caption(axis: object) -> str:
+    """Over what a table is, and what its intervals are."""
+    over = ALL if axis == ALL else AXES[str(axis)][1]
+    one = "chain" if axis == ALL else AXES[str(axis)][0]
+    return (
+        f"Over {over}, a value for each {one} (n). The column interval says how low and high were "
+        f"made. {INTERVALS['t']}: of three values and more; {INTERVALS['range']}: of two; "
+        f"{INTERVALS[FEATURES]}: what other features of the same SAEs might have given, of one "
+        "value, and of several where that is wider than what lies between them; "
+        f"{INTERVALS['none']}: of verdicts, and where none was drawn. Least and most are of the n "
+        "values."
+    )
+
+
+def _told(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `over_replicates` as a page shows them."""
+    return rows[SHOWN].assign(interval=rows["interval"].replace(INTERVALS))

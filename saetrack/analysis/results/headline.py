@@ -32,6 +32,7 @@ SHARE = "share of features"
 COSINE = "cosine"
 RANDOM_DIRECTIONS = "random directions"
 CHAIN = "chain"
+ROUNDING = 1e-12  # of a unit
 EXCESS = ("excess", "excess_low", "excess_high")
 
 Tables = Mapping[str, pd.DataFrame]
@@ -50,7 +51,16 @@ def headline_table(tables: Tables) -> pd.DataFrame:
     of_meaning = (_labels, _concept_excess, _patterns, _agreement)
     parts = (*of_meaning, _progress, _phases, _drift, _index, _matching, _rest)
     rows = [row for part in parts for row in part(tables)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return without_rounding(pd.DataFrame(rows, columns=COLUMNS))
+
+
+def without_rounding(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with 0 for what is left of it by rounding, such as -6e-19 as an interval's end.
+
+    The units of all numbers (shares, cosines, nats, counts) have a scale of 1 or more.
+    """
+    numbers = table.select_dtypes("float")
+    return table.assign(**numbers.mask(numbers.abs() < ROUNDING, 0.0))
 
 
 def _row(

@@ -21,7 +21,7 @@ from saetrack.analysis.results.claims import (
     Requirement,
 )
 from saetrack.analysis.results.paper_claims import CLAIMS
-from saetrack.analysis.results.replicates import ALL, over_replicates
+from saetrack.analysis.results.replicates import ALL, counted, over_replicates
 
 RULE = f"""\
 What counts is the interval of each number over LMs, or over chains where there is one LM:
@@ -207,22 +207,17 @@ def _number(value: float, unit: str) -> str:
     if np.isnan(value):
         return "-"
     digits = 3 if unit not in COUNTS else 0 if value == round(value) else 1
-    return f"{value:,.{digits}f}"
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # 0 has no sign
 
 
 def _chains(group: Group) -> str:
     """Which chains, runs and releases stand behind the numbers."""
-    chains = group.headline.drop_duplicates("chain")
-    axes = {"lm": ("LM", "LMs"), "sae_seed": ("seed of SAEs", "seeds of SAEs")}
-    axes |= {"chain": ("chain", "chains"), "hook": ("hook", "hooks")}
-    found = {axis: len(chains[axis].unique()) for axis in ("chain", "lm", "sae_seed", "hook")}
-    counts = ", ".join(f"{n} {axes[axis][n != 1]}" for axis, n in found.items())
     rows = [
         [f"`{row['chain']}`", f"`{row['run']}`", str(row["release"])]
         for _, row in group.headline.drop_duplicates(["chain", "run"]).iterrows()
     ]
     table = _table(["Chain", "Run in MLflow", "Release"], rows)
-    return f"{group.title}: {counts}.\n\n{table}\n"
+    return f"{group.title}: {counted(group.headline)}.\n\n{table}\n"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

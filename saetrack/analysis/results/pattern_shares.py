@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from saetrack.analysis.meaning.classes import MEANINGFUL
+from saetrack.analysis.meaning.classes import LABELS
 from saetrack.utils.intervals import difference_interval, share_interval
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def end_labels(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
         chains: by name, with `final_label` among the columns of their patterns.
 
     Returns:
-        One row per chain and label that any of them has, or that means something: `chain`, `role`,
-        `label`, `first` and `final` (shares of the features that are live at the last link).
+        One row per chain and label, those that no feature has among them: `chain`, `role`, `label`,
+        `first` and `final` (shares of the features that are live at the last link).
     """
     ends = {"first": "first_label", "final": "final_label"}
     live = {name: found.patterns.iloc[found.live] for name, found in chains.items()}
     had = {label for of in live.values() for end in ends.values() for label in of[end]}
-    labels = sorted(had | set(MEANINGFUL))
+    labels = sorted(had | set(LABELS))
     tables = []
     for name, found in chains.items():
         table = pd.DataFrame({"chain": name, "role": found.role, "label": labels})

@@ -9,9 +9,15 @@ import pandas as pd
 from scipy import stats
 
 from saetrack.analysis.results.claims import OF_VERDICTS
+from saetrack.analysis.results.headline import without_rounding
 
-# What may differ between replicates; each is a column of the headline numbers.
-AXES = ("lm", "sae_seed", "hook")
+# What may differ between replicates; each is a column of the headline numbers. In words: of one, of
+# several.
+AXES = {
+    "lm": ("LM", "LMs"),
+    "sae_seed": ("seed of SAEs", "seeds of SAEs"),
+    "hook": ("hook", "hooks"),
+}
 ALL = "all chains"
 KEY = ["name", "control"]
 CONFIDENCE = 0.95
@@ -54,7 +60,14 @@ def over_replicates(headline: pd.DataFrame) -> pd.DataFrame:
             key = {"over": over, "name": name, "control": control, "unit": group["unit"].iloc[0]}
             features = {"features": group["features"].min()}
             rows.append(key | _interval(values["value"].to_numpy(float), group) | features)
-    return pd.DataFrame(rows)
+    return without_rounding(pd.DataFrame(rows))
+
+
+def counted(headline: pd.DataFrame) -> str:
+    """How many chains there are, and over how many LMs, seeds and hooks, in words."""
+    words = {"chain": ("chain", "chains"), **AXES}
+    found = {axis: headline[axis].nunique() for axis in words}
+    return ", ".join(f"{n} {words[axis][n != 1]}" for axis, n in found.items())
 
 
 def _interval(values: np.ndarray, group: pd.DataFrame) -> dict[str, Any]:
