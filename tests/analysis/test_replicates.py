@@ -181,7 +181,7 @@ def test_the_page_says_in_words_what_was_joined_and_how_intervals_were_made(
     page = (tmp_path / "page.html").read_text()
     assert "Headline numbers over 2 chains, 2 LMs, 1 seed of SAEs, 1 hook." in page
     assert "Over all chains, a value for each chain (n)." in page
-    assert "95 % over features: what other features of the same SAEs might have given" in page
+    assert "over features: 95 % of what other features of the same SAEs might have given" in page
     assert "<td>range</td>" in page and "sae_seed" not in page and "<td>t</td>" not in page
 
 

@@ -26,9 +26,9 @@ HEADLINE, REPLICATES = "headline", "replicates"
 ASKED = "control"
 # How an interval was made, in words.
 INTERVALS = {
-    "t": "Student's 95 %",
+    "t": "Student's",
     "range": "range",
-    FEATURES: "95 % over features",
+    FEATURES: "over features",
     "none": "none",
 }
 SHOWN = ["name", "control", "unit", "n", "mean", "low", "high", "interval", "least", "most"]
@@ -147,11 +147,11 @@ def _caption(axis: object) -> str:
     one = "chain" if axis == ALL else AXES[str(axis)][0]
     return (
         f"Over {over}, a value for each {one} (n). The column interval says how low and high were "
-        f"made. {INTERVALS['t']}: of three values and more; {INTERVALS['range']}: of two; "
-        f"{INTERVALS[FEATURES]}: what other features of the same SAEs might have given, of one "
-        "value, and of several where that is wider than what lies between them; "
-        f"{INTERVALS['none']}: of verdicts, and where none was drawn. Least and most are of the n "
-        "values."
+        f"made. {INTERVALS['t']}: 95 % by Student's t, of three values and more; "
+        f"{INTERVALS['range']}: of two values; {INTERVALS[FEATURES]}: 95 % of what other features "
+        "of the same SAEs might have given, of one value, and of several where that is wider than "
+        f"what lies between them; {INTERVALS['none']}: of verdicts, and where none was drawn. "
+        "Least and most are of the n values."
     )
 
 
