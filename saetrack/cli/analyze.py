@@ -57,9 +57,7 @@ def analyze(
 
     config, settings = load_analyze_config(values), load_settings()
     if with_controls:
-        base = base_of(config)
-        config.require_fitting_controls([base, *beside_of(config)])
-        for track in tracks_of(config, base):
+        for track in tracks_of(config, base_of(config)):
             train_here(track)
     if not leads():
         return
@@ -89,11 +87,6 @@ def base_of(config: AnalyzeConfig) -> TrackConfig:
     return _track_of(config.track or str(config.chain))
 
 
-def beside_of(config: AnalyzeConfig) -> list[TrackConfig]:
-    """The tracks of the chains that are laid beside it."""
-    return [_track_of(one) for one in config.beside]
-
-
 def _track_of(named: TrackConfig | str) -> TrackConfig:
     """A track, or that of a registered chain by its name."""
     if not isinstance(named, str):
@@ -105,7 +98,12 @@ def _track_of(named: TrackConfig | str) -> TrackConfig:
 
 
 def tracks_of(config: AnalyzeConfig, base: TrackConfig) -> list[TrackConfig]:
-    """The tracks whose chains an analysis reads: of itself, beside, of replicates, of controls."""
+    """The tracks whose chains an analysis reads: of itself, beside, of replicates, of controls.
+
+    Raises:
+        UserError: a control is none of the chain's, nor of those beside it.
+    """
+    config.require_fitting_controls([base, *map(_track_of, config.beside)])
     replicates = [one for one in config.replicates if not isinstance(one, str)]
     named = [one for one in (config.track, *config.beside) if one and not isinstance(one, str)]
     tracks = [*named, *replicates, *(control.track for control in config.controls.values())]

@@ -6,6 +6,7 @@ import base64
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs
 
 import pandas as pd
@@ -21,6 +22,7 @@ from saetrack.analysis.figures.page import Section, write_page
 from saetrack.analysis.life_store.columns import COLUMNS
 from saetrack.analysis.meaning.classes import LABEL_MEANINGS, LABELS
 from saetrack.analysis.meaning.patterns import PATTERN_MEANINGS
+from saetrack.utils.figures.style import drawn
 
 PICTURE = b"\x89PNG of a figure"
 EVIL = "<script>alert(1)</script>"
@@ -164,3 +166,25 @@ def test_an_analysis_has_a_page_of_what_was_drawn(tmp_path: Path) -> None:
             "words are explained where they are"
         )
     assert found.texts["b"] == ["while", EVIL, "while", "Paris"]
+
+
+@pytest.mark.parametrize("width", [420, 1440])
+def test_a_page_never_scrolls_sideways_and_its_figures_stay_legible(
+    browser: Any, tmp_path: Path, width: int
+) -> None:
+    with drawn(tmp_path / "wide", (14, 3)) as figure:
+        figure.subplots().plot([0, 512], [0, 1])
+    many = pd.DataFrame({f"a_long_column_{number}": [0.123] for number in range(20)})
+    section = Section("Wide", "", [tmp_path / "wide.png"], {"A caption of many words " * 9: many})
+    write_page("a.chain." + "name" * 30, "its " * 40, [section], tmp_path / "page.html")
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # 14 inches of 120 pixels each: three fifths of 1680 pixels, or all that a wide screen has.
+    shown = tab.evaluate("document.querySelector('img').getBoundingClientRect().width")
+    assert shown == pytest.approx(1008 if width == 420 else 1180, abs=1)
+    caption = tab.evaluate("document.querySelector('caption span').getBoundingClientRect().right")
+    assert caption <= width, "a caption is read without scrolling"
+    boxes = "[...document.querySelectorAll('.wide')].map(box => box.scrollWidth > box.clientWidth)"
+    assert tab.evaluate(boxes) == [width == 420, True]
+    tab.close()

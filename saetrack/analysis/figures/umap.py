@@ -40,7 +40,7 @@ def umap_figure(points: pd.DataFrame, features: pd.DataFrame, setting: Setting, 
         for axes, step in zip(grid.flat, steps, strict=False):
             _draw_points(axes, points[points["lm_step"] == step], shown)
             collapsed = step in setting.collapsed
-            name = f"LM step {step:,}" + (" (collapsed)" if collapsed else "")
+            name = f"LM step {step:,.0f}" + (" (collapsed)" if collapsed else "")
             axes.set_title(name, fontsize=11, color=RED if collapsed else "black")
             # Distances of the plane have no unit, and its axes no meaning.
             axes.tick_params(length=0, labelbottom=False, labelleft=False)
