@@ -201,5 +201,5 @@ def _said_of_place(place: str, table: pd.DataFrame, directions: pd.DataFrame) ->
 def _share_that_holds(table: pd.DataFrame) -> tuple[str, tuple[float, float]]:
     """The share in words with its 95 % interval, and the interval."""
     held, judged = _held(table)
-    low, high = share_interval(held / judged, judged)
+    low, high = map(float, share_interval(held / judged, judged))
     return f"{100 * held / judged:.0f} % ({100 * low:.0f} to {100 * high:.0f})", (low, high)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import Locator, MaxNLocator
 
@@ -24,13 +25,15 @@ def short_step(step: float) -> str:
 class StepLocator(Locator):
     """Ticks at LM steps whose labels do not overlap, however wide the panel is."""
 
-    def __init__(self, lm_steps: Sequence[int], *, is_log: bool) -> None:
+    def __init__(self, axes: Axes, lm_steps: Sequence[int], *, is_log: bool) -> None:
         """Of these checkpoints.
 
         Args:
+            axes: with LM steps along x.
             lm_steps: ascending, each once.
             is_log: whether the axis is logarithmic.
         """
+        self._axes = axes
         self._first, self._last = float(lm_steps[0]), float(lm_steps[-1])
         self._candidates = _candidates(np.asarray(lm_steps, float), is_log=is_log)
 
@@ -38,7 +41,7 @@ class StepLocator(Locator):
         """Those of the panel as it is drawn now."""
         if self._first == self._last:
             return [self._last]
-        self.axis.get_view_interval()  # limits that follow what is drawn are found out only now
+        self._axes.get_xlim()  # limits that follow what is drawn are found out only now
         found = [self._ticks(candidates) for candidates in self._candidates]
         return next((ticks for ticks in found if len(ticks) > 2), max(found, key=len))
 
@@ -59,11 +62,10 @@ class StepLocator(Locator):
 
     def _are_apart(self, ticks: Sequence[float]) -> bool:
         """Whether labels at these steps, ascending, leave room between them."""
-        axes = self.axis.axes
-        transform = axes.get_xaxis_transform()
+        transform = self._axes.get_xaxis_transform()
         places = transform.transform([(step, 0.0) for step in ticks])[:, 0]
         points = FontProperties(size=mpl.rcParams["xtick.labelsize"]).get_size_in_points()
-        size = points * axes.figure.dpi / 72
+        size = points * self._axes.figure.dpi / 72
         halves = [CHARACTER * size * len(short_step(step)) / 2 for step in ticks]
         ends = zip(places, halves, strict=True)
         return all(

@@ -65,7 +65,7 @@ def step_axis(axes: Axes, lm_steps: Sequence[int], *, label: bool = True) -> Non
         axes.set_xscale("symlog", linthresh=first, linscale=0.5)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(lowest - 0.15 * first if lowest == 0 else lowest / 1.2, highest * 1.2)
-    axes.xaxis.set_major_locator(StepLocator(steps.tolist(), is_log=is_log))
+    axes.xaxis.set_major_locator(StepLocator(axes, steps.tolist(), is_log=is_log))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: short_step(step)))
     if label:
         axes.set_xlabel("LM training step")
