@@ -122,7 +122,7 @@ def test_directions_are_explained_and_hold_no_more_than_shuffled_explanations(
     assert (judged["holds"] == (judged["score"] > threshold)).all()
     holds = theirs["since"].notna().mean()
     assert re.search(
-        rf"; {100 * holds:.0f} % \(\d+ to \d+\) of {len(theirs)} random directions'", said
+        rf"Of {len(theirs)} explanations of random directions {100 * holds:.0f} % \(\d+ to", said
     )
     assert (folder / "figures" / "explanations.png").stat().st_size > 10_000
     metrics = client.get_run(run_id).data.metrics
