@@ -19,7 +19,9 @@ ROLES = {
     "jump": ("jumps from the first checkpoint to the last", "order"),
     "permuted": ("visits checkpoints in random order", "order"),
 }
-STANDS_STILL = "a schedule that stays at one checkpoint, such as [{first: 9, last: 9, repeat: 10}]"
+STANDS_STILL = (
+    "a schedule that stays at one checkpoint: [{first: 9, last: 9, tokens: 60000, repeat: 10}]"
+)
 
 
 class ControlChain(Frozen):
