@@ -340,3 +340,6 @@ def test_replicates_of_a_registry_are_judged_together(
     line = join_replicates(analyses[::-1])
     assert line.startswith(f"replicates · {names[2]} and 2 more: in MLflow's experiment m2, run ")
     assert newest_groups(registry)[0].title.startswith("3 LMs (m2, m1, m0)")
+    pair = [analyses[0], analysed(registry, "m0.L3.forward.s0.ef", "m0", 0.1, tmp_path)]
+    join_replicates(pair)
+    assert are_joined(pair) and not are_joined(pair[::-1]), "over one LM it is another run too"
