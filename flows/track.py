@@ -59,17 +59,24 @@ def run_track(config: TrackConfig) -> str:
 def train_missing(config: TrackConfig) -> tuple[int, PreparedTrack]:
     """As `saetrack.training.loop.train_missing`, each checkpoint a task."""
     # Heavy libraries load only once the parameters are known to be sound.
-    from saetrack.training.loop import PendingCheckpoint, pending_checkpoints, update_chain_pages
+    from saetrack.training.loop import (
+        PendingCheckpoint,
+        breaking_off,
+        pending_checkpoints,
+        update_chain_pages,
+    )
     from saetrack.training.prepare import prepare, wait_until_grown
 
     prepare_task = task(name="prepare", cache_policy=NO_CACHE)(prepare)
     train_task = task(name="links", cache_policy=NO_CACHE)(PendingCheckpoint.train)
     n_trained = 0
-    while True:
-        prepared = prepare_task(config, load_settings())
-        for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
-            train_task.with_options(task_run_name=pending.label)(pending)
-            n_trained += pending.n_links
-        update_chain_pages(prepared, n_trained)
-        if not wait_until_grown(prepared):
-            return n_trained, prepared
+    with breaking_off() as begun:
+        while True:
+            prepared = prepare_task(config, load_settings())
+            begun.append(prepared)
+            for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
+                train_task.with_options(task_run_name=pending.label)(pending)
+                n_trained += pending.n_links
+            update_chain_pages(prepared, n_trained)
+            if not wait_until_grown(prepared):
+                return n_trained, prepared

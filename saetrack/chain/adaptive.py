@@ -105,6 +105,25 @@ def with_pieces(
     return config.model_copy(update={"schedule": schedule.pieces(choice.lm_steps)})
 
 
+def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:
+    """A config with the checkpoints that were chosen for its adaptive schedule, if it has one.
+
+    Where nothing was chosen so far, evenly strided ones stand for them, or the first numbers if the
+    LM's steps are not known.
+    """
+    schedule = config.schedule
+    if not isinstance(schedule, Adaptive):
+        return config
+    choice = known_choice(config, cache_dir)
+    if choice is not None:
+        chosen = choice.lm_steps
+    else:
+        candidates = lm_steps or range(schedule.adaptive)
+        share = (len(candidates) - 1) / (schedule.adaptive - 1)
+        chosen = [candidates[round(share * number)] for number in range(schedule.adaptive)]
+    return config.model_copy(update={"schedule": schedule.pieces(chosen)})
+
+
 def known_choice(config: TrackConfig, cache_dir: Path) -> Choice | None:
     """What was chosen for such a config on this machine, if anything was."""
     try:

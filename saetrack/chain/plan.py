@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from saetrack.chain.budget import Plateau, most_tokens
@@ -12,6 +12,7 @@ from saetrack.chain.config import TrackConfig
 from saetrack.data.corpus import Corpus
 from saetrack.data.exclusion import NOTHING
 from saetrack.lm.catalog.models import Checkpoint
+from saetrack.lm.checkpoints.folder import FolderSource
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hook import Hook
 from saetrack.sae.config import Optimiser
@@ -65,6 +66,8 @@ class Chain:
         config: of the track.
         corpus: the rows that its links are trained and evaluated on.
         links: in the order of training.
+        lacking: which checkpoints it does not have, since something is wrong with them, and of
+            which no link has a note; a line each.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Chain:
     config: TrackConfig
     corpus: Corpus
     links: tuple[Link, ...]
+    lacking: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def layer(self) -> int:
@@ -201,7 +205,19 @@ def _plan_chain(
         config,
         corpus,
         tuple(links),
+        _lacking(config, source, schedule),
     )
+
+
+def _lacking(config: TrackConfig, source: CheckpointSource, schedule: Schedule) -> tuple[str, ...]:
+    """What a folder leaves out, or waits for, of a schedule that goes on for more than there is."""
+    if not isinstance(source, FolderSource):
+        return ()
+    is_open = bool(config.pieces) and config.pieces[-1].last is None
+    if not is_open and not absent_checkpoints(config, source.spec):
+        return ()
+    noted = {note for checkpoint, _ in schedule for note in checkpoint.notes}
+    return tuple(line for line in source.lines if line not in noted)
 
 
 def _chain_name(

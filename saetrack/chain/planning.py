@@ -14,7 +14,7 @@ from saetrack.chain.plan import Track, plan_track, scheduled
 from saetrack.data.corpus import Corpus, prepare_corpus
 from saetrack.data.splits import SPLITS
 from saetrack.lm.catalog.models import ModelSpec
-from saetrack.lm.checkpoints.folder import FolderSource
+from saetrack.lm.checkpoints.folder import FolderSource, why_lost
 from saetrack.lm.checkpoints.folder_layout import no_checkpoint
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.open import open_source
@@ -120,7 +120,8 @@ def without_job(track: Track, number: int, source: CheckpointSource, start: str 
     jobs = track.jobs
     gone = jobs[number].checkpoint
     schedule = [(job.checkpoint, job.budget) for job in (*jobs[:number], *jobs[number + 1 :])]
-    note = f"{gone.label} was deleted before it was tracked, and is left out"
+    reason = why_lost(source, gone) or "was gone"
+    note = f"{gone.label} {reason}, and is left out"
     if number == len(schedule):  # no later one carries the note
         log.warning("%s", note)
     else:
@@ -128,8 +129,8 @@ def without_job(track: Track, number: int, source: CheckpointSource, start: str 
         schedule[number] = checkpoint.noted(*gone.notes, note), budget
     if not schedule:
         raise UserError(
-            f"model={track.config.model!r}: {gone.label} was deleted before it was tracked, and "
-            "the schedule names no other that is left; let the training run keep more checkpoints "
+            f"model={track.config.model!r}: {gone.label} {reason}, and the "
+            "schedule names no other that is left; let the training run keep more checkpoints "
             "(save_total_limit), or name those that are there"
         )
     return plan_track(track.config, source, schedule, track.chains[0].corpus, start)

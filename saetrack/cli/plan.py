@@ -36,38 +36,31 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     config, settings = load_config(values), load_settings()
     from saetrack.chain.adaptive import known_choice
     from saetrack.chain.schedule import Adaptive
-    from saetrack.registry import Registry
-    from saetrack.registry.connection import is_made
-    from saetrack.training.forecast import forecast, in_pieces
+    from saetrack.training.forecast import forecast
 
     found = forecast(config, settings)
-    registered = 0
-    if is_made(settings.tracking_uri):
-        registered = Registry.existing(settings).registered_links(
-            in_pieces(config, settings.cache_dir)
-        )
     choice = None
     if isinstance(config.schedule, Adaptive):
         choice = known_choice(config, settings.cache_dir)
     say(
         {
             **asdict(found),
-            "registered_links": registered,
             "chosen_lm_steps": None if choice is None else choice.lm_steps,
         },
-        _text(config, found, registered, choice),
+        _text(config, found, choice),
         as_json=as_json,
     )
 
 
-def _text(config: TrackConfig, found: Forecast, registered: int, choice: Choice | None) -> str:
+def _text(config: TrackConfig, found: Forecast, choice: Choice | None) -> str:
     from saetrack.data.datasets import describe_dataset
 
     order = f", {found.order}" if found.order else ""
+    at_most = "" if found.registered_is_exact else "at most "
     facts = {
         "track": f"{config.model}, {config.hooks_text}, {config.direction}, d_sae {config.d_sae:,}",
-        "links": f"{found.links} over {found.checkpoints} checkpoints{order}; {registered} of them "
-        "are registered",
+        "links": f"{found.links} over {found.checkpoints} checkpoints{order}; {at_most}"
+        f"{found.registered_links} of them are registered",
         **_choice(config, choice),
         "text": describe_dataset(config.corpus),
         "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from saetrack.data.config import CorpusConfig
-from saetrack.data.datasets import Documents, dataset_version, hub_repo
+from saetrack.data.datasets import Documents, dataset_version, hub_repo, local_bytes
 from saetrack.data.draft import Draft, Written, open_draft, rows_file
 from saetrack.data.exclusion import NOTHING, Excluded
 from saetrack.data.packing import RowPacker
@@ -102,15 +102,7 @@ def prepare_corpus(
         UserError: the text cannot be read, or nothing of it is left.
         ShortTextError: it has fewer tokens than the config asks for.
     """
-    key = content_hash(
-        {
-            "packing": PACKING_VERSION,
-            "corpus": config.text_fields(),
-            "source": dataset_version(config),
-            "tokenizer": tokenizer_id,
-        }
-    )
-    folder = cache_dir / "corpora" / key[:16]
+    folder = _folder_of(config, tokenizer_id, cache_dir)
     excluded = Excluded.of(config, tokenizer)
     if not folder.exists():
         with open_draft(folder, keep=hub_repo(config.dataset) is not None) as draft:
@@ -129,6 +121,44 @@ def prepare_corpus(
     for note in excluded_notes:
         log.info("%s", note)
     return replace(corpus, notes=(*corpus.notes, *excluded_notes))
+
+
+def corpus_here(
+    config: CorpusConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    tokenizer_id: str,
+    cache_dir: Path,
+    most_bytes: float,
+) -> Corpus | None:
+    """The tokenised corpus if the cache has that of the text as it is now; tokenises nothing.
+
+    Args:
+        config: as of `prepare_corpus`, like the next ones.
+        tokenizer: of the LM.
+        tokenizer_id: names the tokenizer's exact content.
+        cache_dir: holds one folder per tokenised corpus.
+        most_bytes: of files whose content may be read; of a larger text nothing is known.
+    """
+    if local_bytes(config) > most_bytes:
+        return None
+    folder = _folder_of(config, tokenizer_id, cache_dir)
+    try:
+        corpus = _open(folder, config)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return replace(corpus, excluded=Excluded.of(config, tokenizer), tokenizer=tokenizer)
+
+
+def _folder_of(config: CorpusConfig, tokenizer_id: str, cache_dir: Path) -> Path:
+    key = content_hash(
+        {
+            "packing": PACKING_VERSION,
+            "corpus": config.text_fields(),
+            "source": dataset_version(config),
+            "tokenizer": tokenizer_id,
+        }
+    )
+    return cache_dir / "corpora" / key[:16]
 
 
 def _open(folder: Path, config: CorpusConfig) -> Corpus:

@@ -13,7 +13,7 @@ from saetrack.data.embedded import embedded_documents, embedded_text_version
 from saetrack.data.local_files import SUFFIXES, TEXT, kind_of, local_files, open_bytes, rows_of
 from saetrack.data.rows import Row, checked, no_field
 from saetrack.utils.errors import UserError, first_line, shown
-from saetrack.utils.files import file_sha256, user_path
+from saetrack.utils.files import counted_from, file_sha256, user_path
 
 OWNER_AND_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")
 # What `Dataset.save_to_disk` and `DatasetDict.save_to_disk` leave in a folder.
@@ -165,11 +165,22 @@ def dataset_version(config: CorpusConfig) -> Any:
         return embedded_text_version()
     if (repo := hub_repo(config.dataset)) is not None:
         return repo
+    return [READING_VERSION, [[file.name, file_sha256(file)] for file in _files(config)]]
+
+
+def local_bytes(config: CorpusConfig) -> int:
+    """Size of the files of a text on this machine, which `dataset_version` reads; 0 of others."""
+    if config.dataset == EMBEDDED or hub_repo(config.dataset) is not None:
+        return 0
+    return sum(file.stat().st_size for file in _files(config))
+
+
+def _files(config: CorpusConfig) -> list[Path]:
+    """The files of a text on this machine, sorted."""
     path = _existing(config)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    if not (path / SAVED).is_file() and not (path / SAVED_SPLITS).is_file():
-        files = local_files(path)
-    return [READING_VERSION, [[file.name, file_sha256(file)] for file in files]]
+    if (path / SAVED).is_file() or (path / SAVED_SPLITS).is_file():
+        return [file for file in sorted(path.rglob("*")) if file.is_file()]
+    return local_files(path)
 
 
 def _named(config: CorpusConfig) -> str:
@@ -190,7 +201,7 @@ def _existing(config: CorpusConfig) -> Path:
         raise UserError(
             f"corpus.dataset={_named(config)}: unknown dataset; must be "
             f"{', '.join([EMBEDDED, *HUB_DATASETS])}, or a path that exists, or owner/name of a "
-            "dataset on the hub"
+            f"dataset on the hub{counted_from(config.dataset)}"
         )
     return path
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from saetrack.lm.catalog.learning_rate import LearningRate
 from saetrack.lm.catalog.models import ModelSpec
 from saetrack.lm.checkpoints.files import TOKENIZER
-from saetrack.lm.checkpoints.folder import open_folder
+from saetrack.lm.checkpoints.folder import FolderSource, open_folder, peek_into_folder
 from saetrack.lm.checkpoints.hub_source import HubSource, open_repo
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.checkpoints.store import TOKENIZER_REVISION, commit_folder, commit_of
@@ -36,6 +36,26 @@ def open_source(spec: ModelSpec, cache_dir: Path, limit_bytes: int) -> Checkpoin
     if spec.repo is not None:
         return open_repo(spec, spec.repo, cache_dir, limit_bytes)
     return HubSource(spec, ensure_built(spec, cache_dir), cache_dir, limit_bytes)
+
+
+def source_here(spec: ModelSpec, cache_dir: Path) -> FolderSource | HubSource | None:
+    """The source as far as this machine knows it: trains, fetches and asks nothing, keeps nothing.
+
+    None where it does not know which checkpoints there are.
+
+    Raises:
+        UserError: the folder is gone.
+    """
+    if spec.folder is not None:
+        return peek_into_folder(spec, cache_dir)
+    if not spec.lm_steps:
+        return None
+    repo = spec.repo
+    if repo is None:
+        repo = f"saetrack/{spec.name}-{recipe.recipe_key(spec)}"
+        if commit_of(cache_dir, repo, TOKENIZER_REVISION) is None:
+            return None  # it is not trained yet
+    return HubSource(spec, repo, cache_dir, limit_bytes=0)
 
 
 def tokenizer_here(spec: ModelSpec, cache_dir: Path) -> tuple[PreTrainedTokenizerFast, str] | None:

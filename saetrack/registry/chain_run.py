@@ -20,6 +20,7 @@ from saetrack.registry.artifacts import folder_here, folder_of, require_own_fold
 from saetrack.registry.claims import is_alive
 from saetrack.registry.connection import named, now_ms
 from saetrack.registry.facts import (
+    LACKING,
     PLANNED,
     as_params,
     as_tags,
@@ -42,6 +43,8 @@ CHAIN_NOTE = (
     "tokens (MLflow calls them Step), one point a link. `chain.png`, `links.csv`: under Artifacts."
 )
 STANDING = "chain_run"  # tag of the chain's model
+RUNNING = "RUNNING"
+TAG_CHARACTERS = 5000
 NO_CURVES = {"link", "checkpoint_index", "tokens", "version"}
 
 
@@ -111,9 +114,13 @@ class ChainRuns:
     def ids_of(self, chain: Chain) -> tuple[str, str]:
         """Experiment and run of a chain, begun if there is none; asked of the server once."""
         if chain.name not in self._ids:
-            run, planned = self.of(chain), str(len(chain.links))
-            if run.data.tags.get(PLANNED) != planned:  # a folder has more checkpoints by now
-                self._client.set_tag(run.info.run_id, PLANNED, planned)
+            run = self.of(chain)
+            # A folder may have more checkpoints by now, or others that are broken.
+            for tag, text in ((PLANNED, str(len(chain.links))), (LACKING, _as_tag(chain.lacking))):
+                if run.data.tags.get(tag, "") != text:
+                    self._client.set_tag(run.info.run_id, tag, text)
+            if run.info.status != RUNNING:
+                self._client.update_run(run.info.run_id, status=RUNNING)
             self._ids[chain.name] = run.info.experiment_id, run.info.run_id
         return self._ids[chain.name]
 
@@ -128,6 +135,18 @@ class ChainRuns:
         """How many links each chain will have; a chain of an older release does not say it."""
         runs = [run for run in self._all() if PLANNED in run.data.tags]
         return {run.data.tags["chain"]: int(run.data.tags[PLANNED]) for run in runs}
+
+    def lacking(self, condition: str = "") -> dict[str, list[str]]:
+        """Which checkpoints each chain lacks, since something is wrong with them: a line each."""
+        runs = [run for run in self._all(condition) if run.data.tags.get(LACKING)]
+        return {run.data.tags["chain"]: run.data.tags[LACKING].split("\n") for run in runs}
+
+    def break_off(self, chain: Chain) -> None:
+        """Mark the run of a chain FAILED, if it has begun here and is not finished."""
+        if chain.name in self._ids:
+            run_id = self._ids.pop(chain.name)[1]
+            if self._client.get_run(run_id).info.status == RUNNING:
+                self._client.set_terminated(run_id, "FAILED")
 
     def _all(self, condition: str = "") -> list[Run]:
         experiments = [found.experiment_id for found in self._client.search_experiments()]
@@ -215,7 +234,9 @@ class ChainRuns:
         """Whether a chain's page shows all of its links."""
         run = self.of(chain)
         return bool(
-            run.info.status == "FINISHED" and run.data.tags.get("links") == str(len(chain.links))
+            run.info.status == "FINISHED"
+            and run.data.tags.get("links") == str(len(chain.links))
+            and run.data.tags.get(LACKING, "") == _as_tag(chain.lacking)
         )
 
     def update(
@@ -267,3 +288,8 @@ class ChainRuns:
             open_still = link_run.info.status != "FINISHED" and not is_alive(link_run)
             if open_still and link_run.data.tags["identity"] in versions:
                 self._client.set_terminated(link_run.info.run_id)
+
+
+def _as_tag(lines: tuple[str, ...]) -> str:
+    """Lines in a tag, which holds 5000 characters."""
+    return "\n".join(lines)[:TAG_CHARACTERS]

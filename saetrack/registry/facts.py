@@ -14,6 +14,8 @@ from saetrack.chain.plan import Chain, Link
 WARNINGS = "warnings"
 # And of what was left out of the text.
 LEFT_OUT = "left_out"
+# Tag of a chain's run: which checkpoints it lacks, since something is wrong with them.
+LACKING = "checkpoints_left_out"
 # Tag of a chain's run: how many links it will have, as far as its checkpoints are known.
 PLANNED = "planned"
 

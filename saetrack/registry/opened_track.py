@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saetrack.chain.compatibility import find_suitable_lm
 from saetrack.chain.config import TrackConfig
-from saetrack.chain.plan import Track
+from saetrack.chain.plan import Link, Track
 from saetrack.chain.planning import (
     open_checkpoints,
     open_corpus,
@@ -27,6 +28,9 @@ from saetrack.lm.open import tokenizer_here
 from saetrack.registry.store import Registry
 from saetrack.sae.architectures import kind_of
 from saetrack.utils.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,24 @@ def open_track(config: TrackConfig, settings: Settings, *, writes: bool = True) 
         source.require_one_width([hook.layer for hook in config.all_hooks])
     start = None
     if config.start is not None:
-        start = registry.imported.identity_of(*_start(config, source.spec))
+        start = registry.imported.identity_of(*imported_start(config, source.spec))
     track = plan(config, source, settings, start)
-    while (number := first_lost(track, source, registry)) is not None:
-        track = without_job(track, number, source, start)
-    return OpenedTrack(track, source, registry)
+    return OpenedTrack(without_lost(track, source, start, registry.has_trained), source, registry)
 
 
-def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
+class CheckedTrack(NamedTuple):
+    """What of a track is on this machine.
+
+    Attributes:
+        spec: its LM.
+        tokenizer: of the LM, with the id that names its exact content; None if it is not here.
+    """
+
+    spec: ModelSpec
+    tokenizer: tuple[PreTrainedTokenizerFast, str] | None
+
+
+def check_track(config: TrackConfig, settings: Settings) -> CheckedTrack:
     """The LM of a track, once all was checked that `open_track` checks and that is here.
 
     Downloads and trains nothing. A text of this machine is tokenised unless it surely has enough
@@ -75,7 +89,7 @@ def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
     """
     spec = find_suitable_lm(config)
     if config.start is not None:
-        Registry(settings).imported.identity_of(*_start(config, spec))
+        Registry(settings).imported.identity_of(*imported_start(config, spec))
     if spec.folder is None:
         tokenizer = tokenizer_here(spec, settings.cache_dir)
     elif spec.lm_steps:
@@ -90,23 +104,36 @@ def check_track(config: TrackConfig, settings: Settings) -> ModelSpec:
         is_here = hub_repo(config.corpus.dataset) is None
         if is_here and not surely_enough(config.corpus, tokenizer[0]):
             open_corpus(config, spec, tokenizer, settings.cache_dir)
-    return spec
+    return CheckedTrack(spec, tokenizer)
 
 
-def first_lost(track: Track, source: CheckpointSource, registry: Registry) -> int | None:
-    """The number of the first checkpoint that is deleted and on which links are to be trained.
+def without_lost(
+    track: Track, source: CheckpointSource, start: str | None, is_trained: Callable[[Link], bool]
+) -> Track:
+    """A track without the checkpoints of which `first_lost` tells.
+
+    Raises:
+        UserError: no other is left.
+    """
+    while (number := first_lost(track, source, is_trained)) is not None:
+        track = without_job(track, number, source, start)
+    return track
+
+
+def first_lost(
+    track: Track, source: CheckpointSource, is_trained: Callable[[Link], bool]
+) -> int | None:
+    """The number of the first checkpoint that is gone and on which links are to be trained.
 
     What was trained on a checkpoint before it was deleted stays in the chain.
     """
     for number, job in enumerate(track.jobs):
-        if is_lost(source, job.checkpoint) and not all(
-            registry.has_trained(link) for _, link in job.links
-        ):
+        if is_lost(source, job.checkpoint) and not all(is_trained(link) for _, link in job.links):
             return number
     return None
 
 
-def _start(config: TrackConfig, spec: ModelSpec) -> tuple[str, dict[str, Any], Hook, str]:
+def imported_start(config: TrackConfig, spec: ModelSpec) -> tuple[str, dict[str, Any], Hook, str]:
     """The imported SAE that a track starts from, and what it should be and have read."""
     assert config.start is not None
     kind = {"d_in": spec.d_model, "d_sae": config.d_sae, **kind_of(config.sae)}

@@ -38,6 +38,7 @@ def chains_table(
     versions: Iterable[ModelVersion],
     tracks: dict[str, dict[str, Any]],
     planned: dict[str, int],
+    lacking: dict[str, list[str]],
 ) -> pd.DataFrame:
     """One row per chain, the one that grew last first.
 
@@ -45,6 +46,7 @@ def chains_table(
         versions: of all chains.
         tracks: the track parameters of each chain, by its name.
         planned: how many links each chain will have, where its run says it.
+        lacking: lines about checkpoints that a chain lacks, by its name.
     """
     by_chain: dict[str, list[ModelVersion]] = {}
     for version in versions:
@@ -65,7 +67,8 @@ def chains_table(
                 "planned": max(n_registered, planned[name])
                 if name in planned
                 else _planned(tracks.get(name)),
-                "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links),
+                "warnings": sum(bool(version.tags.get(WARNINGS)) for version in links)
+                + len(lacking.get(name, [])),
                 "lm_step": int(last.tags["lm_step"]),
                 "changed": pd.Timestamp(changed_ms, unit="ms", tz="UTC"),
             }
@@ -91,7 +94,7 @@ def _config(track: dict[str, Any] | None) -> TrackConfig | None:
 def registered_links(
     versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]], config: TrackConfig
 ) -> int:
-    """How many links are registered of the chains of a track's very parameters.
+    """How many links are registered of chains of a track's very parameters, each once.
 
     Args:
         versions: of all chains.
@@ -106,7 +109,7 @@ def registered_links(
     }
     return len(
         {
-            version.tags["identity"]
+            (version.tags["hook_name"], version.tags["link"])
             for version in versions
             if version.name in names and version.tags["hook_name"] in hooks
         }
@@ -201,8 +204,13 @@ def with_nats_lost(metrics: dict[str, float]) -> dict[str, float]:
     return {"nats_lost": metrics["ce_loss_spliced"] - metrics["ce_loss"], **metrics}
 
 
-def notes_of(versions: Iterable[ModelVersion]) -> list[str]:
-    """What of a chain's text was left out, and what looks wrong with its links: a line each."""
+def notes_of(versions: Iterable[ModelVersion], lacking: Sequence[str] = ()) -> list[str]:
+    """What of a chain's text was left out, and what looks wrong with its links: a line each.
+
+    Args:
+        versions: of the chain's links.
+        lacking: lines about checkpoints that the chain lacks.
+    """
     ordered = sorted(versions, key=lambda version: int(version.tags["link"]))
     left_out = {version.tags[LEFT_OUT]: None for version in ordered if LEFT_OUT in version.tags}
     return [
@@ -212,6 +220,7 @@ def notes_of(versions: Iterable[ModelVersion]) -> list[str]:
             for version in ordered
             if version.tags.get(WARNINGS)
         ),
+        *lacking,
     ]
 
 

@@ -197,9 +197,8 @@ class Registry:
         more); `warnings`, of how many links something looks wrong; `lm_step` of the last link;
         `changed`, when it was registered.
         """
-        return overview.chains_table(
-            self._versions.of_chains(), self._runs.tracks(), self._runs.planned()
-        )
+        of_runs = self._runs.tracks(), self._runs.planned(), self._runs.lacking()
+        return overview.chains_table(self._versions.of_chains(), *of_runs)
 
     def chain_names(self) -> list[str]:
         """Of all registered chains, in the order of the alphabet."""
@@ -278,9 +277,11 @@ class Registry:
         except UserError as error:
             raise UserError(f"chain={chain_name!r}: its registered track: {error}") from None
 
-    def registered_links(self, config: TrackConfig) -> int:
-        """How many links are registered of the chains of a track's very parameters."""
-        return overview.registered_links(self._versions.of_chains(), self._runs.tracks(), config)
+    def registered(self, config: TrackConfig) -> tuple[frozenset[str], int]:
+        """Identities of all links; how many there are of a track's very fields, on any text."""
+        versions = self._versions.of_chains()
+        n_alike = overview.registered_links(versions, self._runs.tracks(), config)
+        return frozenset(version.tags["identity"] for version in versions), n_alike
 
     def what_changed(self, chain_name: str, now: Chain) -> str:
         """Of what a registered chain's name stands for, what is not in a chain that is here."""
@@ -299,8 +300,9 @@ class Registry:
         return overview.links_table(self._client, self._versions.of_chain(chain_name))
 
     def notes(self, chain_name: str) -> list[str]:
-        """What of a chain's text was left out, and what looks wrong with its links: a line each."""
-        return overview.notes_of(self._versions.of_chain(chain_name))
+        """What of a chain's text and checkpoints was left out, what looks wrong with its links."""
+        lacking = self._runs.lacking(f" and tags.chain = '{chain_name}'").get(chain_name, [])
+        return overview.notes_of(self._versions.of_chain(chain_name), lacking)
 
     def history(self, chain_name: str, version: int) -> pd.DataFrame:
         """Every held-out evaluation of a link while it trained: one row each, by `tokens`."""
@@ -325,7 +327,11 @@ class Registry:
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
         registered = self._versions.of_chain(chain.name)
         current = [found for found in registered if found.tags["identity"] in versions]
-        self._runs.note(chain, overview.notes_of(current))
+        self._runs.note(chain, overview.notes_of(current, chain.lacking))
+
+    def break_off(self, chain: Chain) -> None:
+        """Let a chain's run say that its training ended too early; it goes on when that does."""
+        self._runs.break_off(chain)
 
     def is_finished(self, chain: Chain) -> bool:
         """Whether `finish` has seen the whole chain."""

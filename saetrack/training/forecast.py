@@ -9,13 +9,12 @@ be twice as long.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from saetrack.chain.adaptive import known_choice
+from saetrack.chain.adaptive import in_pieces, known_choice
 from saetrack.chain.budget import most_tokens
 from saetrack.chain.compatibility import absent_checkpoints
 from saetrack.chain.config import TrackConfig
@@ -27,7 +26,7 @@ from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG
 from saetrack.lm.checkpoints.shape import shape_of
 from saetrack.lm.checkpoints.store import commit_folder, commit_of, named_revisions
 from saetrack.lm.stream import KINDS
-from saetrack.registry.opened_track import check_track
+from saetrack.registry.foreseen import Foreseen, foresee
 from saetrack.sae.dense import BLOCK_NUMBERS, WHOLE_NUMBERS
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
@@ -55,6 +54,9 @@ class Forecast:
 
     Attributes:
         links: of all hooks.
+        registered_links: of them, that need no training any more.
+        registered_is_exact: whether it is so many, rather than so many at most
+            (`saetrack.registry.foreseen`).
         train_tokens: that pass through the LM for training, once for all hooks; at most, where
             links end at a plateau.
         checkpoints: different ones.
@@ -71,6 +73,8 @@ class Forecast:
     """
 
     links: int
+    registered_links: int
+    registered_is_exact: bool
     train_tokens: int
     checkpoints: int
     order: str
@@ -89,20 +93,20 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     Raises:
         UserError: as `open_track`, as far as what it needs is here.
     """
-    spec = _with_shape(check_track(config, settings), settings.cache_dir)
+    foreseen = foresee(config, settings)
+    spec = _with_shape(foreseen.spec, settings.cache_dir)
     n_fetched = _candidates(config, spec, settings.cache_dir)
-    odd = odd_parameters(config)
+    odd = [*odd_parameters(config), *foreseen.lines]
     config = in_pieces(config, settings.cache_dir, spec.lm_steps)
-    budgets = _budgets(config, spec, odd)
+    budgets = _budgets(config, foreseen, odd)
     n_hooks = len(config.all_hooks)
-    counts = (
-        len(budgets) * n_hooks,
-        sum(tokens for _, tokens in budgets),
-        len({index for index, _ in budgets}),
-        _order([index for index, _ in budgets], spec),
-    )
+    indices = [index for index, _ in budgets]
+    train_tokens = sum(tokens for _, tokens in budgets)
+    n_checkpoints, registered = len(set(indices)), (foreseen.registered, foreseen.is_exact)
+    counts = (len(budgets) * n_hooks, *registered, train_tokens, n_checkpoints)
+    order = _order(indices, spec)
     if not spec.d_model:
-        return Forecast(*counts, None, None, None, None, None, None, tuple(odd))
+        return Forecast(*counts, order, None, None, None, None, None, None, tuple(odd))
     lm_weights, weights_to_hook = _lm_weights(spec, max(hook.layer for hook in config.all_hooks))
     sae_numbers = config.d_sae * (2 * spec.d_model + 1) + spec.d_model
     buffer_numbers = min(config.buffer_tokens, max((t for _, t in budgets), default=0))
@@ -113,24 +117,20 @@ def forecast(config: TrackConfig, settings: Settings) -> Forecast:
     held_out = n_hooks * config.corpus.held_out_tokens * spec.d_model
     # A fresh dictionary is active everywhere; later, copies of dictionaries are written as states.
     dense = _dense_numbers(config, sae_numbers) if config.start is None else 0
-    passing = max(dense, state_numbers)
     rate = _product_rate(spec.d_model, config.d_sae, settings)
     return Forecast(
         *counts,
-        download_bytes=2 * lm_weights * (n_fetched or counts[2]) if spec.repo is not None else 0,
+        order=order,
+        download_bytes=2 * lm_weights * (n_fetched or n_checkpoints) if spec.repo else 0,
         registry_bytes=FLOAT_BYTES * (sae_numbers + config.d_sae) * counts[0],
         state_bytes=FLOAT_BYTES * (state_numbers + buffer_numbers),
         memory_bytes=int(
             PROCESS_BYTES
-            + FLOAT_BYTES * (loaded + state_numbers + buffer_numbers + held_out + passing)
+            + FLOAT_BYTES
+            * (loaded + state_numbers + buffer_numbers + held_out + max(dense, state_numbers))
         ),
         product_rate=rate,
-        hours=(
-            _products(config, budgets, (lm_weights, weights_to_hook), spec.d_model)
-            / (rate * EFFICIENCY)
-            + SECONDS_PER_CHECKPOINT * len(budgets)
-        )
-        / 3600,
+        hours=_seconds(config, budgets, (lm_weights, weights_to_hook), spec.d_model, rate) / 3600,
         warnings=tuple(odd),
     )
 
@@ -143,38 +143,19 @@ def _order(indices: list[int], spec: ModelSpec) -> str:
     return f"from LM step {first:,} {'to' if first < last else 'back to'} {last:,}"
 
 
-def _budgets(config: TrackConfig, spec: ModelSpec, odd: list[str]) -> list[tuple[int, int]]:
+def _budgets(config: TrackConfig, foreseen: Foreseen, odd: list[str]) -> list[tuple[int, int]]:
     """Position and tokens, at most, of each link; what the LM lacks is added to the odd things.
 
     Raises:
         UserError: it lacks all of the schedule's checkpoints.
     """
-    planned = config.budgets(spec.lm_steps) if spec.is_listed else (config.planned or [])
+    spec, planned = foreseen.spec, foreseen.budgets
     absent = absent_checkpoints(config, spec) if spec.is_listed else ""
     if absent and spec.lm_steps and not planned:
         raise UserError(f"schedule: {absent}")
     if absent:
         odd.append(f"schedule: {absent}; the chain goes on without")
     return [(position, most_tokens(budget)) for position, budget in planned]
-
-
-def in_pieces(config: TrackConfig, cache_dir: Path, lm_steps: Sequence[int] = ()) -> TrackConfig:
-    """A config with the checkpoints that were chosen for its adaptive schedule, if it has one.
-
-    Where nothing was chosen so far, evenly strided ones stand for them, or the first numbers if the
-    LM's steps are not known.
-    """
-    schedule = config.schedule
-    if not isinstance(schedule, Adaptive):
-        return config
-    choice = known_choice(config, cache_dir)
-    if choice is not None:
-        chosen = choice.lm_steps
-    else:
-        candidates = lm_steps or range(schedule.adaptive)
-        share = (len(candidates) - 1) / (schedule.adaptive - 1)
-        chosen = [candidates[round(share * number)] for number in range(schedule.adaptive)]
-    return config.model_copy(update={"schedule": schedule.pieces(chosen)})
 
 
 def _candidates(config: TrackConfig, spec: ModelSpec, cache_dir: Path) -> int:
@@ -219,6 +200,18 @@ def _lm_weights(spec: ModelSpec, layer: int) -> tuple[int, int]:
             return whole, part
     per_block = 12 * spec.d_model**2
     return per_block * spec.n_layers, per_block * n_blocks
+
+
+def _seconds(
+    config: TrackConfig,
+    budgets: list[tuple[int, int]],
+    lm_weights: tuple[int, int],
+    d_model: int,
+    rate: float,
+) -> float:
+    """That a track takes where a product reaches so many multiply-adds per second."""
+    products = _products(config, budgets, lm_weights, d_model)
+    return products / (rate * EFFICIENCY) + SECONDS_PER_CHECKPOINT * len(budgets)
 
 
 def _products(

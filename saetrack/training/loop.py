@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
@@ -33,12 +34,14 @@ def train_missing(config: TrackConfig, settings: Settings) -> tuple[int, Prepare
         UserError: something does not exist, does not suit the LM or cannot be reached.
     """
     n_trained = 0
-    while True:
-        prepared = prepare(config, settings)
-        n_trained += train_track(prepared.track, prepared.source, prepared.context)
-        update_chain_pages(prepared, n_trained)
-        if not wait_until_grown(prepared):
-            return n_trained, prepared
+    with breaking_off() as begun:
+        while True:
+            prepared = prepare(config, settings)
+            begun.append(prepared)
+            n_trained += train_track(prepared.track, prepared.source, prepared.context)
+            update_chain_pages(prepared, n_trained)
+            if not wait_until_grown(prepared):
+                return n_trained, prepared
 
 
 def train_track(track: Track, source: CheckpointSource, context: TrainingContext) -> int:
@@ -147,6 +150,25 @@ def update_chain_pages(prepared: PreparedTrack, n_trained: int) -> None:
     for chain in prepared.track.chains:
         if n_trained or not prepared.registry.is_finished(chain):
             update_chain_page(prepared.registry, chain)
+
+
+@contextlib.contextmanager
+def breaking_off() -> Iterator[list[PreparedTrack]]:
+    """Let the pages of chains say so if the block ends before they are whole; not after SIGKILL.
+
+    Yields:
+        A list, to which the block adds each track that it begins.
+    """
+    begun: list[PreparedTrack] = []
+    try:
+        yield begun
+    except BaseException:
+        for prepared in begun:
+            if prepared.context.ranks.rank == 0:
+                for chain in prepared.track.chains:
+                    with contextlib.suppress(Exception):  # the first error is the one to report
+                        prepared.registry.break_off(chain)
+        raise
 
 
 def _missing_identities(chain: Chain, context: TrainingContext) -> list[str]:

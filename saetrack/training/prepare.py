@@ -86,7 +86,7 @@ def wait_until_grown(prepared: PreparedTrack) -> bool:
     """
     if not isinstance(prepared.source, FolderSource):
         return False
-    if first_lost(prepared.track, prepared.source, prepared.registry) is not None:
+    if first_lost(prepared.track, prepared.source, prepared.registry.has_trained) is not None:
         return True
     known = len(prepared.source.spec.lm_steps)
     return prepared.source.wait_for_more(known, prepared.track.config.follow_s)

@@ -21,6 +21,13 @@ def user_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib's fails for an unknown ~user)
 
 
+def counted_from(text: str) -> str:
+    """Where a relative path counts from, as a message about it goes on; empty for another one."""
+    if not text or user_path(text).is_absolute():
+        return ""
+    return f" (a path counts from the folder of the command, {Path.cwd()}, not from the config's)"
+
+
 def content_hash(content: Any) -> str:
     """SHA-256 (hex) of JSON-able content in canonical form; equal content, equal digest."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

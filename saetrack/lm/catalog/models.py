@@ -22,6 +22,10 @@ SMALL_LM_STEPS = (*MINI_LM_STEPS, *range(2_304, 4_097, 256))
 NANO_LM_STEPS = (0, 1, 2, 4, 8, 16)
 
 
+# A checkpoint's commit where nobody has looked for it so far: it is that of no link.
+UNKNOWN = "unknown"
+
+
 class UnknownModelError(UserError):
     """No LM of the catalogue, or of the user's file, has this name."""
 

@@ -32,6 +32,11 @@ class UnusableError(NotWholeError):
     """It never will be."""
 
 
+def cannot_be_read(error: OSError) -> str:
+    """What to say of a checkpoint whose files cannot be opened; goes on from its name."""
+    return f"cannot be read ({error.strerror})"
+
+
 def present_files(checkpoint: Path) -> list[str]:
     """Names of a checkpoint's config and weight files, once all of them are there.
 

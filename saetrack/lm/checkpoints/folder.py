@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saetrack.lm.catalog.models import Checkpoint, ModelSpec
+from saetrack.lm.checkpoints.checkpoint_files import (
+    NotWholeError,
+    cannot_be_read,
+    whole_files,
+)
 from saetrack.lm.checkpoints.files import TOKENIZER_FILES
-from saetrack.lm.checkpoints.folder_layout import whole_checkpoints
-from saetrack.lm.checkpoints.ledger import look
+from saetrack.lm.checkpoints.folder_layout import (
+    BROKEN_AFTER_S,
+    may_become_whole,
+    whole_checkpoints,
+)
+from saetrack.lm.checkpoints.ledger import Look, look, peek
 from saetrack.lm.checkpoints.seen import Seen, stats_of
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, Shape, shape_of
 from saetrack.lm.checkpoints.subfolders import STEP_NAME
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+# That a look ahead reads of checkpoints whose content is not known: seconds.
+PEEKED_BYTES = 4e9
 
 # Without one of these a folder holds no tokenizer.
 VOCABULARY_FILES = {"tokenizer.json", "tokenizer.model", "vocab.json"}
@@ -49,6 +60,7 @@ class FolderSource:
     Attributes:
         checkpoints: all that were ever seen whole, those that are gone by now among them.
         left_out: name and reason of what looks like a model and is none of them.
+        lines: the same for people, with what is waited for.
     """
 
     spec: ModelSpec
@@ -56,6 +68,7 @@ class FolderSource:
     ledger_path: Path
     checkpoints: tuple[Seen, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
 
     @property
     def repo(self) -> str:
@@ -132,6 +145,12 @@ class FolderSource:
                 "on without it, and let the training run keep more checkpoints (save_total_limit)"
             ) from None
         if stats != seen.files:
+            if reason := _why_broken(path):
+                raise UserError(
+                    f"model: {self.repo}: {seen.name} was whole before, and {reason}; restore it, "
+                    f"or run again {duration(BROKEN_AFTER_S)} after its last change to go on "
+                    "without it"
+                )
             raise UserError(
                 f"model: {self.repo} had {seen.name} overwritten since this track was planned; "
                 "run again to track the new one"
@@ -176,11 +195,41 @@ class FolderSource:
 
 
 def is_lost(source: CheckpointSource, checkpoint: Checkpoint) -> bool:
-    """Whether a training run has deleted a checkpoint since it was seen; only folders lose any."""
+    """Whether a checkpoint was deleted or broken since it was seen; only folders lose any."""
+    return why_lost(source, checkpoint) is not None
+
+
+def why_lost(source: CheckpointSource, checkpoint: Checkpoint) -> str | None:
+    """What has become of a checkpoint that was whole, as a line goes on from its name.
+
+    Of one that may just be written anew, nothing.
+    """
     if not isinstance(source, FolderSource):
-        return False
+        return None
     seen = source.checkpoints[checkpoint.checkpoint_index]
-    return not all((source.folder / seen.name / name).exists() for name in seen.files)
+    path = source.folder / seen.name
+    try:
+        if stats_of(path, seen.files) == seen.files:
+            return None
+    except FileNotFoundError:
+        return "was deleted before it was tracked"
+    except OSError as error:
+        return cannot_be_read(error)
+    return _why_broken(path, waits=True)
+
+
+def _why_broken(path: Path, *, waits: bool = False) -> str | None:
+    """Why a checkpoint is not whole; nothing of one that is, or may be soon if that is waited for.
+
+    It goes on from the checkpoint's name.
+    """
+    try:
+        whole_files(path)
+    except (NotWholeError, OSError) as error:
+        if waits and may_become_whole(path, error):
+            return None
+        return cannot_be_read(error) if isinstance(error, OSError) else str(error)
+    return None
 
 
 def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
@@ -194,18 +243,42 @@ def open_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
     Raises:
         UserError: the folder is gone.
     """
+    assert spec.folder is not None
+    ledger_path = _ledger_of(spec.folder, cache_dir)
+    found = look(spec.folder, ledger_path)
+    source = _source(spec, ledger_path, found)
+    for number, line in enumerate(source.lines, start=1):
+        # Of one in the midst of being written `wait_for_more` warns when it gives up.
+        is_waited_for = found.is_waiting and number == len(source.lines)
+        log.log(logging.INFO if is_waited_for else logging.WARNING, "%s: %s", source.repo, line)
+    return source
+
+
+def peek_into_folder(spec: ModelSpec, cache_dir: Path) -> FolderSource:
+    """What `open_folder` would give, but for commits for which much would have to be read.
+
+    Nothing of it is kept, or logged.
+
+    Raises:
+        UserError: the folder is gone.
+    """
+    assert spec.folder is not None
+    ledger_path = _ledger_of(spec.folder, cache_dir)
+    return _source(spec, ledger_path, peek(spec.folder, ledger_path, PEEKED_BYTES))
+
+
+def _ledger_of(folder: Path, cache_dir: Path) -> Path:
+    return cache_dir / "live" / f"{content_hash(str(folder))[:16]}.json"
+
+
+def _source(spec: ModelSpec, ledger_path: Path, found: Look) -> FolderSource:
     folder = spec.folder
     assert folder is not None
-    ledger_path = cache_dir / "live" / f"{content_hash(str(folder))[:16]}.json"
-    checkpoints, left_out, is_waiting = look(folder, ledger_path)
-    lm_steps = tuple(seen.lm_step for seen in checkpoints)
-    shape = checkpoints[-1].shape if checkpoints else UNKNOWN_SHAPE
+    lm_steps = tuple(seen.lm_step for seen in found.checkpoints)
+    shape = found.checkpoints[-1].shape if found.checkpoints else UNKNOWN_SHAPE
     spec = replace(spec, lm_steps=lm_steps, **asdict(shape))
-    source = FolderSource(spec, folder, ledger_path, checkpoints, left_out)
-    # Of one that may be in the midst of being written, `wait_for_more` speaks when it gives up.
-    for name, reason in list(left_out.items())[: -1 if is_waiting else None]:
-        log.warning("%s: left out: %s %s", source.repo, name, reason)
-    return source
+    of_found = (found.checkpoints, found.left_out, tuple(found.lines()))
+    return FolderSource(spec, folder, ledger_path, *of_found)
 
 
 def check_folder(spec: ModelSpec, layers: Sequence[int]) -> tuple[PreTrainedTokenizerFast, str]:

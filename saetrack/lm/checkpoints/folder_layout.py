@@ -9,11 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saetrack.lm.catalog.models import ModelSpec, UnknownModelError, find_model
-from saetrack.lm.checkpoints.checkpoint_files import NotWholeError, UnusableError, whole_files
+from saetrack.lm.checkpoints.checkpoint_files import (
+    NotWholeError,
+    UnusableError,
+    cannot_be_read,
+    whole_files,
+)
 from saetrack.lm.checkpoints.shape import UNKNOWN_SHAPE, shape_of
 from saetrack.lm.checkpoints.subfolders import ACCEPTED_NAMES, STEP_NAME, Subfolders, subfolders
 from saetrack.utils.errors import UserError
-from saetrack.utils.files import user_path
+from saetrack.utils.files import counted_from, user_path
 
 # A checkpoint that lacks something is waited for, and so are those behind it, since it may be in
 # the midst of being written. When nothing in it has changed for so long, it is left out.
@@ -86,8 +91,8 @@ def found_in(folder: Path, model: str = "") -> Subfolders:
         return subfolders(folder)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"model={model or str(folder)!r}: no such folder (names of the catalogue hold no "
-            f"'{os.sep}')"
+            f"model={model or str(folder)!r}: no such folder{counted_from(model)} (names of the "
+            f"catalogue hold no '{os.sep}')"
         ) from None
     except OSError as error:
         raise UserError(
@@ -124,7 +129,9 @@ def whole_checkpoints(folder: Path, model: str = "") -> tuple[dict[int, Path], d
         try:
             whole_files(path)
         except (NotWholeError, OSError) as error:
-            left_out[path.name] = str(error)
+            left_out[path.name] = (
+                cannot_be_read(error) if isinstance(error, OSError) else str(error)
+            )
             if may_become_whole(path, error):
                 break
         else:
@@ -137,10 +144,18 @@ def may_become_whole(checkpoint: Path, error: Exception) -> bool:
     if isinstance(error, UnusableError):
         return False
     try:
-        touched_s = max(path.stat().st_mtime for path in (checkpoint, *checkpoint.iterdir()))
+        touched_s = max(path.stat().st_mtime for path in _with_files(checkpoint))
     except OSError:  # it is being deleted, or written
         return True
     return time.time() - touched_s < BROKEN_AFTER_S
+
+
+def _with_files(checkpoint: Path) -> list[Path]:
+    """A checkpoint's folder and what is in it, if that may be read."""
+    try:
+        return [checkpoint, *checkpoint.iterdir()]
+    except PermissionError:
+        return [checkpoint]
 
 
 def no_checkpoint(model: str) -> UserError:

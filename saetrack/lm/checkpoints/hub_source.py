@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saetrack.lm.catalog.models import Checkpoint, ModelSpec
+from saetrack.lm.catalog.models import UNKNOWN, Checkpoint, ModelSpec
 from saetrack.lm.checkpoints import hub
 from saetrack.lm.checkpoints.checkpoint_files import NotWholeError
 from saetrack.lm.checkpoints.files import CHECKPOINT, CONFIG, TOKENIZER
 from saetrack.lm.checkpoints.revisions import listed
 from saetrack.lm.checkpoints.shape import Shape, shape_of
-from saetrack.lm.checkpoints.store import TOKENIZER_REVISION
+from saetrack.lm.checkpoints.store import TOKENIZER_REVISION, commit_of
 from saetrack.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,6 +60,17 @@ class HubSource:
         return [
             Checkpoint(index, self.spec.lm_steps[index], repo, name, commits[repo][name])
             for index, (repo, name) in revisions.items()
+        ]
+
+    def resolve_here(self, checkpoint_indices: list[int]) -> list[Checkpoint]:
+        """The same without a hub: the commit is UNKNOWN where this machine does not know it."""
+        named = [(index, *self._revision(index)) for index in checkpoint_indices]
+        return [
+            Checkpoint(
+                *(index, self.spec.lm_steps[index], repo, name),
+                commit_of(self.cache, repo, name) or UNKNOWN,
+            )
+            for index, repo, name in named
         ]
 
     def fetch(self, checkpoint: Checkpoint) -> Path:
