@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,13 @@ import yaml
 from saetrack.data.splits import Split
 from saetrack.lm.catalog.architectures import hook_layer
 from saetrack.lm.catalog.models import ModelSpec
+from saetrack.lm.checkpoints.folder_layout import checkpoint_folders
 from saetrack.lm.hook import KINDS
 
 # With more checkpoints than this, the config strides over them.
 MAX_LINKS = 30
+# A folder that got a checkpoint within so long may get more.
+YOUNG_S = 3600.0
 # LMs up to this width learn with the budgets and rates of the embedded one.
 SMALL_D_MODEL = 256
 # How often a link reads a short text at most.
@@ -108,6 +112,7 @@ def first_config(
     lacking = {"resid_pre"} if spec.has_resid_mid else {"resid_pre", "resid_mid"}
     kinds = [kind for kind in KINDS if kind not in lacking]
     fields = {name: getattr(budget, name) for name in budget.__dataclass_fields__}
+    n_checkpoints, grows = len(spec.lm_steps), is_young(spec)
     return TEMPLATE.format(
         **fields,
         model=_in_yaml(model),
@@ -117,8 +122,8 @@ def first_config(
         d_sae=8 * spec.d_model,
         residual="raw" if rms else "centred",
         residual_why="an RMSNorm reads the mean" if rms else "less its mean, as in the paper",
-        last_index=len(spec.lm_steps) - 1,
-        pieces="\n".join(f"  - {piece}" for piece in _pieces(len(spec.lm_steps), budget)),
+        last_index=n_checkpoints - 1,
+        pieces="\n".join(f"  - {piece}" for piece in _pieces(n_checkpoints, budget, grows=grows)),
         text=_in_yaml(text)
         + ("" if text_field == "text" else f", text_field: {_in_yaml(text_field)}"),
         text_note="" if had is None else "  # all that the text has",
@@ -135,13 +140,30 @@ def _in_yaml(text: str) -> str:
     return text if is_plain else json.dumps(text)
 
 
-def _pieces(n_checkpoints: int, budget: _Budget) -> list[str]:
+def is_young(spec: ModelSpec) -> bool:
+    """Whether an LM's folder seems to be growing still: it got a checkpoint within the last hour.
+
+    One that was copied here just now seems so too: then no more come, and nothing else differs.
+    """
+    if spec.folder is None:
+        return False
+    newest_s = max(path.stat().st_mtime for _, path in checkpoint_folders(spec.folder))
+    return time.time() - newest_s < YOUNG_S
+
+
+def _pieces(n_checkpoints: int, budget: _Budget, *, grows: bool) -> list[str]:
     """The first checkpoint from scratch, then evenly to the last one or close to it."""
     pieces = [f"{{first: 0, last: 0, tokens: {budget.first_tokens}}}"]
-    if n_checkpoints > 1:
-        stride = -(-(n_checkpoints - 1) // (MAX_LINKS - 1))
-        last = n_checkpoints - 1
+    if n_checkpoints > 1 or grows:
+        stride = max(1, -(-(n_checkpoints - 1) // (MAX_LINKS - 1)))
+        last = max(1, n_checkpoints - 1)
         first = 1 + (last - 1) % stride
         strided = f", stride: {stride}" if stride > 1 else ""
-        pieces.append(f"{{first: {first}, last: {last}{strided}, tokens: {budget.later_tokens}}}")
+        end = "null" if grows else last
+        pieces.append(f"{{first: {first}, last: {end}{strided}, tokens: {budget.later_tokens}}}")
+    if grows:
+        pieces[-1] += (
+            "\n  # last: null takes those that are still to come, too: run the same track again, "
+            "or let it\n  # wait for them (follow_s: 600). Or write the last index."
+        )
     return pieces

@@ -28,8 +28,9 @@ from saetrack.cli.show import show
 from saetrack.cli.sweep import sweep
 from saetrack.cli.terminal import Stopped
 from saetrack.cli.track import track
-from saetrack.utils.errors import UserError, is_disk_full
+from saetrack.utils.errors import UserError, database_problem, file_problem, is_disk_full
 
+log = logging.getLogger(__name__)
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -43,6 +44,7 @@ DISK_FULL = (
     "the disk of the registry, the cache or of temporary files is full (or its quota); make room "
     "and run the same command again: it goes on from what was saved"
 )
+GO_ON = "then run the same command again: it goes on from what was saved"
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train and analyse": (init, plan, track, analyze, explain, compare, sweep),
     "Look and take out": (chains, show, results, explore, families, export, sheet, agreement),
@@ -84,20 +86,57 @@ def main() -> None:
 def run() -> int:
     """Run a command.
 
-    A mistake, a full disk and a Ctrl-C are one line each on stderr.
+    A mistake, a Ctrl-C, and a disk or a database that fails are one line each on stderr.
 
     Returns:
-        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 for a full disk.
+        The exit status: 0, 2 for a user's mistake, 130 after Ctrl-C, 1 where the machine fails.
 
     Raises:
         Exception: what else fails; Python exits with 1.
     """
+    # It would print a page around each error of the database that becomes a line here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         return _status()
     except Exception as error:
-        if not is_disk_full(error):
+        line = _line_of(error)
+        if line is None:
             raise
-        return _fail(f"error: {DISK_FULL}", 1)
+        log.debug("what failed:", exc_info=error)
+        return _fail(f"error: {line}", 1)
+
+
+def _line_of(error: Exception) -> str | None:
+    """What to do where the machine failed, not the code; None of any other error."""
+    if is_disk_full(error):
+        return DISK_FULL
+    if says := database_problem(error):
+        return (
+            f"the registry's database ({_setting('tracking_uri')}): {says}; check that its file "
+            "and its folder can be written, that their disk has room and is sound, and that no "
+            f"limit on the size of files stands (ulimit -f); {GO_ON}"
+        )
+    if problem := file_problem(error):
+        path, reason = problem
+        places = f"{_setting('artifact_dir')} or {_setting('cache_dir')}"
+        return (
+            f"{path or 'a file of the registry or the cache'}: {reason}; check that the folders of "
+            f"the registry and the cache ({places}) can be written to by this user and have no "
+            f"limit on the size of files (ulimit -f); {GO_ON}"
+        )
+    return None
+
+
+def _setting(field: str) -> str:
+    """A setting as it may be shown."""
+    from saetrack.registry.connection import named
+    from saetrack.utils.settings import PREFIX, load_settings
+
+    try:
+        value = getattr(load_settings(), field)
+    except UserError:
+        return f"{PREFIX}{field.upper()}"
+    return named(value) if field == "tracking_uri" else f"{PREFIX}{field.upper()}={value}"
 
 
 class _Ending:

@@ -30,10 +30,13 @@ def plan(name: TrackName, changes: Changes = None, as_json: AsJson = False) -> N
     """
     log_problems()
     values = read_config("track", name, parse_changes(changes or []))
+    from saetrack.chain.compatibility import find_suitable_lm
     from saetrack.chain.config import load_config
     from saetrack.utils.settings import load_settings
 
-    config, settings = load_config(values), load_settings()
+    config = load_config(values)
+    find_suitable_lm(config)  # before what takes seconds to load
+    settings = load_settings()
     from saetrack.chain.adaptive import known_choice
     from saetrack.chain.schedule import Adaptive
     from saetrack.training.forecast import forecast

@@ -49,8 +49,10 @@ def train_here(config: TrackConfig) -> tuple[int, PreparedTrack]:
         UserError: something is out of reach, or asks for what does not exist.
         Stopped: on Ctrl-C.
     """
+    from saetrack.chain.compatibility import find_suitable_lm
     from saetrack.utils.settings import load_settings
 
+    find_suitable_lm(config)  # before what takes seconds to load
     settings = load_settings()
     from saetrack.training.loop import train_missing
 

@@ -27,7 +27,10 @@ TABLE_METRICS = (
 )
 # Of parameters that differ, those that a chain's name says, or that its links and LM steps do.
 IN_NAMES = ["model", "seed", "schedule"]
-SHOWN_FIELDS = 4
+SHOWN_FIELDS = 5
+# What is told of a chain beside its parameters.
+CONTENT = ("extent", "text", "lm")
+HASH_SHOWN = 8
 COLUMNS = (
     *("name", "lm", "layer", "hook", "direction", "seed"),
     *("registered", "planned", "warnings", "lm_step", "changed"),
@@ -137,24 +140,35 @@ def of_preset(names: Sequence[str], tracks: dict[str, dict[str, Any]]) -> str | 
 def differences(
     versions: Mapping[str, Sequence[ModelVersion]], tracks: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
-    """What tells some chains apart: links and LM steps, then parameters that are not in the name.
+    """What tells some chains apart: links and LM steps, content, parameters not in the name.
+
+    Chains of one config differ by what their text and their LM's checkpoints hold: of those the
+    beginning of a hash is told, and of a text when it was first trained on.
 
     Args:
         versions: of each of the chains, by its name.
         tracks: the track parameters of each chain, by its name.
     """
+    one_step = len({_first(of_chain).tags["lm_step"] for of_chain in versions.values()}) == 1
     told = pd.DataFrame(
         {
-            name: {"extent": _extent(of_chain), **_parameters(tracks.get(name))}
+            name: {
+                "extent": _extent(of_chain),
+                **_content(of_chain, one_step=one_step),
+                **_parameters(tracks.get(name)),
+            }
             for name, of_chain in versions.items()
         }
     ).fillna("none")
     differing = told[told.ne(told.iloc[:, 0], axis=0).any(axis=1)].drop(
         index=IN_NAMES, errors="ignore"
     )
+    if "text" in differing.index:
+        began = (f", first trained on {_began(versions[name])}" for name in differing.columns)
+        differing.loc["text"] = [a + b for a, b in zip(differing.loc["text"], began, strict=True)]
     return {
         str(name): ", ".join(
-            value if field == "extent" else f"{field}={value}"
+            value if field in CONTENT else f"{field}={value}"
             for field, value in column.head(SHOWN_FIELDS).items()
         )
         for name, column in differing.items()
@@ -165,6 +179,30 @@ def _extent(versions: Sequence[ModelVersion]) -> str:
     steps = [int(version.tags["lm_step"]) for version in versions]
     links = len({version.tags["link"] for version in versions})
     return f"{links} links, LM steps {min(steps):,} to {max(steps):,}"
+
+
+def _content(versions: Sequence[ModelVersion], *, one_step: bool) -> dict[str, str]:
+    """What a chain's text holds, and the checkpoint of its first link, by their hashes.
+
+    Args:
+        versions: of the chain.
+        one_step: whether all chains begin at one LM step: else the checkpoints differ anyway.
+    """
+    tags = _first(versions).tags
+    of_lm = f"LM's step {tags['lm_step']} {tags.get('commit', '')[:HASH_SHOWN]}"
+    return {
+        "text": f"text {tags.get('corpus', '')[:HASH_SHOWN]}",
+        "lm": of_lm if one_step else "",
+    }
+
+
+def _first(versions: Sequence[ModelVersion]) -> ModelVersion:
+    return min(versions, key=lambda version: int(version.tags["link"]))
+
+
+def _began(versions: Sequence[ModelVersion]) -> str:
+    began_ms = min(version.creation_timestamp for version in versions)
+    return f"{pd.Timestamp(began_ms, unit='ms', tz='UTC'):%Y-%m-%d %H:%M} UTC"
 
 
 def _parameters(track: dict[str, Any] | None) -> dict[str, Any]:

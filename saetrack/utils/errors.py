@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +25,13 @@ class UserError(Exception):
     """
 
 
+# What a database's driver says, as SQLAlchemy and MLflow repeat it.
+DATABASE_SAYS = re.compile(r"\(\w[\w.]*\.(?:Operational|Database|Interface)Error\) ([^\n]*)")
+FILE_SAYS = re.compile(r"\(os error (\d+)\)")
+# Of files and folders that are not what the machine lets this process read or write.
+FILE_ERRORS = frozenset(
+    {errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ESTALE}
+)
 # What pydantic says in Python's words about a value of another kind, in those of a YAML file.
 KINDS = {
     "int_parsing": "input should be a valid integer, written in digits, such as 100000",
@@ -57,14 +66,51 @@ def is_disk_full(error: BaseException) -> bool:
         >>> is_disk_full(OSError(28, "No space left on device")), is_disk_full(OSError("other"))
         (True, False)
     """
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _causes(error):
         if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             return True
         if any(text in str(seen) for text in ("No space left on device", "disk is full")):
             return True
-        seen = seen.__cause__ or seen.__context__
     return False
+
+
+def database_problem(error: BaseException) -> str | None:
+    """What the registry's database says, if an error is, or was caused by, one of its own.
+
+    Example:
+        >>> database_problem(Exception("(sqlite3.OperationalError) disk I/O error"))
+        'disk I/O error'
+    """
+    for seen in _causes(error):
+        if type(seen).__module__ == "sqlite3":
+            return first_line(seen)
+        if found := DATABASE_SAYS.search(str(seen)):
+            return found[1].strip()
+    return None
+
+
+def file_problem(error: BaseException) -> tuple[str | None, str] | None:
+    """Which file cannot be read or written, and why; None of an error that is of other kind.
+
+    Example:
+        >>> file_problem(OSError(27, "File too large", "/cache/a"))
+        ('/cache/a', 'File too large')
+    """
+    for seen in _causes(error):
+        of_library = FILE_SAYS.search(str(seen))  # safetensors and others have no number but in it
+        number = int(of_library[1]) if of_library else getattr(seen, "errno", None)
+        if number in FILE_ERRORS:
+            path = getattr(seen, "filename", None)
+            return (None if path is None else str(path)), os.strerror(number)
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was caused by, and so on."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
 
 
 def first_line(error: BaseException) -> str:

@@ -130,7 +130,8 @@ class Settings(BaseSettings):
         """Check that a registry of this machine can be written; whoever only reads need not ask.
 
         Raises:
-            UserError: its files, or its database, are in a folder that cannot be written.
+            UserError: its files, or its database, are in a folder that cannot be written, or the
+                database's file cannot be.
         """
         folders = {}
         if not self.tracking_uri.startswith("http"):
@@ -139,6 +140,8 @@ class Settings(BaseSettings):
             folders["tracking_uri"] = Path(self.tracking_uri.removeprefix(SQLITE)).parent
         for field, folder in folders.items():
             _require_writable(field, folder.absolute())
+        if self.tracking_uri.startswith(SQLITE):
+            _require_writable_file(Path(self.tracking_uri.removeprefix(SQLITE)))
 
 
 class _ModelsFile(BaseSettings):
@@ -176,6 +179,15 @@ def _require_writable(field: str, folder: Path) -> None:
         wrong = "not writable" if known == folder else f"cannot be made in {known}"
         raise UserError(
             f"{PREFIX}{field.upper()}={folder}: {wrong}; name a folder that can be written"
+        )
+
+
+def _require_writable_file(database: Path) -> None:
+    """Refuse a database that can be read only, in a folder that can be written."""
+    if database.exists() and not os.access(database, os.W_OK):
+        raise UserError(
+            f"{PREFIX}TRACKING_URI={SQLITE}{database}: its file is not writable; make it so (chmod "
+            "u+w), or name a registry that can be written"
         )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,17 @@ def test_a_folder_of_an_odd_name_is_read_back(my_lm: str) -> None:
     done = says("init", "a.yaml", "--model", "my lm: #2", "--text", "text.jsonl", "-y")
     assert done.exit_code == 0, done.output
     assert yaml.safe_load(Path("a.yaml").read_text())["model"] == "./my lm: #2"
+
+
+def test_a_folder_that_may_still_grow_has_a_schedule_without_end(my_lm: str) -> None:
+    words = ("--model", my_lm, "--text", "mini", "-y")
+    assert says("init", "young.yaml", *words).exit_code == 0
+    content = Path("young.yaml").read_text()
+    assert load_config(yaml.safe_load(content)).pieces[-1].last is None
+    assert "# last: null takes those that are still to come" in content
+    for path in Path(my_lm).iterdir():
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert says("init", "old.yaml", *words).exit_code == 0
+    content = Path("old.yaml").read_text()
+    assert load_config(yaml.safe_load(content)).pieces[-1].last == 1
+    assert "last: null" not in content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,6 +133,95 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("error: the disk of the registry, the cache or of temporary files")
     assert not any("Traceback" in line for line in told)
+
+
+DATABASE = (
+    "(sqlite3.OperationalError) {}\n[SQL: INSERT INTO runs]\n(Background: https://sqlalche.me)"
+)
+
+
+@pytest.mark.parametrize(
+    ("failed", "line"),
+    [
+        (
+            MlflowException(DATABASE.format("attempt to write a readonly database")),
+            r"the registry's database \(SAETRACK_TRACKING_URI=.*db\): attempt to write a readonly da",
+        ),
+        (
+            MlflowException(DATABASE.format("disk I/O error")),
+            "the registry's database .*: disk I/O",
+        ),
+        (
+            sqlite3.OperationalError("unable to open database file"),
+            "the registry's database .*: un",
+        ),
+        (
+            OSError(errno.EFBIG, "File too large", "/cache/a"),
+            "/cache/a: File too large; check that",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/b"), "/b: Permission denied; check"),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "a file of the registry or the cache: Read",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "a file of the registry or the cache: Input"),
+        (
+            SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+            "a file of the registry or the cache: File too large",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_machine_refuses_is_one_line_that_says_what_to_do(
+    failed: Exception,
+    line: str,
+    status: Status,
+    nano: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        try:
+            raise failed
+        except Exception as error:
+            raise RuntimeError("what a library makes of it") from error
+
+    monkeypatch.setattr(loop, "train_missing", fail)
+    assert status("track", nano, "-q") == 1
+    told = capsys.readouterr().err
+    assert re.match(f"error: {line}", told) and told.count("\n") == 1, told
+    assert told.endswith("then run the same command again: it goes on from what was saved\n")
+    assert status("track", nano, "--verbose") == 1
+    told = capsys.readouterr().err
+    assert "Traceback" in told and told.splitlines()[-1].startswith("error: "), "for who asks"
+
+
+def test_a_database_that_refuses_a_write_says_so_without_a_page(
+    status: Status, nano: str, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Registry(settings)
+    file = sqlite3.connect(settings.tracking_uri.removeprefix("sqlite:///"))
+    file.execute("CREATE TRIGGER refuse BEFORE INSERT ON runs BEGIN SELECT RAISE(ABORT, 'no'); END")
+    file.execute("DROP TABLE tags")  # an error of SQLAlchemy's that is operational
+    file.commit()
+    assert status("track", nano, "-q") == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("error: the registry's database") and "Traceback" not in told[0]
+    assert not any("Traceback" in line for line in told)
+
+
+def test_paths_of_a_config_elsewhere_count_from_the_commands_folder(
+    status: Status, nano: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("my-texts").mkdir()
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    monkeypatch.setattr(loop, "train_missing", None)  # it is said before that
+    for change in ("corpus.dataset=./my-texts", "model=./my-lm"):
+        for command in ("track", "plan"):
+            assert status(command, "../nano.yaml", "--set", change) == 2
+            told = capsys.readouterr().err
+            assert f"counts from the folder of the command, {Path.cwd()}, not from the c" in told
 
 
 def test_an_analysis_with_controls_trains_them_first(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
 import pytest
 
 from saetrack.chain.config import load_config
@@ -63,6 +66,26 @@ def test_of_several_the_chain_of_the_preset_is_meant(
     assert registry.find_chain(seeded) == seeded
     with pytest.raises(UserError, match="begins 2 names"):
         registry.find_chain("nano.L1.conv")
+
+
+def test_chains_that_differ_in_their_text_or_lm_only_are_told_apart_by_it() -> None:
+    def version(link: int, text: str, commit: str, day: int) -> SimpleNamespace:
+        tags = {"link": str(link), "lm_step": str(8 * link), "corpus": text * 64, "lm": "my-lm"}
+        when_ms = int(datetime(2026, 3, day, 9, 30, tzinfo=UTC).timestamp() * 1000)
+        return SimpleNamespace(tags={**tags, "commit": commit * 40}, creation_timestamp=when_ms)
+
+    def told(*chains: tuple[str, str, int]) -> list[str]:
+        versions = {
+            f"chain{n}": [version(1, text, "f", day + 1), version(0, text, commit, day)]
+            for n, (text, commit, day) in enumerate(chains)
+        }
+        return list(overview.differences(versions, {}).values())  # type: ignore[arg-type]
+
+    assert told(("a", "c", 1), ("b", "c", 2)) == [
+        "text aaaaaaaa, first trained on 2026-03-01 09:30 UTC",
+        "text bbbbbbbb, first trained on 2026-03-02 09:30 UTC",
+    ]
+    assert told(("a", "c", 1), ("a", "d", 2)) == ["LM's step 0 cccccccc", "LM's step 0 dddddddd"]
 
 
 def test_of_a_presets_chains_the_one_over_its_layer_is_meant() -> None:

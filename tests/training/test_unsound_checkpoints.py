@@ -11,6 +11,7 @@ import torch
 from saetrack.chain.config import load_config
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.registry import Registry
+from saetrack.training.link import LinkTraining
 from saetrack.training.loop import train_missing
 from saetrack.utils.errors import UserError
 from saetrack.utils.settings import Settings
@@ -35,8 +36,14 @@ def spoil(checkpoint: Path, name: str, value: float) -> None:
     save_again(checkpoint, lambda saved: saved | {name: torch.full_like(saved[name], value)})
 
 
+def status_of_chain(settings: Settings) -> str:
+    """What MLflow shows of the run of the only chain there is."""
+    (run,) = Registry(settings)._runs._all()
+    return str(run.info.status)
+
+
 def test_a_weight_that_is_not_finite_is_refused_and_a_rerun_goes_on(
-    live: Path, settings: Settings, source: CheckpointSource
+    live: Path, settings: Settings, source: CheckpointSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number, name = 1, "gpt_neox.layers.0.mlp.dense_h_to_4h.weight"
     config = load_config({**NANO_TRACK, "model": str(live), "schedule": SCHEDULE})
@@ -52,10 +59,19 @@ def test_a_weight_that_is_not_finite_is_refused_and_a_rerun_goes_on(
         assert f"values of {name} " in line
         registry = Registry(settings)
         assert [len(registry.links(chain)) for chain in registry.chain_names()] == [number]
+        assert status_of_chain(settings) == "FAILED"
     arrive(live, source, number)
+    seen, begin = [], LinkTraining.begin
+
+    def begin_and_look(link: LinkTraining) -> None:
+        seen.append(status_of_chain(settings))
+        begin(link)
+
+    monkeypatch.setattr(LinkTraining, "begin", begin_and_look)
     n_trained, prepared = train_missing(config, settings)
     assert n_trained == 3 - number
     assert len(prepared.registry.versions(prepared.track.chains[0])) == 3
+    assert (set(seen), status_of_chain(settings)) == ({"RUNNING"}, "FINISHED")
 
 
 def test_an_embedding_of_zeros_is_refused_in_one_line(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from saetrack.utils.errors import UserError
-from saetrack.utils.settings import load_settings
+from saetrack.utils.settings import Settings, load_settings
 
 SECRET = "sk-that-nobody-may-see"
 
@@ -48,3 +49,17 @@ def test_a_mistake_does_not_show_it(
     line = str(caught.value)
     assert line.startswith(f"SAETRACK_{name}") and SECRET not in line and "\n" not in line
     assert said in line or (in_file and "unknown name" in line)
+
+
+def test_a_database_that_may_only_be_read_is_told_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "mlflow.db"
+    settings = Settings(tracking_uri=f"sqlite:///{database}", cache_dir=tmp_path / "cache")
+    as_root = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != database and as_root(path, mode))
+    settings.require_writable()  # it is not there yet, and can be made
+    database.touch()
+    with pytest.raises(UserError, match=r"mlflow\.db: its file is not writable; make it so") as e:
+        settings.require_writable()
+    assert "\n" not in str(e.value)

@@ -17,9 +17,9 @@ LINK_COLUMNS = {
     "tokens": ("tokens", "{:,.0f}"),
     "loss": ("loss", "{:.4g}"),
     "mse": ("MSE", "{:.4g}"),
-    "start_explained_variance": ("at\nstart", "{:.3f}"),
+    "start_explained_variance": ("explained\nvariance\nat start", "{:.3f}"),
     "explained_variance": ("explained\nvariance", "{:.3f}"),
-    "explained_variance_per_token": ("per\ntoken", "{:.3f}"),
+    "explained_variance_per_token": ("explained\nvariance\nper token", "{:.3f}"),
     "ce_loss_recovered": ("CE\nrecovered", "{:.3f}"),
     "nats_lost": ("nats\nlost", "{:.3f}"),
     "l0": ("L0", "{:.1f}"),
@@ -45,10 +45,39 @@ IMPORTED = {name: (name, "{}") for name in ("name", "d_in", "d_sae", "residual",
 def report(table: pd.DataFrame, title: str) -> str:
     """One line per link, as `Registry.table` gives them; metrics are held-out.
 
-    Below them stands at how many links an ablation is worse than a guess.
+    Below them stands what a dash means and what a negative start is, where there are any, and at
+    how many links an ablation is worse than a guess.
     """
-    told = worse_than_guess(table)
-    return table_text(table, LINK_COLUMNS, title) + (f"\n{told}" if told else "")
+    told = [_worse_start(table), _dashes(table), worse_than_guess(table)]
+    return "\n".join([table_text(table, LINK_COLUMNS, title), *filter(None, told)])
+
+
+def _worse_start(table: pd.DataFrame) -> str:
+    if not (table["start_explained_variance"] < 0).any():
+        return ""
+    return (
+        "Explained variance at start is that of the weights with which a link begins, before its "
+        "first token: below 0 they are worse than the residuals' mean."
+    )
+
+
+def _dashes(table: pd.DataFrame) -> str:
+    """What '-' means, where there is any."""
+    told = []
+    lacks = table[list(LINK_COLUMNS)].isna()
+    too_small = lacks["ce_loss_recovered"] & ~lacks["nats_lost"]
+    if too_small.any():
+        # Below `saetrack.lm.ce_loss.MIN_ABLATION_COST`.
+        told.append(
+            "CE recovered is '-' where taking the activations away costs the LM less than 0.1 "
+            "nats, of which a share says nothing (as a rule at LM step 0)."
+        )
+    lacks.loc[too_small, "ce_loss_recovered"] = False
+    if lacks.to_numpy().any():
+        names = (LINK_COLUMNS[name][0] for name in LINK_COLUMNS if lacks[name].any())
+        unmeasured = ", ".join(name.replace("\n", " ") for name in names)
+        told.append(f"'-' was not measured: {unmeasured} (evaluation.ce_tokens: 0 measures no CE).")
+    return " ".join(told)
 
 
 def chains_report(chains: pd.DataFrame, title: str) -> str:
