@@ -145,7 +145,7 @@ DATABASE = (
     [
         (
             MlflowException(DATABASE.format("attempt to write a readonly database")),
-            r"the registry's database \(SAETRACK_TRACKING_URI=.*db\): attempt to write a readonly da",
+            r"the registry's database \(SAETRACK_TRACKING_URI=.*db\): attempt to write a readonly",
         ),
         (
             MlflowException(DATABASE.format("disk I/O error")),

@@ -19,7 +19,7 @@ from saetrack.training.forecast import forecast
 from saetrack.training.loop import train_missing
 from saetrack.utils.settings import Settings
 from tests.support.live_folder import halve, look_into, write
-from tests.training.test_lost_checkpoints import arrive, config, steps
+from tests.support.nano_folder import arrive, config, steps
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
