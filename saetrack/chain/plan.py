@@ -152,7 +152,7 @@ def scheduled(config: TrackConfig, source: CheckpointSource) -> Schedule:
     if not budgets:
         raise UserError(f"schedule: {absent or f'{config.model} has none of its checkpoints yet'}")
     if absent:
-        log.warning("schedule: %s; the chain goes on without", absent)
+        log.warning("schedule: %s; the chain goes over those that there are", absent)
     indices = list(dict.fromkeys(index for index, _ in budgets))
     checkpoints = dict(zip(indices, source.resolve(indices), strict=True))
     if config.direction == "reverse":

@@ -112,17 +112,24 @@ class ChainRuns:
         return run if run.info.lifecycle_stage == "active" else None
 
     def ids_of(self, chain: Chain) -> tuple[str, str]:
-        """Experiment and run of a chain, begun if there is none; asked of the server once."""
+        """Experiment and run of a chain that is to get links, begun if there is none.
+
+        The server is asked once. From then on the run is RUNNING, until it is finished or breaks
+        off.
+        """
         if chain.name not in self._ids:
             run = self.of(chain)
-            # A folder may have more checkpoints by now, or others that are broken.
-            for tag, text in ((PLANNED, str(len(chain.links))), (LACKING, _as_tag(chain.lacking))):
-                if run.data.tags.get(tag, "") != text:
-                    self._client.set_tag(run.info.run_id, tag, text)
+            self._tell_extent(run, chain)
             if run.info.status != RUNNING:
                 self._client.update_run(run.info.run_id, status=RUNNING)
             self._ids[chain.name] = run.info.experiment_id, run.info.run_id
         return self._ids[chain.name]
+
+    def _tell_extent(self, run: Run, chain: Chain) -> None:
+        """A folder may have more checkpoints by now, or others that are broken."""
+        for tag, text in ((PLANNED, str(len(chain.links))), (LACKING, _as_tag(chain.lacking))):
+            if run.data.tags.get(tag, "") != text:
+                self._client.set_tag(run.info.run_id, tag, text)
 
     def tracks(self, condition: str = "") -> dict[str, dict[str, Any]]:
         """The track parameters of every chain that meets a condition, by the chain's name."""
@@ -277,7 +284,9 @@ class ChainRuns:
         """Put what looks wrong with the chain's links, and what was left out, on its page."""
         items = [f"- {line}" for line in lines]
         text = "\n".join([CHAIN_NOTE, *(["", "**Warnings**", "", *items] if items else [])])
-        self._client.set_tag(self.ids_of(chain)[1], "mlflow.note.content", text)
+        run = self.of(chain)
+        self._tell_extent(run, chain)
+        self._client.set_tag(run.info.run_id, "mlflow.note.content", text)
 
     def _repair_link_runs(self, run: Run, chain: Chain, versions: dict[str, int]) -> None:
         """Finish the runs of registered links whose process ended before it could."""

@@ -154,7 +154,7 @@ def _budgets(config: TrackConfig, foreseen: Foreseen, odd: list[str]) -> list[tu
     if absent and spec.lm_steps and not planned:
         raise UserError(f"schedule: {absent}")
     if absent:
-        odd.append(f"schedule: {absent}; the chain goes on without")
+        odd.append(f"schedule: {absent}; the chain goes over those that there are")
     return [(position, most_tokens(budget)) for position, budget in planned]
 
 

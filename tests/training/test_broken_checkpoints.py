@@ -79,7 +79,8 @@ def test_what_is_waited_for_and_what_is_left_out_is_named_everywhere(
     arrive(live, source, step_80=1)  # once the chain was whole
     (live / "step_80" / "config.json").write_text("")
     age(live / "step_80")
-    assert train_missing(config(live), settings)[0] == 0
+    n_trained, prepared = train_missing(config(live), settings)
+    assert n_trained == 0 and Registry(settings).is_finished(prepared.track.chains[0])
     assert about(registry.notes(chain.name), "step_80 lacks config.json, or has only a part")
 
 
