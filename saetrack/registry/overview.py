@@ -94,10 +94,10 @@ def _config(track: dict[str, Any] | None) -> TrackConfig | None:
         return None
 
 
-def registered_links(
-    versions: Iterable[ModelVersion], tracks: dict[str, dict[str, Any]], config: TrackConfig
-) -> int:
-    """How many links are registered of chains of a track's very parameters, each once.
+def registered(
+    versions: Sequence[ModelVersion], tracks: dict[str, dict[str, Any]], config: TrackConfig
+) -> tuple[frozenset[str], int]:
+    """Identities of all links; how many there are of a track's very parameters, each once.
 
     Args:
         versions: of all chains.
@@ -110,13 +110,12 @@ def registered_links(
     names = {
         name for name, found in configs.items() if found is not None and _in_chain(found) == wanted
     }
-    return len(
-        {
-            (version.tags["hook_name"], version.tags["link"])
-            for version in versions
-            if version.name in names and version.tags["hook_name"] in hooks
-        }
-    )
+    alike = {
+        (version.tags["hook_name"], version.tags["link"])
+        for version in versions
+        if version.name in names and version.tags["hook_name"] in hooks
+    }
+    return frozenset(version.tags["identity"] for version in versions), len(alike)
 
 
 def of_preset(names: Sequence[str], tracks: dict[str, dict[str, Any]]) -> str | None:

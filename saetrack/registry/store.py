@@ -279,9 +279,7 @@ class Registry:
 
     def registered(self, config: TrackConfig) -> tuple[frozenset[str], int]:
         """Identities of all links; how many there are of a track's very fields, on any text."""
-        versions = self._versions.of_chains()
-        n_alike = overview.registered_links(versions, self._runs.tracks(), config)
-        return frozenset(version.tags["identity"] for version in versions), n_alike
+        return overview.registered(self._versions.of_chains(), self._runs.tracks(), config)
 
     def what_changed(self, chain_name: str, now: Chain) -> str:
         """Of what a registered chain's name stands for, what is not in a chain that is here."""
@@ -325,8 +323,7 @@ class Registry:
                 self._client.set_registered_model_alias(chain.name, alias, version)
         whole = all(link.identity in versions for link in chain.links)
         self._runs.update(chain, self.table(chain), versions, figures, whole=whole)
-        registered = self._versions.of_chain(chain.name)
-        current = [found for found in registered if found.tags["identity"] in versions]
+        current = [v for v in self._versions.of_chain(chain.name) if v.tags["identity"] in versions]
         self._runs.note(chain, overview.notes_of(current, chain.lacking))
 
     def break_off(self, chain: Chain) -> None:
