@@ -86,7 +86,7 @@ class LinkVersions:
             asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
             there = [number(found) for found in self.of_chain(chain_name)]
             has = "aliases are first, and final once it is complete"
-            if version is not None:
+            if version is not None and there:  # none of a name that is a beginning only
                 has = f"versions are {min(there)} to {max(there)}"
             raise UserError(f"pull: {chain_name} has no {asked}; its {has}") from None
         versions = self.of_chain(chain_name)
