@@ -21,9 +21,12 @@ def user_path(text: str | Path) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111  (pathlib's fails for an unknown ~user)
 
 
+LONGEST_PATH_TOLD = 100
+
+
 def counted_from(text: str) -> str:
-    """Where a relative path counts from, as a message about it goes on; empty for another one."""
-    if not text or user_path(text).is_absolute():
+    """Where a relative path counts from, as a message about it goes on; empty for others."""
+    if not 0 < len(text) <= LONGEST_PATH_TOLD or user_path(text).is_absolute():
         return ""
     return f" (a path counts from the folder of the command, {Path.cwd()}, not from the config's)"
 
