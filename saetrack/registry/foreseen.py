@@ -114,7 +114,7 @@ def _track(
         return None
     start = None
     if config.start is not None:
-        imported = Registry(settings).imported
+        imported = Registry.existing(settings).imported
         start = imported.identity_of(*imported_start(config, checked.spec))
     resolve = source.resolve_here if isinstance(source, HubSource) else source.resolve
     indices = list(dict.fromkeys(index for index, _ in budgets))
