@@ -74,13 +74,12 @@ def _options(
 
 
 def main() -> None:
-    """Run a command and exit with its status (`run`), after Ctrl-C without a look at threads."""
+    """Run a command and exit with its status (`run`)."""
     ending = _Ending()
-    status = run()
-    if status == INTERRUPTED:
+    ending.status = run()
+    if ending.status == INTERRUPTED:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        ending.is_interrupted = True
-    sys.exit(status)
+    sys.exit(ending.status)
 
 
 def run() -> int:
@@ -140,25 +139,25 @@ def _setting(field: str) -> str:
 
 
 class _Ending:
-    """The very end of a command that was interrupted.
+    """The very end of a command: the interpreter is not taken apart.
 
-    Compiled libraries may be in the middle of something on threads of their own (numba that
-    compiles, torch, a download), and crash when the interpreter is taken apart around them. What is
-    registered with `atexit` first is called last: after executors' threads were joined and all
-    others have tidied up, and before that.
+    That takes seconds after a text or an LM was read. After Ctrl-C, compiled libraries may be in
+    the middle of something on threads of their own (numba that compiles, torch, a download), and
+    crash when it is done around them. What is registered with `atexit` first is called last: after
+    executors' threads were joined and all others have tidied up, and before that.
     """
 
     def __init__(self) -> None:
         """Made before a command imports what it needs."""
-        self.is_interrupted = False
+        self.status: int | None = None
         atexit.register(self._leave)
 
     def _leave(self) -> None:
-        if self.is_interrupted:
+        if self.status is not None:
             logging.shutdown()
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-            os._exit(INTERRUPTED)
+            os._exit(self.status)
 
 
 def _status() -> int:

@@ -68,7 +68,7 @@ def _text(config: TrackConfig, found: Forecast, choice: Choice | None) -> str:
         "text": describe_dataset(config.corpus),
         "training tokens": f"{_up_to(config)}{found.train_tokens:,}; text of "
         f"{config.corpus.train_tokens:,}",
-        **_costs(found),
+        **_costs(found, ", for all links" if found.registered_links else ""),
     }
     lines = [*facts.items(), *(("warning", line) for line in found.warnings)]
     width = max(len(label) for label, _ in lines)
@@ -97,7 +97,7 @@ def _up_to(config: TrackConfig) -> str:
     return "at most " if any(isinstance(piece.tokens, Plateau) for piece in pieces) else ""
 
 
-def _costs(found: Forecast) -> dict[str, str]:
+def _costs(found: Forecast, of_all: str) -> dict[str, str]:
     if found.memory_bytes is None:
         return {"cost": "not known before a config.json of the LM is here, which training fetches"}
     assert found.download_bytes is not None
@@ -112,7 +112,7 @@ def _costs(found: Forecast) -> dict[str, str]:
         f"{_gigabytes(found.state_bytes)} while a checkpoint trains",
         "memory": f"about {_gigabytes(found.memory_bytes)}",
         "time": f"{_hours(found.hours)} to {_hours(2 * found.hours)}, at "
-        f"{found.product_rate / 1e9:,.0f} billion multiply-adds a second",
+        f"{found.product_rate / 1e9:,.0f} billion multiply-adds a second{of_all}",
     }
 
 

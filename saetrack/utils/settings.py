@@ -133,15 +133,13 @@ class Settings(BaseSettings):
             UserError: its files, or its database, are in a folder that cannot be written, or the
                 database's file cannot be.
         """
-        folders = {}
+        if self.tracking_uri.startswith(SQLITE):
+            database = Path(self.tracking_uri.removeprefix(SQLITE)).absolute()
+            own = f"to write, name a registry of your own, such as {SQLITE}my-runs/mlflow.db"
+            _require_writable("tracking_uri", database.parent, own)
+            _require_writable_file(database)
         if not self.tracking_uri.startswith("http"):
-            folders["artifact_dir"] = self.artifact_dir
-        if self.tracking_uri.startswith(SQLITE):
-            folders["tracking_uri"] = Path(self.tracking_uri.removeprefix(SQLITE)).parent
-        for field, folder in folders.items():
-            _require_writable(field, folder.absolute())
-        if self.tracking_uri.startswith(SQLITE):
-            _require_writable_file(Path(self.tracking_uri.removeprefix(SQLITE)))
+            _require_writable("artifact_dir", self.artifact_dir)
 
 
 class _ModelsFile(BaseSettings):
@@ -170,16 +168,16 @@ def _make(cache_dir: Path) -> None:
     _require_writable("cache_dir", cache_dir)
 
 
-def _require_writable(field: str, folder: Path) -> None:
+def _require_writable(
+    field: str, folder: Path, remedy: str = "name a folder that can be written"
+) -> None:
     """Refuse a folder that cannot be written, or made; who writes makes it, who reads does not."""
     known = folder
     while not known.exists() and known != known.parent:
         known = known.parent
     if not known.is_dir() or not os.access(known, os.W_OK):
-        wrong = "not writable" if known == folder else f"cannot be made in {known}"
-        raise UserError(
-            f"{PREFIX}{field.upper()}={folder}: {wrong}; name a folder that can be written"
-        )
+        wrong = "not writable" if known == folder else f"not there, nor can it be made in {known}"
+        raise UserError(f"{PREFIX}{field.upper()}: {folder} is {wrong}; {remedy}")
 
 
 def _require_writable_file(database: Path) -> None:

@@ -66,6 +66,14 @@ def test_a_chain_without_live_features_has_no_shares() -> None:
     assert table["share"].tolist() == [1.0, 0.0]
 
 
+def test_a_pattern_that_nobody_has_is_a_row_of_zero() -> None:
+    """Else a mean over replicates would be one over those that have it."""
+    chains = {name: patterns_of({"kept": 9}, name) for name in ("chain", "still")}
+    table = pattern_shares(chains, known=["dying"]).set_index(["chain", "pattern"])
+    assert table.loc[("chain", "dying"), ["share", "low"]].tolist() == [0, 0]
+    assert table.loc[("still", "dying"), ["share", "excess"]].tolist() == [0, 0]
+
+
 def agreeing() -> tuple[dict[str, PatternsOf], pd.DataFrame]:
     """Cohen's textbook table, 20 5 / 10 15: agreement .7, of chance .5, kappa .4."""
     cells = [("a", "a", 20), ("a", "b", 5), ("b", "a", 10), ("b", "b", 15)]

@@ -230,7 +230,8 @@ def test_what_would_write_to_it_says_so_before_any_work(
     read_only: Settings, chain: Chain, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("saetrack.registry.opened_track.plan", None)  # work, as a reader sees it
-    refused = f"^SAETRACK_ARTIFACT_DIR={read_only.artifact_dir}: not writable"
+    folder = read_only.artifact_dir.parent
+    refused = f"^SAETRACK_TRACKING_URI: {folder} is not writable; to write, name a registry of your"
     for asked in (QUESTIONS, {"chain": chain.name}):
         with pytest.raises(UserError, match=refused):
             analyze_chains(load_analyze_config(asked), read_only)

@@ -27,7 +27,7 @@ from saetrack.utils.settings import Settings
 log = logging.getLogger(__name__)
 
 # Raise when results, tables or figures change: the same chain is then analysed again.
-TABLES_VERSION = 28
+TABLES_VERSION = 29
 # On its run's page; a chain's name has no character that Markdown or an address reads otherwise.
 NOTE = (
     "`saetrack explore {name}` shows each feature of this chain over training. While the explorer "

@@ -55,7 +55,7 @@ class ControlChain(Frozen):
             lms = " or ".join(sorted({repr(one.model) for one in analysed}))
             raise UserError(
                 f"{field}.model={track.model!r}: must be {lms}, the LM that is analysed; a chain "
-                "over another LM is named under replicates, and controls={} leaves all out"
+                "over another LM is named under replicates, and --set 'controls={}' leaves all out"
             )
         beside = [one for one in of_lm if {*one.all_hooks} & {*track.all_hooks}]
         if not beside:
@@ -63,7 +63,7 @@ class ControlChain(Frozen):
             raise UserError(
                 f"{field}: {track.hooks_text}: must have a hook of the chain that is analysed, "
                 f"{hooks}; a chain at another hook is named under replicates or beside, and "
-                "controls={} leaves all out"
+                "--set 'controls={}' leaves all out"
             )
         self._require_role(name, beside[0])
 

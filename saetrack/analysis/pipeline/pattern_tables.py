@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from saetrack.analysis.contexts.liveness import live_features
-from saetrack.analysis.meaning.patterns import NO_PATTERN
+from saetrack.analysis.meaning.patterns import NO_PATTERN, PAPER_PATTERNS, PATTERNS
 from saetrack.analysis.results.pattern_shares import (
     CHAIN,
     PatternsOf,
@@ -61,8 +61,10 @@ def pattern_tables(
         kappa_of_features(agreement, patterns["first_label"]), index=patterns["feature"]
     )
     return {
-        "pattern_shares": pattern_shares(chains),
-        "paper_pattern_shares": pattern_shares(_by_the_paper(chains)),
+        "pattern_shares": pattern_shares(chains, PATTERNS),
+        "paper_pattern_shares": pattern_shares(
+            _by_the_paper(chains), (*PAPER_PATTERNS, NO_PATTERN)
+        ),
         "end_labels": end_labels(chains),
         "pattern_agreement": agreement,
         "patterns": patterns.assign(**{KAPPA: kappa.to_numpy()}),

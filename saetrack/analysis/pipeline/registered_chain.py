@@ -149,8 +149,8 @@ def _require_places(name: str, config: TrackConfig) -> None:
         if not user_path(place).exists():
             raise UserError(
                 f"chain={name!r}: {field}={place!r} is not there (paths count from {Path.cwd()}); "
-                "put it back, or a link to it, or name its new place in a track's file and analyse "
-                "that: saetrack analyze FILE"
+                "put it back, or a link to it; or analyse a track's file that names its new place: "
+                "saetrack analyze FILE"
             )
 
 

@@ -10,7 +10,7 @@ a statement about a single feature can be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ class PatternsOf(NamedTuple):
     live: Int[ndarray, " live"]
 
 
-def pattern_shares(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
+def pattern_shares(chains: Mapping[str, PatternsOf], known: Iterable[str] = ()) -> pd.DataFrame:
     """Shares of patterns among the live features of a chain and of its controls.
 
     Intervals are 95 % for another choice of features of the same SAEs (Wilson's, and Newcombe's of
@@ -57,14 +57,15 @@ def pattern_shares(chains: Mapping[str, PatternsOf]) -> pd.DataFrame:
 
     Args:
         chains: by name; the one that is analysed is called `chain`.
+        known: patterns that have a row though nobody has them, so that replicates can be averaged.
 
     Returns:
-        One row per chain and pattern that any of them has: `chain`, `role`, `pattern`, `features`,
-        `share`, `low`, `high`; and of a control `excess`, the analysed chain's share less its own,
-        with `excess_low` and `excess_high`; NaN of the chain itself.
+        One row per chain and pattern that is known or that any of them has: `chain`, `role`,
+        `pattern`, `features`, `share`, `low`, `high`; and of a control `excess`, the analysed
+        chain's share less its own, with `excess_low` and `excess_high`; NaN of the chain itself.
     """
     of_live = {name: found.patterns["pattern"].iloc[found.live] for name, found in chains.items()}
-    names = sorted(set().union(*of_live.values()))
+    names = sorted(set(known).union(*of_live.values()))
     counts = {
         name: patterns.value_counts().reindex(names, fill_value=0).to_numpy()
         for name, patterns in of_live.items()
