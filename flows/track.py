@@ -75,8 +75,7 @@ def train_missing(config: TrackConfig) -> tuple[int, PreparedTrack]:
             prepared = prepare_task(config, load_settings())
             begun.append(prepared)
             for pending in pending_checkpoints(prepared.track, prepared.source, prepared.context):
-                train_task.with_options(task_run_name=pending.label)(pending)
-                n_trained += pending.n_links
+                n_trained += train_task.with_options(task_run_name=pending.label)(pending)
             update_chain_pages(prepared, n_trained)
             if not wait_until_grown(prepared):
                 return n_trained, prepared

@@ -73,10 +73,13 @@ class TrainingContext:
         return self.state_dir / f"{job.key}.safetensors"
 
 
-def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext) -> None:
+def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext) -> int:
     """Train and register the links of one checkpoint that the store lacks.
 
     Training that was interrupted goes on from its last saved state.
+
+    Returns:
+        How many links were trained here, not by another process meanwhile.
     """
     with ExitStack() as claims:
         claimed = []
@@ -86,7 +89,7 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
             if recorder is not None:
                 claimed.append(ClaimedLink(chain, link, claims.enter_context(recorder)))
         if not claimed:
-            return
+            return 0
         with part("LM loading"), ahead.checkpoint(job.checkpoint) as folder:
             lm = _load_lm(folder, job.checkpoint.label, claimed, context.device)
             checkpoint = ahead.noted(job.checkpoint)
@@ -98,6 +101,7 @@ def train_checkpoint(job: CheckpointJob, ahead: Ahead, context: TrainingContext)
             _CheckpointTraining(lm, claimed, context, state_path, writer).run()
         if context.ranks.rank == 0:
             discard_state(state_path)
+        return len(claimed)
 
 
 def _load_lm(

@@ -57,8 +57,7 @@ def train_track(track: Track, source: CheckpointSource, context: TrainingContext
     """
     n_trained = 0
     for pending in pending_checkpoints(track, source, context):
-        pending.train()
-        n_trained += pending.n_links
+        n_trained += pending.train()
     return n_trained
 
 
@@ -68,13 +67,11 @@ class PendingCheckpoint:
 
     Attributes:
         job: the links of all hooks.
-        n_links: how many of them the store lacks.
         ahead: fetches the checkpoint, and the next one in the background.
         context: where to train.
     """
 
     job: CheckpointJob
-    n_links: int
     ahead: Ahead
     context: TrainingContext
 
@@ -84,9 +81,13 @@ class PendingCheckpoint:
         chain, link = self.job.links[0]
         return f"{chain.config.direction} s{chain.config.seed} · {chain.label(link)}"
 
-    def train(self) -> None:
-        """Train and register the missing links, from a saved state if there is one."""
-        train_checkpoint(self.job, self.ahead, self.context)
+    def train(self) -> int:
+        """Train and register the missing links, from a saved state if there is one.
+
+        Returns:
+            How many were trained here, not by another process meanwhile.
+        """
+        return train_checkpoint(self.job, self.ahead, self.context)
 
 
 def pending_checkpoints(
@@ -107,24 +108,23 @@ def pending_checkpoints(
         The checkpoints, in the order of the chains.
     """
     missing = {link for chain in track.chains for link in _missing_identities(chain, context)}
-    counted = [(job, sum(link.identity in missing for _, link in job.links)) for job in track.jobs]
-    pending = [(job, n_links) for job, n_links in counted if n_links]
+    pending = [job for job in track.jobs if any(link.identity in missing for _, link in job.links)]
     if context.ranks.rank == 0:
-        for job, n_links in counted:
-            if not n_links:  # a process that was killed right after the last registration left it
+        for job in track.jobs:
+            if job not in pending:  # a process that was killed after the last registration left it
                 discard_state(context.state_path(job))
-    tokens_left = sum(job.tokens for job, _ in pending)
+    tokens_left = sum(job.tokens for job in pending)
     time_left = TimeLeft()
     among = [job.checkpoint for job in track.jobs]
     with (
-        Ahead(source, [job.checkpoint for job, _ in pending], among) as ahead,
+        Ahead(source, [job.checkpoint for job in pending], among) as ahead,
         timed(context.device) as timing,
     ):
-        for number, (job, n_links) in enumerate(pending, start=1):
+        for number, job in enumerate(pending, start=1):
             if is_lost(source, job.checkpoint):
                 return  # the track is prepared again, without it (`wait_until_grown`)
             before_s, began_s = timing.spent_s(), time.monotonic()
-            yield PendingCheckpoint(job, n_links, ahead, context)
+            yield PendingCheckpoint(job, ahead, context)
             spent_s = {name: s - before_s.get(name, 0) for name, s in timing.spent_s().items()}
             tokens_left -= job.tokens
             if job.links[0][1].parent_identity is not None:  # links from scratch take far longer

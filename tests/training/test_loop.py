@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from saetrack.chain.config import TrackConfig
-from saetrack.chain.plan import Chain, Track
+from saetrack.chain.plan import Chain, Link, Track
 from saetrack.data.corpus import Corpus
 from saetrack.lm.checkpoints.source import CheckpointSource
 from saetrack.lm.hooked import HookedLM
@@ -50,6 +50,18 @@ def evaluations(store: MemoryStore, identity: str) -> list[tuple[int, dict[str, 
         for done_tokens, metrics in store.metrics[identity]
         if "loss" in metrics
     ]
+
+
+def test_what_another_process_trains_meanwhile_is_not_counted(
+    track: Track, source: CheckpointSource, trained: MemoryStore
+) -> None:
+    class Shared(MemoryStore):
+        """A rival registers each link between our look at the store and our claim."""
+
+        def claim(self, chain: Chain, link: Link) -> None:
+            self.links[link.identity] = trained.links[link.identity]
+
+    assert run(track, source, Shared()) == 0
 
 
 def test_the_chain_learns(chain: Chain, trained: MemoryStore) -> None:
