@@ -97,7 +97,7 @@ def _up_to(config: TrackConfig) -> str:
     return "at most " if any(isinstance(piece.tokens, Plateau) for piece in pieces) else ""
 
 
-def _costs(found: Forecast, of_all: str) -> dict[str, str]:
+def _costs(found: Forecast, of_all: str = "") -> dict[str, str]:
     if found.memory_bytes is None:
         return {"cost": "not known before a config.json of the LM is here, which training fetches"}
     assert found.download_bytes is not None

@@ -89,7 +89,8 @@ def check_track(config: TrackConfig, settings: Settings) -> CheckedTrack:
     """
     spec = find_suitable_lm(config)
     if config.start is not None:
-        Registry.existing(settings).imported.identity_of(*imported_start(config, spec))
+        registry = Registry(settings, writes=False)
+        registry.imported.identity_of(*imported_start(config, spec))
     if spec.folder is None:
         tokenizer = tokenizer_here(spec, settings.cache_dir)
     elif spec.lm_steps:

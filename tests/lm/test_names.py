@@ -199,7 +199,7 @@ def test_one_that_stays_broken_is_left_out_in_the_end(
     source = look()
     assert source.spec.lm_steps == folder_spec(str(live)).lm_steps == (20, 100)
     assert source.left_out == {"checkpoint-60": "has only a part of model.safetensors"}
-    line = "folder/nano-live: left out: checkpoint-60 has only a part of model.safetensors"
+    line = "folder/nano-live: checkpoint-60 has only a part of model.safetensors, and is left out"
     assert line in caplog.messages
 
 

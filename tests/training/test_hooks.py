@@ -100,7 +100,7 @@ def test_what_is_registered_and_exported_says_its_hook(
     track = plan(source, corpus, **HOOKS)
     assert run(track, source, registry) == 4
     assert run(track, source, registry) == 0
-    assert registry.registered_links(track.config) == 4
+    assert registry.registered(track.config)[1] == 4
     for chain, words in zip(track.chains, ("of attention", "of the MLP"), strict=True):
         found = registry.config_of(chain.name)
         assert (found.layers, found.hooks) == ((), (chain.hook,))
@@ -112,4 +112,4 @@ def test_what_is_registered_and_exported_says_its_hook(
         assert f"on `{chain.hook.name}`" in card
         assert f"trained on the output {words} less its mean" in card
     one = track.config.model_copy(update={"hooks": track.config.hooks[:1]})
-    assert registry.registered_links(one) == 2
+    assert registry.registered(one)[1] == 2
