@@ -367,7 +367,7 @@ def test_two_tracks_at_the_same_moment_train_each_link_once(
     (chain,) = track.chains
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(run, track, source, Registry(settings)) for _ in range(2)]
-        assert [one.result() for one in both] == [4, 4], "each found them all missing"
+        assert sum(one.result() for one in both) == 4, "each link is trained by one of them"
     registry = Registry(settings)
     update_chain_page(registry, chain)
     assert registry.versions(chain) == {link.identity: link.number + 1 for link in chain.links}
