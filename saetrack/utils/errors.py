@@ -25,6 +25,8 @@ class UserError(Exception):
     """
 
 
+# Of the other fields that are wrong, how many a line names.
+SHOWN_FIELDS = 4
 # What a database's driver says, as SQLAlchemy and MLflow repeat it.
 DATABASE_SAYS = re.compile(r"\(\w[\w.]*\.(?:Operational|Database|Interface)Error\) ([^\n]*)")
 FILE_SAYS = re.compile(r"\(os error (\d+)\)")
@@ -40,7 +42,6 @@ KINDS = {
     "model_type": "must hold fields, each with a value",
 }
 # What pydantic says of a field that does not exist, in a model and in a dataclass.
-SHOWN_FIELDS = 4
 UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 
 

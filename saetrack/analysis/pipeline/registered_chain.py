@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -25,7 +24,7 @@ from saetrack.registry.connection import require_made
 from saetrack.registry.opened_track import OpenedTrack, open_track
 from saetrack.utils.device import choose_device
 from saetrack.utils.errors import UserError
-from saetrack.utils.files import user_path
+from saetrack.utils.files import counted_from, user_path
 from saetrack.utils.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -148,8 +147,8 @@ def _require_places(name: str, config: TrackConfig) -> None:
     for field, place in places.items():
         if not user_path(place).exists():
             raise UserError(
-                f"chain={name!r}: {field}={place!r} is not there (paths count from {Path.cwd()}); "
-                "put it back, or a link to it; or analyse a track's file that names its new place: "
+                f"chain={name!r}: {field}={place!r} is not there{counted_from(place)}; put "
+                "it back, or a link to it; or analyse a track's file that names its new place: "
                 "saetrack analyze FILE"
             )
 
